@@ -1,0 +1,61 @@
+"""trial.json: a trial's config, its identity and surroundings, and (apart) where its inputs lie."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainers.config import TrialConfig
+
+FORMAT_VERSION = 1
+
+
+class TrialPaths(BaseModel):
+    """Where the inputs lie on this machine; no part of what the trial is. All are absolute folders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: str | None = Field(
+        description="Hugging Face folder of the teacher; None for a supervised fit"
+    )
+    student: str = Field(description="Hugging Face folder the student starts from")
+    data: str = Field(description="prepared data: train/ and validation/ as Arrow, prepared.json")
+
+
+class TrialFile(BaseModel):
+    """The content of `trial.json`. `trial` is Optuna's number, kept across attempts; -1 outside a sweep."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    sweep_id: str = ""
+    trial: int = -1
+    attempt: int = 0
+    config: TrialConfig
+    world_size: int = 1
+    device: str = Field(default="cpu", description="cpu | cuda")
+    numerics: dict[str, Any] = Field(
+        default_factory=dict, description="matmul_precision, threads, deterministic"
+    )
+    teacher_source: str = "online"
+    fingerprints: dict[str, str] = Field(
+        default_factory=dict, description="data, teacher, student, tokenizer"
+    )
+    versions: dict[str, str] = Field(default_factory=dict)
+    paths: TrialPaths
+
+    @classmethod
+    def read(cls, path: Path) -> "TrialFile":
+        """Returns the trial in `path`. Raises `ValueError` (with the file and the rule) when it is not one."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is not a trial.json of format {FORMAT_VERSION}: {error}"
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Writes the trial to `path` through a temporary file, so that a half-written one is never read."""
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n")
+        temporary.replace(path)
