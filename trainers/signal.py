@@ -1,0 +1,46 @@
+"""What a batch gets from its teacher, and how hidden states become logits."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The last step of a language model: `logits = cap(scale * (hidden @ weight.T + bias))`.
+
+    weight: [V, D]; bias: [V] or None; soft_cap c: `c * tanh(logits / c)` (Gemma); scale: factor (Cohere,
+    Granite). V counts the real vocabulary only: padding rows are cut before a head is made.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    soft_cap: float | None = None
+    scale: float = 1.0
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of real vocabulary entries V."""
+        return self.weight.shape[0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns logits [N, V] of hidden [N, D], in the dtype that the matrix product gives."""
+        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.soft_cap is not None:
+            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
+        return logits
+
+
+@dataclass(frozen=True)
+class TeacherSignal:
+    """The teacher's answer for N positions: hidden [N, D_t] with its head, never part of the graph."""
+
+    hidden: Tensor
+    head: OutputHead
+
+    def logits(self) -> Tensor:
+        """Returns the teacher's logits [N, V]."""
+        return self.head.logits(self.hidden)
