@@ -1,0 +1,41 @@
+"""The one table of trial states: ours, and what Optuna and MLflow call them."""
+
+from enum import StrEnum
+
+
+class TrialState(StrEnum):
+    """A trial's state in the command line, JSON and reports."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped_early"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen to the trial by itself."""
+        return self not in (TrialState.PENDING, TrialState.RUNNING)
+
+
+MLFLOW_STATUS: dict[TrialState, str] = {
+    TrialState.PENDING: "SCHEDULED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.COMPLETED: "FINISHED",
+    TrialState.STOPPED_EARLY: "FINISHED",
+    TrialState.DIVERGED: "FAILED",
+    TrialState.FAILED: "FAILED",
+    TrialState.CANCELLED: "KILLED",
+}
+
+OPTUNA_STATE: dict[TrialState, str] = {
+    TrialState.PENDING: "WAITING",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.COMPLETED: "COMPLETE",
+    TrialState.STOPPED_EARLY: "PRUNED",
+    TrialState.DIVERGED: "PRUNED",
+    TrialState.FAILED: "FAIL",
+    TrialState.CANCELLED: "FAIL",
+}
