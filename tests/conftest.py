@@ -53,7 +53,7 @@ atexit.register(shutil.rmtree, ROOM, ignore_errors=True)
 
 @pytest.fixture(autouse=True)
 def kd_sweep_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """This test's home folder of the project, not made yet; fails what writes to the default one."""
+    """This test's home folder of the project, not made yet; fails a write to the default one."""
     home = tmp_path / "kd-sweep-home"
     monkeypatch.setenv("KD_SWEEP_HOME", str(home))
     yield home
