@@ -1,1 +1,1 @@
-"""Who runs a sweep, records it and reads it back: the command line, the driver, tracking and queries."""
+"""Who runs a sweep, records it and reads it back: command line, driver, tracking, queries."""

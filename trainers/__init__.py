@@ -1,1 +1,1 @@
-"""How one trial trains: losses, teachers, tasks and the loop. Importing this package does not import torch."""
+"""How one trial trains: losses, teachers, tasks, the loop. Importing it does not import torch."""
