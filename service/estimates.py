@@ -1,0 +1,118 @@
+"""What a sweep will take: tokens, time, hours of CPU and GPU, disk. Pure; it says how."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.spec import SweepSpec
+
+# Rates that were seen on ordinary machines; only a first guess, until a sweep was measured.
+FLOPS_PER_CPU = 30e9
+FLOPS_PER_GPU = 60e12
+# Each weight's forward and backward pass takes 6 operations a token, a forward pass alone 2.
+STUDENT_FLOPS = 6
+TEACHER_FLOPS = 2
+BYTES_PER_WEIGHT = 4
+# Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
+CHECKPOINT_COPIES = 7
+
+
+class Frozen(BaseModel):
+    """Base of the plan's parts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputFacts(Frozen):
+    """What is known of teacher, student and data without spending anything; None: not yet."""
+
+    num_train_examples: int | None = None
+    num_train_tokens: int | None = Field(
+        default=None, description="response tokens of one epoch, or about so many"
+    )
+    num_validation_examples: int | None = None
+    vocab_size: int | None = None
+    teacher_parameters: int | None = None
+    student_parameters: int | None = None
+    teacher_hidden_size: int | None = None
+    teacher_entropy_share: float | None = Field(
+        default=None, description="mean entropy at tau = 1 over ln V"
+    )
+    fingerprints: dict[str, str] = Field(default_factory=dict)
+    found: dict[str, str] = Field(default_factory=dict, description="input → where it comes from")
+    trial_s: Annotated[
+        float | None, Field(gt=0, description="mean seconds of a trial in an earlier such sweep")
+    ] = None
+
+
+class Estimate(Frozen):
+    """About what a sweep takes; None: not known yet. `basis` says where the time comes from."""
+
+    tokens_per_trial: int | None = Field(default=None, description="response tokens trained on")
+    tokens: int | None = Field(default=None, description="the same over all trials")
+    duration_s: float | None = None
+    cpu_hours: float | None = None
+    gpu_hours: float | None = None
+    checkpoint_bytes: int | None = None
+    teacher_cache_bytes: int | None = None
+    basis: str = "unknown until teacher and data were prepared once"
+
+    @property
+    def disk_bytes(self) -> int:
+        """What is known of the disk that the sweep fills, in bytes."""
+        return (self.checkpoint_bytes or 0) + (self.teacher_cache_bytes or 0)
+
+
+def estimate_sweep(
+    spec: SweepSpec, facts: InputFacts, *, trials: int, slots: int, gpus_per_worker: float
+) -> Estimate:
+    """Returns about what the sweep takes when every trial uses its whole budget."""
+    tokens = tokens_per_trial(spec, facts)
+    trial_s, basis = _trial_seconds(spec, facts, tokens, gpus_per_worker)
+    duration = None if trial_s is None else trials * trial_s / slots
+    workers = spec.resources.workers_per_trial
+    busy_hours = None if trial_s is None else trials * trial_s * workers / 3600
+    student, cached = facts.student_parameters, facts.teacher_hidden_size
+    return Estimate(
+        tokens_per_trial=tokens,
+        tokens=None if tokens is None else tokens * trials,
+        duration_s=duration,
+        cpu_hours=None if busy_hours is None else busy_hours * spec.resources.cpus_per_worker,
+        gpu_hours=None if busy_hours is None else busy_hours * gpus_per_worker,
+        checkpoint_bytes=(
+            None if student is None else student * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
+        ),
+        teacher_cache_bytes=(
+            cached * facts.num_train_tokens * BYTES_PER_WEIGHT
+            if cached and facts.num_train_tokens
+            else None
+        ),
+        basis=basis,
+    )
+
+
+def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
+    """Returns the response tokens that a whole trial trains on, or None when unknown."""
+    if not facts.num_train_tokens or not facts.num_train_examples:
+        return None
+    budget = spec.budget()
+    if budget.steps is None:
+        return round((budget.epochs or 0) * facts.num_train_tokens)
+    per_example = facts.num_train_tokens / facts.num_train_examples
+    return round(budget.steps * budget.batch_size * per_example)
+
+
+def _trial_seconds(
+    spec: SweepSpec, facts: InputFacts, tokens: int | None, gpus_per_worker: float
+) -> tuple[float | None, str]:
+    if facts.trial_s is not None:
+        return facts.trial_s, "mean of the trials of an earlier sweep of these inputs"
+    student, teacher = facts.student_parameters, facts.teacher_parameters
+    if tokens is None or student is None or teacher is None:
+        return None, Estimate().basis
+    rate = FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker
+    work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
+    # Prompts pass through both models too and evaluation comes on top: about as much again.
+    seconds = 2 * work / (rate * spec.resources.workers_per_trial)
+    kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
+    return seconds, f"a guess from the models' sizes at {kind}; after one sweep it is measured"

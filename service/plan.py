@@ -1,0 +1,184 @@
+"""SweepPlan: a spec resolved against what is there, hashed and costed. Pure: it spends nothing."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from search_spaces.space import SearchSpace
+from service.errors import PlanError
+from service.estimates import Estimate, Frozen, InputFacts, estimate_sweep
+from service.spec import SweepSpec
+from trainers.config import TrialConfig
+from trainers.sources import PrepareRequest
+
+FORMAT_VERSION = 1
+NO_TRIAL_LIMIT = 10_000
+DEFAULT_TRIALS = 40
+FLAT_TEACHER = 0.5
+GIB = 1024**3
+
+
+class Resources(Frozen):
+    """What the machine or cluster has. memory and disk_free in bytes."""
+
+    num_cpus: float
+    num_gpus: float = 0
+    memory: int | None = None
+    disk_free: int | None = None
+
+
+class ControlTrial(Frozen):
+    """A trial that every other one is compared with; `values` are its hyperparameters."""
+
+    label: str
+    values: dict[str, Any]
+
+
+class SweepPlan(Frozen):
+    """What will run. `sweep_id` hashes the spec, the code, the inputs and the format; the machine's
+    facts and the estimates stand beside it and do not enter."""
+
+    format_version: Literal[1] = 1
+    sweep_id: str
+    spec: SweepSpec
+    code_version: str
+    controls: tuple[ControlTrial, ...]
+    num_trials: int = Field(description="with the controls")
+    slots: int = Field(description="trials at once")
+    workers_per_trial: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+    isolation: Literal["slot", "strict"]
+    time_budget_s: float | None = None
+    cluster: Resources
+    facts: InputFacts
+    estimate: Estimate
+    warnings: tuple[str, ...] = ()
+
+    def prepare_request(self) -> PrepareRequest:
+        """Returns what all trials share, to be prepared once."""
+        return self.spec.prepare_request()
+
+    def space(self) -> SearchSpace:
+        """Returns the search space."""
+        return self.spec.space()
+
+    def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
+        """Returns the config of the trial with these hyperparameters. Raises `ValueError`."""
+        return self.spec.trial_config(values)
+
+
+def make_plan(
+    spec: SweepSpec, facts: InputFacts, cluster: Resources, *, code_version: str
+) -> SweepPlan:
+    """Returns the plan of `spec` for what `facts` (inputs) and `cluster` (machine) say.
+
+    Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, or too little disk.
+    """
+    controls = control_trials(spec)
+    trials = count_trials(spec) + len(controls)
+    asked = spec.resources
+    gpus = asked.gpus_per_worker
+    gpus = float(cluster.num_gpus > 0) if gpus is None else gpus
+    slots = count_slots(spec, cluster, gpus_per_worker=gpus, trials=trials)
+    estimate = estimate_sweep(spec, facts, trials=trials, slots=slots, gpus_per_worker=gpus)
+    _check_disk(estimate, cluster)
+    return SweepPlan(
+        sweep_id=sweep_id(spec, code_version=code_version, fingerprints=facts.fingerprints),
+        spec=spec,
+        code_version=code_version,
+        controls=controls,
+        num_trials=trials,
+        slots=slots,
+        workers_per_trial=asked.workers_per_trial,
+        cpus_per_worker=asked.cpus_per_worker,
+        gpus_per_worker=gpus,
+        isolation=asked.isolation,
+        time_budget_s=spec.time_budget_s,
+        cluster=cluster,
+        facts=facts,
+        estimate=estimate,
+        warnings=tuple(warnings_of(spec, facts)),
+    )
+
+
+def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, str]) -> str:
+    """Returns `name-xxxxxxxx`: eight hexadecimal digits over all that decides the outcome."""
+    document = spec.model_dump(mode="json", exclude={"tracking", "storage", "resources"})
+    content = {
+        "format": FORMAT_VERSION,
+        "spec": document,
+        "workers_per_trial": spec.resources.workers_per_trial,
+        "code": code_version,
+        "inputs": dict(fingerprints),
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{spec.name}-{digest[:8]}"
+
+
+def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
+    """Returns the trials that show what distilling, and its temperature, are worth."""
+    if spec.controls == "none":
+        return ()
+    # What the spec's own loss section chose must not leak into a control: None is "not given".
+    weights = {"hard_weight", "soft_weight", "allow_free_logit_scale"}
+    base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
+    base |= {"divergence": "forward_kl", "policy": "fixed"}
+    hard_only = {"tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
+    return (
+        ControlTrial(label="hard loss only", values=base | hard_only),
+        *(
+            ControlTrial(label=f"forward KL, tau {tau:g}", values=base | {"tau": tau})
+            for tau in (1.0, 2.0, 4.0)
+        ),
+    )
+
+
+def count_trials(spec: SweepSpec) -> int:
+    """Returns the number of trials without the controls; a time budget alone gives a number that is
+    never reached."""
+    if spec.trials is not None:
+        return spec.trials
+    return DEFAULT_TRIALS if spec.time_budget_s is None else NO_TRIAL_LIMIT
+
+
+def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, trials: int) -> int:
+    """Returns how many trials run at once. Raises `PlanError` when the machine never holds them."""
+    asked = spec.resources
+    workers = asked.workers_per_trial
+    needs = (
+        ("cpus", workers * asked.cpus_per_worker, cluster.num_cpus),
+        ("gpus", workers * gpus_per_worker, cluster.num_gpus),
+    )
+    fitting = min(int(have // need) for _, need, have in needs if need > 0)
+    slots = min(asked.slots or max(1, fitting), trials)
+    for kind, need, have in needs:
+        if slots * need > have:
+            raise PlanError(
+                f"resources: slots x workers_per_trial x {kind}_per_worker <= {have:g} (this "
+                f"machine's) must hold, but got {slots} x {workers} x {need / workers:g} = "
+                f"{slots * need:g}. Lower one of them, or run on a larger machine."
+            )
+    return slots
+
+
+def warnings_of(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
+    """Yields what is allowed and yet worth knowing before the sweep is paid for."""
+    share = facts.teacher_entropy_share
+    if share is not None and share > FLAT_TEACHER and "tau" in spec.search:
+        yield (
+            f"the teacher is flat: its entropy at tau = 1 is {share:.2f} of ln V. Such a teacher "
+            "often gains little from tau > 1: keep tau < 1 in the range."
+        )
+
+
+def _check_disk(estimate: Estimate, cluster: Resources) -> None:
+    if cluster.disk_free is not None and estimate.disk_bytes > cluster.disk_free:
+        raise PlanError(
+            f"storage.path: the free disk must hold checkpoints and teacher cache, about "
+            f"{estimate.disk_bytes / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
+            "Free some, name another storage.path, or lower trials."
+        )

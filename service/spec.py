@@ -1,0 +1,290 @@
+"""SweepSpec: the document a user writes, strict and typed.
+
+The sections `training`, `loss` and `evaluation` hold `TrialConfig`'s own fields, taken from that
+class, so a field has one name, type, range and default wherever it is written.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from search_spaces.space import SearchSpace
+from service.errors import SpecError
+from service.spec_checks import check_search
+from service.validation import explain
+from trainers.config import NOT_SEARCHABLE, Positive, TrialConfig, nearest
+from trainers.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
+
+Direction = Literal["maximize", "minimize"]
+
+METRICS: Mapping[str, Direction] = {
+    "rouge_l": "maximize",
+    "top1_agreement": "maximize",
+    "cross_entropy": "minimize",
+    "kl_teacher_student": "minimize",
+    "kl_student_teacher": "minimize",
+    "student_entropy": "minimize",
+}
+
+TRAINING_FIELDS = (
+    "epochs",
+    "steps",
+    "batch_size",
+    "gradient_accumulation",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip_norm",
+    "precision",
+    "seed",
+    "gradient_checkpointing",
+    "attention_implementation",
+)
+DATA_FIELDS = ("max_tokens", "max_prompt_tokens")
+EVALUATION_FIELDS = tuple(
+    name for name in NOT_SEARCHABLE if name not in (*DATA_FIELDS, "task", "allow_free_logit_scale")
+)
+LOSS_FIELDS = tuple(
+    name
+    for name in TrialConfig.model_fields
+    if name not in (*TRAINING_FIELDS, *DATA_FIELDS, *EVALUATION_FIELDS, "task")
+)
+
+
+class Strict(BaseModel):
+    """Base of every part of the document: unknown fields are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Section(Strict):
+    """Fields of `TrialConfig`. Written out again it holds what was given, no defaults."""
+
+    @model_serializer(mode="wrap")
+    def _only_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name in self.model_fields_set}
+
+
+def _section(name: str, doc: str, fields: tuple[str, ...]) -> type[Section]:
+    """Returns a model with those fields of `TrialConfig`: same types, ranges and defaults."""
+    chosen: dict[str, Any] = {
+        field: (TrialConfig.model_fields[field].annotation, TrialConfig.model_fields[field])
+        for field in fields
+    }
+    return create_model(name, __base__=Section, __module__=__name__, __doc__=doc, **chosen)
+
+
+Training = _section("Training", "Budget, optimiser and schedule of a trial.", TRAINING_FIELDS)
+Loss = _section("Loss", "The part of the loss that is not searched.", LOSS_FIELDS)
+Evaluation = _section("Evaluation", "What is measured, alike in every trial.", EVALUATION_FIELDS)
+
+
+class Data(DataSource):
+    """Instruction and response pairs, and how long they may be."""
+
+    max_tokens: Annotated[
+        int, Field(ge=8, description="prompt and response together, in tokens")
+    ] = TrialConfig.model_fields["max_tokens"].default
+    max_prompt_tokens: Annotated[int, Field(ge=1, description="longer prompts are dropped")] = (
+        TrialConfig.model_fields["max_prompt_tokens"].default
+    )
+
+
+class Objective(Strict):
+    """What the sweep optimises: one metric, measured alike in every trial, and a direction."""
+
+    metric: str = "rouge_l"
+    direction: Direction = Field(default="maximize", description="default: the metric's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_direction(cls, values: Any) -> Any:
+        """The direction follows from the metric, unless it is written."""
+        if not isinstance(values, dict):
+            return values
+        return {"direction": METRICS.get(values.get("metric", "rouge_l"), "maximize")} | values
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        if metric not in METRICS:
+            known = list(METRICS)
+            raise ValueError(
+                f"must be one of {', '.join(known)}, but got '{metric}'.{nearest(metric, known)}"
+            )
+        return metric
+
+
+def _as_list(value: Any) -> Any:
+    """One objective may be written without a list."""
+    return [value] if isinstance(value, dict) else value
+
+
+class ResourceRequest(Strict):
+    """What one trial takes, and how many run at once."""
+
+    workers_per_trial: Annotated[int, Field(ge=1)] = 1
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[
+        float | None, Field(ge=0, description="default: 1 where the machine has a GPU, else 0")
+    ] = None
+    slots: Annotated[
+        int | None, Field(ge=1, description="trials at once; default: as many as fit")
+    ] = None
+    isolation: Annotated[
+        Literal["slot", "strict"],
+        Field(description="strict: fresh processes for each trial, about 20 s each"),
+    ] = "slot"
+
+
+class Tracking(Strict):
+    """Where runs are recorded."""
+
+    uri: str | None = Field(
+        default=None,
+        description="MLflow's; default: MLFLOW_TRACKING_URI, else SQLite in the home folder",
+    )
+    experiment: str = "kd-sweep"
+
+
+class Storage(Strict):
+    """Where trials, checkpoints and the Optuna study lie."""
+
+    path: str | None = Field(default=None, description="a folder; default: the home folder")
+    study_url: str | None = Field(
+        default=None, description="a database for the Optuna study; default: a journal file"
+    )
+
+
+class SweepSpec(Strict):
+    """One sweep as its user describes it. `parse_spec` reads it and explains what is wrong."""
+
+    kind: Literal["search"] = "search"
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the sweep")
+    ]
+    task: Literal["causal_lm"] = "causal_lm"
+    teacher: ModelSource
+    student: ModelSource
+    tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
+    data: Data
+    training: Training = Training()  # type: ignore[valid-type]  # made from TrialConfig above
+    loss: Loss = Loss()  # type: ignore[valid-type]  # made from TrialConfig above
+    evaluation: Evaluation = Evaluation()  # type: ignore[valid-type]  # made from TrialConfig above
+    search: dict[str, Any] = Field(min_length=1, description="what may be tried, by name")
+    sampler: dict[str, Any] = {"kind": "tpe"}
+    early_stopping: dict[str, Any] = {"kind": "successive_halving", "grace": 0.3}
+    trials: Annotated[
+        int | None, Field(ge=1, description="without the controls; default 40, or the time budget")
+    ] = None
+    time_budget_s: Annotated[
+        Positive | None, Field(description="no trial starts after so many seconds")
+    ] = None
+    controls: Annotated[
+        Literal["default", "none"],
+        Field(description="default: hard loss only, and forward KL at tau 1, 2 and 4"),
+    ] = "default"
+    objective: Annotated[
+        tuple[Objective, ...],
+        BeforeValidator(_as_list),
+        Field(min_length=1, max_length=2, description="one, or a list of two for nsgaii"),
+    ] = (Objective(),)
+    resources: ResourceRequest = ResourceRequest()
+    tracking: Tracking = Tracking()
+    storage: Storage = Storage()
+
+    def space(self) -> SearchSpace:
+        """Returns the search space."""
+        return SearchSpace.parse(self.search)
+
+    def given(self) -> dict[str, Any]:
+        """Returns the fields of `TrialConfig` that the sections give, without their defaults."""
+        sections: tuple[BaseModel, ...] = (self.training, self.loss, self.evaluation)
+        values = {"task": self.task, "max_tokens": self.data.max_tokens}
+        values["max_prompt_tokens"] = self.data.max_prompt_tokens
+        for section in sections:
+            values |= {name: getattr(section, name) for name in section.model_fields_set}
+        return values
+
+    def given_loss(self) -> set[str]:
+        """Returns the names that the loss section gives."""
+        return set(self.given()) & set(LOSS_FIELDS)
+
+    def budget(self) -> TrialConfig:
+        """Returns a trial of this spec as far as the budget goes: its loss is the default one."""
+        given = {name: value for name, value in self.given().items() if name not in LOSS_FIELDS}
+        return TrialConfig.model_validate(given)
+
+    def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
+        """Returns the config of a trial: hyperparameters `values` over the sections' fields.
+        Raises `ValueError` (pydantic's) naming the field and the rule."""
+        return TrialConfig.model_validate(self.given() | dict(values))
+
+    def prepare_request(self) -> PrepareRequest:
+        """Returns what all trials share, to be prepared once."""
+        source = {name: getattr(self.data, name) for name in DataSource.model_fields}
+        return PrepareRequest(
+            task=self.task,
+            teacher=self.teacher,
+            student=self.student,
+            tokenizer=self.tokenizer,
+            data=DataSource(**source),
+            max_tokens=self.data.max_tokens,
+            max_prompt_tokens=self.data.max_prompt_tokens,
+        )
+
+
+def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
+    """Returns the spec in `document`. Raises `SpecError`, a line for each thing that is wrong."""
+    try:
+        spec = SweepSpec.model_validate(dict(document))
+    except ValidationError as error:
+        raise SpecError("\n".join(explain(error, SweepSpec))) from error
+    try:
+        check_search(spec)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    return spec
+
+
+def absolute(spec: SweepSpec, folder: Path) -> SweepSpec:
+    """Returns the spec with local paths made absolute from `folder`, where workers find them."""
+    teacher = _absolute_model(spec.teacher, folder)
+    student = _absolute_model(spec.student, folder)
+    data = spec.data.model_copy(
+        update={
+            name: _located(getattr(spec.data, name), folder) for name in ("train", "validation")
+        }
+    )
+    return spec.model_copy(update={"teacher": teacher, "student": student, "data": data})
+
+
+def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:
+    if source.model is None:
+        return source
+    return source.model_copy(update={"model": _located(source.model, folder)})
+
+
+def _located(name: str, folder: Path) -> str:
+    """A name is a path when it looks like one or lies in `folder`; otherwise it is a hub's name."""
+    path = Path(name).expanduser()
+    looks_local = name.startswith((".", "/", "~")) or path.suffix in (".jsonl", ".json")
+    if looks_local or (folder / path).exists():
+        return str((folder / path).resolve())
+    return name

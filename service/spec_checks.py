@@ -1,0 +1,115 @@
+"""What a spec must hold beyond the shape of its parts: the search against `TrialConfig`. Pure.
+
+Every branch of the space is tried at its ends before any compute, so that no sweep finds out after
+hours that `tau` was drawn under `cist`.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from search_spaces.space import SearchSpace
+from service.validation import explain_one
+from trainers.catalogue import DIVERGENCES, POLICIES
+from trainers.config import NOT_SEARCHABLE, TrialConfig, nearest, parameter_owners
+
+if TYPE_CHECKING:
+    from service.spec import SweepSpec
+
+MOST_CORNERS = 3000
+RANDOM_POINTS = 300
+
+
+def check_search(spec: "SweepSpec") -> None:
+    """Raises `ValueError` that names place, rule and remedy when the search cannot work."""
+    for name in spec.search:
+        _check_name(name, spec.given())
+    space = SearchSpace.parse(spec.search)
+    for values in _samples(space):
+        _check_search_limits(values)
+        check_branch(spec, values)
+
+
+def check_branch(spec: "SweepSpec", values: Mapping[str, Any]) -> None:
+    """Raises `ValueError` when the hyperparameters `values` give no valid trial of this spec."""
+    try:
+        spec.trial_config(values)
+    except ValidationError as error:
+        details = error.errors()[0]
+        if details["loc"]:
+            line = explain_one(details, [])
+            raise ValueError(f"{_section_of(str(details['loc'][0]), spec)}{line}") from None
+        message = details["msg"].removeprefix("Value error, ")
+        raise ValueError(_placed(message, spec, values)) from None
+
+
+def _check_name(name: str, given: Mapping[str, Any]) -> None:
+    known = [field for field in TrialConfig.model_fields if field not in NOT_SEARCHABLE]
+    if name in NOT_SEARCHABLE:
+        raise ValueError(
+            f"search.{name}: this field cannot be searched: {NOT_SEARCHABLE[name]}, "
+            f"but got it under search. Give it one value in its own section."
+        )
+    if name not in known:
+        raise ValueError(
+            f"search.{name}: a searched name must be a field of a trial, but got '{name}'."
+            f"{nearest(name, known)} Known: {', '.join(known)}."
+        )
+    if name in given:
+        raise ValueError(
+            f"search.{name}: a field is either searched or given, but got it in both places "
+            f"(given: {given[name]}). Remove one."
+        )
+
+
+def _samples(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Yields the corners of every branch unless they are too many, and seeded draws."""
+    corners = space.size(2)
+    if corners is not None and corners <= MOST_CORNERS:
+        yield from space.enumerate(2)
+    rng = random.Random(0)
+    yield from (space.draw(rng) for _ in range(RANDOM_POINTS))
+
+
+def _check_search_limits(values: Mapping[str, Any]) -> None:
+    row = DIVERGENCES.get(str(values.get("divergence")))
+    for name, parameter in row.parameters.items() if row else ():
+        low, high, value = parameter.search_low, parameter.search_high, values.get(name)
+        if value is None or low is None or high is None or low <= value <= high:
+            continue
+        raise ValueError(
+            f"search.{name}: a searched {name} must lie inside [{low}, {high}], where its gradient "
+            f"is alive, but got {value}. Narrow the range, or search the ends as divergences of "
+            "their own."
+        )
+
+
+def _placed(message: str, spec: "SweepSpec", values: Mapping[str, Any]) -> str:
+    """Returns the message of a broken rule with its place, and the condition to write."""
+    words = message.replace(":", " ").split()
+    field = next((word for word in words if word in TrialConfig.model_fields), "")
+    section = _section_of(field, spec)
+    text = f"{section}{field}: {message}" if section else message
+    branch = ", ".join(f"{name}: {value}" for name, value in sorted(values.items()))
+    text = f"{text.rstrip('.')} (at {branch})."
+    return text + _condition_hint(field, message)
+
+
+def _section_of(field: str, spec: "SweepSpec") -> str:
+    if field in spec.search:
+        return "search."
+    for name in ("training", "loss", "evaluation", "data"):
+        if field in type(getattr(spec, name)).model_fields:
+            return f"{name}."
+    return ""
+
+
+def _condition_hint(field: str, message: str) -> str:
+    owners = parameter_owners().get(field)
+    if not owners or "belongs to" not in message:
+        return ""
+    parent = "policy" if owners[0] in set(map(str, POLICIES)) else "divergence"
+    wanted = owners[0] if len(owners) == 1 else f"[{', '.join(owners)}]"
+    return f" Write {field}: {{…, when: {{{parent}: {wanted}}}}}."
