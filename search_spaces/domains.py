@@ -1,0 +1,323 @@
+"""Float, Int, Choice, Fixed: the allowed values of one hyperparameter, written as in a sweep file.
+
+Each is a frozen pydantic class whose fields carry the words of the file, so that the JSON Schema of
+a sweep describes exactly what `parsing.parse_domain` takes. `size`, `points`, `draw` and `suggest`
+are what a search space asks of every domain; a new kind is a class here and a row in `KINDS`.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+Scalar = str | int | float | bool
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Condition = dict[str, Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+
+
+def same(left: Scalar, right: Scalar) -> bool:
+    """Returns whether two values are one choice: 1 and 1.0 are, 1 and true are not."""
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+class _Domain(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True
+    )
+
+    when: Annotated[
+        Condition,
+        Field(description="the domain is in use only while each of these names has such a value"),
+    ] = Field(default_factory=dict)
+
+
+class Float(_Domain):
+    """Real numbers of a closed range; `log` draws evenly in the logarithm, `step` from low."""
+
+    bounds: Annotated[tuple[Finite, Finite], Field(alias="float", description="low and high")]
+    log: bool = False
+    step: Annotated[Finite | None, Field(gt=0, description="distance of allowed values")] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_range(*self.bounds, log=self.log)
+        if self.step is None:
+            return self
+        if self.log:
+            raise ValueError(
+                f"step goes with log: false only, but got step={self.step} and log: true. "
+                "Leave one of them out."
+            )
+        steps = (self.high - self.low) / self.step
+        if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
+            raise ValueError(
+                f"high - low must be a multiple of step, but got low={self.low}, high={self.high}, "
+                f"step={self.step}. Use high={self.low + math.floor(steps) * self.step:g}."
+            )
+        return self
+
+    @property
+    def low(self) -> float:
+        """The smallest allowed value."""
+        return self.bounds[0]
+
+    @property
+    def high(self) -> float:
+        """The largest allowed value."""
+        return self.bounds[1]
+
+    def size(self) -> int | None:
+        """Returns the number of allowed values; None when they are a continuum."""
+        if self.low == self.high:
+            return 1
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
+    def contains(self, value: object) -> bool:
+        """Returns whether `value` is allowed; a value between two steps is not."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if not self.low <= value <= self.high:
+            return False
+        if self.step is None:
+            return True
+        steps = (value - self.low) / self.step
+        return abs(steps - round(steps)) < 1e-6
+
+    def points(self, count: int) -> list[Scalar]:
+        """Returns at most `count` (≥ 1) allowed values, rising, evenly spread, ends included."""
+        size = self.size()
+        if size is not None and self.step is not None:
+            picks = _spread(0, size - 1, min(count, size))
+            return [min(self.low + round(pick) * self.step, self.high) for pick in picks]
+        return [*_spread(self.low, self.high, count, log=self.log)]
+
+    def draw(self, rng: random.Random) -> float:
+        """Returns one allowed value, uniform (in its logarithm under `log`)."""
+        if self.step is not None:
+            steps = rng.randrange(self.size() or 1)
+            return min(self.low + steps * self.step, self.high)
+        if self.log:
+            drawn = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+            return min(max(drawn, self.low), self.high)
+        return rng.uniform(self.low, self.high)
+
+    def distribution(self) -> Any:
+        """Returns the domain as an Optuna distribution."""
+        from optuna.distributions import FloatDistribution
+
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def suggest(self, trial: Any, name: str) -> Scalar:
+        """Returns the value that the Optuna trial picks."""
+        return float(trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step))
+
+    def text(self) -> str:
+        """Returns the domain in words, as `plan` shows it."""
+        ending = ", log" if self.log else f", step {self.step:g}" if self.step is not None else ""
+        return f"float {self.low:g} to {self.high:g}{ending}"
+
+
+class Int(_Domain):
+    """Whole numbers of a closed range; `log` draws them evenly in their logarithm."""
+
+    bounds: Annotated[tuple[int, int], Field(alias="int", description="low and high")]
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_range(*self.bounds, log=self.log)
+        return self
+
+    @property
+    def low(self) -> int:
+        """The smallest allowed value."""
+        return self.bounds[0]
+
+    @property
+    def high(self) -> int:
+        """The largest allowed value."""
+        return self.bounds[1]
+
+    def size(self) -> int:
+        """Returns the number of allowed values."""
+        return self.high - self.low + 1
+
+    def contains(self, value: object) -> bool:
+        """Returns whether `value` is a whole number of the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return value == int(value) and self.low <= value <= self.high
+
+    def points(self, count: int) -> list[Scalar]:
+        """Returns at most `count` (≥ 1) allowed values, rising, evenly spread, ends included."""
+        spread = _spread(self.low, self.high, min(count, self.size()), log=self.log)
+        return [*sorted({round(value) for value in spread})]
+
+    def draw(self, rng: random.Random) -> int:
+        """Returns one allowed value, uniform (in its logarithm under `log`)."""
+        if not self.log:
+            return rng.randint(self.low, self.high)
+        # Half a unit beyond both ends gives the first and the last value their full share.
+        drawn = math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5)))
+        return min(max(round(drawn), self.low), self.high)
+
+    def distribution(self) -> Any:
+        """Returns the domain as an Optuna distribution."""
+        from optuna.distributions import IntDistribution
+
+        return IntDistribution(self.low, self.high, log=self.log)
+
+    def suggest(self, trial: Any, name: str) -> Scalar:
+        """Returns the value that the Optuna trial picks."""
+        return int(trial.suggest_int(name, self.low, self.high, log=self.log))
+
+    def text(self) -> str:
+        """Returns the domain in words, as `plan` shows it."""
+        return f"int {self.low} to {self.high}{', log' if self.log else ''}"
+
+
+class _Listed(_Domain):
+    """A domain that is a list of values."""
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The allowed values in the order of the file."""
+        raise NotImplementedError
+
+    def size(self) -> int:
+        """Returns the number of allowed values."""
+        return len(self.values)
+
+    def contains(self, value: object) -> bool:
+        """Returns whether `value` is listed."""
+        return isinstance(value, Scalar) and any(same(value, allowed) for allowed in self.values)
+
+    def points(self, count: int) -> list[Scalar]:
+        """Returns every value, whatever `count` is: none lies between two others."""
+        return list(self.values)
+
+    def draw(self, rng: random.Random) -> Scalar:
+        """Returns one of the values, each equally likely."""
+        return rng.choice(self.values)
+
+    def distribution(self) -> Any:
+        """Returns the domain as an Optuna distribution."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.values)
+
+    def suggest(self, trial: Any, name: str) -> Scalar:
+        """Returns the value that the Optuna trial picks."""
+        picked: Scalar = trial.suggest_categorical(name, self.values)
+        return picked
+
+
+class Choice(_Listed):
+    """Some values without an order."""
+
+    choice: Annotated[tuple[Scalar, ...], Field(description="the values")]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.choice:
+            raise ValueError("choice must list at least one value, but got []. Add a value.")
+        _check_finite(self.choice)
+        for index, value in enumerate(self.choice):
+            if any(value == earlier for earlier in self.choice[:index]):
+                raise ValueError(
+                    f"the values of choice must differ, but got {value!r} twice. Remove one."
+                )
+        return self
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The allowed values in the order of the file."""
+        return self.choice
+
+    def text(self) -> str:
+        """Returns the domain in words, as `plan` shows it."""
+        return "one of " + ", ".join(str(value) for value in self.choice)
+
+
+class Fixed(_Listed):
+    """A single value: a hyperparameter that is pinned, perhaps only under a condition."""
+
+    fixed: Annotated[Scalar, Field(description="the value")]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_finite((self.fixed,))
+        return self
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The one allowed value."""
+        return (self.fixed,)
+
+    def text(self) -> str:
+        """Returns the domain in words, as `plan` shows it."""
+        return f"always {self.fixed}"
+
+
+KINDS: Mapping[str, type[Float] | type[Int] | type[Choice] | type[Fixed]] = {
+    "float": Float,
+    "int": Int,
+    "choice": Choice,
+    "fixed": Fixed,
+}
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, _Domain):
+        return next(kind for kind, domain in KINDS.items() if isinstance(value, domain))
+    return next((kind for kind in KINDS if kind in value), None)
+
+
+Domain = Annotated[
+    Annotated[Float, Tag("float")]
+    | Annotated[Int, Tag("int")]
+    | Annotated[Choice, Tag("choice")]
+    | Annotated[Fixed, Tag("fixed")],
+    Discriminator(_kind),
+]
+
+
+def _check_range(low: float, high: float, *, log: bool) -> None:
+    if low > high:
+        raise ValueError(
+            f"low <= high must hold, but got low={low}, high={high}. Swap them, or correct one."
+        )
+    if log and low <= 0:
+        raise ValueError(
+            f"low > 0 must hold when log is true, but got low={low}. "
+            "Use a positive low, or log: false."
+        )
+
+
+def _check_finite(values: tuple[Scalar, ...]) -> None:
+    for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"numbers must be finite, but got {value}. Use a finite number.")
+
+
+def _spread(low: float, high: float, count: int, *, log: bool = False) -> list[float]:
+    """Returns `count` numbers from `low` to `high`; the middle of the range when it is one."""
+    if low == high:
+        return [low]
+    if count == 1:
+        return [math.sqrt(low * high) if log else (low + high) / 2]
+    shares = [index / (count - 1) for index in range(count)]
+    if log:
+        inner = [low * (high / low) ** share for share in shares]
+    else:
+        inner = [low + (high - low) * share for share in shares]
+    return [low, *inner[1:-1], high]

@@ -1,0 +1,73 @@
+"""An Optuna sampler that visits every point of a conditional space once.
+
+Optuna's own grid crosses all parameters, so that under conditions it visits one point many times.
+Importing this file imports Optuna.
+"""
+
+from typing import Any
+
+import optuna
+
+from search_spaces.domains import Scalar
+from search_spaces.space import Point, SearchSpace
+
+
+class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
+    """Gives each new trial the first point of the grid that no trial of the study holds yet,
+    whatever its state, so a resumed study goes on where it stood. A full grid starts over."""
+
+    def __init__(self, space: SearchSpace, points_per_range: int) -> None:
+        self._grid = {_key(point): point for point in space.enumerate(points_per_range)}
+        self._chosen: tuple[int, Point] = (-1, {})
+
+    def untried(self, study: optuna.Study) -> list[Point]:
+        """Returns the points of the grid that no trial of the study holds, in the grid's order."""
+        tried = {_key(trial.params) for trial in study.get_trials(deepcopy=False)}
+        return [point for key, point in self._grid.items() if key not in tried]
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, Any]:
+        """Returns nothing: values are handed out one by one, as the conditions ask for them."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns nothing, as `infer_relative_search_space` asked for."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Scalar:
+        """Returns the value of `param_name` at the trial's point of the grid."""
+        number, point = self._chosen
+        if number != trial.number or param_name not in point:
+            point = self._choose(study, trial, param_name)
+            self._chosen = (trial.number, point)
+        return point[param_name]
+
+    def _choose(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, param_name: str
+    ) -> Point:
+        # A trial that was cut short while it was sampled keeps the values that it already has.
+        kept = {**trial.params}
+        fitting = [
+            point
+            for point in [*self.untried(study), *self._grid.values()]
+            if param_name in point and kept.items() <= point.items()
+        ]
+        if not fitting:
+            raise ValueError(
+                f"the grid must have a point with '{param_name}' beside what a trial has, but got "
+                f"{kept}. Give an enqueued trial a value for every active hyperparameter."
+            )
+        return fitting[0]
+
+
+def _key(point: Point) -> frozenset[tuple[str, str, Scalar]]:
+    return frozenset((name, str(isinstance(value, bool)), value) for name, value in point.items())

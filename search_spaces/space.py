@@ -1,0 +1,224 @@
+"""SearchSpace: hyperparameter name → domain, with conditions between them.
+
+A name with `when` is *active* only while each name it depends on is active and has one of the
+listed values. Inactive names are absent from every point: no trial carries a value it does not use.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces.domains import Choice, Domain, Scalar, same
+from search_spaces.parsing import nearest, parse_domain
+
+Point = dict[str, Scalar]
+
+
+class SearchSpace(BaseModel):
+    """The allowed points of a search, built with `parse`; in `domains` every name follows the names
+    that it depends on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domains: Annotated[dict[str, Domain], Field(description="name → domain, parents first")]
+
+    @classmethod
+    def parse(cls, search: Mapping[str, object]) -> Self:
+        """Returns the space that the `search` section of a sweep file describes.
+
+        Raises `ValueError` beginning with `search.NAME` when a domain is wrong, a condition names
+        something that is not searched or a value that it cannot take, or conditions form a circle.
+        """
+        domains = {name: parse_domain(f"search.{name}", raw) for name, raw in search.items()}
+        for name, domain in domains.items():
+            for parent, wanted in domain.when.items():
+                _check_condition(name, parent, _listed(wanted), domains)
+        return cls(domains={name: domains[name] for name in _parents_first(domains)})
+
+    @property
+    def names(self) -> list[str]:
+        """Every searched name, parents first."""
+        return list(self.domains)
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether some name is active in a part of the space only."""
+        return any(domain.when for domain in self.domains.values())
+
+    def is_active(self, name: str, values: Mapping[str, Scalar]) -> bool:
+        """Returns whether `name` is in use next to `values`, which hold its active parents."""
+        return all(
+            parent in values and any(same(values[parent], value) for value in _listed(wanted))
+            for parent, wanted in self.domains[name].when.items()
+        )
+
+    def active(self, values: Mapping[str, Scalar]) -> list[str]:
+        """Returns the names in use at a point, parents first; ignores values of inactive ones."""
+        kept: Point = {}
+        for name in self.domains:
+            if name in values and self.is_active(name, kept):
+                kept[name] = values[name]
+        return [name for name in self.domains if self.is_active(name, kept)]
+
+    def problem(self, values: Mapping[str, Scalar]) -> str | None:
+        """Returns why `values` are no point of this space, or None when they are one: exactly the
+        active names, each with an allowed value."""
+        active = self.active(values)
+        for name, value in values.items():
+            if name not in self.domains:
+                return f"'{name}' is not searched"
+            if name not in active:
+                return f"'{name}' is used only when {self._condition_text(name)}"
+            if not self.domains[name].contains(value):
+                return f"{name}={value} is not {self.domains[name].text()}"
+        missing = [name for name in active if name not in values]
+        return f"'{missing[0]}' is missing" if missing else None
+
+    def contains(self, values: Mapping[str, Scalar]) -> bool:
+        """Returns whether `values` are a point of this space."""
+        return self.problem(values) is None
+
+    def size(self, points_per_range: int | None = None) -> int | None:
+        """Returns the number of points, each counted once; None when there is a continuum of them.
+
+        With `points_per_range` it is the number of points that `enumerate` yields.
+        """
+        sizes = [domain.size() for domain in self.domains.values()]
+        if points_per_range is None and None in sizes:
+            return None
+        parents = {parent for domain in self.domains.values() for parent in domain.when}
+        total = 0
+        leaves = set(self.domains) - parents
+        # Only parents decide what is active; walking them alone keeps large spaces countable.
+        branches = [name for name in self.domains if name in parents]
+        for values in self._walk(branches, points_per_range, {}):
+            used = (name for name in leaves if self.is_active(name, values))
+            total += math.prod(self._count(name, points_per_range) for name in used)
+        return total
+
+    def enumerate(self, points_per_range: int) -> Iterator[Point]:
+        """Yields every point of the grid once: all values of a list, and of a range
+        `points_per_range` evenly spread ones (in the logarithm under `log`; one is the middle)."""
+        return self._walk(list(self.domains), points_per_range, {})
+
+    def draw(self, rng: random.Random) -> Point:
+        """Returns a random point: each active name uniform over its domain."""
+        values: Point = {}
+        for name, domain in self.domains.items():
+            if self.is_active(name, values):
+                values[name] = domain.draw(rng)
+        return values
+
+    def suggest(self, trial: Any) -> Point:
+        """Returns the point that the sampler of an `optuna.trial.Trial` picks, asking for active
+        names only. Asked again, the same trial gives the same point."""
+        values: Point = {}
+        for name, domain in self.domains.items():
+            if self.is_active(name, values):
+                values[name] = domain.suggest(trial, name)
+        return values
+
+    def distributions(self, values: Mapping[str, Scalar]) -> dict[str, Any]:
+        """Returns the Optuna distribution of each name of the point `values`."""
+        return {name: self.domains[name].distribution() for name in values}
+
+    def explain(self) -> list[dict[str, str]]:
+        """Returns one row a name, parents first: `name`, `domain`, `condition` in words, or ""."""
+        return [
+            {"name": name, "domain": domain.text(), "condition": self._condition_text(name)}
+            for name, domain in self.domains.items()
+        ]
+
+    def to_search(self) -> dict[str, Any]:
+        """Returns the space as the `search` section of a sweep file: `parse` takes it back."""
+        return {
+            name: domain.model_dump(mode="json", exclude_defaults=True)
+            for name, domain in self.domains.items()
+        }
+
+    def _points(self, name: str, points_per_range: int | None) -> list[Scalar]:
+        domain = self.domains[name]
+        return domain.points(points_per_range or domain.size() or 1)
+
+    def _count(self, name: str, points_per_range: int | None) -> int:
+        if points_per_range is None:
+            return self.domains[name].size() or 1
+        return len(self._points(name, points_per_range))
+
+    def _walk(
+        self, names: list[str], points_per_range: int | None, chosen: Point
+    ) -> Iterator[Point]:
+        """Yields `chosen` with each combination of values of the active ones among `names`."""
+        if not names:
+            yield chosen
+        elif not self.is_active(names[0], chosen):
+            yield from self._walk(names[1:], points_per_range, chosen)
+        else:
+            for value in self._points(names[0], points_per_range):
+                yield from self._walk(names[1:], points_per_range, chosen | {names[0]: value})
+
+    def _condition_text(self, name: str) -> str:
+        return " and ".join(
+            f"{parent} is {' or '.join(str(value) for value in _listed(wanted))}"
+            for parent, wanted in self.domains[name].when.items()
+        )
+
+
+def _listed(wanted: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    return wanted if isinstance(wanted, tuple) else (wanted,)
+
+
+def _check_condition(
+    name: str, parent: str, wanted: tuple[Scalar, ...], domains: Mapping[str, Domain]
+) -> None:
+    place = f"search.{name}: when"
+    others = [other for other in domains if other != name]
+    if parent not in others:
+        raise ValueError(
+            f"{place} must name another searched hyperparameter "
+            f"({', '.join(others) or 'there is none'}), "
+            f"but got '{parent}'.{nearest(parent, others)}"
+        )
+    domain = domains[parent]
+    if domain.size() is None:
+        raise ValueError(
+            f"{place} must name a hyperparameter with separate values, but got '{parent}', "
+            f"which is {domain.text()}. Search it as choice, int or with a step."
+        )
+    for value in wanted:
+        if not domain.contains(value):
+            raise ValueError(
+                f"{place} must give a value that '{parent}' can take ({domain.text()}), "
+                f"but got {value!r}.{_nearest_value(value, domain)}"
+            )
+
+
+def _nearest_value(value: Scalar, domain: Domain) -> str:
+    listed = domain.points(1) if isinstance(domain, Choice) else []
+    return nearest(str(value), [str(allowed) for allowed in listed])
+
+
+def _parents_first(domains: Mapping[str, Domain]) -> list[str]:
+    """Returns the names in the order of the file, but each after those it depends on."""
+    try:
+        order = TopologicalSorter({name: set(d.when) for name, d in domains.items()})
+        order.prepare()
+    except CycleError as error:
+        raise ValueError(
+            "search: conditions must not depend on each other in a circle, "
+            f"but got {' -> '.join(error.args[1])}. Remove one of these `when`."
+        ) from None
+    placed: list[str] = []
+    while len(placed) < len(domains):
+        placed.append(
+            next(
+                name
+                for name, domain in domains.items()
+                if name not in placed and all(parent in placed for parent in domain.when)
+            )
+        )
+    return placed
