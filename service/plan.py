@@ -138,11 +138,13 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
 
 
 def count_trials(spec: SweepSpec) -> int:
-    """Returns the number of trials without the controls; a time budget alone gives a number that is
-    never reached."""
-    if spec.trials is not None:
-        return spec.trials
-    return DEFAULT_TRIALS if spec.time_budget_s is None else NO_TRIAL_LIMIT
+    """Returns the number of trials without the controls; never more than the sampler can
+    give. A time budget alone gives a number that is not reached."""
+    limit = DEFAULT_TRIALS if spec.time_budget_s is None else NO_TRIAL_LIMIT
+    points = spec.sampler.num_points(spec.space())
+    if points is not None:
+        return min(points, spec.trials or points)
+    return spec.trials or limit
 
 
 def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, trials: int) -> int:
@@ -167,6 +169,7 @@ def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, 
 
 def warnings_of(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     """Yields what is allowed and yet worth knowing before the sweep is paid for."""
+    yield from spec.sampler.check(spec.space(), len(spec.objective))
     share = facts.teacher_entropy_share
     if share is not None and share > FLAT_TEACHER and "tau" in spec.search:
         yield (

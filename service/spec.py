@@ -21,7 +21,10 @@ from pydantic import (
     model_validator,
 )
 
+from search_spaces import parsing
+from search_spaces.samplers import Sampler, Tpe
 from search_spaces.space import SearchSpace
+from service.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.errors import SpecError
 from service.spec_checks import check_search
 from service.validation import explain
@@ -136,6 +139,11 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _default_early_stopping(fields: dict[str, Any]) -> EarlyStopping:
+    """With two objectives no trial is weak as such, so none is ended."""
+    return SuccessiveHalving() if len(fields.get("objective", (1,))) == 1 else NoEarlyStopping()
+
+
 class ResourceRequest(Strict):
     """What one trial takes, and how many run at once."""
 
@@ -188,8 +196,13 @@ class SweepSpec(Strict):
     loss: Loss = Loss()  # type: ignore[valid-type]  # made from TrialConfig above
     evaluation: Evaluation = Evaluation()  # type: ignore[valid-type]  # made from TrialConfig above
     search: dict[str, Any] = Field(min_length=1, description="what may be tried, by name")
-    sampler: dict[str, Any] = {"kind": "tpe"}
-    early_stopping: dict[str, Any] = {"kind": "successive_halving", "grace": 0.3}
+    objective: Annotated[
+        tuple[Objective, ...],
+        BeforeValidator(_as_list),
+        Field(min_length=1, max_length=2, description="one, or a list of two for nsgaii"),
+    ] = (Objective(),)
+    sampler: Sampler = Tpe()
+    early_stopping: EarlyStopping = Field(default_factory=_default_early_stopping)
     trials: Annotated[
         int | None, Field(ge=1, description="without the controls; default 40, or the time budget")
     ] = None
@@ -200,11 +213,6 @@ class SweepSpec(Strict):
         Literal["default", "none"],
         Field(description="default: hard loss only, and forward KL at tau 1, 2 and 4"),
     ] = "default"
-    objective: Annotated[
-        tuple[Objective, ...],
-        BeforeValidator(_as_list),
-        Field(min_length=1, max_length=2, description="one, or a list of two for nsgaii"),
-    ] = (Objective(),)
     resources: ResourceRequest = ResourceRequest()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
@@ -248,6 +256,24 @@ class SweepSpec(Strict):
             max_tokens=self.data.max_tokens,
             max_prompt_tokens=self.data.max_prompt_tokens,
         )
+
+
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of a sweep file, with every searchable name under `search`."""
+    schema = SweepSpec.model_json_schema()
+    domain = parsing.json_schema()
+    schema["$defs"] |= domain.pop("$defs", {})
+    schema["$defs"]["Domain"] = domain
+    fields = {
+        name: {"description": field.description or "", "$ref": "#/$defs/Domain"}
+        for name, field in TrialConfig.model_fields.items()
+        if name not in NOT_SEARCHABLE
+    }
+    schema["properties"]["search"] |= {"properties": fields, "additionalProperties": False}
+    objective = schema["properties"]["objective"]
+    one = {"$ref": "#/$defs/Objective"}
+    schema["properties"]["objective"] = {"anyOf": [one, objective]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def parse_spec(document: Mapping[str, Any]) -> SweepSpec:

@@ -27,6 +27,8 @@ def check_search(spec: "SweepSpec") -> None:
     for name in spec.search:
         _check_name(name, spec.given())
     space = SearchSpace.parse(spec.search)
+    spec.sampler.check(space, len(spec.objective))
+    _check_objective(spec)
     for values in _samples(space):
         _check_search_limits(values)
         check_branch(spec, values)
@@ -61,6 +63,20 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
         raise ValueError(
             f"search.{name}: a field is either searched or given, but got it in both places "
             f"(given: {given[name]}). Remove one."
+        )
+
+
+def _check_objective(spec: "SweepSpec") -> None:
+    if len(spec.objective) > 1 and spec.early_stopping.kind != "none":
+        raise ValueError(
+            "early_stopping: kind none must hold with two objectives, where no trial is weak as "
+            f"such, but got {spec.early_stopping.kind}. Use early_stopping: {{kind: none}}."
+        )
+    generated = spec.evaluation.generation_prompts  # type: ignore[attr-defined]  # of TrialConfig
+    if generated == 0 and any(one.metric == "rouge_l" for one in spec.objective):
+        raise ValueError(
+            "objective: rouge_l needs generated responses, but got "
+            "evaluation.generation_prompts=0. Use a positive number, or another metric such as cross_entropy."
         )
 
 

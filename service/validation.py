@@ -1,7 +1,7 @@
 """Turns pydantic's findings into one line each: place, rule, what came instead, remedy. Pure."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +13,7 @@ _RULES: Mapping[str, str] = {
     "greater_than_equal": "value >= {ge} must hold",
     "less_than": "value < {lt} must hold",
     "less_than_equal": "value <= {le} must hold",
+    "string_pattern_mismatch": "must match {pattern}",
     "finite_number": "must be a finite number",
     "too_short": "needs at least {min_length} entries",
     "literal_error": "must be one of {expected}",
@@ -31,14 +32,50 @@ _EXPECTED: Mapping[str, str] = {
     "list": "a list",
 }
 
-KnownNames = Callable[[tuple[int | str, ...]], list[str]]
-
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Returns a line for each finding of `error`, raised by validating against `model`."""
-    return [
-        explain_one(details, names_at(model, details["loc"][:-1])) for details in error.errors()
-    ]
+    # A default that depends on a field with an error is no finding of its own.
+    own = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
+    return [_explain_at(details, model) for details in own]
+
+
+def _explain_at(details: ErrorDetails, model: type[BaseModel]) -> str:
+    place, known = _walk(model, details["loc"])
+    return explain_one({**details, "loc": place}, known)
+
+
+def _walk(
+    model: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[tuple[int | str, ...], list[str]]:
+    """Returns `loc` without the tags of unions, and the names known where it ends."""
+    current: type[BaseModel] | None = model
+    place: list[int | str] = []
+    known: list[str] = []
+    candidates: list[type[BaseModel]] = []
+    for part in loc:
+        tagged = [item for item in candidates if _kind(item) == part]
+        if current is None and tagged:
+            current = tagged[0]
+            continue
+        known = list(current.model_fields) if current is not None else []
+        place.append(part)
+        field = current.model_fields.get(str(part)) if current is not None else None
+        candidates = _models_in(field.annotation) if field is not None else candidates
+        current = candidates[0] if len(candidates) == 1 else None
+    return tuple(place), known
+
+
+def _kind(model: type[BaseModel]) -> Any:
+    field = model.model_fields.get("kind")
+    return None if field is None else field.default
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the pydantic classes in an annotation such as `FitConfig | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for item in get_args(annotation) for model in _models_in(item)]
 
 
 def explain_one(details: ErrorDetails, known: list[str]) -> str:
@@ -58,8 +95,13 @@ def explain_one(details: ErrorDetails, known: list[str]) -> str:
     if kind == "union_tag_not_found":
         return f"{place}: must name its kind, but got {details['input']!r}. Add kind: …"
     if kind == "value_error":
-        return f"{place}: {details['msg'].removeprefix('Value error, ')}".rstrip(".") + "."
+        return ended(f"{place}: {details['msg'].removeprefix('Value error, ')}")
     return f"{place}: {_rule(details)}, but got {_got(details)}.{_close(details)}"
+
+
+def ended(sentence: str) -> str:
+    """Returns the sentence with its full stop, unless it has an end already."""
+    return sentence if sentence.endswith((".", "?")) else sentence + "."
 
 
 def place_of(loc: tuple[int | str, ...]) -> str:
@@ -68,25 +110,6 @@ def place_of(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         place += f"[{part}]" if isinstance(part, int) else f".{part}"
     return place.removeprefix(".") or "the document"
-
-
-def names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Returns the field names of the model at `loc` under `model`, or none where it is no model."""
-    current: Any = model
-    for part in loc:
-        current = _model_in(current.model_fields[part].annotation) if _has(current, part) else None
-    return list(current.model_fields) if current is not None else []
-
-
-def _has(model: Any, part: int | str) -> bool:
-    return model is not None and part in model.model_fields
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Returns the only pydantic class in an annotation such as `FitConfig | None`."""
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    models = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
-    return models[0] if len(models) == 1 else None
 
 
 def _rule(details: ErrorDetails) -> str:
