@@ -58,7 +58,7 @@ class _EarlyStopping(BaseModel):
 
 
 class SuccessiveHalving(_EarlyStopping):
-    """Asynchronous successive halving (Li et al. 2020): at each rung the best 1 / `reduction_factor`
+    """Asynchronous successive halving (Li et al. 2020): at each rung the best 1/`reduction_factor`
     of the trials that got there go on; rungs are `reduction_factor` times apart."""
 
     kind: Literal["successive_halving"] = "successive_halving"
