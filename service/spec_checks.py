@@ -76,7 +76,8 @@ def _check_objective(spec: "SweepSpec") -> None:
     if generated == 0 and any(one.metric == "rouge_l" for one in spec.objective):
         raise ValueError(
             "objective: rouge_l needs generated responses, but got "
-            "evaluation.generation_prompts=0. Use a positive number, or another metric such as cross_entropy."
+            "evaluation.generation_prompts=0. Use a positive number, or another metric such as "
+            "cross_entropy."
         )
 
 

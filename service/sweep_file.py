@@ -1,7 +1,7 @@
 """Reads a sweep: a YAML file or a shipped preset, with `--set` overrides, strictly.
 
-Numbers such as 5e-4 are numbers here (YAML 1.1 takes them for text), `on`, `off`, `yes` and `no` are
-text (YAML 1.1 takes them for booleans), and a name written twice is an error, not a silent choice.
+Numbers such as 5e-4 are numbers here (YAML 1.1 takes them for text), `on`, `off`, `yes` and `no`
+are text (YAML 1.1: booleans), and a name written twice is an error, not a silent choice.
 """
 
 import re
@@ -53,9 +53,26 @@ for _name, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(f"{_YAML}{_name}", _pattern, list(_first))
 
 
+# Naming one of these replaces the other ones: a preset's own teacher makes room for the user's.
+_REPLACES = {
+    "teacher.model": ("teacher.config", "teacher.fit", "tokenizer"),
+    "teacher.config": ("teacher.model",),
+    "student.model": ("student.config",),
+    "student.config": ("student.model",),
+    "student.fit.epochs": ("student.fit.steps",),
+    "student.fit.steps": ("student.fit.epochs",),
+    "teacher.fit.epochs": ("teacher.fit.steps",),
+    "teacher.fit.steps": ("teacher.fit.epochs",),
+    "tokenizer.model": ("tokenizer.train",),
+    "tokenizer.train": ("tokenizer.model",),
+    "training.epochs": ("training.steps",),
+    "training.steps": ("training.epochs",),
+}
+
+
 def load_sweep(reference: str, overrides: Sequence[str], folder: Path) -> SweepSpec:
-    """Returns the spec in the file or preset `reference`, with `a.b=value` overrides; relative paths
-    are taken from `folder`. Raises `SpecError`: where, which rule, what came, what to do."""
+    """Returns the spec in the file or preset `reference`, with `a.b=value` overrides; relative
+    paths are taken from `folder`. Raises `SpecError`: where, which rule, what came, what to do."""
     document = read_document(reference, folder)
     for override in overrides:
         apply_override(document, override)
@@ -111,18 +128,33 @@ def apply_override(document: dict[str, Any], override: str) -> None:
             )
         current = below
     current[names[-1]] = _value(text, path)
+    for replaced in _REPLACES.get(".".join(names), ()):
+        _remove(document, replaced.split("."))
+
+
+def _remove(document: dict[str, Any], names: list[str]) -> None:
+    current: Any = document
+    for name in names[:-1]:
+        current = current.get(name) if isinstance(current, dict) else None
+    if isinstance(current, dict):
+        current.pop(names[-1], None)
 
 
 def preset_names() -> list[str]:
     """Returns the names of the shipped sweeps, in order."""
     folder = files("service.presets")
     found = [item.name for item in folder.iterdir() if item.name.endswith(".yaml")]
-    return sorted(name.removesuffix(".yaml") for name in found)
+    return sorted(name.removesuffix(".yaml") for name in found if not name.startswith("_"))
 
 
 def preset_text(name: str) -> str:
     """Returns the document of a shipped sweep as it is written."""
     return files("service.presets").joinpath(f"{name}.yaml").read_text()
+
+
+def starter_text() -> str:
+    """Returns the commented sweep that `kd-sweep init` prints."""
+    return preset_text("_starter")
 
 
 def preset_summary(name: str) -> str:
