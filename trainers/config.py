@@ -1,7 +1,7 @@
 """TrialConfig: everything that decides what one trial computes, flat, strict and frozen; no torch.
 
-The names under `search:` in a sweep are the fields of this class. Where data and models lie is not part of
-it (see `trial_file.py`), so the same config on another machine is the same trial.
+The names under `search:` in a sweep are the fields of this class. Where data and models lie is not
+part of it (see `trial_file.py`), so the same config on another machine is the same trial.
 """
 
 import difflib
@@ -11,7 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainers.catalogue import DIVERGENCES, POLICIES, Policy, Scaling
+from trainers.catalogue import (
+    DIVERGENCES,
+    POLICIES,
+    DivergenceTraits,
+    Policy,
+    PolicyTraits,
+    Scaling,
+    Weighting,
+)
 
 CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -52,8 +60,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class TrialConfig(BaseModel):
-    """One trial's hyperparameters and budget. Defaults of a divergence or policy are filled in, so that
-    what was not written down is visible in `trial.json` too. Raises `ValueError` naming the field and rule."""
+    """One trial's hyperparameters and budget. Defaults of a divergence or policy are filled in, so
+    that what was not written down is visible in `trial.json` too. Raises `ValueError` naming the
+    field and the rule."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False, strict=False)
 
@@ -83,7 +92,65 @@ class TrialConfig(BaseModel):
         1e3
     )
     beta: Annotated[
-        float | None, Field(description="generalized JSD: 0 is forward KL, 1 is reverse KL")
+        float | None,
+        Field(
+            description="generalized JSD: 0 is forward KL, 1 is reverse KL; alpha-beta: q's power"
+        ),
+    ] = None
+    unit_curvature: Annotated[
+        bool | None, Field(description="generalized JSD divided by beta (1 - beta)")
+    ] = None
+    alpha: Annotated[
+        float | None,
+        Field(description="skew KLs: share mixed in, 0 is the KL; alpha-beta: p's power"),
+    ] = None
+    detach_mixture: Annotated[
+        bool | None, Field(description="skew reverse KL: no gradient through the mixture")
+    ] = None
+    weight: Annotated[
+        float | None, Field(description="Jeffreys: share of reverse KL, 0 is forward KL")
+    ] = None
+    head_mass: Annotated[
+        float | None, Field(description="adaptive KL: teacher mass that counts as its head")
+    ] = None
+    entropy_weight: Annotated[
+        float | None, Field(description="entropy switched: factor on the side with more entropy")
+    ] = None
+    weighting: Annotated[
+        Weighting | None, Field(description="concrete score: weights of the pairs of entries")
+    ] = None
+    target_weight: Annotated[
+        float | None, Field(description="decoupled: weight of label against rest")
+    ] = None
+    non_target_weight: Annotated[
+        float | None, Field(description="decoupled: weight of the other entries among themselves")
+    ] = None
+    gamma: Annotated[float | None, Field(description="normalised: weight of the other entries")] = (
+        None
+    )
+    token_temperature: Annotated[
+        float | None, Field(description="token scaled: temperature of the weights over a sequence")
+    ] = None
+    mix_start: Annotated[
+        float | None, Field(description="interpolated: teacher's share at the first step")
+    ] = None
+    mix_end: Annotated[
+        float | None, Field(description="interpolated: teacher's share at the last step")
+    ] = None
+    mix_rate: Annotated[
+        float | None, Field(description="interpolated: adaptive growth; 0 is the linear schedule")
+    ] = None
+    weight_by_power_sum: Annotated[
+        bool | None, Field(description="fixed_teacher: weight positions by the sum of p^(1/tau)")
+    ] = None
+    curriculum_range: Annotated[
+        float | None, Field(description="curriculum: temperature lies in 1 to 1 + this")
+    ] = None
+    curriculum_ramp: Annotated[
+        float | None, Field(description="curriculum: share of steps over which the push grows to 1")
+    ] = None
+    adaptivity: Annotated[
+        float | None, Field(description="token adaptive: strength; 0 is the fixed temperature")
     ] = None
     hard_weight: Annotated[
         NonNegative, Field(description="weight of cross-entropy to the labels")
@@ -147,20 +214,7 @@ class TrialConfig(BaseModel):
         filled = {name: value for name, value in values.items() if value is not None}
         if not filled.get("steps") and not filled.get("epochs"):
             filled["epochs"] = 1.0
-        divergence = DIVERGENCES.get(filled.get("divergence", "forward_kl"))
-        policy = filled.get("policy", Policy.FIXED)
-        rows = [divergence] if divergence else []
-        if policy in list(Policy):
-            traits = POLICIES[Policy(policy)]
-            filled.setdefault("scaling", traits.default_scaling)
-            rows.append(traits)  # type: ignore[arg-type]
-        if policy == Policy.CIST and not {"rho", "rho_per_log_vocab"} & filled.keys():
-            filled["rho_per_log_vocab"] = 1.0
-        for row in rows:
-            for name, parameter in row.parameters.items():
-                if parameter.default is not None:
-                    filled.setdefault(name, parameter.default)
-        return filled
+        return _loss_defaults(filled) | filled
 
     @model_validator(mode="after")
     def _check_rules(self) -> "TrialConfig":
@@ -195,6 +249,28 @@ def nearest(name: str, known: list[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+def _loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the defaults that the given divergence and policy bring along."""
+    divergence = DIVERGENCES.get(given.get("divergence", "forward_kl"))
+    defaults = _parameter_defaults(divergence) if divergence else {}
+    policy = given.get("policy", Policy.FIXED)
+    if divergence is not None and "policy" not in given and policy not in divergence.policies:
+        policy = defaults["policy"] = min(divergence.policies)
+    if policy not in list(Policy):
+        return defaults
+    traits = POLICIES[Policy(policy)]
+    special = divergence.default_scalings if divergence else {}
+    defaults["scaling"] = special.get(Policy(policy), traits.default_scaling)
+    if policy == Policy.CIST and not {"rho", "rho_per_log_vocab"} & given.keys():
+        defaults["rho_per_log_vocab"] = 1.0
+    return defaults | _parameter_defaults(traits)
+
+
+def _parameter_defaults(row: DivergenceTraits | PolicyTraits) -> dict[str, Any]:
+    known = {name: parameter.default for name, parameter in row.parameters.items()}
+    return {name: default for name, default in known.items() if default is not None}
+
+
 def _check_divergence(config: TrialConfig) -> None:
     if config.divergence in DIVERGENCES or CUSTOM_DIVERGENCE.fullmatch(config.divergence):
         return
@@ -211,12 +287,14 @@ def _check_policy(config: TrialConfig) -> None:
     if row is not None and config.policy not in row.policies:
         allowed = ", ".join(sorted(row.policies))
         raise ValueError(
-            f"divergence '{config.divergence}' goes with policy {allowed}, but got '{config.policy}'"
+            f"divergence '{config.divergence}' goes with policy {allowed}, "
+            f"but got policy '{config.policy}'"
         )
     if config.scaling not in traits.scalings:
         allowed = ", ".join(sorted(traits.scalings))
         raise ValueError(
-            f"scaling under policy '{config.policy}' must be one of {allowed}, but got '{config.scaling}'"
+            f"scaling under policy '{config.policy}' must be one of {allowed}, "
+            f"but got '{config.scaling}'"
         )
     if config.policy == Policy.CIST and (config.rho is None) == (config.rho_per_log_vocab is None):
         raise ValueError(
@@ -225,8 +303,9 @@ def _check_policy(config: TrialConfig) -> None:
         )
     if traits.scale_free and config.hard_weight == 0 and not config.allow_free_logit_scale:
         raise ValueError(
-            f"hard_weight > 0 must hold under policy '{config.policy}', which leaves the student's logit scale to the "
-            "hard loss, but got hard_weight=0. Use a positive hard_weight, or allow_free_logit_scale: true"
+            f"hard_weight > 0 must hold under policy '{config.policy}', which leaves the student's "
+            "logit scale to the hard loss, but got hard_weight=0. Use a positive hard_weight, or "
+            "allow_free_logit_scale: true"
         )
 
 
@@ -243,8 +322,9 @@ def _check_parameters(config: TrialConfig) -> None:
             if config.divergence not in DIVERGENCES and name not in _policy_parameters():
                 continue
             raise ValueError(
-                f"{name} belongs to {', '.join(owners[name])}, but got {name}={value} with divergence "
-                f"'{config.divergence}' and policy '{config.policy}'. Leave it out, or put it under a condition (when:)"
+                f"{name} belongs to {', '.join(owners[name])}, but got {name}={value} with "
+                f"divergence '{config.divergence}' and policy '{config.policy}'. "
+                "Leave it out, or put it under a condition (when:)"
             )
         low, high = own[name].low, own[name].high
         if low is not None and high is not None and not low <= value <= high:
@@ -258,7 +338,8 @@ def _check_budget(config: TrialConfig) -> None:
         )
     if config.tau_min > config.tau_max:
         raise ValueError(
-            f"tau_min <= tau_max must hold, but got tau_min={config.tau_min}, tau_max={config.tau_max}"
+            "tau_min <= tau_max must hold, "
+            f"but got tau_min={config.tau_min}, tau_max={config.tau_max}"
         )
     if config.max_prompt_tokens >= config.max_tokens:
         raise ValueError(
@@ -275,7 +356,7 @@ def parameter_owners() -> dict[str, list[str]]:
     """Returns each parameter of the catalogue with the divergences and policies that have it."""
     owners: dict[str, list[str]] = {}
     for table in (DIVERGENCES, POLICIES):
-        for row_name, row in table.items():  # type: ignore[attr-defined]
+        for row_name, row in table.items():
             for name in row.parameters:
                 owners.setdefault(name, []).append(str(row_name))
     return owners

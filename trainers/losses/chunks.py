@@ -1,0 +1,97 @@
+"""Walks the positions of a batch in chunks: logits of a few rows at a time, in buffers that are
+reused."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.losses.context import Positions
+from trainers.signal import OutputHead
+
+# Large enough for the matrix products, small enough that two buffers stay far below a weight
+# gradient.
+MIN_CHUNK_ROWS = 128
+CHUNK_ELEMENTS = 1 << 22
+# On a CPU, elementwise work is done on rows that stay in the cache.
+BLOCK_ELEMENTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Positions start to stop: hidden [C, D] in the compute dtype, products `hidden @ weight.T +
+    bias` [C, V] (before scale and cap) and the teacher's logits [C, V] or None. Both are
+    buffers."""
+
+    start: int
+    stop: int
+    hidden: Tensor
+    products: Tensor
+    teacher_logits: Tensor | None
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """Returns the dtype of matrix products: autocast's where it is on, else the tensor's own."""
+    device = tensor.device.type
+    if tensor.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return tensor.dtype
+
+
+def walk(batch: Positions, dtype: torch.dtype) -> Iterator[Chunk]:
+    """Yields the batch's chunks in order; each is overwritten by the next. No gradient is
+    recorded."""
+    hidden, weight = batch.hidden.detach(), batch.head.weight.detach().to(dtype)
+    num_rows = hidden.shape[0]
+    size = min(num_rows, max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // batch.head.vocab_size))
+    products = hidden.new_empty((size, batch.head.vocab_size), dtype=dtype)
+    teacher = _Teacher(batch, size)
+    for start in range(0, num_rows, max(1, size)):
+        stop = min(start + size, num_rows)
+        rows = hidden[start:stop].to(dtype)
+        buffer = _linear(rows, weight, batch.head.bias, products[: stop - start])
+        yield Chunk(start, stop, rows, buffer, teacher.logits(start, stop))
+
+
+def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
+    """Yields the row ranges within a chunk that elementwise work takes at once."""
+    num_rows, width = chunk.products.shape
+    size = num_rows if chunk.products.is_cuda else max(1, BLOCK_ELEMENTS // width)
+    for start in range(0, num_rows, size):
+        yield start, min(start + size, num_rows)
+
+
+def to_logits(products: Tensor, head: OutputHead) -> Tensor:
+    """Returns logits of `hidden @ weight.T + bias`: the head's scale and soft-cap."""
+    logits = products if head.scale == 1.0 else products * head.scale
+    if head.soft_cap is None:
+        return logits
+    return head.soft_cap * torch.tanh(logits / head.soft_cap)
+
+
+class _Teacher:
+    """The teacher's logits chunk by chunk, in one buffer."""
+
+    def __init__(self, batch: Positions, size: int) -> None:
+        self.signal = batch.signal
+        if self.signal is None:
+            return
+        hidden, weight = self.signal.hidden, self.signal.head.weight
+        self.dtype = compute_dtype(hidden)
+        self.weight = weight.detach().to(self.dtype)
+        self.buffer = hidden.new_empty((size, weight.shape[0]), dtype=self.dtype)
+
+    def logits(self, start: int, stop: int) -> Tensor | None:
+        if self.signal is None:
+            return None
+        rows = self.signal.hidden[start:stop].detach().to(self.dtype)
+        head = self.signal.head
+        buffer = self.buffer[: stop - start]
+        return to_logits(_linear(rows, self.weight, head.bias, buffer), head)
+
+
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
+    if bias is None:
+        return torch.mm(rows, weight.t(), out=buffer)
+    return torch.addmm(bias.detach().to(rows.dtype), rows, weight.t(), out=buffer)

@@ -1,0 +1,103 @@
+"""The loss of one trial as a module: hard and soft loss of hidden states, fused or plain."""
+
+from torch import Tensor, nn
+
+from trainers.catalogue import Policy
+from trainers.config import TrialConfig
+from trainers.losses.context import LossContext, LossSums, Positions
+from trainers.losses.fused import fused_sums, measure
+from trainers.losses.passes import Shared, measures, shared_from
+from trainers.losses.plain import plain_sums
+from trainers.losses.schedules import CurriculumTemperature, MixSchedule
+from trainers.losses.soft_term import SoftTerm
+from trainers.signal import OutputHead, TeacherSignal
+
+
+class DistillationLoss(nn.Module):
+    """Sums of hard and soft loss over valid positions; the caller divides by the global step's
+    count.
+
+    vocab_size: V, the real vocabulary. fused: False holds all logits at once, for tests and
+    benchmarks. What the loss learns (curriculum) or moves (interpolated) is in its state_dict, and
+    learned values are parameters for the student's optimiser. It belongs inside the module that DDP
+    or FSDP wraps. Raises `ValueError` for a `module:function` divergence that cannot be used.
+    """
+
+    def __init__(self, config: TrialConfig, vocab_size: int, *, fused: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.fused = fused
+        self.term = SoftTerm(config, vocab_size)
+        self.temperature = _temperature(config)
+        self.mix = _mix(config)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        head: OutputHead,
+        labels: Tensor,
+        signal: TeacherSignal | None,
+        context: LossContext,
+    ) -> LossSums:
+        """Returns the sums over N positions (N may be 0).
+
+        hidden: the student's last states [N, D]; head: its output matrix, V rows; labels: [N] in
+        [0, V); signal: the teacher at the same positions, or None for the hard loss alone,
+        unweighted. Raises `ValueError` when the vocabularies or the numbers of positions differ.
+        """
+        batch = Positions(hidden, head, labels, signal)
+        _check(self.vocab_size, batch)
+        term = None if signal is None else self.term
+        shared = Shared() if signal is None else self._shared(batch, context)
+        sums = fused_sums if self.fused else plain_sums
+        return sums(self.config, term, shared, batch)
+
+    def finish_step(self, soft_loss: float) -> None:
+        """Moves the schedules on after an optimiser step; to be called once a step on every rank
+        with the same number, the step's mean soft loss over the valid positions of all ranks."""
+        if self.mix is not None:
+            self.mix.finish_step(soft_loss)
+
+    def _shared(self, batch: Positions, context: LossContext) -> Shared:
+        """What the batch or the training decides for its positions, by a first pass where
+        needed."""
+        measured = [measure(function, batch) for function in measures(self.config)]
+        shared = shared_from(self.config, measured, context)
+        temperature = None if self.temperature is None else self.temperature(context)
+        mix = None if self.mix is None else self.mix(context)
+        return Shared(
+            temperature if temperature is not None else shared.temperature, shared.row_weight, mix
+        )
+
+
+def _temperature(config: TrialConfig) -> CurriculumTemperature | None:
+    if config.policy != Policy.CURRICULUM:
+        return None
+    assert config.curriculum_range is not None and config.curriculum_ramp is not None
+    return CurriculumTemperature(config.curriculum_range, config.curriculum_ramp)
+
+
+def _mix(config: TrialConfig) -> MixSchedule | None:
+    if config.divergence != "interpolated":
+        return None
+    assert config.mix_start is not None and config.mix_end is not None
+    assert config.mix_rate is not None
+    return MixSchedule(config.mix_start, config.mix_end, config.mix_rate)
+
+
+def _check(vocab_size: int, batch: Positions) -> None:
+    signal = batch.signal
+    teacher_size = vocab_size if signal is None else signal.head.vocab_size
+    if batch.head.vocab_size != vocab_size or teacher_size != vocab_size:
+        raise ValueError(
+            f"student and teacher must have the vocabulary's {vocab_size} entries, but got "
+            f"{batch.head.vocab_size} and {teacher_size}. Cut padding rows of the matrices first"
+        )
+    num_student, num_labels = batch.hidden.shape[0], batch.labels.shape[0]
+    num_teacher = num_student if signal is None else signal.hidden.shape[0]
+    if not num_student == num_labels == num_teacher:
+        raise ValueError(
+            "student, labels and teacher must have as many positions each, but got "
+            f"{num_student}, {num_labels} and {num_teacher}"
+        )

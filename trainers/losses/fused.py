@@ -1,0 +1,186 @@
+"""The fused linear loss: value and gradients of hidden states and output matrix, chunk by chunk.
+
+Logits of all positions never exist at once. Gradients are made in the forward pass (a chunk's
+logits are at hand only there) and scaled in the backward pass.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.config import TrialConfig
+from trainers.losses.chunks import Chunk, blocks, compute_dtype, to_logits, walk
+from trainers.losses.context import LossSums, Positions
+from trainers.losses.passes import Measure, Shared
+from trainers.losses.plain import cross_entropy
+from trainers.losses.soft_term import SoftTerm
+
+
+def fused_sums(
+    config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+) -> LossSums:
+    """Returns what `plain_sums` returns, with the same gradients, without [N, V] in memory."""
+    job = _Job(config, term, shared, batch)
+    if not torch.is_grad_enabled():
+        return job.run(None)
+    learned = shared.temperature if config.policy == "curriculum" else None
+    head = batch.head
+    inputs = (batch.hidden, head.weight, head.bias, learned, job)
+    total, hard, soft = _FusedLinear.apply(*inputs)  # type: ignore[no-untyped-call]
+    return LossSums(total, hard, soft)
+
+
+def measure(function: Measure, batch: Positions) -> Tensor:
+    """Returns `function` [N] of student logits, teacher logits and labels, in one pass of
+    chunks."""
+    found = []
+    with torch.no_grad():
+        for chunk in walk(batch, compute_dtype(batch.hidden)):
+            assert chunk.teacher_logits is not None  # measures belong to soft losses
+            labels = batch.labels[chunk.start : chunk.stop]
+            for start, stop in blocks(chunk):
+                logits = to_logits(chunk.products[start:stop], batch.head)
+                teacher = chunk.teacher_logits[start:stop]
+                found.append(function(logits, teacher, labels[start:stop]))
+    return torch.cat(found) if found else batch.hidden.new_zeros(0)
+
+
+@dataclass
+class _Gradients:
+    """Sums of gradients, in float32 or wider; None where none is asked for."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    temperature: Tensor | None
+
+    def add(self, chunk: Chunk, weight: Tensor) -> None:
+        """Takes a chunk whose products hold the loss's gradient with respect to them."""
+        inner = chunk.products
+        if self.hidden is not None:
+            self.hidden[chunk.start : chunk.stop] = inner @ weight
+        if self.bias is not None:
+            self.bias += inner.sum(0, dtype=self.bias.dtype)
+        if self.weight is None:
+            return
+        if inner.dtype == self.weight.dtype:
+            self.weight.addmm_(inner.t(), chunk.hidden)
+            return
+        for start in range(0, inner.shape[1], VOCAB_SLICE):
+            part = inner[:, start : start + VOCAB_SLICE]
+            self.weight[start : start + VOCAB_SLICE] += part.t() @ chunk.hidden
+
+
+# Low-precision products are added to a wider sum in slices, so that no second [V, D] is made.
+VOCAB_SLICE = 8192
+
+
+class _Job:
+    """One batch's loss: everything that the walk needs besides the tensors that ask for
+    gradients."""
+
+    def __init__(
+        self, config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+    ) -> None:
+        self.config, self.term, self.shared, self.batch = config, term, shared, batch
+        self.dtype = compute_dtype(batch.hidden)
+
+    def run(self, gradients: _Gradients | None) -> LossSums:
+        """Returns the sums, and fills `gradients` where given."""
+        weight = self.batch.head.weight.detach().to(self.dtype)
+        wide = torch.promote_types(self.dtype, torch.float32)
+        hard, soft = torch.zeros(2, dtype=wide, device=self.batch.hidden.device)
+        for chunk in walk(self.batch, self.dtype):
+            for start, stop in blocks(chunk):
+                block_hard, block_soft = self._block(chunk, start, stop, gradients)
+                hard += block_hard
+                soft += block_soft
+            if gradients is not None:
+                gradients.add(chunk, weight)
+        if self.term is None:
+            return LossSums(hard.clone(), hard, soft)
+        total = self.config.hard_weight * hard + self.config.soft_weight * soft
+        return LossSums(total, hard, soft)
+
+    def _block(
+        self, chunk: Chunk, start: int, stop: int, gradients: _Gradients | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the sums of hard and soft loss of a block, and puts its gradient in its place."""
+        products = chunk.products[start:stop]
+        first = chunk.start + start
+        labels = self.batch.labels[first : first + stop - start]
+        teacher = None if chunk.teacher_logits is None else chunk.teacher_logits[start:stop]
+        shared = self.shared.rows(first, first + stop - start)
+        if gradients is None:
+            return self._values(products, teacher, labels, shared)
+        with torch.enable_grad():
+            wide = torch.promote_types(self.dtype, torch.float32)
+            leaf = products.detach().to(wide).requires_grad_()
+            asked = [leaf]
+            if gradients.temperature is not None and shared.temperature is not None:
+                learned = shared.temperature.detach().requires_grad_()
+                shared = replace(shared, temperature=learned)
+                asked.append(learned)
+            hard, soft = self._values(leaf, teacher, labels, shared)
+            total = hard
+            if self.term is not None:
+                total = self.config.hard_weight * hard + self.config.soft_weight * soft
+            found = torch.autograd.grad(total, asked)
+        products.copy_(found[0])
+        if gradients.temperature is not None:
+            gradients.temperature += found[1]
+        return hard.detach(), soft.detach()
+
+    def _values(
+        self, products: Tensor, teacher: Tensor | None, labels: Tensor, shared: Shared
+    ) -> tuple[Tensor, Tensor]:
+        logits = to_logits(products, self.batch.head)
+        hard = cross_entropy(logits, labels).sum()
+        if self.term is None or teacher is None:
+            return hard, torch.zeros_like(hard)
+        return hard, self.term.values(logits, teacher, labels, shared).sum()
+
+
+class _FusedLinear(torch.autograd.Function):
+    """Total, hard and soft sums; the last two without gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        temperature: Tensor | None,
+        job: _Job,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        asked = ctx.needs_input_grad
+        wide = torch.promote_types(job.dtype, torch.float32)
+        gradients = _Gradients(
+            torch.zeros_like(hidden) if asked[0] else None,
+            torch.zeros_like(weight, dtype=wide) if asked[1] else None,
+            torch.zeros_like(bias, dtype=wide) if bias is not None and asked[2] else None,
+            torch.zeros_like(temperature) if temperature is not None and asked[3] else None,
+        )
+        sums = job.run(gradients if any(asked[:4]) else None)
+        ctx.gradients = gradients
+        ctx.dtypes = [None if t is None else t.dtype for t in (hidden, weight, bias, temperature)]
+        ctx.mark_non_differentiable(sums.hard, sums.soft)
+        return sums.total, sums.hard, sums.soft
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError(
+                "the fused loss must be back-propagated once, its gradients are given away, "
+                "but got a second backward. Use the sum of both losses"
+            )
+        made = (gradients.hidden, gradients.weight, gradients.bias, gradients.temperature)
+        scaled = [
+            None if value is None else value.mul_(grad_total).to(dtype)
+            for value, dtype in zip(made, ctx.dtypes, strict=True)
+        ]
+        return (*scaled, None)

@@ -1,0 +1,134 @@
+"""Labelled terms: soft losses that also look at labels, unsoftened logits or the training's
+progress.
+
+Every term takes a `Rows` and its own parameters by name, and returns `Parts`: values [N] that the
+policy's scaling multiplies, and values [N] that it does not.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.losses.divergences import kl, log_probabilities
+from trainers.losses.policies import Softened
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some positions: softened logits, unsoftened ones in float [N, V], labels [N], and what a
+    first pass or a schedule found: row_weight [N] (token_scaled) and mix in [0, 1]
+    (interpolated)."""
+
+    softened: Softened
+    student_logits: Tensor
+    teacher_logits: Tensor
+    labels: Tensor
+    row_weight: Tensor | None = None
+    mix: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """scaled: [N], still to be multiplied by the policy's weight; plain: [N] as it is, or None."""
+
+    scaled: Tensor
+    plain: Tensor | None = None
+
+
+def decoupled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+    """target_weight KL(label against rest) + non_target_weight KL(p̂‖q̂) among the other entries.
+
+    p̂, q̂: p, q without the label, renormalised. With weights 1 and 1 - p_y it would be forward KL.
+    Zhao et al. 2022 (DKD), whose code hides the label with a logit of -1000 and, ported to language
+    models elsewhere, divides by all positions, not by the valid ones.
+    """
+    softened = rows.softened
+    student, teacher = log_probabilities(softened.student, softened.teacher)
+    student_parts, teacher_parts = _split(student, rows.labels), _split(teacher, rows.labels)
+    binary = kl(teacher_parts.binary, student_parts.binary)
+    others = _others_kl(teacher_parts, student_parts, rows.labels)
+    weights = parameters["target_weight"], parameters["non_target_weight"]
+    return Parts(weights[0] * binary + weights[1] * others)
+
+
+def normalised(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+    """-p_y log q_y at temperature 1, plus gamma times the cross-entropy of p̂ to q̂, softened.
+
+    p̂, q̂: the other entries, renormalised. Only the second part is scaled. Not 0 at p = q. Yang et
+    al. 2023 (NKD).
+    """
+    student, teacher = log_probabilities(rows.student_logits, rows.teacher_logits)
+    target = -_at(teacher, rows.labels).exp() * _at(student, rows.labels)
+    student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
+    student_parts, teacher_parts = _split(student, rows.labels), _split(teacher, rows.labels)
+    others = _others_kl(teacher_parts, student_parts, rows.labels)
+    others = others + _others_entropy(teacher_parts, rows.labels)
+    return Parts(parameters["gamma"] * others, target)
+
+
+def token_scaled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+    """w KL(p‖q), [N]: w is a softmax over a sequence's positions of the teacher's cross-entropy to
+    the label over token_temperature, times the number of those positions, so its mean is 1.
+
+    Kim et al. 2023 (TSLD) sum over a sequence with weights that add to 1; here the mean over
+    positions keeps its size beside the hard loss.
+    """
+    assert rows.row_weight is not None  # made by losses.passes for this term
+    student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
+    return Parts(rows.row_weight * kl(teacher, student))
+
+
+def interpolated(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+    """KL(r‖q), r = softmax((1 - t) student + t teacher) of softened logits, held constant, [N].
+
+    t = 1 is forward KL, t = 0 has no gradient. Shing et al. 2025 (TAID), who report the
+    cross-entropy form and know no tau; the schedule of t is in `schedules.py`.
+    """
+    assert rows.mix is not None  # made by losses.schedules for this term
+    softened = rows.softened
+    mix = rows.mix.to(softened.student.dtype)
+    target = torch.lerp(softened.student.detach(), softened.teacher, mix)
+    student, teacher = log_probabilities(softened.student, target)
+    return Parts(kl(teacher, student))
+
+
+LABELLED_TERMS: dict[str, Callable[[Rows, Mapping[str, float]], Parts]] = {
+    "decoupled": decoupled,
+    "normalised": normalised,
+    "token_scaled": token_scaled,
+    "interpolated": interpolated,
+}
+
+
+@dataclass(frozen=True)
+class _Split:
+    """binary: log-probabilities of label and rest [N, 2]; others: renormalised log-probabilities
+    [N, V] of the other entries (the label's column is -inf)."""
+
+    binary: Tensor
+    others: Tensor
+
+
+def _split(log_probability: Tensor, labels: Tensor) -> _Split:
+    hidden = log_probability.scatter(-1, labels.unsqueeze(-1), -torch.inf)
+    rest = torch.logsumexp(hidden, dim=-1, keepdim=True)
+    label = log_probability.gather(-1, labels.unsqueeze(-1))
+    return _Split(torch.cat((label, rest), dim=-1), hidden - rest)
+
+
+def _others_kl(teacher: _Split, student: _Split, labels: Tensor) -> Tensor:
+    """KL among the other entries; -inf less -inf in the label's column is made 0 on both sides."""
+    column = labels.unsqueeze(-1)
+    gap = teacher.others.scatter(-1, column, 0.0) - student.others.scatter(-1, column, 0.0)
+    return (teacher.others.exp() * gap).sum(-1)
+
+
+def _others_entropy(teacher: _Split, labels: Tensor) -> Tensor:
+    finite = teacher.others.scatter(-1, labels.unsqueeze(-1), 0.0)
+    return -(teacher.others.exp() * finite).sum(-1)
+
+
+def _at(values: Tensor, labels: Tensor) -> Tensor:
+    return values.gather(-1, labels.unsqueeze(-1)).squeeze(-1)

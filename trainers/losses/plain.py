@@ -1,0 +1,30 @@
+"""The loss written the short way, holding every logit at once: what the fused form is tested
+against."""
+
+import torch
+from torch import Tensor
+
+from trainers.config import TrialConfig
+from trainers.losses.context import LossSums, Positions
+from trainers.losses.divergences import in_float
+from trainers.losses.passes import Shared
+from trainers.losses.soft_term import SoftTerm
+
+
+def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """-log q_y at temperature 1, [N]."""
+    logits = in_float(student_logits)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def plain_sums(
+    config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+) -> LossSums:
+    """Returns the sums over the positions; term None is the hard loss alone, unweighted."""
+    student_logits = batch.head.logits(batch.hidden)
+    hard = cross_entropy(student_logits, batch.labels).sum()
+    if term is None or batch.signal is None:
+        return LossSums(hard, hard.detach(), torch.zeros_like(hard.detach()))
+    soft = term.values(student_logits, batch.signal.logits(), batch.labels, shared).sum()
+    total = config.hard_weight * hard + config.soft_weight * soft
+    return LossSums(total, hard.detach(), soft.detach())

@@ -1,0 +1,218 @@
+"""Temperature policies: how logits are softened in the soft loss, and the weight of each position.
+
+A policy looks at the unsoftened logits [N, V] of both sides and returns a temperature a position
+for each. The hard loss, the evaluation and sampled text never see it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.catalogue import Policy, Scaling
+from trainers.config import TrialConfig
+from trainers.losses.divergences import in_float
+
+
+@dataclass(frozen=True)
+class Softened:
+    """student, teacher: softened logits [N, V]; weight: factor on each position's divergence [N],
+    without gradient (but curriculum's); tau_t, tau_s: temperatures of teacher and student [N]."""
+
+    student: Tensor
+    teacher: Tensor
+    weight: Tensor
+    tau_t: Tensor
+    tau_s: Tensor
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """tau_t and tau_s, each [N] or []."""
+
+    tau_t: Tensor
+    tau_s: Tensor
+
+
+@dataclass(frozen=True)
+class PolicyInput:
+    """student, teacher: unsoftened logits [N, V] in float; shared: a temperature that the batch or
+    the training decided ([] for curriculum, [N] for token_adaptive), else None."""
+
+    config: TrialConfig
+    student: Tensor
+    teacher: Tensor
+    vocab_size: int
+    shared: Tensor | None
+
+
+def none(given: PolicyInput) -> Temperatures:
+    """Logits as they are: 1 on both sides."""
+    one = given.student.new_ones(())
+    return Temperatures(one, one)
+
+
+def fixed(given: PolicyInput) -> Temperatures:
+    """tau on both sides. Hinton et al. 2015."""
+    tau = given.student.new_tensor(given.config.tau)
+    return Temperatures(tau, tau)
+
+
+def fixed_teacher(given: PolicyInput) -> Temperatures:
+    """tau on the teacher, 1 on the student; with forward KL it is TTM. Zheng and Yang 2024."""
+    return Temperatures(given.student.new_tensor(given.config.tau), given.student.new_ones(()))
+
+
+def cist(given: PolicyInput) -> Temperatures:
+    """Each side's largest centred logit over rho, so that the largest softened logit is rho.
+
+    rho = rho_per_log_vocab * ln V where that is given. Luong et al. 2026 (CIST); which side of the
+    gradient they stop is not known, `detach_student_temperature` offers both.
+    """
+    config = given.config
+    rho = cist_rho(config, given.vocab_size)
+    tau_t = _largest_centred(given.teacher) / rho
+    tau_s = _largest_centred(given.student) / rho
+    return _clamped(config, tau_t, tau_s)
+
+
+def cist_rho(config: TrialConfig, vocab_size: int) -> float:
+    """Returns the rho of a CIST config for a vocabulary of `vocab_size`."""
+    if config.rho is not None:
+        return config.rho
+    assert config.rho_per_log_vocab is not None  # TrialConfig has exactly one of the two
+    return config.rho_per_log_vocab * math.log(vocab_size)
+
+
+def logit_standardization(given: PolicyInput) -> Temperatures:
+    """Each side's standard deviation over the vocabulary, times tau. Sun et al. 2024."""
+    tau = given.student.new_tensor(given.config.tau)
+    return _clamped(given.config, tau * _deviation(given.teacher), tau * _deviation(given.student))
+
+
+def curriculum(given: PolicyInput) -> Temperatures:
+    """The learned temperature on both sides, the scaling's factor in its gradient too, as in the
+    code of Li et al. 2023 (CTKD); their global form."""
+    assert given.shared is not None  # made by losses.schedules for this policy
+    return Temperatures(given.shared, given.shared)
+
+
+def dynamic(given: PolicyInput) -> Temperatures:
+    """tau_s = 2 tau a/(a+b), tau_t = 2 tau b/(a+b), a and b the largest centred logits of student
+    and teacher. Wei and Bai 2024 (DTKD), whose code takes largest logits without centring, so that
+    a constant added to the logits changes its temperatures; its second, plain KL is left out."""
+    student, teacher = _largest_centred(given.student), _largest_centred(given.teacher)
+    tau = given.student.new_tensor(given.config.tau)
+    unit = 2 * tau / (student + teacher).clamp_min(SMALLEST_SCALE)
+    return _clamped(given.config, unit * teacher, unit * student)
+
+
+def token_adaptive(given: PolicyInput) -> Temperatures:
+    """The position's temperature from the batch's difficulties, on both sides, without gradient.
+
+    AdaKD's inverse difficulty scaling (2510.11615), whose code lets the gradient through."""
+    assert given.shared is not None  # made by losses.passes for this policy
+    return Temperatures(given.shared, given.shared)
+
+
+POLICIES: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
+    Policy.NONE: none,
+    Policy.FIXED: fixed,
+    Policy.FIXED_TEACHER: fixed_teacher,
+    Policy.CIST: cist,
+    Policy.LOGIT_STANDARDIZATION: logit_standardization,
+    Policy.CURRICULUM: curriculum,
+    Policy.DYNAMIC: dynamic,
+    Policy.TOKEN_ADAPTIVE: token_adaptive,
+}
+
+SMALLEST_SCALE = 1e-7
+CENTRED = {Policy.CIST, Policy.LOGIT_STANDARDIZATION, Policy.DYNAMIC}
+
+
+def soften(
+    config: TrialConfig,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    vocab_size: int,
+    shared: Tensor | None = None,
+) -> Softened:
+    """Returns both sides softened by the config's policy, from unsoftened logits [N, V].
+
+    vocab_size: V, the real vocabulary (no padding columns may be left in the logits). shared: a
+    temperature that is not the position's own, see `PolicyInput`. No gradient reaches the teacher.
+    Raises `ValueError` when the logits have another width than V.
+    """
+    if student_logits.shape[-1] != vocab_size or teacher_logits.shape[-1] != vocab_size:
+        raise ValueError(
+            f"student and teacher logits must have the vocabulary's {vocab_size} columns, but got "
+            f"{student_logits.shape[-1]} and {teacher_logits.shape[-1]}. Cut padding columns first"
+        )
+    student, teacher = in_float(student_logits), in_float(teacher_logits.detach())
+    temperatures = POLICIES[config.policy](
+        PolicyInput(config, student, teacher, vocab_size, shared)
+    )
+    if config.policy in CENTRED:
+        # The softmax does not see it, float32 and the divergences on logits do.
+        student = student - student.mean(-1, keepdim=True)
+        teacher = teacher - teacher.mean(-1, keepdim=True)
+    ones = student.new_ones(student.shape[0])
+    tau_t, tau_s = temperatures.tau_t * ones, temperatures.tau_s * ones
+    return Softened(
+        student=student / tau_s.unsqueeze(-1),
+        teacher=teacher / tau_t.unsqueeze(-1),
+        weight=_weight(config, teacher, tau_t, tau_s),
+        tau_t=tau_t,
+        tau_s=tau_s,
+    )
+
+
+def _weight(config: TrialConfig, teacher: Tensor, tau_t: Tensor, tau_s: Tensor) -> Tensor:
+    """Returns the scaling's factor [N], from temperatures [N]."""
+    if config.policy != Policy.CURRICULUM:
+        tau_t, tau_s = tau_t.detach(), tau_s.detach()
+    factor = SCALINGS[config.scaling or Scaling.NONE](tau_t, _base_tau(config, tau_s), tau_s)
+    if config.weight_by_power_sum:
+        factor = factor * _power_sum(teacher, tau_t)
+    return factor
+
+
+SCALINGS: dict[Scaling, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    Scaling.NONE: lambda tau_t, tau, tau_s: torch.ones_like(tau_t),
+    Scaling.TAU: lambda tau_t, tau, tau_s: tau,
+    Scaling.TAU_SQUARED: lambda tau_t, tau, tau_s: tau.square(),
+    Scaling.TEACHER_STUDENT: lambda tau_t, tau, tau_s: tau_t * tau_s,
+    Scaling.TEACHER_SQUARED: lambda tau_t, tau, tau_s: tau_t.square(),
+}
+
+
+def _base_tau(config: TrialConfig, tau_s: Tensor) -> Tensor:
+    """The tau of the scalings: standardization's own, not times a row's standard deviation."""
+    if config.policy == Policy.LOGIT_STANDARDIZATION:
+        return torch.full_like(tau_s, config.tau or 1.0)
+    return tau_s
+
+
+def _power_sum(teacher: Tensor, tau_t: Tensor) -> Tensor:
+    """Returns Σ p^(1/tau) [N] of the unsoftened p: WTTM's weight, more for flatter teachers."""
+    normaliser = torch.logsumexp(teacher, dim=-1) / tau_t
+    return (torch.logsumexp(teacher / tau_t.unsqueeze(-1), dim=-1) - normaliser).exp()
+
+
+def _largest_centred(logits: Tensor) -> Tensor:
+    return logits.max(-1).values - logits.mean(-1)
+
+
+def _deviation(logits: Tensor) -> Tensor:
+    """Returns the standard deviation [N]; differentiable at 0 too."""
+    variance = logits.var(-1, correction=0)
+    return (variance + SMALLEST_SCALE**2).sqrt()
+
+
+def _clamped(config: TrialConfig, tau_t: Tensor, tau_s: Tensor) -> Temperatures:
+    if config.detach_student_temperature:
+        tau_s = tau_s.detach()
+    bounds = (config.tau_min, config.tau_max)
+    return Temperatures(tau_t.clamp(*bounds), tau_s.clamp(*bounds))

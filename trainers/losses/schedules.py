@@ -1,0 +1,75 @@
+"""What a loss learns or moves over a training; each is a module, so checkpoints carry its state."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from trainers.losses.context import LossContext
+
+MOMENTUM = 0.99
+INITIAL_THETA = 1.0
+
+
+class CurriculumTemperature(nn.Module):
+    """CTKD's temperature 1 + reach * sigmoid(theta), theta learned with the gradient reversed.
+
+    The push against the student grows from 0 to 1 as half a cosine over the first `ramp` of the
+    steps. Li et al. 2023; theta starts at 1, as in their code.
+    """
+
+    def __init__(self, reach: float, ramp: float) -> None:
+        super().__init__()
+        self.reach, self.ramp = reach, ramp
+        self.theta = nn.Parameter(torch.tensor(INITIAL_THETA))
+
+    def forward(self, context: LossContext) -> Tensor:
+        """Returns the temperature, a scalar in (1, 1 + reach)."""
+        temperature = 1 + self.reach * torch.sigmoid(self.theta)
+        # The same value; the gradient comes back times -push.
+        push = self.push(context)
+        return (1 + push) * temperature.detach() - push * temperature
+
+    def push(self, context: LossContext) -> float:
+        """Returns the factor on the reversed gradient, in [0, 1]."""
+        if self.ramp == 0.0:
+            return 1.0
+        progress = min(1.0, context.step / max(1.0, self.ramp * context.num_steps))
+        return 0.5 * (1 - math.cos(math.pi * progress))
+
+
+class MixSchedule(nn.Module):
+    """TAID's t: never below the line from start to end, and pulled up while the loss falls.
+
+    After each optimiser step, `finish_step` takes the soft loss of the whole step: with the
+    relative fall d and m = 0.99 m + 0.01 d, t grows by rate * sigmoid(m) * (1 - t). Shing et al.
+    2025.
+    """
+
+    share: Tensor
+    trend: Tensor
+    last: Tensor
+
+    def __init__(self, start: float, end: float, rate: float) -> None:
+        super().__init__()
+        self.start, self.end, self.rate = start, end, rate
+        self.register_buffer("share", torch.tensor(start, dtype=torch.float64))
+        self.register_buffer("trend", torch.tensor(0.0, dtype=torch.float64))
+        self.register_buffer("last", torch.tensor(torch.nan, dtype=torch.float64))
+
+    def forward(self, context: LossContext) -> Tensor:
+        """Returns t, a scalar between start and end."""
+        progress = min(1.0, context.step / max(1, context.num_steps))
+        line = self.start + (self.end - self.start) * progress
+        low, high = min(line, self.end), max(line, self.end)
+        return self.share.clamp(low, high)
+
+    def finish_step(self, soft_loss: float) -> None:
+        """Takes the step's mean soft loss over all valid positions of all ranks."""
+        last = float(self.last)
+        if not math.isnan(last):
+            fall = (last - soft_loss) / (abs(last) + 1e-15)
+            self.trend.mul_(MOMENTUM).add_((1 - MOMENTUM) * fall)
+        growth = self.rate * torch.sigmoid(self.trend) * (1 - self.share)
+        self.share.add_(growth).clamp_(max=1.0)
+        self.last.fill_(soft_loss)

@@ -1,0 +1,61 @@
+"""The soft loss of some positions: policy, divergence or labelled term, and scaling put
+together."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from trainers.catalogue import DIVERGENCES as CATALOGUE
+from trainers.config import TrialConfig
+from trainers.losses.custom import load, own_parameters
+from trainers.losses.divergences import in_float
+from trainers.losses.labelled import LABELLED_TERMS, Rows
+from trainers.losses.passes import Shared
+from trainers.losses.policies import Softened, soften
+from trainers.losses.tables import DIVERGENCES
+
+
+class SoftTerm:
+    """The soft loss that a `TrialConfig` names. Raises `ValueError` when its divergence is a
+    `module:function` that cannot be had, or lacks a parameter that the config sets."""
+
+    def __init__(self, config: TrialConfig, vocab_size: int) -> None:
+        self.config = config
+        self.vocab_size = vocab_size
+        self.parameters = _parameters(config)
+
+    def values(
+        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, shared: Shared
+    ) -> Tensor:
+        """Returns the scaled soft loss [N] of unsoftened logits [N, V]; labels [N]."""
+        softened = soften(
+            self.config, student_logits, teacher_logits, self.vocab_size, shared.temperature
+        )
+        if self.config.divergence not in LABELLED_TERMS:
+            return softened.weight * self._divergence(softened)
+        rows = Rows(
+            softened,
+            in_float(student_logits),
+            in_float(teacher_logits.detach()),
+            labels,
+            shared.row_weight,
+            shared.mix,
+        )
+        parts = LABELLED_TERMS[self.config.divergence](rows, self.parameters)
+        value = softened.weight * parts.scaled
+        return value if parts.plain is None else value + parts.plain
+
+    def _divergence(self, softened: Softened) -> Tensor:
+        function: Callable[..., Tensor] = DIVERGENCES.get(self.config.divergence) or load(
+            self.config.divergence
+        )
+        return function(
+            student_logits=softened.student, teacher_logits=softened.teacher, **self.parameters
+        )
+
+
+def _parameters(config: TrialConfig) -> dict[str, Any]:
+    if config.divergence in CATALOGUE:
+        return {name: getattr(config, name) for name in CATALOGUE[config.divergence].parameters}
+    return own_parameters(config)

@@ -1,0 +1,156 @@
+"""Divergences that weigh vocabulary entries or directions by the two distributions themselves.
+
+Signature, units and ranges as in `divergences.py`: softened logits [N, V] in, [N] out.
+"""
+
+import torch
+from torch import Tensor
+
+from trainers.catalogue import Weighting
+from trainers.losses.divergences import in_float, kl, log_probabilities
+
+TINY = 1e-30
+FIRST_TOP = 64
+TOP_GROWTH = 8
+
+
+def adaptive_kl(
+    *, student_logits: Tensor, teacher_logits: Tensor, head_mass: float = 0.5
+) -> Tensor:
+    """g_h/(g_h+g_t) KL(p‖q) + g_t/(g_h+g_t) KL(q‖p), [N], g = Σ |p - q| over head and tail.
+
+    The head is the smallest set of the teacher's top entries whose mass reaches `head_mass` (the
+    first always in it); head_mass 0 leaves that first one, 1 makes everything head (forward KL).
+    The weights are held constant in the gradient, and are ½ each where p = q.
+    Wu et al. 2024 (AKL), whose code leaves out the entry that crosses the mass unless it is the
+    first; DSKD and KDFlow sort the other way round, TAID's mixes sorted and unsorted entries.
+    """
+    student, teacher = log_probabilities(student_logits, teacher_logits)
+    with torch.no_grad():
+        probabilities = teacher.exp()
+        gap = (probabilities - student.exp()).abs()
+        all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, probabilities, head_mass)
+        share = torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5)
+    return share * kl(teacher, student) + (1 - share) * kl(student, teacher)
+
+
+def token_wise(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) held constant in the gradient, [N].
+
+    Its value is KL(p‖q) + KL(q‖p), twice Jeffreys' at weight ½; its gradient is not. Jung et al.
+    2025 (ToDi).
+    """
+    student, teacher = log_probabilities(student_logits, teacher_logits)
+    gap = teacher - student
+    share = torch.sigmoid(gap.detach())
+    return ((share * teacher.exp() - (1 - share) * student.exp()) * gap).sum(-1)
+
+
+def entropy_switched(
+    *, student_logits: Tensor, teacher_logits: Tensor, entropy_weight: float = 3.0
+) -> Tensor:
+    """a KL(p‖q) + b KL(q‖p), [N]: a = entropy_weight where H(p) > H(q), else 1; b where H(q) >
+    H(p).
+
+    No gradient through the comparison. Amara et al. 2022 (BD-KD); ABKD's code has the weight 3.
+    """
+    student, teacher = log_probabilities(student_logits, teacher_logits)
+    with torch.no_grad():
+        surplus = (student.exp() * student).sum(-1) - (teacher.exp() * teacher).sum(-1)
+    forward = torch.where(surplus > 0, entropy_weight, 1.0)
+    reverse = torch.where(surplus < 0, entropy_weight, 1.0)
+    return forward * kl(teacher, student) + reverse * kl(student, teacher)
+
+
+def alpha_beta(
+    *, student_logits: Tensor, teacher_logits: Tensor, alpha: float = 0.2, beta: float = 0.7
+) -> Tensor:
+    """-1/(alpha beta) Σ [p^alpha q^beta - alpha/s p^s - beta/s q^s], s = alpha + beta, [N].
+
+    Where alpha, beta or s is 0 it is the limit: (1, 0) is KL(p‖q), (0, 1) is KL(q‖p), (0, 0) is
+    ½ Σ (log p - log q)². Cichocki et al. 2011; Wang et al. 2025 (ABKD), whose code has 1/alpha and
+    1/beta in the limits where 1/alpha² and 1/beta² belong, and another s = 0.
+    """
+    student, teacher = log_probabilities(student_logits, teacher_logits)
+    if alpha == 0.0 and beta == 0.0:
+        return 0.5 * (teacher - student).square().sum(-1)
+    if beta == 0.0:
+        return _power_kl(teacher, student, alpha)
+    if alpha == 0.0:
+        return _power_kl(student, teacher, beta)
+    if alpha + beta == 0.0:
+        gap = alpha * (teacher - student)
+        return (torch.expm1(gap) - gap).sum(-1) / alpha**2
+    total = alpha + beta
+    ends = (alpha * (total * teacher).exp() + beta * (total * student).exp()) / total
+    return (ends - (alpha * teacher + beta * student).exp()).sum(-1) / (alpha * beta)
+
+
+def concrete_score(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    weighting: Weighting | str = Weighting.STUDENT,
+) -> Tensor:
+    """¼ Σ_ij a_i b_j (d_i - d_j)² with d = student_logits - teacher_logits, [N].
+
+    a, b are weights over the vocabulary, held constant: `student` (q, q), `uniform_student`
+    (1/V, q), `teacher_student` (p, q). With `student` the gradient is q [d - E_q d], exactly
+    reverse KL's: with the same scaling the two are one point of a search. On logits that are not
+    softened, with q at temperature tau, that is tau² times reverse KL's gradient at tau.
+    Kim et al. 2025 (CSD), whose code back-propagates a surrogate with another value.
+    """
+    gap = in_float(student_logits) - in_float(teacher_logits.detach())
+    with torch.no_grad():
+        student, teacher = log_probabilities(student_logits, teacher_logits)
+        inner = student.exp()
+        outer = _outer_weights(Weighting(weighting), inner, teacher)
+        gap_centre = (inner * gap).sum(-1, keepdim=True)
+    # Centred first: the sum over pairs ignores a constant, float32 does not.
+    centred = gap - gap_centre
+    square = centred.square()
+    if outer is inner:
+        mean = (inner * centred).sum(-1)
+        return 0.5 * ((inner * square).sum(-1) - mean.square())
+    means = (inner * centred).sum(-1) * (outer * centred).sum(-1)
+    return 0.25 * (((inner + outer) * square).sum(-1) - 2 * means)
+
+
+def centred_mse(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """‖c(z) - c(v)‖² / (2V), [N]; c takes a row's mean away.
+
+    What tau² KL(p‖q) and tau² KL(q‖p) both tend to for large tau. Kim et al. 2021 compare it; most
+    code takes the mean over all entries without centring, or without the ½.
+    """
+    gap = in_float(student_logits) - in_float(teacher_logits.detach())
+    return 0.5 * (gap - gap.mean(-1, keepdim=True)).square().mean(-1)
+
+
+def _power_kl(log_a: Tensor, log_b: Tensor, power: float) -> Tensor:
+    """Returns Σ [a^power log(a^power / b^power) - a^power + b^power] / power²."""
+    first, second = (power * log_a).exp(), (power * log_b).exp()
+    return (first * (power * (log_a - log_b)) - first + second).sum(-1) / power**2
+
+
+def _outer_weights(weighting: Weighting, student: Tensor, log_teacher: Tensor) -> Tensor:
+    if weighting == Weighting.STUDENT:
+        return student
+    if weighting == Weighting.TEACHER_STUDENT:
+        return log_teacher.exp()
+    return torch.full_like(student, 1 / student.shape[-1])
+
+
+def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor:
+    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`."""
+    size = probabilities.shape[-1]
+    num_top = min(FIRST_TOP, size)
+    while True:
+        top, index = probabilities.topk(num_top, dim=-1)
+        before = top.cumsum(-1) - top
+        # A sort of the whole vocabulary costs more than the divergence; a short list mostly does.
+        if num_top == size or bool((before[..., -1] >= mass).all()):
+            break
+        num_top = min(TOP_GROWTH * num_top, size)
+    in_head = before < mass
+    in_head[..., 0] = True
+    return (values.gather(-1, index) * in_head).sum(-1)
