@@ -1,0 +1,39 @@
+"""Numbers and hyperparameters in words, as tables and lines show them. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+def describe(hyperparameters: Mapping[str, Any]) -> str:
+    """Returns e.g. `forward_kl tau=2.1`: the divergence first, then the others by name."""
+    rest = {name: value for name, value in hyperparameters.items() if value is not None}
+    divergence = rest.pop("divergence", None)
+    words = [] if divergence is None else [str(divergence)]
+    words += [f"{name}={number(value)}" for name, value in sorted(rest.items())]
+    return " ".join(words) or "defaults"
+
+
+def number(value: Any) -> str:
+    """Returns a value for people: a real number with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Returns e.g. `45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(num_bytes: float) -> str:
+    """Returns e.g. `120 MiB` or `3.2 GiB`."""
+    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"
+
+
+def count(value: float) -> str:
+    """Returns e.g. `950`, `12,000`, `3.2 million`."""
+    return f"{value / 1e6:.1f} million" if value >= 1e6 else f"{value:,.0f}"
