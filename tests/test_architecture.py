@@ -26,7 +26,7 @@ HOMES: dict[str, set[str]] = {
     "transformers": {"trainers"},
     "datasets": {"trainers"},
     "ray": {"trainers/worker.py", "service"},
-    "mlflow": {"service/tracking.py", "service/runs.py"},
+    "mlflow": {"service/tracking.py", "service/delivery.py", "service/runs.py"},
     "optuna": {"search_spaces", "service"},
     "docker": {"service/rerun.py", "service/doctor.py"},
     "typer": {"service/cli.py"},

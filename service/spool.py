@@ -1,0 +1,331 @@
+"""What waits for the tracking server: in memory while it answers, as JSON Lines on disk while it
+does not.
+
+An entry holds its own time and place, so delivering it twice changes nothing: entries are delivered
+at least once and recorded exactly once. Nothing here knows MLflow; `deliver` is an argument.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+logger = logging.getLogger(__name__)
+
+PENDING = "pending:"
+MAX_DELIVERY = 1000
+
+
+class Away(Exception):
+    """The server did not answer; the entries are to be kept."""
+
+
+class Unresolved(Away):
+    """The server answers, but does not know the run yet: its creation still waits somewhere."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An entry that the server will never take, and why."""
+
+    entry: "Entry"
+    reason: str
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    run: str = Field(description="MLflow's run id, or pending:<sweep_id>/<trial>")
+    at_ms: int = Field(description="wall clock, milliseconds since 1970")
+
+
+class InputEntry(BaseModel):
+    """A dataset that a run reads: name, digest of at most 36 characters, place, what for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+
+class RunEntry(_Entry):
+    """A run that must exist and be running, with all that is known when it starts."""
+
+    kind: Literal["run"] = "run"
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str] = {}
+    inputs: tuple[InputEntry, ...] = ()
+    texts: dict[str, str] = {}
+
+
+class MetricsEntry(_Entry):
+    """Metrics of one step; NaN and infinities are allowed."""
+
+    kind: Literal["metrics"] = "metrics"
+    step: int
+    metrics: dict[str, float]
+
+
+class FileEntry(_Entry):
+    """A local file or folder that becomes an artifact."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    folder: str | None
+
+
+class TextEntry(_Entry):
+    """A text that becomes an artifact."""
+
+    kind: Literal["text"] = "text"
+    text: str
+    name: str
+
+
+class StateEntry(_Entry):
+    """A run's end (or its return to running), with the tags and metrics that belong to it."""
+
+    kind: Literal["state"] = "state"
+    status: str
+    tags: dict[str, str]
+    metrics: dict[str, float] = {}
+
+
+Entry = Annotated[
+    RunEntry | MetricsEntry | FileEntry | TextEntry | StateEntry, Field(discriminator="kind")
+]
+Deliver = Callable[[Sequence[Entry]], list[Rejected]]
+_ADAPTER: TypeAdapter[Entry] = TypeAdapter(Entry)
+
+
+class SpoolFile:
+    """One writer's file in the spool, held under a lock for as long as the writer lives. Made on
+    the first append, gone after a replay.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._descriptor: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits in this file."""
+        return self._descriptor is None
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Writes whole lines at the end. Raises `OSError` when the disk refuses; nothing is half
+        kept.
+        """
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
+            self._descriptor = os.open(self._path, flags, 0o644)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        size = os.fstat(self._descriptor).st_size
+        data = b"".join(_line(entry) for entry in entries)
+        if os.write(self._descriptor, data) != len(data):
+            os.ftruncate(self._descriptor, size)
+            raise OSError(f"{self._path}: the disk took only a part of {len(data)} bytes")
+
+    def replay(self, deliver: Deliver) -> None:
+        """Delivers all that waits and removes the file. Raises `Away` and keeps everything
+        otherwise.
+        """
+        if self._descriptor is not None:
+            _replay(self._path, deliver)
+            self.release()
+
+    def release(self) -> None:
+        """Gives the file up: what is left in it may be replayed by anyone."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def replay_folder(folder: Path, deliver: Deliver) -> int:
+    """Delivers the files whose writers are gone, oldest first; returns how many are still waiting.
+    Raises `Away` when the server does not answer."""
+    left = 0
+    for path in sorted(folder.glob("*.jsonl")):
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            try:
+                _replay(path, deliver)
+            except Unresolved:
+                left += 1
+    return left
+
+
+def _replay(path: Path, deliver: Deliver) -> None:
+    entries, broken = _read(path)
+    rejected = list(broken)
+    for start in range(0, len(entries), MAX_DELIVERY):
+        rejected += [
+            f"{_line(found.entry).decode().strip()}\t{found.reason}"
+            for found in deliver(entries[start : start + MAX_DELIVERY])
+        ]
+    note_rejected(path.parent, rejected)
+    path.unlink(missing_ok=True)
+
+
+def note_rejected(folder: Path, lines: Sequence[str]) -> None:
+    """Keeps what the server refused for good in `rejected.log`, with the reason, and warns."""
+    if not lines:
+        return
+    logger.warning("tracking refused %d entries, kept in %s/rejected.log", len(lines), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "rejected.log").open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _read(path: Path) -> tuple[list[Entry], list[str]]:
+    """Returns the file's entries, and the lines that are none (a writer died while it wrote)."""
+    entries: list[Entry] = []
+    broken = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            entries.append(_ADAPTER.validate_json(line))
+        except ValueError as error:
+            broken.append(f"{line}\tnot an entry: {error}")
+    return entries, broken
+
+
+def _line(entry: Entry) -> bytes:
+    return entry.model_dump_json().encode() + b"\n"
+
+
+class Outbox:
+    """Takes entries at once and delivers them from a thread, in order; while the server is away
+    they go to the spool. Nothing here raises into the caller or waits for the server, except
+    `close`.
+
+    interval_s: between deliveries; retry_s: between attempts while the server is away.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        deliver: Deliver,
+        *,
+        interval_s: float = 1.0,
+        retry_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._spool = SpoolFile(folder)
+        self._deliver = deliver
+        self._interval_s, self._retry_s, self._clock = interval_s, retry_s, clock
+        self._waiting: list[Entry] = []
+        self._in_flight: list[Entry] = []
+        self._retry_at = 0.0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._abandoned = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread that delivers."""
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything that was put in has been delivered."""
+        with self._lock:
+            return self._spool.is_empty and not self._waiting and not self._in_flight
+
+    def put(self, entry: Entry) -> None:
+        """Takes one entry; returns at once."""
+        with self._lock:
+            self._waiting.append(entry)
+
+    def cycle(self) -> None:
+        """One round of delivery; what cannot be delivered is in the spool afterwards."""
+        with self._lock:
+            self._in_flight, self._waiting = self._waiting, []
+        try:
+            self._deliver_or_spool(self._in_flight)
+        except OSError as error:
+            logger.warning(
+                "the spool of tracking cannot be written, keeping it in memory: %s", error
+            )
+            with self._lock:
+                self._waiting = self._in_flight + self._waiting
+        with self._lock:
+            self._in_flight = []
+
+    def _deliver_or_spool(self, entries: list[Entry]) -> None:
+        backlog = not self._spool.is_empty
+        if backlog and entries:
+            self._spool.append(entries)
+        if (not entries and not backlog) or (self._clock() < self._retry_at and backlog):
+            return
+        try:
+            if backlog:
+                self._spool.replay(self._deliver)
+            else:
+                self._send(entries)
+        except Away as error:
+            if not backlog:
+                logger.warning(
+                    "tracking is away, keeping what comes in %s: %s", self._folder, error
+                )
+                self._keep(entries)
+            self._retry_at = self._clock() + self._retry_s
+
+    def _send(self, entries: list[Entry]) -> None:
+        for found in self._deliver(entries):
+            note_rejected(self._folder, [f"{_line(found.entry).decode().strip()}\t{found.reason}"])
+
+    def _keep(self, entries: list[Entry]) -> None:
+        with self._lock:
+            if not self._abandoned:
+                self._spool.append(entries)
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(self._interval_s)
+            if not self._abandoned:
+                self.cycle()
+
+    def close(self, timeout_s: float) -> bool:
+        """Delivers what is left for at most `timeout_s`; the rest stays in the spool for whoever
+        replays it. Returns whether everything was delivered. Raises `OSError` when not even the
+        spool takes it.
+        """
+        deadline = self._clock() + timeout_s
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - self._clock()))
+        stuck = self._thread is not None and self._thread.is_alive()
+        if not stuck:
+            self._retry_at = 0.0
+            self.cycle()
+        return self._give_up_the_rest()
+
+    def _give_up_the_rest(self) -> bool:
+        with self._lock:
+            self._abandoned = True
+            rest = self._in_flight + self._waiting
+            if rest:
+                self._spool.append(rest)
+            delivered = self._spool.is_empty
+            self._spool.release()
+        return delivered
