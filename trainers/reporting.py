@@ -1,4 +1,5 @@
-"""What a running trial tells the world, and how the world stops it. No Ray, no MLflow: both are arguments."""
+"""What a running trial tells the world, and how the world stops it. No Ray, no MLflow: both are
+arguments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ class SilentReporter:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial's end: final validation metrics, number of steps done, seconds spent training (evaluation
-    apart), the student's Hugging Face folder (None when diverged) and the SHA-256 of its weights."""
+    """A trial's end: final validation metrics, number of steps done, seconds spent training
+    (evaluation apart), the student's Hugging Face folder (None when diverged) and the SHA-256 of
+    its weights."""
 
     outcome: Outcome
     metrics: dict[str, float]

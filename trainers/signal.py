@@ -10,8 +10,9 @@ from torch import Tensor
 class OutputHead:
     """The last step of a language model: `logits = cap(scale * (hidden @ weight.T + bias))`.
 
-    weight: [V, D]; bias: [V] or None; soft_cap c: `c * tanh(logits / c)` (Gemma); scale: factor (Cohere,
-    Granite). V counts the real vocabulary only: padding rows are cut before a head is made.
+    weight: [V, D]; bias: [V] or None; soft_cap c: `c * tanh(logits / c)` (Gemma); scale: factor
+    (Cohere, Granite). V counts the real vocabulary only: padding rows are cut before a head is
+    made.
     """
 
     weight: Tensor
@@ -36,7 +37,8 @@ class OutputHead:
 
 @dataclass(frozen=True)
 class TeacherSignal:
-    """The teacher's answer for N positions: hidden [N, D_t] with its head, never part of the graph."""
+    """The teacher's answer for N positions: hidden [N, D_t] with its head, never part of the
+    graph."""
 
     hidden: Tensor
     head: OutputHead

@@ -1,4 +1,5 @@
-"""What a sweep names as its inputs: models, tokenizer and data, each as the user wrote it; no torch."""
+"""What a sweep names as its inputs: models, tokenizer and data, each as the user wrote it; no
+torch."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ BUILTIN_PREFIX = "builtin:"
 
 
 class FitConfig(BaseModel):
-    """A supervised stage (cross-entropy on the training data), done once per key and shared by all trials."""
+    """A supervised stage (cross-entropy on the training data), done once per key and shared by all
+    trials."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,14 +29,16 @@ class FitConfig(BaseModel):
     def _one_budget(self) -> "FitConfig":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(
-                f"give exactly one of steps and epochs, but got steps={self.steps}, epochs={self.epochs}"
+                "give exactly one of steps and epochs, "
+                f"but got steps={self.steps}, epochs={self.epochs}"
             )
         return self
 
 
 class ModelSource(BaseModel):
-    """A causal language model: `model` (Hugging Face name or local folder), or `config` (the keys of a
-    transformers config with its `model_type`; weights drawn from `init_seed`), each with an optional fit."""
+    """A causal language model: `model` (Hugging Face name or local folder), or `config` (the keys
+    of a transformers config with its `model_type`; weights drawn from `init_seed`), each with an
+    optional fit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +56,8 @@ class ModelSource(BaseModel):
     def _one_origin(self) -> "ModelSource":
         if (self.model is None) == (self.config is None):
             raise ValueError(
-                f"give exactly one of model and config, but got model={self.model}, config={self.config}"
+                "give exactly one of model and config, "
+                f"but got model={self.model}, config={self.config}"
             )
         if self.config is not None and "model_type" not in self.config:
             raise ValueError(
@@ -71,7 +76,8 @@ class TokenizerTraining(BaseModel):
 
 
 class TokenizerSource(BaseModel):
-    """The tokenizer of teacher and student: `model` (name or folder), or `train` (made from the data)."""
+    """The tokenizer of teacher and student: `model` (name or folder), or `train` (made from the
+    data)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,7 +88,8 @@ class TokenizerSource(BaseModel):
     def _one_origin(self) -> "TokenizerSource":
         if (self.model is None) == (self.train is None):
             raise ValueError(
-                f"give exactly one of model and train, but got model={self.model}, train={self.train}"
+                "give exactly one of model and train, "
+                f"but got model={self.model}, train={self.train}"
             )
         return self
 
@@ -100,8 +107,9 @@ class Columns(BaseModel):
 
 
 class DataSource(BaseModel):
-    """Instruction and response pairs. `train` and `validation` are a JSON Lines file, a Hugging Face data
-    set name, or `builtin:docstrings` (made from the installed Python's own standard library)."""
+    """Instruction and response pairs. `train` and `validation` are a JSON Lines file, a Hugging
+    Face data set name, or `builtin:docstrings` (made from the installed Python's own standard
+    library)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,7 +120,9 @@ class DataSource(BaseModel):
     columns: Columns = Columns()
     template: str = Field(
         default="alpaca",
-        description="alpaca | chat (the tokenizer's own, on messages) | text with {instruction} and {input}",
+        description=(
+            "alpaca | chat (the tokenizer's own, on messages) | text with {instruction} and {input}"
+        ),
     )
     max_train_examples: Annotated[int | None, Field(ge=1)] = None
     max_validation_examples: Annotated[int | None, Field(ge=1)] = None

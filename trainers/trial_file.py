@@ -7,11 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainers.config import TrialConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 
 class TrialPaths(BaseModel):
-    """Where the inputs lie on this machine; no part of what the trial is. All are absolute folders."""
+    """Where the inputs lie on this machine; no part of what the trial is. All are absolute
+    folders."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +24,8 @@ class TrialPaths(BaseModel):
 
 
 class TrialFile(BaseModel):
-    """The content of `trial.json`. `trial` is Optuna's number, kept across attempts; -1 outside a sweep."""
+    """The content of `trial.json`. `trial` is Optuna's number, kept across attempts; -1 outside a
+    sweep."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +48,8 @@ class TrialFile(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "TrialFile":
-        """Returns the trial in `path`. Raises `ValueError` (with the file and the rule) when it is not one."""
+        """Returns the trial in `path`. Raises `ValueError` (with the file and the rule) when it is
+        not one."""
         try:
             return cls.model_validate_json(path.read_text())
         except ValueError as error:
@@ -55,7 +58,8 @@ class TrialFile(BaseModel):
             ) from error
 
     def write(self, path: Path) -> None:
-        """Writes the trial to `path` through a temporary file, so that a half-written one is never read."""
+        """Writes the trial to `path` through a temporary file, so that a half-written one is never
+        read."""
         temporary = path.with_suffix(".tmp")
         temporary.write_text(self.model_dump_json(indent=2) + "\n")
         temporary.replace(path)

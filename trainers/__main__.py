@@ -1,0 +1,100 @@
+"""`python -m trainers trial.json --output DIR`: one trial, without a cluster or a tracking server.
+
+Under torchrun every process is a worker of the trial. Progress goes to stderr; `--json` prints the
+result.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from trainers.reporting import Outcome, TrialResult
+from trainers.trial_file import TrialFile
+
+EXIT_BAD_INPUT, EXIT_DIVERGED = 2, 1
+
+
+class LineReporter:
+    """Writes a line per evaluation, and one for each tenth step, to stderr."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows each tenth step."""
+        if step % 10 == 0:
+            _say(f"step {step}", metrics)
+
+    def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
+        """Shows the evaluation."""
+        _say(f"step {step}, evaluation {evaluation}", metrics)
+
+    def should_stop(self) -> bool:
+        """Returns False: nobody stops a trial that runs alone."""
+        return False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains the trial and returns the exit code: 0 trained, 1 diverged, 2 wrong input."""
+    parser = argparse.ArgumentParser(prog="python -m trainers", description=__doc__)
+    parser.add_argument("trial", type=Path, help="trial.json")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the student")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    given = parser.parse_args(arguments)
+    try:
+        trial = TrialFile.read(given.trial)
+        result = _run(trial, given.output)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    if int(os.environ.get("RANK", "0")) == 0:
+        _show(result, as_json=given.json)
+    return EXIT_DIVERGED if result.outcome == Outcome.DIVERGED else 0
+
+
+def _run(trial: TrialFile, output: Path) -> TrialResult:
+    import torch
+    from torch import distributed as dist
+
+    from trainers.run import check_fingerprints, run_trial
+
+    check_fingerprints(trial)
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    group = None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if trial.device == "cuda":
+            torch.cuda.set_device(local_rank)
+        dist.init_process_group("nccl" if trial.device == "cuda" else "gloo")
+        group = dist.group.WORLD
+    try:
+        return run_trial(
+            trial,
+            output,
+            reporter=LineReporter(),
+            rank=rank,
+            local_rank=local_rank,
+            process_group=group,
+        )
+    finally:
+        if group is not None:
+            dist.destroy_process_group()
+
+
+def _show(result: TrialResult, *, as_json: bool) -> None:
+    content = asdict(result) | {"student": result.student and str(result.student)}
+    if as_json:
+        print(json.dumps(content))
+        return
+    print(f"{result.outcome} after {result.steps} steps; student: {content['student']}")
+    for name, value in sorted(result.metrics.items()):
+        print(f"  {name:24} {value:.6g}")
+
+
+def _say(what: str, metrics: Mapping[str, float]) -> None:
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    print(f"{what}: {numbers}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Hashes that say whether two inputs are the same: of files, folders of a model, documents,
+weights."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 1 << 22
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja")
+
+
+def of_document(document: Any) -> str:
+    """Returns the SHA-256 of a JSON-serialisable value, the same for equal values in any order of
+    keys."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def of_model(folder: Path) -> str:
+    """Returns the SHA-256 over config and weights of a model's folder; where it lies plays no
+    part."""
+    return _of_files(folder, MODEL_FILES)
+
+
+def of_tokenizer(folder: Path) -> str:
+    """Returns the SHA-256 over the tokenizer's files in a folder."""
+    return _of_files(folder, TOKENIZER_FILES)
+
+
+def of_weights(weights: "dict[str, Tensor]") -> str:
+    """Returns the SHA-256 over a state dict: names, dtypes, shapes and bytes, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _of_files(folder: Path, patterns: tuple[str, ...]) -> str:
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return of_document({path.name: of_file(path) for path in found if path.is_file()})

@@ -1,0 +1,125 @@
+"""What makes the same trial give the same bits: resolved numerics, reset globals, seeds."""
+
+import os
+import platform
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainers.config import Precision
+
+MATMUL_ERROR = 1e-5
+PROBE = 256
+
+
+def resolve(device: str, precision: Precision, threads: int) -> dict[str, Any]:
+    """Returns the numerics that a trial on this machine uses, to be written into its `trial.json`:
+    device and its name, precision (float32 | bfloat16), matmul_precision, threads, deterministic,
+    and the instruction set torch uses. "medium" float32 products are taken where they are still
+    exact to 1e-5."""
+    resolved = precision
+    if precision == Precision.AUTO:
+        resolved = Precision.BFLOAT16 if device == "cuda" else Precision.FLOAT32
+    return {
+        "device": device,
+        "device_name": _device_name(device),
+        "precision": str(resolved),
+        "matmul_precision": _matmul_precision(device),
+        "threads": threads,
+        "deterministic": True,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def apply(numerics: dict[str, Any]) -> None:
+    """Sets this process to `numerics` (what `resolve` returned, perhaps on another machine)."""
+    # cuBLAS reads this when its first handle is made; without it deterministic mode refuses matmuls
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(numerics["threads"])
+    torch.set_float32_matmul_precision(numerics["matmul_precision"])
+    torch.use_deterministic_algorithms(numerics["deterministic"])
+    # filling every new tensor with NaN finds bugs, but costs a pass over memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def autocast(numerics: dict[str, Any]) -> torch.autocast:
+    """Returns the autocast context of the resolved precision; it does nothing for float32."""
+    return torch.autocast(
+        numerics["device"], torch.bfloat16, enabled=numerics["precision"] == Precision.BFLOAT16
+    )
+
+
+def weights_dtype(numerics: dict[str, Any]) -> torch.dtype:
+    """Returns the dtype that a frozen model (the teacher) is kept in."""
+    bfloat16 = numerics["precision"] == Precision.BFLOAT16
+    return torch.bfloat16 if bfloat16 else torch.float32
+
+
+def seed_all(*parts: int) -> None:
+    """Seeds Python, NumPy and torch from `parts` (for example trial seed and rank)."""
+    words = np.random.SeedSequence(parts).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+@dataclass(frozen=True)
+class GlobalState:
+    """The global switches that a trial could leave changed for the next one in the same process."""
+
+    environment: dict[str, str]
+    folder: str
+    dtype: torch.dtype
+    device: torch.device
+    mkldnn: bool
+    cudnn_benchmark: bool
+
+    @classmethod
+    def capture(cls) -> "GlobalState":
+        """Returns the state of now: to be taken once, after the imports and before the first
+        trial."""
+        return cls(
+            environment=dict(os.environ),
+            folder=os.getcwd(),
+            dtype=torch.get_default_dtype(),
+            device=torch.get_default_device(),
+            mkldnn=bool(torch.backends.mkldnn.enabled),
+            cudnn_benchmark=torch.backends.cudnn.benchmark,
+        )
+
+    def restore(self) -> None:
+        """Sets everything back, gradients on and anomaly detection off among it."""
+        if dict(os.environ) != self.environment:
+            os.environ.clear()
+            os.environ.update(self.environment)
+        os.chdir(self.folder)
+        torch.set_default_dtype(self.dtype)
+        torch.set_default_device(None if self.device.type == "cpu" else self.device)
+        torch.backends.mkldnn.set_flags(self.mkldnn)  # type: ignore[no-untyped-call]
+        torch.backends.cudnn.benchmark = self.cudnn_benchmark
+        torch.set_grad_enabled(True)
+        torch.autograd.set_detect_anomaly(False)
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
+
+
+def _matmul_precision(device: str) -> str:
+    """Some CPUs and every GPU round the factors under "medium": then the exact products stay."""
+    before = torch.get_float32_matmul_precision()
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(PROBE, PROBE, generator=generator) for _ in range(2))
+    exact = a.double() @ b.double()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        product = (a.to(device) @ b.to(device)).double().cpu()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    error = ((product - exact).norm() / exact.norm()).item()
+    return "medium" if error <= MATMUL_ERROR else "highest"

@@ -1,0 +1,39 @@
+"""Folders named by the hash of what is in them: made once, whole or not at all, by one process at a
+time."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock file `path`: other processes wait here. The kernel frees it when its holder
+    dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Returns `folder`, made by `make(temporary folder)` when it is not there yet. Two processes
+    that want the same folder make it once; one that dies leaves nothing that looks finished."""
+    if folder.is_dir():
+        return folder
+    with locked(folder.parent / f".{folder.name}.lock"):
+        if folder.is_dir():
+            return folder
+        for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+            shutil.rmtree(left)
+        temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+        temporary.mkdir()
+        try:
+            make(temporary)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder

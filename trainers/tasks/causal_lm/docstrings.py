@@ -1,0 +1,90 @@
+"""Real English that every machine has: the docstrings of the running Python's standard library."""
+
+import ast
+import hashlib
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainers.tasks.causal_lm.records import Record
+
+SHORTEST, LONGEST = 20, 400
+VALIDATION_SHARE = 10
+LEFT_OUT = frozenset(
+    {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo"}
+)
+Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def fingerprint() -> str:
+    """Returns the SHA-256 of the names and sizes of the standard library's files: what the pairs
+    hang on."""
+    root = _root()
+    listing = "\n".join(f"{path.relative_to(root)} {path.stat().st_size}" for path in _files(root))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def read(split: str) -> list[Record]:
+    """Returns pairs (instruction: describe this object; response: its docstring's first paragraph)
+    in a fixed order, no response twice. `validation` holds the modules whose name hashes to one
+    tenth, `train` the others."""
+    root = _root()
+    seen: set[str] = set()
+    records = []
+    for path in _files(root):
+        for record in _of_module(_module_name(path.relative_to(root)), path):
+            if record.response not in seen:
+                seen.add(record.response)
+                records.append((path.relative_to(root), record))
+    wanted = split == "validation"
+    return [record for path, record in records if _is_validation(_module_name(path)) == wanted]
+
+
+def _root() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def _files(root: Path) -> list[Path]:
+    return [p for p in sorted(root.rglob("*.py")) if not LEFT_OUT & set(p.relative_to(root).parts)]
+
+
+def _module_name(path: Path) -> str:
+    parts = [*path.parts[:-1], path.stem]
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _is_validation(module: str) -> bool:
+    package = module.split(".")[0]
+    return int(hashlib.sha256(package.encode()).hexdigest(), 16) % VALIDATION_SHARE == 0
+
+
+def _of_module(module: str, path: Path) -> Iterator[Record]:
+    try:
+        tree = ast.parse(path.read_text("utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return  # templates and deliberately broken files ship with Python too
+    yield from _of_body(module, tree.body)
+
+
+def _of_body(prefix: str, body: list[ast.stmt]) -> Iterator[Record]:
+    for node in body:
+        if not isinstance(node, Documented):
+            continue
+        name = f"{prefix}.{node.name}"
+        text = _first_paragraph(node)
+        if text is not None:
+            yield Record(instruction=_instruction(name, node), response=text)
+        if isinstance(node, ast.ClassDef):
+            yield from _of_body(name, node.body)
+
+
+def _first_paragraph(node: Documented) -> str | None:
+    text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+    return text if text.isascii() and SHORTEST <= len(text) <= LONGEST else None
+
+
+def _instruction(name: str, node: Documented) -> str:
+    if isinstance(node, ast.ClassDef):
+        return f"Describe the class `{name}`."
+    arguments = ", ".join(a.arg for a in node.args.args if a.arg not in ("self", "cls"))
+    return f"Describe the function `{name}({arguments})`."

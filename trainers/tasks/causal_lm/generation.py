@@ -1,0 +1,181 @@
+"""Samples answers, in batches, without touching any global random state.
+
+The randomness of a prompt is a row of numbers drawn from (seed, prompt) alone, so an answer depends
+neither on how prompts are batched nor on what was trained before, and trials that are compared
+share their luck.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.signal import OutputHead
+from trainers.tasks.causal_lm import models
+
+MAX_BATCH_TOKENS = {"cpu": 32768, "cuda": 262144}
+# Finished rows leave the batch when they are this share of it: leaving costs a copy of the cache.
+LEAVE_SHARE = 0.25
+Prompt = tuple[int, list[int]]  # number of the prompt, its token ids
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are drawn: temperature 0 is greedy; no n-gram of prompt and answer is repeated
+    when `no_repeat_ngram_size` is positive."""
+
+    temperature: float
+    max_new_tokens: int
+    no_repeat_ngram_size: int
+    eos_token_id: int
+    pad_token_id: int
+
+
+def room(model: Any, longest_prompt: int) -> int:
+    """Returns how many tokens fit behind a prompt into the model's positions; without a limit, a
+    million."""
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    return 1_000_000 if limit is None else int(limit) - longest_prompt
+
+
+@torch.no_grad()
+def generate(
+    model: Any, head: OutputHead, prompts: list[Prompt], *, seed: int, decoding: Decoding
+) -> dict[int, list[int]]:
+    """Returns the token ids of one answer for each prompt, by its number, without the
+    end-of-sequence token. `model` is in evaluation mode."""
+    answers: dict[int, list[int]] = {}
+    longest = max((len(ids) for _, ids in prompts), default=0)
+    steps = max(0, min(decoding.max_new_tokens, room(model, longest)))
+    for group in _groups(prompts, steps, model.device.type):
+        answers |= _Group(model, head, group, seed, decoding).run(steps)
+    return answers
+
+
+def luck(seed: int, prompt: int, count: int) -> Tensor:
+    """Returns `count` numbers in [0, 1) that depend on seed and prompt number alone."""
+    generator = torch.Generator().manual_seed((seed << 32) + prompt)
+    drawn = torch.rand(count, generator=generator)
+    return drawn.clamp_max(1 - 1e-6)  # at 1 rounding could pick a token of probability zero
+
+
+def _groups(prompts: list[Prompt], steps: int, device: str) -> list[list[Prompt]]:
+    ordered = sorted(prompts, key=lambda pair: (-len(pair[1]), pair[0]))
+    groups, start = [], 0
+    while start < len(ordered):
+        size = max(1, MAX_BATCH_TOKENS[device] // (len(ordered[start][1]) + steps + 1))
+        groups.append(ordered[start : start + size])
+        start += size
+    return groups
+
+
+class _Group:
+    """Prompts that are answered together, padded on the left."""
+
+    def __init__(
+        self, model: Any, head: OutputHead, group: list[Prompt], seed: int, decoding: Decoding
+    ):
+        self._body, self._head, self._decoding = models.body_of(model), head, decoding
+        self._device = model.device
+        self._numbers = [number for number, _ in group]
+        self._seed = seed
+        width = max(len(ids) for _, ids in group)
+        padded = [[decoding.pad_token_id] * (width - len(ids)) + ids for _, ids in group]
+        self._next = torch.tensor(padded, device=self._device)
+        lengths = torch.tensor([[len(ids)] for _, ids in group])
+        self._mask = (torch.arange(width) >= width - lengths).long().to(self._device)
+        self._ngrams = [_Ngrams(decoding.no_repeat_ngram_size, ids) for _, ids in group]
+        self._takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
+        self._alive = list(range(len(group)))  # rows still in the batch, by their first place
+        self._done: set[int] = set()  # numbers of the prompts whose answer has ended
+        self.answers: dict[int, list[int]] = {number: [] for number in self._numbers}
+
+    def run(self, steps: int) -> dict[int, list[int]]:
+        """Returns the answers by the prompts' numbers."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        draws = torch.stack([luck(self._seed, n, max(steps, 1)) for n in self._numbers])
+        draws = draws.to(self._device)
+        for step in range(steps):
+            self._next = self._draw(self._logits(cache), draws[self._alive, step])[:, None]
+            running = self._take(self._next[:, 0].tolist())
+            if not running:
+                break
+            self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+            if len(self._alive) - len(running) >= LEAVE_SHARE * len(self._alive):
+                self._leave(torch.tensor(running, device=self._device), cache)
+        return self.answers
+
+    def _take(self, tokens: list[int]) -> list[int]:
+        """Notes what each row drew; returns the places of the rows that go on."""
+        running = []
+        for place, token in enumerate(tokens):
+            number = self._numbers[self._alive[place]]
+            if token == self._decoding.eos_token_id or number in self._done:
+                self._done.add(number)
+                continue
+            self.answers[number].append(token)
+            self._ngrams[place].add(token)
+            running.append(place)
+        return running
+
+    def _leave(self, running: Tensor, cache: Any) -> None:
+        cache.batch_select_indices(running)
+        self._next, self._mask = self._next[running], self._mask[running]
+        places = running.tolist()
+        self._alive = [self._alive[i] for i in places]
+        self._ngrams = [self._ngrams[i] for i in places]
+
+    def _logits(self, cache: Any) -> Tensor:
+        positions = {}
+        if self._takes_positions:
+            places = (self._mask.cumsum(1) - 1).clamp_min(0)
+            positions["position_ids"] = places[:, -self._next.shape[1] :]
+        states = self._body(
+            input_ids=self._next,
+            attention_mask=self._mask,
+            past_key_values=cache,
+            use_cache=True,
+            **positions,
+        ).last_hidden_state
+        logits = self._head.logits(states[:, -1]).float()
+        banned = [(row, t) for row, ngrams in enumerate(self._ngrams) for t in ngrams.banned()]
+        if banned:
+            rows, tokens = torch.tensor(banned, device=self._device).T
+            logits[rows, tokens] = -torch.inf
+        return logits
+
+    def _draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        if self._decoding.temperature == 0:
+            return logits.argmax(-1)
+        cumulative = (logits / self._decoding.temperature).softmax(-1).cumsum(-1)
+        wanted = uniform[:, None] * cumulative[:, -1:]
+        drawn = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+        return drawn.clamp_max(logits.shape[1] - 1)
+
+
+class _Ngrams:
+    """Which tokens would repeat an n-gram of what one row has so far."""
+
+    def __init__(self, size: int, ids: list[int]):
+        self._size = size
+        self._ids: list[int] = []
+        self._followers: dict[tuple[int, ...], list[int]] = {}
+        for token in ids:
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        self._ids.append(token)
+        if self._size and len(self._ids) >= self._size:
+            ngram = self._ids[-self._size :]
+            self._followers.setdefault(tuple(ngram[:-1]), []).append(token)
+
+    def banned(self) -> list[int]:
+        if not self._size or len(self._ids) < self._size - 1:
+            return []
+        start = len(self._ids) - self._size + 1
+        return self._followers.get(tuple(self._ids[start:]), [])

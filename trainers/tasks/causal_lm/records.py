@@ -1,0 +1,192 @@
+"""Reads instruction and response pairs from where the sweep says they are; no torch.
+
+A record that cannot be used is an error with its file, line and field, never skipped in silence.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainers.sources import BUILTIN_PREFIX, Columns, DataSource
+
+
+@dataclass(frozen=True)
+class Record:
+    """One example: an instruction (with an optional input) or chat messages, the response to learn,
+    and all accepted answers (`references`, the response among them when no others were given)."""
+
+    instruction: str
+    response: str
+    input: str = ""
+    references: tuple[str, ...] = ()
+    messages: tuple[Mapping[str, str], ...] | None = field(default=None)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All accepted answers."""
+        return self.references or (self.response,)
+
+
+def read(source: DataSource, split: str) -> list[Record]:
+    """Returns the records of `split` (train | validation), at most the number that the source asks
+    for. Raises `ValueError` naming file, line and field for a missing, empty or malformed
+    source."""
+    place = source.train if split == "train" else source.validation
+    limit = source.max_train_examples if split == "train" else source.max_validation_examples
+    if place.startswith(BUILTIN_PREFIX):
+        records = _read_builtin(place, split)
+    elif is_file(place):
+        records = _read_lines(Path(place), source)
+    else:
+        records = _read_hub(place, split, source)
+    if not records:
+        raise ValueError(f"data.{split}: at least one record must be there, but {place} is empty.")
+    return records[:limit]
+
+
+def fingerprint(source: DataSource, split: str) -> str:
+    """Returns the SHA-256 of what `split` is read from, cheaply: the file's bytes, the standard
+    library's listing, or the name and split of a hub data set. Raises `ValueError` when a file is
+    missing."""
+    place = source.train if split == "train" else source.validation
+    if place.startswith(BUILTIN_PREFIX):
+        from trainers.tasks.causal_lm import docstrings
+
+        return docstrings.fingerprint()
+    if is_file(place):
+        return hashlib.sha256(_bytes(Path(place), split)).hexdigest()
+    name = source.train_split if split == "train" else source.validation_split
+    return hashlib.sha256(f"hub:{place}:{name}".encode()).hexdigest()
+
+
+def is_file(place: str) -> bool:
+    """Returns whether `place` names a file (by its ending, or because it exists) and not a hub data
+    set."""
+    return Path(place).suffix in (".jsonl", ".json") or Path(place).exists()
+
+
+def parse_lines(text: str, place: str, source: DataSource) -> list[Record]:
+    """Returns the records of JSON Lines `text`; `place` names it in errors (`ValueError`, with the
+    line)."""
+    records = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{place}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{where}: each line must be one JSON object, but got {line[:60]!r} ({error.msg})."
+            ) from error
+        records.append(_record(row, where, source))
+    return records
+
+
+def _bytes(path: Path, split: str) -> bytes:
+    if not path.is_file():
+        raise ValueError(
+            f"data.{split}: the file must exist, but {path} is missing. Give a JSON Lines file, "
+            "the name of a Hugging Face data set, or builtin:docstrings."
+        )
+    return path.read_bytes()
+
+
+def _read_lines(path: Path, source: DataSource) -> list[Record]:
+    split = "train" if str(path) == source.train else "validation"
+    try:
+        text = _bytes(path, split).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} must be UTF-8 text, but got a wrong byte at {error.start}."
+        ) from error
+    return parse_lines(text, str(path), source)
+
+
+def _read_builtin(place: str, split: str) -> list[Record]:
+    from trainers.tasks.causal_lm import docstrings
+
+    if place != BUILTIN_PREFIX + "docstrings":
+        raise ValueError(
+            f"data.{split}: the built-in text is builtin:docstrings, but got '{place}'."
+        )
+    return docstrings.read(split)
+
+
+def _read_hub(place: str, split: str, source: DataSource) -> list[Record]:
+    import datasets
+
+    name = source.train_split if split == "train" else source.validation_split
+    try:
+        rows: Iterable[Any] = datasets.load_dataset(place, split=name)
+    except Exception as error:  # the hub's client raises many kinds; all mean the same to the user
+        raise ValueError(
+            f"data.{split}: '{place}' is no file here and could not be loaded from the Hugging "
+            f"Face hub (split '{name}'): {error}. Check the name and the network, "
+            "or give a JSON Lines file."
+        ) from error
+    return [
+        _record(row, f"{place}, split {name}, row {number}", source)
+        for number, row in enumerate(rows)
+    ]
+
+
+def _record(row: Any, where: str, source: DataSource) -> Record:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: a record must be an object, but got {type(row).__name__}.")
+    if source.template == "chat" and source.columns.messages in row:
+        return _chat_record(row[source.columns.messages], where)
+    columns: Columns = source.columns
+    response = _text(row, columns.response, where)
+    if not response.strip():
+        raise ValueError(
+            f"{where}: the response '{columns.response}' must not be blank, but got {response!r}."
+        )
+    return Record(
+        instruction=_text(row, columns.instruction, where),
+        response=response,
+        input=_text(row, columns.input, where, default=""),
+        references=tuple(row.get(columns.references) or ()),
+    )
+
+
+def _text(row: Mapping[str, Any], column: str, where: str, default: str | None = None) -> str:
+    value = row.get(column, default)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        got = f"the columns {sorted(row)}" if column not in row else type(value).__name__
+        raise ValueError(
+            f"{where}: '{column}' must be text, but got {got}. "
+            "Name the right column under data.columns."
+        )
+    return value
+
+
+def _chat_record(messages: Any, where: str) -> Record:
+    if not isinstance(messages, list | tuple) or not all(_is_message(m) for m in messages):
+        raise ValueError(
+            f"{where}: messages must be a list of {{role, content}}, but got {messages!r:.80}."
+        )
+    if not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
+        raise ValueError(
+            f"{where}: messages must end with the assistant's answer, "
+            f"but got the roles {[m['role'] for m in messages]}."
+        )
+    before = [m["content"] for m in messages if m["role"] == "user"]
+    return Record(
+        instruction=before[-1] if before else "",
+        response=messages[-1]["content"],
+        messages=tuple({"role": m["role"], "content": m["content"]} for m in messages),
+    )
+
+
+def _is_message(message: Any) -> bool:
+    return (
+        isinstance(message, Mapping)
+        and isinstance(message.get("role"), str)
+        and isinstance(message.get("content"), str)
+    )
