@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.spec import SweepSpec
+from trainers.inspection import Facts
+from trainers.sources import ModelSource
 
 # Rates that were seen on ordinary machines; only a first guess, until a sweep was measured.
 FLOPS_PER_CPU = 30e9
@@ -23,23 +25,9 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InputFacts(Frozen):
+class InputFacts(Facts):
     """What is known of teacher, student and data without spending anything; None: not yet."""
 
-    num_train_examples: int | None = None
-    num_train_tokens: int | None = Field(
-        default=None, description="response tokens of one epoch, or about so many"
-    )
-    num_validation_examples: int | None = None
-    vocab_size: int | None = None
-    teacher_parameters: int | None = None
-    student_parameters: int | None = None
-    teacher_hidden_size: int | None = None
-    teacher_entropy_share: float | None = Field(
-        default=None, description="mean entropy at tau = 1 over ln V"
-    )
-    fingerprints: dict[str, str] = Field(default_factory=dict)
-    found: dict[str, str] = Field(default_factory=dict, description="input → where it comes from")
     trial_s: Annotated[
         float | None, Field(gt=0, description="mean seconds of a trial in an earlier such sweep")
     ] = None
@@ -72,7 +60,8 @@ def estimate_sweep(
     duration = None if trial_s is None else trials * trial_s / slots
     workers = spec.resources.workers_per_trial
     busy_hours = None if trial_s is None else trials * trial_s * workers / 3600
-    student, cached = facts.student_parameters, facts.teacher_hidden_size
+    student = facts.student_parameters or guess_parameters(spec.student, facts.vocab_size)
+    cached = facts.teacher_hidden_size
     return Estimate(
         tokens_per_trial=tokens,
         tokens=None if tokens is None else tokens * trials,
@@ -102,12 +91,24 @@ def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
     return round(budget.steps * budget.batch_size * per_example)
 
 
+def guess_parameters(source: ModelSource, vocab_size: int | None) -> int | None:
+    """Returns about how many weights a model from a config has: 12 width² a layer, and the
+    embeddings. None when the config does not say its width and depth."""
+    config = source.config or {}
+    width = config.get("hidden_size", config.get("n_embd"))
+    depth = config.get("num_hidden_layers", config.get("n_layer"))
+    if not isinstance(width, int) or not isinstance(depth, int) or vocab_size is None:
+        return None
+    return 12 * depth * width**2 + vocab_size * width
+
+
 def _trial_seconds(
     spec: SweepSpec, facts: InputFacts, tokens: int | None, gpus_per_worker: float
 ) -> tuple[float | None, str]:
     if facts.trial_s is not None:
         return facts.trial_s, "mean of the trials of an earlier sweep of these inputs"
-    student, teacher = facts.student_parameters, facts.teacher_parameters
+    student = facts.student_parameters or guess_parameters(spec.student, facts.vocab_size)
+    teacher = facts.teacher_parameters or guess_parameters(spec.teacher, facts.vocab_size)
     if tokens is None or student is None or teacher is None:
         return None, Estimate().basis
     rate = FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker

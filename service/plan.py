@@ -107,16 +107,27 @@ def make_plan(
 
 def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, str]) -> str:
     """Returns `name-xxxxxxxx`: eight hexadecimal digits over all that decides the outcome."""
-    document = spec.model_dump(mode="json", exclude={"tracking", "storage", "resources"})
     content = {
         "format": FORMAT_VERSION,
-        "spec": document,
+        "spec": _without_places(spec, fingerprints),
         "workers_per_trial": spec.resources.workers_per_trial,
         "code": code_version,
         "inputs": dict(fingerprints),
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{spec.name}-{digest[:8]}"
+
+
+def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """What a fingerprint says of an input's content, the place where it lies need not say."""
+    left_out = {"tracking", "storage", "resources"}
+    document = spec.model_dump(mode="json", exclude=left_out)
+    for role in ("teacher", "student"):
+        if role in fingerprints:
+            document[role].pop("model")
+    if "text" in fingerprints:
+        del document["data"]["train"], document["data"]["validation"]
+    return document
 
 
 def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:

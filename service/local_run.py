@@ -1,0 +1,161 @@
+"""Runs a plan on this machine, shows it, stops it on a signal, and says what came of it."""
+
+import signal
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from service import tables
+from service.best import Best, Question, find_best
+from service.display import Progress, display_on
+from service.events import DriverEvent
+from service.measured import remember_trial_s
+from service.plan import SweepPlan
+from service.states import TrialState
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED_EXIT_CODE = 130
+TOP = 5
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a sweep. `done_before`: nothing ran, the same sweep was finished already."""
+
+    sweep_id: str
+    state: str
+    tracking_uri: str
+    best: Best
+    lines: list[str] = field(default_factory=list)
+    picture: Path | None = None
+    done_before: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 130 when the user stopped the sweep."""
+        return 0 if self.state == TrialState.COMPLETED else STOPPED_EXIT_CODE
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the result as one JSON object."""
+        return {
+            "sweep_id": self.sweep_id,
+            "state": self.state,
+            "done_before": self.done_before,
+            "tracking_uri": self.tracking_uri,
+            "picture": None if self.picture is None else str(self.picture),
+            "verdict": self.lines,
+            "best": self.best.to_json(),
+        }
+
+    def view(self) -> RenderableType:
+        """Returns the end of a run: the best configs, what won, and what to look at next."""
+        head = f"sweep {self.sweep_id} {self.state}"
+        if self.done_before:
+            head += " already; here is what it found. kd-sweep run … --again runs it afresh."
+        views: list[RenderableType] = [Text(head, style="bold"), Text(), self.best.view(), Text()]
+        views += [Text(line) for line in self.lines]
+        if self.picture is not None:
+            views.append(Text(f"picture: {self.picture}"))
+        views.append(Text(f"all runs: {ui_command(self.tracking_uri)}"))
+        views.append(
+            Text(
+                f"ask further: kd-sweep best --sweep {self.sweep_id} --per divergence; "
+                f"kd-sweep trials {self.sweep_id}; kd-sweep best --export trial.json"
+            )
+        )
+        return Group(*views)
+
+
+def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> RunResult:
+    """Runs `plan`, or returns at once what the same sweep found before, unless `again`."""
+    from service.driver import run_sweep
+    from service.runs import Runs
+    from service.tracking import default_uri, ensure_store
+
+    uri = plan.spec.tracking.uri or default_uri(home)
+    ensure_store(uri, home)
+    runs = Runs(uri, plan.spec.tracking.experiment)
+    known = {one.sweep_id: one.state for one in runs.sweeps()}
+    if known.get(plan.sweep_id) == TrialState.COMPLETED and not again:
+        return replace(_result(runs, plan, uri, TrialState.COMPLETED), done_before=True)
+    if again:
+        plan = plan.model_copy(update={"sweep_id": fresh_id(plan.sweep_id, set(known))})
+    console.print(tables.plan_view(plan))
+    progress = Progress(plan, time.monotonic)
+    with display_on(console, progress) as display, StopOnSignal(console) as stopper:
+
+        def on_event(event: DriverEvent) -> None:
+            # Ray replaces the handlers when it starts, so they are set again as news come in.
+            stopper.install()
+            display.on_event(event)
+
+        summary = run_sweep(
+            plan,
+            home=home,
+            tracking_uri=uri,
+            ray_address=None,
+            on_event=on_event,
+            stop=stopper.stop,
+        )
+    completed = progress.durations.get(TrialState.COMPLETED)
+    if completed:
+        remember_trial_s(home, plan, mean(completed))
+    return _result(runs, plan, uri, summary.state)
+
+
+def fresh_id(sweep_id: str, known: set[str]) -> str:
+    """Returns the id with the first suffix -2, -3, … that is not in `known`."""
+    number = 2
+    while f"{sweep_id}-{number}" in known:
+        number += 1
+    return f"{sweep_id}-{number}"
+
+
+def ui_command(uri: str) -> str:
+    """Returns the command, or the address, that shows the records of the store at `uri`."""
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"mlflow ui --backend-store-uri {uri}"
+
+
+def _result(runs: Any, plan: SweepPlan, uri: str, state: str) -> RunResult:
+    best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
+    return RunResult(plan.sweep_id, state, uri, best)
+
+
+class StopOnSignal:
+    """Sets `stop` at the first Ctrl-C or SIGTERM and raises `KeyboardInterrupt` at the second."""
+
+    def __init__(self, console: Console) -> None:
+        self.stop = threading.Event()
+        self._console = console
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopOnSignal":
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.install()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Makes this the handler; only the main thread may, others leave it as it is."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) != self._handle:
+                    signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        self.stop.set()
+        self._console.print("stopping: trials end at their next step; Ctrl-C again ends at once")

@@ -1,0 +1,57 @@
+"""From a sweep's name to its plan: reads files, asks the machine, spends nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import PlanError
+from service.estimates import InputFacts
+from service.machine import code_version, local_resources
+from service.measured import known_trial_s
+from service.plan import Resources, SweepPlan, make_plan
+from service.spec import SweepSpec
+from service.sweep_file import load_sweep
+
+
+def plan_here(
+    reference: str,
+    overrides: Sequence[str],
+    *,
+    folder: Path,
+    home: Path,
+    cluster: Resources | None = None,
+) -> SweepPlan:
+    """Returns the plan of the sweep file or preset `reference`, for `cluster` or this machine.
+
+    Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
+    """
+    spec = load_sweep(reference, overrides, folder)
+    storage = Path(spec.storage.path or home)
+    return make_plan(
+        spec,
+        input_facts(spec, home),
+        cluster or local_resources(storage),
+        code_version=code_version(),
+    )
+
+
+def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
+    """Returns what is known of the inputs. Raises `PlanError` that says exactly what is missing."""
+    from trainers.prepare import inspect
+
+    try:
+        facts = inspect(spec.prepare_request(), home)
+        models = _fingerprints_of_models(spec)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    found = facts.model_dump() | {"fingerprints": facts.fingerprints | models}
+    return InputFacts(**found, trial_s=known_trial_s(home, spec))
+
+
+def _fingerprints_of_models(spec: SweepSpec) -> dict[str, str]:
+    """Returns the hash of each model that is a local folder: other weights make another sweep."""
+    from trainers.fingerprints import of_model
+
+    sources = {"teacher": spec.teacher.model, "student": spec.student.model}
+    return {
+        role: of_model(Path(name)) for role, name in sources.items() if name and Path(name).is_dir()
+    }
