@@ -56,7 +56,7 @@ WITHOUT_TORCH = (
 # module: the only modules that may import it
 ENTRANCES: dict[str, set[str]] = {
     "service.cli": {"service.__main__"},
-    "service.driver": set(),
+    "service.driver": {"service.local_run"},
 }
 
 MAY_PRINT_OR_EXIT = {"service/cli.py", "service/__main__.py", "trainers/__main__.py"}
