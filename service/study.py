@@ -57,22 +57,19 @@ class StudyStore:
         """
         check_search(search)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        made = optuna.create_study(
-            storage=open_storage(storage),
-            study_name=sweep_id,
-            directions=list(search.directions),
-            load_if_exists=True,
-            sampler=optuna.samplers.RandomSampler(seed=0),
-            pruner=optuna.pruners.NopPruner(),
-        )
-        _check_same_search(made, search)
+        opened = open_storage(storage)
+        if sweep_id not in [known.study_name for known in opened.get_all_studies()]:
+            optuna.create_study(
+                storage=opened, study_name=sweep_id, directions=list(search.directions)
+            )
         study = VisibleStudy(
             study_name=sweep_id,
-            storage=made._storage,
+            storage=opened,
             sampler=search.sampler.build(search.space),
             pruner=search.early_stopping.build(search.num_evaluations)
             or optuna.pruners.NopPruner(),
         )
+        _check_same_search(study, search)
         return cls(study, search)
 
     @property

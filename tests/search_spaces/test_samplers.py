@@ -1,6 +1,8 @@
 """The same contract for every sampler, on a space with and one without conditions."""
 
 import random
+import subprocess
+import sys
 from typing import Any
 
 import optuna
@@ -159,6 +161,15 @@ def test_the_number_of_objectives_is_checked() -> None:
     with pytest.raises(ValueError, match="nsgaii must have two objectives or more, but got 1"):
         NsgaII().check(PLAIN)
     assert Tpe().check(PLAIN, 2) == []
+
+
+def test_a_plan_needs_no_heavy_import() -> None:
+    code = (
+        "import sys, search_spaces.samplers, service.early_stopping;"
+        "sys.exit(' '.join({'optuna', 'torch', 'mlflow', 'ray', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_options_are_strict() -> None:
