@@ -1,0 +1,331 @@
+"""The board: where trials leave jobs, slots take them, and both sides read what the other did.
+
+One asynchronous Ray actor without CPU per sweep; the class itself knows nothing of Ray. Everything
+runs on one event loop, so between two `await`s nothing changes. A slot's workers of one start share
+an *epoch*; a call with an older one comes from workers that are given up and never gets a job.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainers.jobs import Ending, Job, Order, Report, Vote
+
+LONG_POLL_S = 30.0
+CANCELLED = "cancelled"
+
+
+@dataclass
+class _Lease:
+    """A job between `submit` and its end. `over`: its last news is written; `stopping`: its workers
+    are to leave at the next step boundary."""
+
+    job: Job
+    seen: float
+    news: deque[Report | Vote | str] = field(default_factory=deque)
+    reports: int = 0
+    collected: int = 0
+    stopping: bool = False
+    over: bool = False
+
+
+@dataclass
+class _Slot:
+    """A slot's present group of workers."""
+
+    epoch: int = 0
+    num_ranks: int = 0
+    alive: bool = False
+    dying: bool = False
+    jobs: list[Job] = field(default_factory=list)
+    votes: dict[int, dict[int, Vote]] = field(default_factory=dict)
+    busy: _Lease | None = None
+    idle_deaths: int = 0
+    reason: str = ""
+
+
+class Board:
+    """Hands jobs to slots and their reports back to the trials that lease them.
+
+    lease_ttl_s: seconds after which a lease whose trial no longer asks is ended; vote_grace_s:
+    seconds that ranks wait for each other at a job's end; max_idle_deaths: deaths in a row without
+    a job after which a slot is given up, because it cannot start.
+    """
+
+    def __init__(
+        self,
+        *,
+        lease_ttl_s: float = 120.0,
+        vote_grace_s: float = 8.0,
+        max_idle_deaths: int = 3,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lease_ttl_s = lease_ttl_s
+        self._vote_grace_s = vote_grace_s
+        self._max_idle_deaths = max_idle_deaths
+        self._clock = clock
+        self._changed = asyncio.Condition()
+        self._queue: deque[str] = deque()
+        self._leases: dict[str, _Lease] = {}
+        self._attempts: dict[int, int] = {}
+        self._slots: dict[str, _Slot] = {}
+        self._cancelled = False
+        self._closed = False
+        self._progress: tuple[str, float] = ("", 0.0)
+
+    # -- the trial's side
+
+    async def attempt(self, trial: int, at_least: int) -> int:
+        """Returns the number of the trial's next attempt, never one twice, `at_least` or more."""
+        self._attempts[trial] = max(self._attempts.get(trial, -1) + 1, at_least)
+        return self._attempts[trial]
+
+    async def submit(self, job: Job) -> None:
+        """Queues the job and ends older leases of its trial, whose follower must be gone."""
+        for lease in list(self._leases.values()):
+            if lease.job.trial == job.trial:
+                self._release(lease)
+        lease = _Lease(job, self._clock())
+        self._leases[job.lease] = lease
+        if self._cancelled:
+            self._end(lease, CANCELLED)
+        else:
+            self._queue.append(job.lease)
+        await self._tell()
+
+    async def news(self, lease_id: str, timeout_s: float) -> list[Report | Vote | str]:
+        """Returns what happened since the last call, nothing after `timeout_s`; keeps the lease
+        alive.
+
+        A `Vote` or the text `cancelled` is the lease's last news. Asking again also says that all
+        reports of the call before are dealt with.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return [CANCELLED]
+        lease.seen = self._clock()
+        lease.collected = lease.reports - sum(isinstance(item, Report) for item in lease.news)
+        await self._tell()
+        await self._until(lambda: bool(lease.news), timeout_s)
+        lease.seen = self._clock()
+        found = list(lease.news)
+        lease.news.clear()
+        if lease.over and any(not isinstance(item, Report) for item in found):
+            self._leases.pop(lease_id, None)
+        return found
+
+    async def release(self, lease_id: str) -> None:
+        """Ends the lease: its job leaves the queue, or stops at its next step boundary."""
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            self._release(lease)
+            await self._tell()
+
+    async def cancel(self, trial: int | None = None) -> None:
+        """Ends the leases of `trial`, or all of them, present and future, and tells who follows
+        them."""
+        self._cancelled = self._cancelled or trial is None
+        for lease in list(self._leases.values()):
+            if trial in (None, lease.job.trial):
+                self._stop(lease)
+                self._end(lease, CANCELLED)
+        await self._tell()
+
+    # -- the slot's side
+
+    async def enter(self, slot_id: str, num_ranks: int) -> int:
+        """Returns the epoch of a group of `num_ranks` workers that has started, -1 when it shall
+        quit."""
+        slot = self._slots.setdefault(slot_id, _Slot())
+        self._lose(slot, "its workers were started anew")
+        if self._closed or slot.idle_deaths > self._max_idle_deaths:
+            return -1
+        slot.epoch += 1
+        slot.num_ranks, slot.alive, slot.dying = num_ranks, True, False
+        slot.jobs, slot.votes = [], {}
+        await self._tell()
+        return slot.epoch
+
+    async def next_job(self, slot_id: str, epoch: int, index: int, rank: int) -> Job | Order:
+        """Returns job number `index` of the epoch. Only rank 0 takes a new one from the queue, the
+        others get what it got; after `LONG_POLL_S` WAIT, and DIE or QUIT when there is nothing more
+        to do."""
+        slot = self._slots[slot_id]
+
+        def ready() -> bool:
+            if slot.epoch != epoch or not slot.alive or self._closed or len(slot.jobs) > index:
+                return True
+            return rank == 0 and bool(self._queue)
+
+        await self._until(ready, LONG_POLL_S)
+        if slot.epoch != epoch or not slot.alive:
+            return Order.DIE
+        if len(slot.jobs) > index:
+            return slot.jobs[index]
+        if self._closed:
+            return Order.QUIT
+        if rank != 0 or not self._queue:
+            return Order.WAIT
+        return await self._take(slot)
+
+    async def report(self, lease_id: str, report: Report) -> None:
+        """Passes the report on; returns when the trial has dealt with it, or its lease is over."""
+        lease = self._leases.get(lease_id)
+        if lease is None or lease.over or lease.stopping:
+            return
+        lease.reports += 1
+        number = lease.reports
+        lease.news.append(report)
+        await self._tell()
+        await self._until(
+            lambda: lease.collected >= number or lease.over or lease.stopping, self._lease_ttl_s
+        )
+
+    async def vote(self, slot_id: str, epoch: int, index: int, rank: int, vote: Vote) -> bool:
+        """Takes a rank's word on how job `index` ended; returns whether all ranks of the group gave
+        theirs in time. The job ends with the first error, else with rank 0's result."""
+        slot = self._slots[slot_id]
+        if slot.epoch != epoch or not slot.alive:
+            return False
+        votes = slot.votes.setdefault(index, {})
+        votes[rank] = vote
+        if len(votes) == slot.num_ranks:
+            self._finish(slot, _verdict(votes))
+        await self._tell()
+
+        def settled() -> bool:
+            return len(votes) == slot.num_ranks or slot.epoch != epoch or not slot.alive
+
+        await self._until(settled, self._vote_grace_s)
+        whole = len(votes) == slot.num_ranks
+        if not settled():
+            self._finish(slot, _verdict(votes, missing=slot.num_ranks - len(votes)))
+            await self._tell()
+        return whole
+
+    async def orders(self, slot_id: str, epoch: int, told: str | None) -> Order | str:
+        """Returns DIE when the group is given up, the id of the lease to stop unless it is `told`
+        already, and WAIT when neither comes within `LONG_POLL_S`."""
+        slot = self._slots[slot_id]
+
+        def stop() -> str | None:
+            lease = slot.busy
+            return lease.job.lease if lease and lease.stopping and lease.job.lease != told else None
+
+        def over() -> bool:
+            return slot.epoch != epoch or slot.dying or not slot.alive
+
+        await self._until(lambda: over() or stop() is not None, min(LONG_POLL_S, self._lease_ttl_s))
+        self._expire()
+        return Order.DIE if over() else stop() or Order.WAIT
+
+    # -- the driver's side
+
+    async def slot_lost(self, slot_id: str, reason: str) -> None:
+        """Notes that the slot's workers died: their job ends as lost and they never get another."""
+        slot = self._slots.setdefault(slot_id, _Slot())
+        if slot.alive or slot.epoch == 0:
+            slot.idle_deaths += slot.busy is None
+            slot.reason = reason
+        self._lose(slot, reason)
+        await self._tell()
+
+    async def kill(self, slot_id: str) -> None:
+        """Orders the slot's workers to end their processes at once."""
+        slot = self._slots.get(slot_id)
+        if slot is not None:
+            slot.dying = True
+            await self._tell()
+
+    async def close(self) -> None:
+        """Lets every slot quit as soon as it has no job."""
+        self._closed = True
+        await self._tell()
+
+    async def progress(self, stage: str, share: float) -> None:
+        """Notes how far the shared preparation is."""
+        self._progress = (stage, share)
+
+    async def read_progress(self) -> tuple[str, float]:
+        """Returns the last noted stage of the preparation and its share, 0 to 1."""
+        return self._progress
+
+    async def status(self) -> dict[str, Any]:
+        """Returns `alive` (slots with workers), `busy` (slots with a job), `queued` (jobs),
+        `given_up` (slots that could not start, with the reason) and `closed`."""
+        limit = self._max_idle_deaths
+        return {
+            "alive": sorted(name for name, slot in self._slots.items() if slot.alive),
+            "busy": sorted(name for name, slot in self._slots.items() if slot.busy),
+            "queued": len(self._queue),
+            "closed": self._closed,
+            "given_up": {n: s.reason for n, s in self._slots.items() if s.idle_deaths > limit},
+        }
+
+    # -- inside
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _until(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        if ready():
+            return
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(ready), timeout_s)
+            except TimeoutError:
+                return
+
+    async def _take(self, slot: _Slot) -> Job:
+        lease = self._leases[self._queue.popleft()]
+        slot.jobs.append(lease.job)
+        slot.busy = lease
+        slot.idle_deaths = 0
+        await self._tell()
+        return lease.job
+
+    def _finish(self, slot: _Slot, vote: Vote) -> None:
+        lease, slot.busy = slot.busy, None
+        if lease is not None:
+            self._end(lease, vote)
+
+    def _lose(self, slot: _Slot, reason: str) -> None:
+        slot.alive = False
+        self._finish(slot, Vote(Ending.LOST, error=reason))
+
+    def _end(self, lease: _Lease, last: Vote | str) -> None:
+        """Writes the lease's last news, unless it has one."""
+        if not lease.over:
+            lease.over = True
+            lease.news.append(last)
+
+    def _stop(self, lease: _Lease) -> None:
+        """Takes the job from the queue, or tells the slot that has it."""
+        lease.stopping = True
+        if lease.job.lease in self._queue:
+            self._queue.remove(lease.job.lease)
+
+    def _release(self, lease: _Lease) -> None:
+        """Stops the job of a lease that nobody follows any more."""
+        self._stop(lease)
+        self._leases.pop(lease.job.lease, None)
+
+    def _expire(self) -> None:
+        oldest = self._clock() - self._lease_ttl_s
+        for lease in list(self._leases.values()):
+            if lease.seen < oldest:
+                self._release(lease)
+
+
+def _verdict(votes: dict[int, Vote], missing: int = 0) -> Vote:
+    """Returns what the votes, in the order in which they came, say together."""
+    failed = [vote for vote in votes.values() if vote.ending is not Ending.DONE]
+    if failed:
+        return next((vote for vote in failed if vote.ending is Ending.OUT_OF_MEMORY), failed[0])
+    if missing or 0 not in votes:
+        return Vote(Ending.LOST, error=f"{missing} of the slot's workers did not finish the trial")
+    return votes[0]

@@ -1,0 +1,86 @@
+"""What the driver tells while a sweep runs: one small frozen class per event."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.states import TrialState
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """What all trials share is being made: `stage` in words, `share` of it done, 0 to 1."""
+
+    stage: str
+    share: float
+
+
+@dataclass(frozen=True)
+class SlotsUp:
+    """`num_slots` slots are ready to train, of `num_planned`."""
+
+    num_slots: int
+    num_planned: int
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """An attempt (0 = the first) at a trial was handed to the slots; `label` names a control
+    trial."""
+
+    trial: int
+    attempt: int
+    label: str | None
+    hyperparameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialEvaluated:
+    """A running trial's validation metrics at evaluation number `evaluation` (1-based)."""
+
+    trial: int
+    evaluation: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial's end; `objective` is None unless it completed or was stopped early with a value."""
+
+    trial: int
+    state: TrialState
+    objective: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """A sweep's end. `state`: completed | cancelled; `counts`: trials by state, all attempts of the
+    driver together; `best` is the number of the trial with the best objective, None when there is
+    none."""
+
+    sweep_id: str
+    run_id: str
+    state: str
+    counts: Mapping[str, int]
+    best: int | None
+    objective: float | None
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class SweepEnded:
+    """The sweep is over."""
+
+    summary: SweepSummary
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know that ends nothing, such as a slot that was replaced."""
+
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+DriverEvent = Preparing | SlotsUp | TrialStarted | TrialEvaluated | TrialEnded | SweepEnded | Notice

@@ -1,0 +1,103 @@
+"""What all trials of a sweep share: made once in a Ray task, then named in each trial's file."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from service.errors import PlanError
+from service.events import Preparing
+from service.plan import SweepPlan
+from trainers.config import Precision
+from trainers.sources import Prepared, PrepareRequest
+from trainers.trial_file import TrialFile, TrialPaths
+
+LIBRARIES = ("torch", "transformers", "datasets", "tokenizers", "ray", "optuna", "mlflow")
+Prepare = Callable[[PrepareRequest, Path, Callable[[str, float], None]], Prepared]
+
+
+@dataclass(frozen=True)
+class SharedInputs:
+    """The prepared folders, and the numerics that each precision resolves to on the slots'
+    machines."""
+
+    prepared: Prepared
+    numerics: dict[Precision, dict[str, Any]]
+
+    def template(self, plan: SweepPlan) -> TrialFile:
+        """Returns what the files of all the sweep's trials have in common."""
+        prepared = self.prepared
+        return TrialFile(
+            sweep_id=plan.sweep_id,
+            config=plan.spec.budget(),
+            world_size=plan.workers_per_trial,
+            device=device(plan),
+            fingerprints=prepared.fingerprints,
+            versions={name: version(name) for name in LIBRARIES},
+            paths=TrialPaths(
+                teacher=prepared.teacher, student=prepared.student, data=prepared.data
+            ),
+        )
+
+
+def device(plan: SweepPlan) -> str:
+    """Returns what the plan's workers compute on: cuda | cpu."""
+    return "cuda" if plan.gpus_per_worker > 0 else "cpu"
+
+
+def prepare_inputs(
+    request: PrepareRequest, home: Path, progress: Callable[[str, float], None]
+) -> Prepared:
+    """Returns what all trials share; made in the process that calls it."""
+    from trainers.prepare import prepare
+
+    return prepare(request, home, progress)
+
+
+def prepare_in_task(
+    plan: SweepPlan,
+    home: Path,
+    board: Any,
+    *,
+    prepare: Prepare,
+    on_event: Callable[[Preparing], None],
+    stop: threading.Event,
+) -> SharedInputs | None:
+    """Returns what all trials share, made in a Ray task; None when the sweep was stopped
+    meanwhile. Raises `PlanError` with what the task raised: without it no trial can begin."""
+    import ray
+
+    task = ray.remote(max_retries=1)(_task).options(
+        num_cpus=plan.cpus_per_worker * plan.workers_per_trial * plan.slots,
+        num_gpus=plan.gpus_per_worker,
+    )
+    answer = task.remote(prepare, plan, home, board)
+    told = ("", 0.0)
+    while not ray.wait([answer], timeout=0.5)[0]:
+        progress = ray.get(board.read_progress.remote())
+        if progress != told:
+            told = progress
+            on_event(Preparing(*progress))
+        if stop.is_set():
+            ray.cancel(answer, force=True)
+            return None
+    try:
+        shared: SharedInputs = ray.get(answer)
+    except ray.exceptions.RayTaskError as error:
+        raise PlanError(f"preparing the sweep: {error.cause}") from error
+    return shared
+
+
+def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedInputs:
+    """Runs on a machine like the slots', so that numerics resolve as they will there."""
+    from trainers.numerics import resolve
+
+    def progress(stage: str, share: float) -> None:
+        board.progress.remote(stage, share)
+
+    threads = max(1, int(plan.cpus_per_worker))
+    prepared = prepare(plan.prepare_request(), home, progress)
+    numerics = {each: resolve(device(plan), each, threads) for each in Precision}
+    return SharedInputs(prepared, numerics)

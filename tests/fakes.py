@@ -1,0 +1,169 @@
+"""Stand-ins that several tests share: a plan of a tiny search, shared inputs that cost nothing, and
+a trial that trains nothing and scores by a formula."""
+
+import hashlib
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.estimates import InputFacts
+from service.plan import Resources, SweepPlan, make_plan
+from service.spec import parse_spec
+from trainers.reporting import Outcome, Reporter, TrialResult
+from trainers.sources import Prepared, PrepareRequest
+from trainers.trial_file import TrialFile
+
+CONFIG = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}
+
+
+def make_document(**changes: Any) -> dict[str, Any]:
+    """A sweep over tau with as little around it as possible."""
+    return {
+        "name": "tiny",
+        "teacher": {"config": CONFIG},
+        "student": {"config": CONFIG},
+        "tokenizer": {"train": {"vocab_size": 300}},
+        "data": {"train": "builtin:docstrings", "validation": "builtin:docstrings"},
+        "training": {"steps": 4},
+        "evaluation": {"evaluations": 2},
+        "search": {"tau": {"float": [0.5, 8], "log": True}},
+        "sampler": {"kind": "random", "seed": 0},
+        "early_stopping": {"kind": "none"},
+        "controls": "none",
+        "trials": 4,
+    } | changes
+
+
+def make_sweep_plan(*, cpus: float = 2, **changes: Any) -> SweepPlan:
+    """The plan of `make_document(**changes)` on a machine with so many CPUs."""
+    spec = parse_spec(make_document(**changes))
+    return make_plan(spec, InputFacts(), Resources(num_cpus=cpus), code_version="test")
+
+
+def prepare_nothing(
+    request: PrepareRequest, home: Path, progress: Callable[[str, float], None]
+) -> Prepared:
+    """Shared inputs that do not exist."""
+    progress("nothing", 1.0)
+    return Prepared(
+        teacher="/teacher",
+        student="/student",
+        data="/data",
+        fingerprints={"data": "d", "teacher": "t", "student": "s", "tokenizer": "k"},
+        vocab_size=300,
+        num_train_examples=1,
+        num_train_tokens=1,
+        num_validation_examples=1,
+        teacher_metrics={},
+        student_metrics={},
+    )
+
+
+def score(tau: float) -> float:
+    """The fake trials' final rouge_l: 40 at tau = 2, less elsewhere."""
+    return 40.0 - 10.0 * math.log(tau / 2) ** 2
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong in a fake trial, by trial number; each happens in the first attempt only, but
+    for `errors` and `nan_trials`."""
+
+    killed: tuple[int, ...] = ()
+    errors: tuple[int, ...] = ()
+    nan_trials: tuple[int, ...] = ()
+    out_of_memory: tuple[int, ...] = ()
+    error_rank: int | None = None
+
+
+@dataclass(frozen=True)
+class FormulaTrainer:
+    """Makes fake trials of `step_s` seconds a step; `worth` is what early stopping sees on the
+    way."""
+
+    step_s: float = 0.0
+    faults: Faults = field(default_factory=Faults)
+
+    def __call__(self) -> "FormulaTrial":
+        return FormulaTrial(self)
+
+
+@dataclass
+class FormulaTrial:
+    """Takes the place of `run_trial`."""
+
+    trainer: FormulaTrainer
+
+    def __call__(
+        self,
+        trial: TrialFile,
+        output: Path,
+        *,
+        reporter: Reporter,
+        rank: int,
+        local_rank: int,
+        process_group: Any,
+    ) -> TrialResult:
+        del local_rank
+        config, final = trial.config, score(trial.config.tau or 1.0)
+        assert config.steps is not None
+        metrics: Mapping[str, float] = {}
+        every = config.steps // config.evaluations
+        for step in range(1, config.steps + 1):
+            time.sleep(self.trainer.step_s)
+            self._fail(trial, rank, process_group)
+            if rank == 0:
+                reporter.log(step, {"loss": 1.0 / step})
+            if trial.trial in self.trainer.faults.nan_trials:
+                return _result(Outcome.DIVERGED, {}, step, None)
+            if step % every == 0:
+                share = step / config.steps
+                metrics = {"rouge_l": final * share, "cross_entropy": 3 - share}
+                if rank == 0:
+                    reporter.evaluated(step, step // every, metrics)
+            if _agreed(reporter.should_stop() if rank == 0 else False, process_group):
+                return _result(Outcome.STOPPED_EARLY, metrics, step, None)
+        if rank == 0:
+            with (output / "finished").open("a") as file:
+                file.write(f"{trial.attempt}\n")
+        sha256 = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+        return _result(Outcome.COMPLETED, dict(metrics), config.steps, sha256)
+
+    def _fail(self, trial: TrialFile, rank: int, process_group: Any) -> None:
+        faults, number = self.trainer.faults, trial.trial
+        first = trial.attempt == 0
+        if number in faults.killed and first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number in faults.out_of_memory and first:
+            raise MemoryError("no memory left")
+        if number in faults.errors and faults.error_rank in (None, rank):
+            raise ValueError(f"trial {number} is cursed")
+
+
+def _agreed(flag: bool, process_group: Any) -> bool:
+    if process_group is None:
+        return flag
+    import torch
+    from torch import distributed as dist
+
+    box = torch.tensor([int(flag)])
+    dist.broadcast(box, group_src=0, group=process_group)
+    return bool(box.item())
+
+
+def _result(
+    outcome: Outcome, metrics: Mapping[str, float], steps: int, sha256: str | None
+) -> TrialResult:
+    return TrialResult(
+        outcome=outcome,
+        metrics=dict(metrics),
+        steps=steps,
+        train_s=0.0,
+        student=None,
+        weights_sha256=sha256,
+    )
