@@ -252,7 +252,7 @@ def rho_range(
 
 def plan_json(made: SweepPlan) -> dict[str, Any]:
     """Returns the plan's JSON, with the search space in words."""
-    return made.model_dump(mode="json") | {"search_space": made.space().explain()}
+    return made.model_dump(mode="json") | {"search_space": made.search_rows()}
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What a sweep will take: tokens, time, hours of CPU and GPU, disk. Pure; it says how."""
 
+import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,7 @@ TEACHER_FLOPS = 2
 BYTES_PER_WEIGHT = 4
 # Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
 CHECKPOINT_COPIES = 7
+TRIALS_OF_UNKNOWN_LENGTH = 40
 
 
 class Frozen(BaseModel):
@@ -57,6 +59,7 @@ def estimate_sweep(
     """Returns about what the sweep takes when every trial uses its whole budget."""
     tokens = tokens_per_trial(spec, facts)
     trial_s, basis = _trial_seconds(spec, facts, tokens, gpus_per_worker)
+    trials = _reachable(spec, trials, slots, trial_s)
     duration = None if trial_s is None else trials * trial_s / slots
     workers = spec.resources.workers_per_trial
     busy_hours = None if trial_s is None else trials * trial_s * workers / 3600
@@ -89,6 +92,15 @@ def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
         return round((budget.epochs or 0) * facts.num_train_tokens)
     per_example = facts.num_train_tokens / facts.num_train_examples
     return round(budget.steps * budget.batch_size * per_example)
+
+
+def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) -> int:
+    """A time budget ends a sweep before its trials do: only those that can begin are counted."""
+    if spec.time_budget_s is None:
+        return trials
+    if trial_s is None:
+        return min(trials, TRIALS_OF_UNKNOWN_LENGTH)
+    return min(trials, slots * math.ceil(spec.time_budget_s / trial_s))
 
 
 def guess_parameters(source: ModelSource, vocab_size: int | None) -> int | None:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
 from search_spaces.space import SearchSpace
+from service.cautions import cautions, rho_of
 from service.errors import PlanError
 from service.estimates import Estimate, Frozen, InputFacts, estimate_sweep
 from service.spec import SweepSpec
@@ -17,7 +18,6 @@ from trainers.sources import PrepareRequest
 FORMAT_VERSION = 1
 NO_TRIAL_LIMIT = 10_000
 DEFAULT_TRIALS = 40
-FLAT_TEACHER = 0.5
 GIB = 1024**3
 
 
@@ -66,6 +66,15 @@ class SweepPlan(Frozen):
         """Returns the search space."""
         return self.spec.space()
 
+    def search_rows(self) -> list[dict[str, str]]:
+        """Returns one row a hyperparameter: `name`, `domain` and `condition` in words."""
+        space = self.space()
+        rows, rho = space.explain(), rho_of(space, self.facts.vocab_size)
+        for row in rows:
+            if row["name"] == "rho_per_log_vocab" and rho is not None:
+                row["domain"] += f" (rho {rho[0]:.3g} to {rho[1]:.3g})"
+        return rows
+
     def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
         """Returns the config of the trial with these hyperparameters. Raises `ValueError`."""
         return self.spec.trial_config(values)
@@ -101,7 +110,7 @@ def make_plan(
         cluster=cluster,
         facts=facts,
         estimate=estimate,
-        warnings=tuple(warnings_of(spec, facts)),
+        warnings=tuple(cautions(spec, facts)),
     )
 
 
@@ -176,17 +185,6 @@ def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, 
                 f"{slots * need:g}. Lower one of them, or run on a larger machine."
             )
     return slots
-
-
-def warnings_of(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
-    """Yields what is allowed and yet worth knowing before the sweep is paid for."""
-    yield from spec.sampler.check(spec.space(), len(spec.objective))
-    share = facts.teacher_entropy_share
-    if share is not None and share > FLAT_TEACHER and "tau" in spec.search:
-        yield (
-            f"the teacher is flat: its entropy at tau = 1 is {share:.2f} of ln V. Such a teacher "
-            "often gains little from tau > 1: keep tau < 1 in the range."
-        )
 
 
 def _check_disk(estimate: Estimate, cluster: Resources) -> None:

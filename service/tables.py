@@ -35,7 +35,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) ->
 
 def plan_view(plan: SweepPlan) -> RenderableType:
     """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
-    space = [(row["name"], row["domain"], row["condition"]) for row in plan.space().explain()]
+    space = [(row["name"], row["domain"], row["condition"]) for row in plan.search_rows()]
     views: list[RenderableType] = [
         table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
         Text(),
