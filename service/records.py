@@ -43,8 +43,10 @@ class RunRecord:
         return int(self.config.get("seed", 0))
 
     def metric(self, name: str) -> float | None:
-        """Returns a metric's last value, or None when it is missing, NaN or infinite."""
-        value = self.metrics.get(name)
+        """Returns a metric's last value (`objective` is one), or None when missing, NaN or
+        infinite.
+        """
+        value = self.objective if name == tags.OBJECTIVE else self.metrics.get(name)
         return value if value is not None and math.isfinite(value) else None
 
     def to_json(self) -> dict[str, Any]:

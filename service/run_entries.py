@@ -10,6 +10,7 @@ from service.delivery import reference_to
 from service.plan import SweepPlan
 from service.spool import InputEntry, RunEntry
 from service.states import TrialState
+from service.words import describe
 from trainers.trial_file import TrialFile
 
 DIGEST_LENGTH = 32
@@ -38,24 +39,12 @@ def trial_entry(
     return RunEntry(
         run=reference_to(plan.sweep_id, trial.trial),
         at_ms=at_ms,
-        name=f"{plan.sweep_id}/{trial.trial} {describe(hyperparameters, label)}",
+        name=f"{plan.sweep_id}/{trial.trial} {label or describe(hyperparameters)}",
         tags=_trial_tags(plan, trial, hyperparameters, label),
         params=_params(trial),
         inputs=tuple(_inputs(trial)),
         texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},
     )
-
-
-def describe(hyperparameters: Mapping[str, Any], label: str | None) -> str:
-    """Returns a trial's short name: its label, or its names bare and its numbers as `tau=2.1`."""
-    if label:
-        return label
-    parts = [
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{value}"
-        for name, value in hyperparameters.items()
-        if value is not None
-    ]
-    return " ".join(parts)
 
 
 def _sweep_tags(plan: SweepPlan) -> dict[str, str]:

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from types import MappingProxyType
 from typing import Any
 
 from service.estimates import InputFacts
 from service.plan import Resources, SweepPlan, make_plan
+from service.records import RunRecord
 from service.spec import parse_spec
 from service.states import TrialState
 from service.tracking import SinkFactory, Tracker, default_uri, ensure_store, spool_folder
@@ -96,3 +98,32 @@ def record_sweep(
     tracker.finish_sweep(sweep, TrialState.COMPLETED, {"num_completed": len(rows)})
     assert tracker.close()
     return sweep
+
+
+def record_of(
+    trial: int,
+    values: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    *,
+    state: TrialState = TrialState.COMPLETED,
+    label: str | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> RunRecord:
+    """A trial as it would be read back, its config filled up as a real one's."""
+    config = TrialConfig.model_validate({"steps": 4} | dict(values))
+    return RunRecord(
+        sweep_id="toy-1a2b3c4d",
+        sweep_name="toy",
+        trial=trial,
+        attempt=0,
+        run_id=f"{trial:032x}",
+        state=state,
+        hyperparameters=dict(values),
+        metrics=dict(metrics),
+        objective=metrics.get("rouge_l"),
+        label=label,
+        started_at=0.0,
+        duration_s=1.0,
+        config=config.model_dump(mode="json", exclude_none=True),
+        tags={"kind": "trial"} | dict(tags),
+    )
