@@ -52,7 +52,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
     check_vocabulary(teacher.vocab_size, student.vocab_size, vocab_size)
     for model in (teacher, student):
         model.check_length(request.max_tokens)
-    train, validation, data = _data(request, keys)
+    train, validation, data = _data(request, keys, home)
     return Facts(
         num_train_examples=train[0],
         num_train_tokens=train[1],
@@ -175,7 +175,7 @@ def _prepared(keys: Keys) -> dict[str, Any]:
 
 
 def _data(
-    request: PrepareRequest, keys: Keys
+    request: PrepareRequest, keys: Keys, home: Path
 ) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None], str]:
     """Examples and response tokens of both splits, and where they come from."""
     place = f"{request.data.train}, {request.data.validation}"
@@ -186,14 +186,15 @@ def _data(
             for split in ("train", "validation")
         )
         return train, validation, f"{place} (ready in {keys.data_folder})"
-    return _estimate(request, "train"), _estimate(request, "validation"), place
+    train, validation = (_estimate(request, split, home) for split in ("train", "validation"))
+    return train, validation, place
 
 
-def _estimate(request: PrepareRequest, split: str) -> tuple[int | None, int | None]:
+def _estimate(request: PrepareRequest, split: str, home: Path) -> tuple[int | None, int | None]:
     place = request.data.train if split == "train" else request.data.validation
     if not place.startswith("builtin:") and not records.is_file(place):
         return None, None  # reading a hub data set would mean downloading it
-    rows = records.read(request.data, split)
+    rows = records.read(request.data, split, home)
     characters = sum(len(row.response) for row in rows)
     return len(rows), round(characters / CHARACTERS_PER_TOKEN) + len(rows)
 

@@ -50,9 +50,16 @@ class _Preparation:
 
     @cached_property
     def train_records(self) -> list[Record]:
-        return records.read(self.request.data, "train")
+        return records.read(self.request.data, "train", self.home)
+
+    @property
+    def _trust(self) -> bool:
+        return self.request.teacher.trust_remote_code or self.request.student.trust_remote_code
 
     def run(self) -> Prepared:
+        from trainers.tasks.causal_lm import models
+
+        models.quieten()
         templates.check(self.request.data.template)
         self.progress("data", 0.0)
         tokenizer_folder = self._tokenizer()
@@ -105,7 +112,7 @@ class _Preparation:
             rows = (
                 self.train_records
                 if split == "train"
-                else records.read(self.request.data, "validation")
+                else records.read(self.request.data, "validation", self.home)
             )
             written[split] = tokenised.write_split(
                 rows,
@@ -151,6 +158,7 @@ class _Preparation:
             config=fit_config(fit, self.request),
             device=_device(),
             numerics=_numerics(fit),
+            trust_remote_code=self._trust,
             paths=TrialPaths(teacher=None, student=str(start), data=str(data)),
         )
         facts = tokenised.DataFacts.read(data)
@@ -169,7 +177,7 @@ class _Preparation:
             from trainers.tasks.causal_lm import building
 
             self.progress("teacher and start scored", 0.0)
-            scored = building.score(teacher, student, data, device=_device())
+            scored = building.score(teacher, student, data, device=_device(), trust=self._trust)
             (folder / "metrics.json").write_text(json.dumps(scored, indent=2) + "\n")
             self.progress("teacher and start scored", 1.0)
 

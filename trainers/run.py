@@ -161,7 +161,9 @@ def _student(trial: TrialFile, shared: Shared, inputs: _Inputs) -> StudentWithLo
     path, attention = trial.paths.student, config.attention_implementation
 
     def load() -> Any:
-        model = models.load(Path(path), attention=attention, dtype=torch.float32)
+        model = models.load(
+            Path(path), attention=attention, dtype=torch.float32, trust=trial.trust_remote_code
+        )
         models.check_head(model, _first_tokens(inputs), vocab_size)
         return model
 
@@ -183,7 +185,9 @@ def _teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> SignalMaker |
     )
 
     def load() -> OnlineTeacher:
-        model = models.load(Path(path), attention=attention, dtype=dtype)
+        model = models.load(
+            Path(path), attention=attention, dtype=dtype, trust=trial.trust_remote_code
+        )
         models.check_head(model, _first_tokens(inputs), inputs.facts.vocab_size)
         return OnlineTeacher(model.to(inputs.world.device), vocab_size=inputs.facts.vocab_size)
 

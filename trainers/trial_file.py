@@ -40,6 +40,7 @@ class TrialFile(BaseModel):
         default_factory=dict, description="matmul_precision, threads, deterministic"
     )
     teacher_source: str = "online"
+    trust_remote_code: bool = Field(default=False, description="run code that models bring along")
     fingerprints: dict[str, str] = Field(
         default_factory=dict, description="data, teacher, student, tokenizer"
     )

@@ -37,18 +37,20 @@ def initialise(source: ModelSource, role: str, tokenizer_folder: Path, folder: P
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-def score(teacher: Path, student: Path, data: Path, *, device: str) -> dict[str, dict[str, float]]:
+def score(
+    teacher: Path, student: Path, data: Path, *, device: str, trust: bool
+) -> dict[str, dict[str, float]]:
     """Returns validation metrics of `teacher` (with its entropy at temperature 1 over ln V) and of
     `student` against it, without generated text."""
     numerics = numerics_of.resolve(device, Precision.FLOAT32, torch.get_num_threads())
     numerics_of.apply(numerics)
     facts, split = DataFacts.read(data), Split.open(data, "validation")
-    model = models.load(teacher, attention=None, dtype=torch.float32)
+    model = models.load(teacher, attention=None, dtype=torch.float32, trust=trust)
     maker = OnlineTeacher(model.to(device), vocab_size=facts.vocab_size)
     of_teacher = _score(model, facts, split, None, numerics)
     entropy = of_teacher.pop("student_entropy")
     of_teacher |= {"entropy": entropy, "entropy_share": entropy / math.log(facts.vocab_size)}
-    start = models.load(student, attention=None, dtype=torch.float32).to(device)
+    start = models.load(student, attention=None, dtype=torch.float32, trust=trust).to(device)
     return {"teacher": of_teacher, "student": _score(start, facts, split, maker, numerics)}
 
 

@@ -2,10 +2,12 @@
 
 import ast
 import hashlib
+import json
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainers import store
 from trainers.tasks.causal_lm.records import Record
 
 SHORTEST, LONGEST = 20, 400
@@ -24,20 +26,37 @@ def fingerprint() -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def read(split: str) -> list[Record]:
-    """Returns pairs (instruction: describe this object; response: its docstring's first paragraph)
-    in a fixed order, no response twice. `validation` holds the modules whose name hashes to one
-    tenth, `train` the others."""
+def read(split: str, home: Path) -> list[Record]:
+    """Returns pairs (instruction: describe this object; response: its docstring's first paragraph),
+    no response twice, in an order that mixes modules and never changes. `validation` holds the
+    packages whose name hashes to one tenth, `train` the others. Reading the library's source takes
+    seconds, so the pairs are kept under `home`."""
+    folder = store.once(home / "prepared" / "text" / fingerprint()[:20], _write)
+    lines = (folder / f"{split}.jsonl").read_text().splitlines()
+    return [Record(**json.loads(line)) for line in lines]
+
+
+def _write(folder: Path) -> None:
+    pairs: dict[str, list[tuple[str, str]]] = {"train": [], "validation": []}
+    for module, instruction, response in _pairs():
+        split = "validation" if _is_validation(module) else "train"
+        pairs[split].append((instruction, response))
+    for split, rows in pairs.items():
+        rows.sort(key=lambda row: hashlib.sha256(row[0].encode()).digest())
+        lines = [json.dumps({"instruction": i, "response": r}) for i, r in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _pairs() -> Iterator[tuple[str, str, str]]:
+    """Module, instruction and response, each response once."""
     root = _root()
     seen: set[str] = set()
-    records = []
     for path in _files(root):
-        for record in _of_module(_module_name(path.relative_to(root)), path):
-            if record.response not in seen:
-                seen.add(record.response)
-                records.append((path.relative_to(root), record))
-    wanted = split == "validation"
-    return [record for path, record in records if _is_validation(_module_name(path)) == wanted]
+        module = _module_name(path.relative_to(root))
+        for instruction, response in _of_module(module, path):
+            if response not in seen:
+                seen.add(response)
+                yield module, instruction, response
 
 
 def _root() -> Path:
@@ -58,7 +77,7 @@ def _is_validation(module: str) -> bool:
     return int(hashlib.sha256(package.encode()).hexdigest(), 16) % VALIDATION_SHARE == 0
 
 
-def _of_module(module: str, path: Path) -> Iterator[Record]:
+def _of_module(module: str, path: Path) -> Iterator[tuple[str, str]]:
     try:
         tree = ast.parse(path.read_text("utf-8"))
     except (SyntaxError, UnicodeDecodeError):
@@ -66,14 +85,14 @@ def _of_module(module: str, path: Path) -> Iterator[Record]:
     yield from _of_body(module, tree.body)
 
 
-def _of_body(prefix: str, body: list[ast.stmt]) -> Iterator[Record]:
+def _of_body(prefix: str, body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
     for node in body:
         if not isinstance(node, Documented):
             continue
         name = f"{prefix}.{node.name}"
         text = _first_paragraph(node)
         if text is not None:
-            yield Record(instruction=_instruction(name, node), response=text)
+            yield _instruction(name, node), text
         if isinstance(node, ast.ClassDef):
             yield from _of_body(name, node.body)
 

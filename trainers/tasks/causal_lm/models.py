@@ -12,9 +12,7 @@ from trainers.signal import OutputHead
 HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 
 
-def load(
-    folder: Path, *, attention: str | None, dtype: torch.dtype, trust_remote_code: bool = False
-) -> Any:
+def load(folder: Path, *, attention: str | None, dtype: torch.dtype, trust: bool = False) -> Any:
     """Returns the causal language model in `folder` on the CPU, in evaluation mode. The folder's
     weights are never unpickled here: `prepare` refused or allowed that before."""
     from transformers import AutoModelForCausalLM
@@ -23,7 +21,7 @@ def load(
 
     options = {} if attention is None else {"attn_implementation": attention}
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, trust_remote_code=trust_remote_code, local_files_only=True, **options
+        folder, dtype=dtype, trust_remote_code=trust, local_files_only=True, **options
     )
     return model.eval()
 

@@ -30,14 +30,14 @@ class Record:
         return self.references or (self.response,)
 
 
-def read(source: DataSource, split: str) -> list[Record]:
+def read(source: DataSource, split: str, home: Path) -> list[Record]:
     """Returns the records of `split` (train | validation), at most the number that the source asks
     for. Raises `ValueError` naming file, line and field for a missing, empty or malformed
     source."""
     place = source.train if split == "train" else source.validation
     limit = source.max_train_examples if split == "train" else source.max_validation_examples
     if place.startswith(BUILTIN_PREFIX):
-        records = _read_builtin(place, split)
+        records = _read_builtin(place, split, home)
     elif is_file(place):
         records = _read_lines(Path(place), source)
     else:
@@ -106,14 +106,14 @@ def _read_lines(path: Path, source: DataSource) -> list[Record]:
     return parse_lines(text, str(path), source)
 
 
-def _read_builtin(place: str, split: str) -> list[Record]:
+def _read_builtin(place: str, split: str, home: Path) -> list[Record]:
     from trainers.tasks.causal_lm import docstrings
 
     if place != BUILTIN_PREFIX + "docstrings":
         raise ValueError(
             f"data.{split}: the built-in text is builtin:docstrings, but got '{place}'."
         )
-    return docstrings.read(split)
+    return docstrings.read(split, home)
 
 
 def _read_hub(place: str, split: str, source: DataSource) -> list[Record]:

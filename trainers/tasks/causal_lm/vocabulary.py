@@ -18,8 +18,8 @@ def check_vocabulary(
         if not 0 <= padding <= max(LARGEST_PADDING, vocab_size // 100):
             raise ValueError(
                 f"{role}: teacher and student must share the tokenizer's vocabulary of "
-                f"{vocab_size}, but got {_rows(teacher_rows)} rows in the teacher and {_rows(student_rows)} in "
-                "the student. Take a student of the same family, "
+                f"{vocab_size}, but got {_rows(teacher_rows)} rows in the teacher and "
+                f"{_rows(student_rows)} in the student. Take a student of the same family, "
                 "or leave vocab_size out of a config."
             )
 
