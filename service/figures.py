@@ -22,6 +22,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 SHAPES = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#595959"
+# Temperatures and ratios of interest span less than two decades: plotly would name three or four.
+TICKS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -200,13 +202,13 @@ def _mark_hard_loss(figure: "Figure", shown: Sequence[RunRecord], metric: str) -
         figure.add_hline(
             y=fmean(levels),
             line={"color": GREY, "dash": "dash", "width": 1.5},
+            exclude_empty_subplots=False,
             annotation={
                 "text": "without distillation",
                 "font": {"color": GREY, "size": 13},
                 "bgcolor": "rgba(255,255,255,0.8)",
             },
             annotation_position="bottom right",
-            col=1,
         )
 
 
@@ -228,13 +230,20 @@ def _better(direction: str) -> str:
 def _lay_out(figure: "Figure", title: str, y_title: str, left_out: str) -> None:
     note = f"a mark is a trial, open: stopped early; star: the best{left_out}"
     figure.update_yaxes(title=y_title, col=1)
-    figure.update_xaxes(tickformat="~g", dtick="D2", showline=True, linecolor=GREY, mirror=True)
+    labels = [f"{tick:g}" for tick in TICKS]
+    figure.update_xaxes(tickvals=TICKS, ticktext=labels, showline=True, linecolor=GREY, mirror=True)
     figure.update_yaxes(showline=True, linecolor=GREY, mirror=True)
     figure.update_layout(
         template="plotly_white",
         title={"text": f"{_escaped(title)}<br><sup>{_escaped(note)}</sup>", "x": 0.02},
         font={"family": "system-ui, sans-serif", "size": 15, "color": "#1a1a1a"},
-        legend={"title": "divergence", "orientation": "h", "y": -0.22, "yanchor": "top"},
+        legend={
+            "title": "divergence",
+            "orientation": "h",
+            "y": -0.22,
+            "yanchor": "top",
+            "itemsizing": "constant",
+        },
         margin={"l": 80, "r": 30, "t": 90, "b": 130},
         height=620,
     )

@@ -63,8 +63,8 @@ def test_the_best_the_hard_loss_and_what_is_missing_are_marked() -> None:
     figure = drawn(sweep())
     (best,) = [one for one in figure["data"] if one["name"].startswith("best")]
     assert (best["name"], best["x"], best["y"]) == ("best: trial 4", [1.0], [0.5])
-    (level,) = figure["layout"]["shapes"]
-    assert (level["y0"], level["y1"]) == (0.1, 0.1)
+    levels = figure["layout"]["shapes"]
+    assert [(one["y0"], one["y1"]) for one in levels] == [(0.1, 0.1)] * 2
     assert "not shown: 1 diverged, 1 without a value" in figure["layout"]["title"]["text"]
 
 
