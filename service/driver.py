@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import JobError
-from service.events import DriverEvent, SlotsUp, SweepEnded, SweepSummary
+from service.events import DriverEvent, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
 from service.session import namespace, ray_session, sweep_lock
@@ -97,6 +97,7 @@ def run_at(
         tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)
         try:
             with ray_session(plan, folder, place.ray_address):
+                on_event(Preparing("Ray is up", 0.0))
                 summary = _Sweep(place, plan, tracker, on_event=on_event, stop=stop).run()
         finally:
             tracker.close()

@@ -43,7 +43,3 @@ def decide(ending: Ending, failures: Counter[Ending], budgets: Budgets) -> Decis
     return Decision.RETRY if failures[ending] <= budgets.of(ending) else Decision.GIVE_UP
 
 
-def needs_new_slot(ending: Ending) -> bool:
-    """Returns whether the slot's processes may be damaged, so that its group has to be started
-    anew."""
-    return ending in (Ending.OUT_OF_MEMORY, Ending.LOST)
