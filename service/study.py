@@ -235,10 +235,17 @@ class StudyStore:
         return trials
 
     def _frozen(self, number: int) -> Any:
-        trials = self._all()
-        if not 0 <= number < len(trials):
-            raise ValueError(f"trial must be one of the study's {len(trials)}, but got {number}.")
-        return trials[number]
+        study = self._study
+        if number < 0:
+            raise ValueError(f"a trial's number must be 0 or more, but got {number}.")
+        try:
+            known = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        except KeyError:
+            count = len(self._all())
+            raise ValueError(
+                f"trial must be one of the {count} of {self.sweep_id}, but got {number}."
+            ) from None
+        return study._storage.get_trial(known)
 
     def _live(self, number: int) -> Any:
         """Returns the running trial's Optuna object, or None when it does not run."""

@@ -146,7 +146,7 @@ def test_what_cannot_be_told(journal: str) -> None:
         store.tell(0, TrialState.RUNNING)
     with pytest.raises(ValueError, match=r"must have 1 objective\(s\), but got None"):
         store.tell(0, TrialState.COMPLETED)
-    with pytest.raises(ValueError, match="one of the study's 1, but got 3"):
+    with pytest.raises(ValueError, match="one of the 1 of s, but got 3"):
         store.tell(3, TrialState.FAILED)
     store.enqueue({"policy": "cist", "rho": 1.0, "learning_rate": 1e-3})
     with pytest.raises(ValueError, match="trial 1 must be running to be told"):
