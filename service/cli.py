@@ -1,6 +1,8 @@
 """The command line: one function a command, which reads its arguments, calls, and prints."""
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +13,13 @@ from typer.core import TyperGroup
 
 from service import doctor as doctor_checks
 from service import sweep_file, tables
-from service.errors import SweepError
+from service.errors import SpecError, SweepError
 from service.machine import home_folder
 from service.plan import SweepPlan
 from service.planning import plan_here
 from service.spec import json_schema
+
+PIPE_WIDTH = 160
 
 
 class _Commands(TyperGroup):
@@ -84,7 +88,9 @@ def run(
 
     made = plan_here(spec, set_, folder=Path.cwd(), home=home_folder())
     console = _errors() if as_json else _output()
-    result = run_here(made, home=home_folder(), again=again, console=console)
+    # Ray writes notes of its own to stdout, where JSON must stand alone.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        result = run_here(made, home=home_folder(), again=again, console=console)
     _show(result.to_json(), result.view(), as_json)
     raise typer.Exit(result.exit_code)
 
@@ -158,6 +164,8 @@ def compare(
     """
     from service.compare import compare as compared
 
+    if len(runs) < 2:
+        raise SpecError(f"compare: two runs or more must be named, but got {len(runs)}. Add one.")
     store = _runs()
     found = compared([store.get(reference) for reference in runs])
     _show(found.to_json(), tables.comparison_view(found), as_json)
@@ -278,7 +286,9 @@ def _show(document: Any, view: RenderableType, as_json: bool) -> None:
 
 
 def _output() -> Console:
-    return Console()
+    console = Console()
+    # A file or pipe has no width of its own: wide enough that a row stays on its line.
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _errors() -> Console:

@@ -43,7 +43,7 @@ class Progress:
         self._names: dict[int, str] = {}
         self._started: dict[int, float] = {}
         self.durations: dict[TrialState, list[float]] = {}
-        self._first_start: float | None = None
+        self._pace_from: float | None = None
 
     def take(self, event: DriverEvent) -> str | None:
         """Takes an event in; returns the line that says it, or None for what only a panel shows."""
@@ -53,7 +53,7 @@ class Progress:
                 self.stage = (event.stage, event.share)
                 return f"preparing: {event.stage} {event.share:.0%}" if new else None
             case SlotsUp():
-                self.stage, self.slots = None, event.num_slots
+                self._slots_up(event)
                 return f"slots ready: {event.num_slots} of {event.num_planned}"
             case TrialStarted():
                 return self._begin(event)
@@ -76,10 +76,10 @@ class Progress:
 
     def eta_s(self) -> float | None:
         """Returns about how many seconds are left at this pace; None before a trial ended."""
-        if self._first_start is None or not self.num_done:
+        if self._pace_from is None or not self.num_done:
             return None
         left = self._plan.num_trials - self.num_done
-        return left * (self._now() - self._first_start) / self.num_done
+        return left * (self._now() - self._pace_from) / self.num_done
 
     def share_done(self) -> float:
         """Returns the share of the planned trials that have ended, 0 to 1."""
@@ -98,11 +98,17 @@ class Progress:
         value, number, name = self.best
         return f"{self.metric} {value:.4g}  trial {number}: {name}"
 
+    def _slots_up(self, event: SlotsUp) -> None:
+        self.stage, self.slots = None, event.num_slots
+        if self._pace_from is None and event.num_slots:
+            # The first trials wait for their slots: that is no part of what a trial takes.
+            self._pace_from = self._now()
+            self._started = dict.fromkeys(self._started, self._now())
+
     def _begin(self, event: TrialStarted) -> str:
         name = event.label or describe(event.hyperparameters)
         self._names[event.trial] = name
         self._started[event.trial] = self._now()
-        self._first_start = self._now() if self._first_start is None else self._first_start
         self.running[event.trial] = (name, 0, None)
         again = f" (attempt {event.attempt + 1})" if event.attempt else ""
         return f"trial {event.trial} started{again}: {name}"

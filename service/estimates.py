@@ -19,6 +19,8 @@ BYTES_PER_WEIGHT = 4
 # Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
 CHECKPOINT_COPIES = 7
 TRIALS_OF_UNKNOWN_LENGTH = 40
+STEP_S = 0.02
+TOKEN_S = 0.01
 
 
 class Frozen(BaseModel):
@@ -94,6 +96,13 @@ def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
     return round(budget.steps * budget.batch_size * per_example)
 
 
+def _seconds_of_small_things(spec: SweepSpec) -> float:
+    """What steps and generated tokens take however small the models are."""
+    budget = spec.budget()
+    tokens = budget.evaluations * budget.max_new_tokens * len(budget.generation_seeds)
+    return (budget.steps or 0) * STEP_S + (tokens * TOKEN_S if budget.generation_prompts else 0)
+
+
 def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) -> int:
     """A time budget ends a sweep before its trials do: only those that can begin are counted."""
     if spec.time_budget_s is None:
@@ -126,6 +135,6 @@ def _trial_seconds(
     rate = FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker
     work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
     # Prompts pass through both models too and evaluation comes on top: about as much again.
-    seconds = 2 * work / (rate * spec.resources.workers_per_trial)
+    seconds = 2 * work / (rate * spec.resources.workers_per_trial) + _seconds_of_small_things(spec)
     kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
     return seconds, f"a guess from the models' sizes at {kind}; after one sweep it is measured"

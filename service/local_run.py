@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
@@ -18,6 +19,9 @@ from service.display import Progress, display_on
 from service.events import DriverEvent
 from service.measured import remember_trial_s
 from service.plan import SweepPlan
+from service.records import RunRecord
+from service.report import verdict
+from service.spec import METRICS
 from service.states import TrialState
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -77,14 +81,15 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
     """Runs `plan`, or returns at once what the same sweep found before, unless `again`."""
     from service.driver import run_sweep
     from service.runs import Runs
-    from service.tracking import default_uri, ensure_store
+    from service.tracking import Tracker, default_uri, ensure_store, spool_folder
 
     uri = plan.spec.tracking.uri or default_uri(home)
     ensure_store(uri, home)
     runs = Runs(uri, plan.spec.tracking.experiment)
     known = {one.sweep_id: one.state for one in runs.sweeps()}
     if known.get(plan.sweep_id) == TrialState.COMPLETED and not again:
-        return replace(_result(runs, plan, uri, TrialState.COMPLETED), done_before=True)
+        found = _result(runs, plan, uri, TrialState.COMPLETED, home)
+        return replace(found, done_before=True)
     if again:
         plan = plan.model_copy(update={"sweep_id": fresh_id(plan.sweep_id, set(known))})
     console.print(tables.plan_view(plan))
@@ -107,7 +112,13 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
     completed = progress.durations.get(TrialState.COMPLETED)
     if completed:
         remember_trial_s(home, plan, mean(completed))
-    return _result(runs, plan, uri, summary.state)
+    result = _result(runs, plan, uri, summary.state, home)
+    if result.picture is not None:
+        with closing(
+            Tracker(uri, plan.spec.tracking.experiment, spool=spool_folder(home, uri))
+        ) as to:
+            to.log_artifact(summary.run_id, result.picture)
+    return result
 
 
 def fresh_id(sweep_id: str, known: set[str]) -> str:
@@ -125,9 +136,35 @@ def ui_command(uri: str) -> str:
     return f"mlflow ui --backend-store-uri {uri}"
 
 
-def _result(runs: Any, plan: SweepPlan, uri: str, state: str) -> RunResult:
-    best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
-    return RunResult(plan.sweep_id, state, uri, best)
+def _result(runs: Any, plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
+    objective = plan.spec.objective[0]
+    records = runs.trials(plan.sweep_id)
+    return RunResult(
+        plan.sweep_id,
+        state,
+        uri,
+        best=find_best(runs, Question(sweep=plan.sweep_id, top=TOP)),
+        lines=verdict(records, objective.metric, objective.direction, METRICS),
+        picture=_picture(records, plan, home),
+    )
+
+
+def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
+    """Draws the objective against the temperature, beside the sweep's other files."""
+    from service.figures import temperature_page
+
+    objective = plan.spec.objective[0]
+    path = Path(plan.spec.storage.path or home) / "sweeps" / plan.sweep_id / "temperature.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        temperature_page(
+            records,
+            metric=objective.metric,
+            direction=objective.direction,
+            title=f"{plan.sweep_id}: {objective.metric} against temperature",
+        )
+    )
+    return path
 
 
 class StopOnSignal:

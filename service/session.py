@@ -29,6 +29,8 @@ LONGEST_TEMP = 35
 ENVIRONMENT = {
     # Workers at nice 15, Ray's default, starve beside anything else on the machine.
     "RAY_worker_niceness": "0",
+    # A slot is several processes; Ray warns on the terminal when more start at once than it expects.
+    "RAY_worker_maximum_startup_concurrency": "64",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A worker that holds the interpreter's lock for ten minutes (the default) is not coming back.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
@@ -40,8 +42,11 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's new output prints a box even when it is told to be silent.
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Tune's newer display prints tables at any verbosity.
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

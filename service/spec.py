@@ -39,7 +39,6 @@ METRICS: Mapping[str, Direction] = {
     "cross_entropy": "minimize",
     "kl_teacher_student": "minimize",
     "kl_student_teacher": "minimize",
-    "student_entropy": "minimize",
 }
 
 TRAINING_FIELDS = (

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from service.compare import Comparison
 from service.doctor import Finding
 from service.plan import SweepPlan
 from service.records import RunRecord, SweepRecord
@@ -136,12 +137,13 @@ def trials_view(records: Sequence[RunRecord], metric: str) -> RenderableType:
 
 def best_view(records: Sequence[RunRecord], metrics: Sequence[str]) -> RenderableType:
     """Returns the best trials, the first metric leading."""
+    one_sweep = len({record.sweep_id for record in records}) == 1
     rows = [
         (
             rank,
             record.label or describe(record.hyperparameters),
             *(value(record.metric(name)) for name in metrics),
-            f"{record.sweep_id}/{record.trial}",
+            record.trial if one_sweep else f"{record.sweep_id}/{record.trial}",
             record.run_id[:8],
         )
         for rank, record in enumerate(records, start=1)
@@ -154,6 +156,26 @@ def findings_view(findings: Sequence[Finding]) -> RenderableType:
     rows = [("works" if one.works else "FAILS", one.name, one.found) for one in findings]
     todo = [Text(f"{one.name}: {one.remedy}") for one in findings if one.remedy]
     return Group(table("", ("", "", ""), rows), *todo)
+
+
+def comparison_view(found: Comparison) -> RenderableType:
+    """Returns what differs between trials, their metrics, and what shared seeds allow to say."""
+    names = found.names()
+    differs = [
+        (name, *("–" if one is None else number(one) for one in row))
+        for name, row in found.differs.items()
+    ]
+    metrics = [(name, *(value(one) for one in row)) for name, row in found.metrics.items()]
+    seeds = [
+        Text(f"{one.metric}: {one.second} against {one.first}: {one.test.sentence()}")
+        for one in found.pairings
+    ]
+    return Group(
+        table("what differs", ("", *names), differs),
+        Text(),
+        table("metrics", ("", *names), metrics),
+        *seeds,
+    )
 
 
 def rows_view(rows: Sequence[Mapping[str, Any]], title: str = "") -> RenderableType:
