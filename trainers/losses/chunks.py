@@ -2,7 +2,7 @@
 reused."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from trainers.signal import OutputHead
 MIN_CHUNK_ROWS = 128
 CHUNK_ELEMENTS = 1 << 22
 # On a CPU, elementwise work is done on rows that stay in the cache.
-BLOCK_ELEMENTS = 1 << 18
+BLOCK_ELEMENTS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def walk(batch: Positions, dtype: torch.dtype) -> Iterator[Chunk]:
     recorded."""
     hidden, weight = batch.hidden.detach(), batch.head.weight.detach().to(dtype)
     num_rows = hidden.shape[0]
-    size = min(num_rows, max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // batch.head.vocab_size))
+    widest = batch.head if batch.signal is None else batch.signal.head
+    size = min(num_rows, max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // widest.vocab_size))
     products = hidden.new_empty((size, batch.head.vocab_size), dtype=dtype)
     teacher = _Teacher(batch, size)
     for start in range(0, num_rows, max(1, size)):
@@ -57,6 +58,8 @@ def walk(batch: Positions, dtype: torch.dtype) -> Iterator[Chunk]:
 def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
     """Yields the row ranges within a chunk that elementwise work takes at once."""
     num_rows, width = chunk.products.shape
+    if chunk.teacher_logits is not None:
+        width = chunk.teacher_logits.shape[1]
     size = num_rows if chunk.products.is_cuda else max(1, BLOCK_ELEMENTS // width)
     for start in range(0, num_rows, size):
         yield start, min(start + size, num_rows)
@@ -68,6 +71,12 @@ def to_logits(products: Tensor, head: OutputHead) -> Tensor:
     if head.soft_cap is None:
         return logits
     return head.soft_cap * torch.tanh(logits / head.soft_cap)
+
+
+def without_student(batch: Positions) -> Positions:
+    """Returns the batch with an output matrix of no rows, so that walking it asks the teacher
+    alone."""
+    return replace(batch, head=OutputHead(batch.head.weight[:0]))
 
 
 class _Teacher:

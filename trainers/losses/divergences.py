@@ -28,6 +28,14 @@ def kl(log_a: Tensor, log_b: Tensor) -> Tensor:
     return (log_a.exp() * (log_a - log_b)).sum(-1)
 
 
+def both_kls(
+    student: Tensor, teacher: Tensor, forward: Tensor | float, reverse: Tensor | float
+) -> Tensor:
+    """Returns forward * KL(p‖q) + reverse * KL(q‖p), [N], of log q and log p; factors [N, 1] or
+    one."""
+    return ((reverse * student.exp() - forward * teacher.exp()) * (student - teacher)).sum(-1)
+
+
 def forward_kl(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """KL(p‖q) = Σ p (log p - log q), [N].
 
@@ -54,8 +62,7 @@ def jeffreys(*, student_logits: Tensor, teacher_logits: Tensor, weight: float = 
     DistiLLM's symmetric KL has weight 0.9 in code, ABKD's and torchtune's 0.5.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
-    gap = student - teacher
-    return ((weight * student.exp() - (1 - weight) * teacher.exp()) * gap).sum(-1)
+    return both_kls(student, teacher, 1 - weight, weight)
 
 
 def generalized_jsd(

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from trainers.config import TrialConfig
-from trainers.losses.chunks import Chunk, blocks, compute_dtype, to_logits, walk
+from trainers.losses.chunks import (
+    Chunk,
+    blocks,
+    compute_dtype,
+    to_logits,
+    walk,
+    without_student,
+)
 from trainers.losses.context import LossSums, Positions
 from trainers.losses.passes import Measure, Shared
 from trainers.losses.plain import cross_entropy
@@ -32,10 +39,12 @@ def fused_sums(
     return LossSums(total, hard, soft)
 
 
-def measure(function: Measure, batch: Positions) -> Tensor:
-    """Returns `function` [N] of student logits, teacher logits and labels, in one pass of
-    chunks."""
+def measure(first_pass: Measure, batch: Positions) -> Tensor:
+    """Returns the first pass's number of each position [N], chunk by chunk."""
     found = []
+    if not first_pass.needs_student:
+        # An output matrix without columns: the walk then costs the teacher's products alone.
+        batch = without_student(batch)
     with torch.no_grad():
         for chunk in walk(batch, compute_dtype(batch.hidden)):
             assert chunk.teacher_logits is not None  # measures belong to soft losses
@@ -43,7 +52,7 @@ def measure(function: Measure, batch: Positions) -> Tensor:
             for start, stop in blocks(chunk):
                 logits = to_logits(chunk.products[start:stop], batch.head)
                 teacher = chunk.teacher_logits[start:stop]
-                found.append(function(logits, teacher, labels[start:stop]))
+                found.append(first_pass.of(logits, teacher, labels[start:stop]))
     return torch.cat(found) if found else batch.hidden.new_zeros(0)
 
 

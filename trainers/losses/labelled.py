@@ -44,11 +44,9 @@ def decoupled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     Zhao et al. 2022 (DKD), whose code hides the label with a logit of -1000 and, ported to language
     models elsewhere, divides by all positions, not by the valid ones.
     """
-    softened = rows.softened
-    student, teacher = log_probabilities(softened.student, softened.teacher)
-    student_parts, teacher_parts = _split(student, rows.labels), _split(teacher, rows.labels)
-    binary = kl(teacher_parts.binary, student_parts.binary)
-    others = _others_kl(teacher_parts, student_parts, rows.labels)
+    student = _split(rows.softened.student, rows.labels)
+    teacher = _split(rows.softened.teacher, rows.labels)
+    binary, others = kl(teacher.binary, student.binary), kl(teacher.others, student.others)
     weights = parameters["target_weight"], parameters["non_target_weight"]
     return Parts(weights[0] * binary + weights[1] * others)
 
@@ -60,12 +58,12 @@ def normalised(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     al. 2023 (NKD).
     """
     student, teacher = log_probabilities(rows.student_logits, rows.teacher_logits)
-    target = -_at(teacher, rows.labels).exp() * _at(student, rows.labels)
-    student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
-    student_parts, teacher_parts = _split(student, rows.labels), _split(teacher, rows.labels)
-    others = _others_kl(teacher_parts, student_parts, rows.labels)
-    others = others + _others_entropy(teacher_parts, rows.labels)
-    return Parts(parameters["gamma"] * others, target)
+    column = rows.labels.unsqueeze(-1)
+    target = -(teacher.gather(-1, column).exp() * student.gather(-1, column)).squeeze(-1)
+    hidden_student = rows.softened.student.scatter(-1, column, HIDDEN)
+    hidden_teacher = rows.softened.teacher.scatter(-1, column, HIDDEN)
+    student, teacher = log_probabilities(hidden_student, hidden_teacher)
+    return Parts(-parameters["gamma"] * (teacher.exp() * student).sum(-1), target)
 
 
 def token_scaled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
@@ -102,33 +100,30 @@ LABELLED_TERMS: dict[str, Callable[[Rows, Mapping[str, float]], Parts]] = {
 }
 
 
+# Its softmax is exactly 0, and unlike -inf its differences are no NaN.
+HIDDEN = -1e30
+
+
 @dataclass(frozen=True)
 class _Split:
-    """binary: log-probabilities of label and rest [N, 2]; others: renormalised log-probabilities
-    [N, V] of the other entries (the label's column is -inf)."""
+    """binary: log-probabilities of label and rest [N, 2]; others: log-probabilities [N, V] of the
+    other entries among themselves (the label's column is hugely negative)."""
 
     binary: Tensor
     others: Tensor
 
 
-def _split(log_probability: Tensor, labels: Tensor) -> _Split:
-    hidden = log_probability.scatter(-1, labels.unsqueeze(-1), -torch.inf)
-    rest = torch.logsumexp(hidden, dim=-1, keepdim=True)
-    label = log_probability.gather(-1, labels.unsqueeze(-1))
-    return _Split(torch.cat((label, rest), dim=-1), hidden - rest)
-
-
-def _others_kl(teacher: _Split, student: _Split, labels: Tensor) -> Tensor:
-    """KL among the other entries; -inf less -inf in the label's column is made 0 on both sides."""
+def _split(logits: Tensor, labels: Tensor) -> _Split:
     column = labels.unsqueeze(-1)
-    gap = teacher.others.scatter(-1, column, 0.0) - student.others.scatter(-1, column, 0.0)
-    return (teacher.others.exp() * gap).sum(-1)
+    label = torch.log_softmax(logits, dim=-1).gather(-1, column)
+    others = torch.log_softmax(logits.scatter(-1, column, HIDDEN), dim=-1)
+    return _Split(torch.cat((label, _log_rest(logits, label, others, column)), dim=-1), others)
 
 
-def _others_entropy(teacher: _Split, labels: Tensor) -> Tensor:
-    finite = teacher.others.scatter(-1, labels.unsqueeze(-1), 0.0)
-    return -(teacher.others.exp() * finite).sum(-1)
-
-
-def _at(values: Tensor, labels: Tensor) -> Tensor:
-    return values.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+def _log_rest(logits: Tensor, label: Tensor, others: Tensor, column: Tensor) -> Tensor:
+    """Returns log(1 - p_y) [N, 1]: from p_y where that is small, else from the two normalisers."""
+    neighbour = (column + 1) % logits.shape[-1]
+    others_normaliser = logits.gather(-1, neighbour) - others.gather(-1, neighbour)
+    normaliser = logits.gather(-1, column) - label
+    small = torch.log1p(-label.exp().clamp(max=0.5))
+    return torch.where(label.detach().exp() < 0.5, small, others_normaliser - normaliser)

@@ -12,7 +12,14 @@ from trainers.config import TrialConfig
 from trainers.losses.context import LossContext
 from trainers.losses.divergences import in_float, log_probabilities
 
-Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Measure:
+    """A number a position: `of` takes student logits (empty unless `needs_student`), teacher logits
+    [C, V] and labels [C], and returns [C]."""
+
+    of: Callable[[Tensor, Tensor, Tensor], Tensor]
+    needs_student: bool
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,12 @@ class Shared:
 
 
 def measures(config: TrialConfig) -> list[Measure]:
-    """Returns the functions (student_logits, teacher_logits, labels) -> [N] of the first pass."""
+    """Returns what the first pass measures; empty where every position stands for itself."""
     found: list[Measure] = []
     if config.policy == Policy.TOKEN_ADAPTIVE:
-        found.append(hellinger)
+        found.append(Measure(hellinger, needs_student=True))
     if config.divergence == "token_scaled":
-        found.append(teacher_cross_entropy)
+        found.append(Measure(teacher_cross_entropy, needs_student=False))
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from trainers.catalogue import Policy, Scaling
 from trainers.config import TrialConfig
 from trainers.losses.divergences import in_float
+from trainers.losses.rescale import Slope, centred_over
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,31 @@ class Softened:
 
 @dataclass(frozen=True)
 class Temperatures:
-    """tau_t and tau_s, each [N] or []."""
+    """tau_t and tau_s, each [N] or []; slope: how tau_s follows the student's own logits, or
+    None."""
 
     tau_t: Tensor
     tau_s: Tensor
+    slope: Slope | None = None
 
 
 @dataclass(frozen=True)
 class PolicyInput:
-    """student, teacher: unsoftened logits [N, V] in float; shared: a temperature that the batch or
-    the training decided ([] for curriculum, [N] for token_adaptive), else None."""
+    """student, teacher: unsoftened logits [N, V] in float, cut from the graph; shared: a
+    temperature that the training or the batch decided ([] for curriculum, [N] for token_adaptive),
+    else None."""
 
     config: TrialConfig
     student: Tensor
     teacher: Tensor
     vocab_size: int
     shared: Tensor | None
+
+    @property
+    def tau(self) -> Tensor:
+        """The config's tau, a scalar tensor."""
+        assert self.config.tau is not None  # TrialConfig has one under the policies that ask for it
+        return self.student.new_tensor(self.config.tau)
 
 
 def none(given: PolicyInput) -> Temperatures:
@@ -56,13 +66,12 @@ def none(given: PolicyInput) -> Temperatures:
 
 def fixed(given: PolicyInput) -> Temperatures:
     """tau on both sides. Hinton et al. 2015."""
-    tau = given.student.new_tensor(given.config.tau)
-    return Temperatures(tau, tau)
+    return Temperatures(given.tau, given.tau)
 
 
 def fixed_teacher(given: PolicyInput) -> Temperatures:
     """tau on the teacher, 1 on the student; with forward KL it is TTM. Zheng and Yang 2024."""
-    return Temperatures(given.student.new_tensor(given.config.tau), given.student.new_ones(()))
+    return Temperatures(given.tau, given.student.new_ones(()))
 
 
 def cist(given: PolicyInput) -> Temperatures:
@@ -71,11 +80,12 @@ def cist(given: PolicyInput) -> Temperatures:
     rho = rho_per_log_vocab * ln V where that is given. Luong et al. 2026 (CIST); which side of the
     gradient they stop is not known, `detach_student_temperature` offers both.
     """
-    config = given.config
-    rho = cist_rho(config, given.vocab_size)
-    tau_t = _largest_centred(given.teacher) / rho
-    tau_s = _largest_centred(given.student) / rho
-    return _clamped(config, tau_t, tau_s)
+    rho = cist_rho(given.config, given.vocab_size)
+    student, place = _largest_centred(given.student)
+    teacher, _ = _largest_centred(given.teacher)
+    tau_s = student / rho
+    slope = Slope(place=place, peak=torch.full_like(tau_s, 1 / rho))
+    return _clamped(given.config, Temperatures(teacher / rho, tau_s, slope))
 
 
 def cist_rho(config: TrialConfig, vocab_size: int) -> float:
@@ -88,8 +98,10 @@ def cist_rho(config: TrialConfig, vocab_size: int) -> float:
 
 def logit_standardization(given: PolicyInput) -> Temperatures:
     """Each side's standard deviation over the vocabulary, times tau. Sun et al. 2024."""
-    tau = given.student.new_tensor(given.config.tau)
-    return _clamped(given.config, tau * _deviation(given.teacher), tau * _deviation(given.student))
+    tau_s, tau_t = given.tau * _deviation(given.student), given.tau * _deviation(given.teacher)
+    spread = given.tau.square() / given.vocab_size
+    slope = Slope(spread=torch.where(tau_s > 0, spread, 0.0))
+    return _clamped(given.config, Temperatures(tau_t, tau_s, slope))
 
 
 def curriculum(given: PolicyInput) -> Temperatures:
@@ -101,18 +113,25 @@ def curriculum(given: PolicyInput) -> Temperatures:
 
 def dynamic(given: PolicyInput) -> Temperatures:
     """tau_s = 2 tau a/(a+b), tau_t = 2 tau b/(a+b), a and b the largest centred logits of student
-    and teacher. Wei and Bai 2024 (DTKD), whose code takes largest logits without centring, so that
-    a constant added to the logits changes its temperatures; its second, plain KL is left out."""
-    student, teacher = _largest_centred(given.student), _largest_centred(given.teacher)
-    tau = given.student.new_tensor(given.config.tau)
-    unit = 2 * tau / (student + teacher).clamp_min(SMALLEST_SCALE)
-    return _clamped(given.config, unit * teacher, unit * student)
+    and teacher.
+
+    The student's gradient goes through its own temperature alone. Wei and Bai 2024 (DTKD), whose
+    code takes largest logits without centring, so that a constant added to the logits changes its
+    temperatures; its second, plain KL is left out.
+    """
+    student, place = _largest_centred(given.student)
+    teacher, _ = _largest_centred(given.teacher)
+    both = (student + teacher).clamp_min(SMALLEST_SCALE)
+    unit = 2 * given.tau / both
+    slope = Slope(place=place, peak=unit * teacher / both)
+    return _clamped(given.config, Temperatures(unit * teacher, unit * student, slope))
 
 
 def token_adaptive(given: PolicyInput) -> Temperatures:
     """The position's temperature from the batch's difficulties, on both sides, without gradient.
 
-    AdaKD's inverse difficulty scaling (2510.11615), whose code lets the gradient through."""
+    AdaKD's inverse difficulty scaling (2510.11615), whose code lets the gradient through.
+    """
     assert given.shared is not None  # made by losses.passes for this policy
     return Temperatures(given.shared, given.shared)
 
@@ -151,22 +170,19 @@ def soften(
             f"{student_logits.shape[-1]} and {teacher_logits.shape[-1]}. Cut padding columns first"
         )
     student, teacher = in_float(student_logits), in_float(teacher_logits.detach())
-    temperatures = POLICIES[config.policy](
-        PolicyInput(config, student, teacher, vocab_size, shared)
-    )
-    if config.policy in CENTRED:
-        # The softmax does not see it, float32 and the divergences on logits do.
-        student = student - student.mean(-1, keepdim=True)
-        teacher = teacher - teacher.mean(-1, keepdim=True)
+    given = PolicyInput(config, student.detach(), teacher, vocab_size, shared)
+    temperatures = POLICIES[config.policy](given)
     ones = student.new_ones(student.shape[0])
     tau_t, tau_s = temperatures.tau_t * ones, temperatures.tau_s * ones
-    return Softened(
-        student=student / tau_s.unsqueeze(-1),
-        teacher=teacher / tau_t.unsqueeze(-1),
-        weight=_weight(config, teacher, tau_t, tau_s),
-        tau_t=tau_t,
-        tau_s=tau_s,
-    )
+    if config.policy in CENTRED:
+        # The softmax does not see the centring; float32, and divergences on logits, do.
+        soft_student = centred_over(student, tau_s, temperatures.slope or Slope())
+        soft_teacher = centred_over(teacher, tau_t, Slope())
+    else:
+        soft_student = student / temperatures.tau_s.unsqueeze(-1)
+        soft_teacher = teacher / temperatures.tau_t.unsqueeze(-1)
+    weight = _weight(config, teacher, tau_t, tau_s)
+    return Softened(soft_student, soft_teacher, weight, tau_t, tau_s)
 
 
 def _weight(config: TrialConfig, teacher: Tensor, tau_t: Tensor, tau_s: Tensor) -> Tensor:
@@ -201,18 +217,23 @@ def _power_sum(teacher: Tensor, tau_t: Tensor) -> Tensor:
     return (torch.logsumexp(teacher / tau_t.unsqueeze(-1), dim=-1) - normaliser).exp()
 
 
-def _largest_centred(logits: Tensor) -> Tensor:
-    return logits.max(-1).values - logits.mean(-1)
+def _largest_centred(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest centred logit [N] and where it stands [N]."""
+    largest, place = logits.max(-1)
+    return largest - logits.mean(-1), place
 
 
 def _deviation(logits: Tensor) -> Tensor:
-    """Returns the standard deviation [N]; differentiable at 0 too."""
-    variance = logits.var(-1, correction=0)
-    return (variance + SMALLEST_SCALE**2).sqrt()
+    """Returns the standard deviation [N] over the vocabulary."""
+    centred = logits - logits.mean(-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(centred, dim=-1)
+    return norm / math.sqrt(logits.shape[-1])
 
 
-def _clamped(config: TrialConfig, tau_t: Tensor, tau_s: Tensor) -> Temperatures:
-    if config.detach_student_temperature:
-        tau_s = tau_s.detach()
+def _clamped(config: TrialConfig, found: Temperatures) -> Temperatures:
+    """Clamps both temperatures; a clamped student's no longer follows its logits."""
     bounds = (config.tau_min, config.tau_max)
-    return Temperatures(tau_t.clamp(*bounds), tau_s.clamp(*bounds))
+    tau_t, tau_s = found.tau_t.clamp(*bounds), found.tau_s.clamp(*bounds)
+    if config.detach_student_temperature or found.slope is None:
+        return Temperatures(tau_t, tau_s)
+    return Temperatures(tau_t, tau_s, found.slope.where(tau_s == found.tau_s))

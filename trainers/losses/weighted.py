@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from trainers.catalogue import Weighting
-from trainers.losses.divergences import in_float, kl, log_probabilities
+from trainers.losses.divergences import both_kls, in_float, log_probabilities
 
 TINY = 1e-30
-FIRST_TOP = 64
-TOP_GROWTH = 8
+MAX_BUCKETS = 8192
+DEEPEST = 22.0  # nats; the last bucket takes what lies deeper
 
 
 def adaptive_kl(
@@ -28,10 +28,10 @@ def adaptive_kl(
     student, teacher = log_probabilities(student_logits, teacher_logits)
     with torch.no_grad():
         probabilities = teacher.exp()
-        gap = (probabilities - student.exp()).abs()
-        all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, probabilities, head_mass)
-        share = torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5)
-    return share * kl(teacher, student) + (1 - share) * kl(student, teacher)
+        gap = student.exp().sub_(probabilities).abs_()
+        all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, teacher, probabilities, head_mass)
+        share = torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
+    return both_kls(student, teacher, share, 1 - share)
 
 
 def token_wise(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -56,10 +56,12 @@ def entropy_switched(
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     with torch.no_grad():
-        surplus = (student.exp() * student).sum(-1) - (teacher.exp() * teacher).sum(-1)
+        surplus = torch.linalg.vecdot(student.exp(), student)
+        surplus -= torch.linalg.vecdot(teacher.exp(), teacher)
+        surplus = surplus.unsqueeze(-1)
     forward = torch.where(surplus > 0, entropy_weight, 1.0)
     reverse = torch.where(surplus < 0, entropy_weight, 1.0)
-    return forward * kl(teacher, student) + reverse * kl(student, teacher)
+    return both_kls(student, teacher, forward, reverse)
 
 
 def alpha_beta(
@@ -140,17 +142,33 @@ def _outer_weights(weighting: Weighting, student: Tensor, log_teacher: Tensor) -
     return torch.full_like(student, 1 / student.shape[-1])
 
 
-def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor:
-    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`."""
-    size = probabilities.shape[-1]
-    num_top = min(FIRST_TOP, size)
-    while True:
-        top, index = probabilities.topk(num_top, dim=-1)
-        before = top.cumsum(-1) - top
-        # A sort of the whole vocabulary costs more than the divergence; a short list mostly does.
-        if num_top == size or bool((before[..., -1] >= mass).all()):
-            break
-        num_top = min(TOP_GROWTH * num_top, size)
-    in_head = before < mass
-    in_head[..., 0] = True
-    return (values.gather(-1, index) * in_head).sum(-1)
+def _sum_over_head(
+    values: Tensor, log_probability: Tensor, probabilities: Tensor, mass: float
+) -> Tensor:
+    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`.
+
+    Sorting a vocabulary costs more than all else here. So entries fall into buckets by their depth
+    below the largest; only the bucket in which the mass is reached is sorted.
+    """
+    num_buckets = min(MAX_BUCKETS, probabilities.shape[-1])
+    depth = log_probability.amax(-1, keepdim=True) - log_probability
+    bucket = depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1).long()
+    zeros = probabilities.new_zeros(*probabilities.shape[:-1], num_buckets + 1)
+    # Column k: what lies in the buckets above k.
+    bucket += 1
+    mass_above = zeros.scatter_add(-1, bucket, probabilities).cumsum_(-1)
+    values_above = zeros.scatter_add_(-1, bucket, values).cumsum_(-1)
+    border = (mass_above[..., 1:] < mass).sum(-1, keepdim=True).clamp_(max=num_buckets - 1)
+    above = mass_above.gather(-1, border)
+
+    on_border = torch.where(bucket == border + 1, probabilities, -1.0)
+    top, index = on_border.topk(_most(on_border), dim=-1)
+    in_head = (above + top.cumsum(-1) - top < mass) & (top >= 0)
+    in_head[..., :1] |= border == 0
+    rest = (values.gather(-1, index) * in_head).sum(-1)
+    return values_above.gather(-1, border).squeeze(-1) + rest
+
+
+def _most(on_border: Tensor) -> int:
+    """Returns the largest number of entries that are not negative in any row."""
+    return int((on_border >= 0).sum(-1).max())

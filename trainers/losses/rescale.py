@@ -1,0 +1,61 @@
+"""Centred logits over a temperature that depends on them, with its gradient in closed form.
+
+The same by autograd walks the vocabulary about three times as often.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Slope:
+    """d tau / d z_k of a row: `peak` (1[k = place] - 1/V), or `spread` times the centred logit over
+    tau; each [N]. Empty: the temperature is a constant."""
+
+    place: Tensor | None = None
+    peak: Tensor | None = None
+    spread: Tensor | None = None
+
+    def where(self, kept: Tensor) -> "Slope":
+        """Returns the slope in the rows `kept` [N], and none in the others."""
+        peak = None if self.peak is None else torch.where(kept, self.peak, 0.0)
+        spread = None if self.spread is None else torch.where(kept, self.spread, 0.0)
+        return Slope(self.place, peak, spread)
+
+
+def centred_over(logits: Tensor, tau: Tensor, slope: Slope) -> Tensor:
+    """Returns (logits - mean) / tau [N, V] for tau [N], which moves with the logits as `slope`
+    says."""
+    out = _CentredOver.apply(logits, tau, slope)  # type: ignore[no-untyped-call]
+    assert isinstance(out, Tensor)
+    return out
+
+
+class _CentredOver(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tau: Tensor, slope: Slope) -> Tensor:
+        inverse = 1 / tau.unsqueeze(-1)
+        out = (logits - logits.mean(-1, keepdim=True)).mul_(inverse)
+        ctx.save_for_backward(out, inverse)
+        ctx.slope = slope
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        out, inverse = ctx.saved_tensors
+        slope: Slope = ctx.slope
+        shift = -gradient.mean(-1, keepdim=True) * inverse
+        given = gradient * inverse
+        # With respect to tau: - sum(gradient * out) / tau.
+        pull = torch.linalg.vecdot(gradient, out).unsqueeze(-1) * inverse
+        if slope.peak is not None and slope.place is not None:
+            peak = pull * slope.peak.unsqueeze(-1)
+            shift = shift + peak / out.shape[-1]
+            given.scatter_add_(-1, slope.place.unsqueeze(-1), -peak)
+        if slope.spread is not None:
+            given.sub_(out * (pull * slope.spread.unsqueeze(-1)))
+        return given.add_(shift), None, None
