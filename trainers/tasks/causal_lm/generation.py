@@ -9,6 +9,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,9 +58,9 @@ def generate(
 
 def luck(seed: int, prompt: int, count: int) -> Tensor:
     """Returns `count` numbers in [0, 1) that depend on seed and prompt number alone."""
-    generator = torch.Generator().manual_seed((seed << 32) + prompt)
-    drawn = torch.rand(count, generator=generator)
-    return drawn.clamp_max(1 - 1e-6)  # at 1 rounding could pick a token of probability zero
+    # not torch's generator: on the CPU it drops the upper half of a 64-bit seed
+    drawn = np.random.Generator(np.random.PCG64([seed, prompt])).random(count, dtype=np.float32)
+    return torch.from_numpy(drawn).clamp_max(1 - 1e-6)  # at 1 rounding could pick a banned token
 
 
 def _groups(prompts: list[Prompt], steps: int, device: str) -> list[list[Prompt]]:

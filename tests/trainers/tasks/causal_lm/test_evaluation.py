@@ -1,0 +1,143 @@
+"""Validation metrics against their definitions, written out over whole logits."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_support import trial
+
+from trainers import numerics
+from trainers.config import Precision, TrialConfig
+from trainers.losses import DistillationLoss
+from trainers.sources import Prepared
+from trainers.student import StudentWithLoss
+from trainers.tasks.causal_lm import evaluation, models
+from trainers.tasks.causal_lm.data import DataFacts, Split
+from trainers.tasks.causal_lm.evaluation import Evaluator
+from trainers.teachers.online import OnlineTeacher
+from trainers.world import World
+
+
+@pytest.fixture(scope="module")
+def loaded(prepared: Prepared) -> dict[str, Any]:
+    def load(folder: str) -> Any:
+        return models.load(Path(folder), attention=None, dtype=torch.float32)
+
+    return {
+        "student": load(prepared.student),
+        "teacher": load(prepared.teacher),
+        "split": Split.open(Path(prepared.data), "validation"),
+        "facts": DataFacts.read(Path(prepared.data)),
+    }
+
+
+def evaluate(loaded: dict[str, Any], config: TrialConfig) -> dict[str, float]:
+    from transformers import AutoTokenizer
+
+    resolved = numerics.resolve("cpu", Precision.FLOAT32, 1)
+    facts: DataFacts = loaded["facts"]
+    student = StudentWithLoss(
+        loaded["student"],
+        DistillationLoss(config, facts.vocab_size),
+        vocab_size=facts.vocab_size,
+        numerics=resolved,
+    )
+    teacher = OnlineTeacher(loaded["teacher"], vocab_size=facts.vocab_size)
+    tokenizer = AutoTokenizer.from_pretrained(loaded["student"].config._name_or_path)
+    evaluator = Evaluator(config, loaded["split"], facts, tokenizer, teacher, World(), resolved)
+    return evaluator.evaluate(student).metrics
+
+
+def logits(loaded: dict[str, Any], which: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits in float64 and labels of every learned position, one example at a time."""
+    split: Split = loaded["split"]
+    rows, labels = [], []
+    for i in range(len(split)):
+        ids = torch.from_numpy(split.tokens(i).astype(np.int64))
+        with torch.no_grad():
+            out = loaded[which](input_ids=ids[None]).logits[0].double()
+        where = torch.from_numpy(split.learned(i)[1:].copy())
+        rows.append(out[:-1][where])
+        labels.append(ids[1:][where])
+    return torch.cat(rows), torch.cat(labels)
+
+
+def test_metrics_are_what_their_names_say(loaded: dict[str, Any], prepared: Prepared) -> None:
+    config = trial(prepared, tau=2.0, generation_prompts=0).config
+    metrics = evaluate(loaded, config)
+    z, labels = logits(loaded, "student")
+    v, _ = logits(loaded, "teacher")
+    log_q, log_p = z.log_softmax(-1), v.log_softmax(-1)
+    q, p = log_q.exp(), log_p.exp()
+    soft = (v / 2.0).log_softmax(-1)
+    soft_entropy = -(soft.exp() * soft).sum(-1)
+    centred_z, centred_v = z - z.mean(-1, keepdim=True), v - v.mean(-1, keepdim=True)
+    cross_entropy = torch.nn.functional.cross_entropy(z, labels).item()
+    expected = {
+        "cross_entropy": cross_entropy,
+        "perplexity": math.exp(cross_entropy),
+        "kl_teacher_student": (p * (log_p - log_q)).sum(-1).mean().item(),
+        "kl_student_teacher": (q * (log_q - log_p)).sum(-1).mean().item(),
+        "student_entropy": -(q * log_q).sum(-1).mean().item(),
+        "teacher_entropy": -(p * log_p).sum(-1).mean().item(),
+        "top1_agreement": (z.argmax(-1) == v.argmax(-1)).double().mean().item(),
+        "teacher_entropy_mean": soft_entropy.mean().item(),
+        "logit_scale_ratio": (
+            centred_z.max(-1).values.mean() / centred_v.max(-1).values.mean()
+        ).item(),
+    }
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(value, rel=1e-4), name
+    std = soft_entropy.std(unbiased=False).item()
+    assert metrics["teacher_entropy_std"] == pytest.approx(std, rel=1e-2)
+
+
+@pytest.mark.parametrize("change", [{"tau": 8.0}, {"policy": "cist"}, {"divergence": "reverse_kl"}])
+def test_no_hyperparameter_of_the_loss_reaches_the_metrics(
+    loaded: dict[str, Any], prepared: Prepared, change: dict[str, Any]
+) -> None:
+    plain = evaluate(loaded, trial(prepared, tau=1.0).config)
+    changed = evaluate(loaded, trial(prepared, **change).config)
+    about_the_loss = {"teacher_entropy_mean", "teacher_entropy_std"}
+    same = {n: v for n, v in plain.items() if n not in about_the_loss}
+    assert {n: v for n, v in changed.items() if n not in about_the_loss} == same
+
+
+def test_chunks_and_batches_do_not_show(
+    loaded: dict[str, Any], prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = trial(prepared, tau=2.0, generation_prompts=0).config
+    whole = evaluate(loaded, config)
+    monkeypatch.setattr(evaluation, "MAX_CHUNK_LOGITS", 300 * 7)
+    monkeypatch.setitem(evaluation.MAX_BATCH_TOKENS, "cpu", 64)
+    for name, value in evaluate(loaded, config).items():
+        assert value == pytest.approx(whole[name], rel=1e-5), name
+
+
+def test_the_mode_of_the_student_is_left_as_it_was(
+    loaded: dict[str, Any], prepared: Prepared
+) -> None:
+    loaded["student"].train()
+    evaluate(loaded, trial(prepared, generation_prompts=0).config)
+    assert not loaded["teacher"].training
+    loaded["student"].eval()
+
+
+def test_rouge_takes_the_best_reference_and_shows_a_floor() -> None:
+    references = [["the cat sleeps", "a dog runs"], ["owls sing"], ["foxes hide well"]]
+    perfect = [["a dog runs", "owls sing", "foxes hide well"]]
+    scores = evaluation.rouge(perfect, references)
+    assert scores["rouge_l"] == pytest.approx(100)
+    assert scores["rouge_l_shuffled"] == pytest.approx(0)
+    # longest common subsequence 2 of 3 and 4 words: precision 2/4, recall 2/3
+    (half,) = [evaluation.rouge([["cat sleeps so long"]], [["the cat sleeps"]])["rouge_l"]]
+    assert half == pytest.approx(100 * 2 * (2 / 4) * (2 / 3) / (2 / 4 + 2 / 3))
+
+
+def test_seeds_are_averaged() -> None:
+    references = [["the cat"], ["the dog"]]
+    both = evaluation.rouge([["the cat", "the dog"], ["no", "no"]], references)
+    assert both["rouge_l"] == pytest.approx(50)

@@ -1,0 +1,98 @@
+"""Models taken apart into body and head: right for the usual families, refused where it would be
+wrong."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from trainers.tasks.causal_lm import models
+
+VOCAB_SIZE = 40
+SMALL = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
+    "gpt_neox": {},
+    "llama": {},
+    "qwen2": {},
+    "mistral": {},
+    "phi": {},
+    "gemma2": {"head_dim": 8, "final_logit_softcapping": 3.0},
+    "cohere": {"logit_scale": 0.3},
+    "granite": {"logits_scaling": 4.0},
+}
+
+
+def make(model_type: str, **changed: Any) -> Any:
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    kind = CONFIG_MAPPING[model_type]
+    known = set(kind().to_dict()) | set(kind.attribute_map)
+    values = {**SMALL, **FAMILIES[model_type], **changed}
+    config = kind(**{name: value for name, value in values.items() if name in known})
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def tokens() -> torch.Tensor:
+    return torch.randint(1, VOCAB_SIZE, (2, 9), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_of_the_hidden_states_gives_the_models_own_logits(family: str) -> None:
+    model = make(family)
+    models.check_head(model, tokens(), VOCAB_SIZE)
+    with torch.no_grad():
+        hidden = models.hidden_states(models.body_of(model), tokens())
+        ours = models.head_of(model, VOCAB_SIZE).logits(hidden)
+        own = model(input_ids=tokens()).logits.flatten(0, 1)
+    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "field", "value"),
+    [("gemma2", "soft_cap", 3.0), ("cohere", "scale", 0.3), ("granite", "scale", 0.25)],
+)
+def test_what_comes_after_the_matrix_is_part_of_the_head(
+    family: str, field: str, value: float
+) -> None:
+    assert getattr(models.head_of(make(family), VOCAB_SIZE), field) == pytest.approx(value)
+
+
+def test_padding_rows_are_cut_from_the_head() -> None:
+    head = models.head_of(make("llama", vocab_size=64), VOCAB_SIZE)
+    assert head.vocab_size == VOCAB_SIZE
+
+
+def test_a_model_that_does_more_after_its_body_is_refused() -> None:
+    model = make("llama")
+    original = model.lm_head.forward
+    model.lm_head.forward = lambda states: original(states).square()
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM: its logits must be one matrix times"):
+        models.check_head(model, tokens(), VOCAB_SIZE)
+
+
+def test_a_body_without_a_head_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"LlamaModel must be a body with one output matrix"):
+        models.body_of(make("llama").model)
+
+
+def test_padding_on_the_right_does_not_reach_real_tokens() -> None:
+    model, ids = make("gpt2"), tokens()
+    padded = torch.cat([ids, torch.zeros(2, 5, dtype=torch.long)], dim=1)
+    with torch.no_grad():
+        short = models.hidden_states(models.body_of(model), ids).view(2, 9, -1)
+        long = models.hidden_states(models.body_of(model), padded).view(2, 14, -1)
+    torch.testing.assert_close(long[:, :9], short)
