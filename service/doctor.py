@@ -117,7 +117,9 @@ def check_docker(connect: Callable[[], str] | None = None) -> Finding:
 def _docker_version() -> str:
     import docker
 
-    client = docker.from_env(timeout=DOCKER_TIMEOUT_S)
+    # With a version of its own the client asks nothing before it can be closed.
+    version_ = docker.constants.DEFAULT_DOCKER_API_VERSION
+    client = docker.from_env(version=version_, timeout=DOCKER_TIMEOUT_S)
     try:
         return str(client.version()["Version"])
     finally:
