@@ -44,10 +44,10 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
     the data was prepared under `home`. Raises `ValueError` that says exactly what is missing or
     does not fit."""
     templates.check(request.data.template)
+    tokenizer = _tokenizer(request)
     keys = Keys(request, home)
     teacher = _Model(request.teacher, "teacher", keys)
     student = _Model(request.student, "student", keys)
-    tokenizer = _tokenizer(request)
     vocab_size = _vocab_size(request, keys, teacher)
     check_vocabulary(teacher.vocab_size, student.vocab_size, vocab_size)
     for model in (teacher, student):
@@ -145,19 +145,12 @@ def _count(folder: Path) -> int | None:
 
 
 def _tokenizer(request: PrepareRequest) -> str:
-    source = request.tokenizer
-    if source is None:
-        if request.teacher.model is None:
-            raise ValueError(
-                "tokenizer: it must be given when the teacher is made from a config, but got none. "
-                "Name one (tokenizer: {model: gpt2}), or train one on the data "
-                "(tokenizer: {train: {vocab_size: 2048}})."
-            )
-        folder = locate.model_folder(request.teacher, "teacher", with_weights=False)
-        return f"the teacher's ({locate.check_tokenizer(folder, 'teacher.model')})"
-    if source.train is not None:
-        return f"trained on the data, {source.train.vocab_size} entries"
-    return f"{source.model} ({locate.tokenizer_folder(source)})"
+    folder = locate.tokenizer_folder(request)
+    if request.tokenizer is None:
+        return f"the teacher's ({folder})"
+    if request.tokenizer.train is not None:
+        return f"trained on the data, {request.tokenizer.train.vocab_size} entries"
+    return f"{request.tokenizer.model} ({folder})"
 
 
 def _vocab_size(request: PrepareRequest, keys: Keys, teacher: _Model) -> int | None:

@@ -37,13 +37,10 @@ class Keys:
     @cached_property
     def tokenizer(self) -> dict[str, Any]:
         """What decides the tokenizer."""
-        source = self._request.tokenizer
-        if source is not None and source.train is not None:
-            return {"train": source.train.model_dump(), "text": self.text}
-        if source is None:
-            folder = locate.model_folder(self._request.teacher, "teacher", with_weights=False)
-        else:
-            folder = locate.tokenizer_folder(source)
+        folder = locate.tokenizer_folder(self._request)
+        if folder is None:
+            source = self._request.tokenizer
+            return {"train": source and source.model_dump(), "text": self.text}
         return {"files": fingerprints.of_tokenizer(folder)}
 
     @property

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainers.sources import ModelSource, TokenizerSource
+from trainers.sources import ModelSource, PrepareRequest
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
@@ -25,25 +25,26 @@ def model_folder(source: ModelSource, role: str, *, with_weights: bool = True) -
     return folder
 
 
-def tokenizer_folder(source: TokenizerSource) -> Path:
-    """Returns the folder of the tokenizer that `source.model` names. Raises `ValueError` as
-    above."""
-    assert source.model is not None
+def tokenizer_folder(request: PrepareRequest) -> Path | None:
+    """Returns the folder of the request's tokenizer (by default the teacher's), or None when it is
+    to be trained on the data. Raises `ValueError` when there is none, and as above."""
+    source = request.tokenizer
+    if source is None and request.teacher.model is None:
+        raise ValueError(
+            "tokenizer: it must be given when the teacher is made from a config, but got none. "
+            "Name one (tokenizer: {model: gpt2}), or train one on the data "
+            "(tokenizer: {train: {vocab_size: 2048}})."
+        )
+    if source is None:
+        folder = model_folder(request.teacher, "teacher", with_weights=False)
+        return _check_tokenizer(folder, "teacher.model")
+    if source.model is None:
+        return None
     if _looks_local(source.model):
         folder = Path(source.model).expanduser().absolute()
     else:
         folder = _snapshot(ModelSource(model=source.model), "tokenizer", with_weights=False)
-    return check_tokenizer(folder, "tokenizer.model")
-
-
-def check_tokenizer(folder: Path, place: str) -> Path:
-    """Returns `folder`. Raises `ValueError` when it holds no tokenizer."""
-    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
-        raise ValueError(
-            f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing. "
-            "Name one under tokenizer, or train one: tokenizer: {train: {vocab_size: 8192}}."
-        )
-    return folder
+    return _check_tokenizer(folder, "tokenizer.model")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -79,6 +80,15 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
             f"give it: {str(error).splitlines()[0]}. Check the name and "
             "the network, or name a local folder."
         ) from error
+
+
+def _check_tokenizer(folder: Path, place: str) -> Path:
+    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
+        raise ValueError(
+            f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing. "
+            "Name one under tokenizer, or train one: tokenizer: {train: {vocab_size: 8192}}."
+        )
+    return folder
 
 
 def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool) -> None:

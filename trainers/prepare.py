@@ -89,13 +89,12 @@ class _Preparation:
         )
 
     def _tokenizer(self) -> Path:
-        source = self.request.tokenizer
-        if source is None:
-            folder = locate.model_folder(self.request.teacher, "teacher", with_weights=False)
-            return locate.check_tokenizer(folder, "teacher.model")
-        if source.train is None:
-            return locate.tokenizer_folder(source)
-        size, template = source.train.vocab_size, self.request.data.template
+        folder = locate.tokenizer_folder(self.request)
+        if folder is not None:
+            return folder
+        source, template = self.request.tokenizer, self.request.data.template
+        assert source is not None and source.train is not None
+        size = source.train.vocab_size
 
         def make(folder: Path) -> None:
             tokenizer.train(self.train_records, template, size, folder)

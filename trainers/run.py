@@ -170,7 +170,7 @@ def _student(trial: TrialFile, shared: Shared, inputs: _Inputs) -> StudentWithLo
     start = shared.get("student", (path, attention, vocab_size), load)
     model = copy.deepcopy(start).to(inputs.world.device)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     loss = DistillationLoss(config, vocab_size).to(inputs.world.device)
     return StudentWithLoss(model, loss, vocab_size=vocab_size, numerics=inputs.numerics)
 

@@ -1,0 +1,24 @@
+"""The online teacher: frozen, and its signal is what the model says."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainers.sources import Prepared
+from trainers.tasks.causal_lm import models
+from trainers.tasks.causal_lm.batches import collate
+from trainers.tasks.causal_lm.data import Split
+from trainers.teachers.online import OnlineTeacher
+
+
+def test_its_signal_holds_the_models_logits_and_no_graph(prepared: Prepared) -> None:
+    model = models.load(Path(prepared.teacher), attention=None, dtype=torch.float32)
+    teacher = OnlineTeacher(model.train(), vocab_size=prepared.vocab_size)
+    batch = collate(Split.open(Path(prepared.data), "train"), np.array([0, 5, 9]), 0)
+    signal = teacher.signal(batch)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not signal.hidden.requires_grad
+    own = model(input_ids=batch.input_ids).logits.flatten(0, 1)[batch.positions]
+    torch.testing.assert_close(signal.logits(), own)
