@@ -237,7 +237,7 @@ def check_loss(
 
     rows = check_own(function, Path.cwd())
     _show(rows, tables.rows_view(rows), as_json)
-    if not all(row["holds"] for row in rows):
+    if not all(row["holds"] for row in rows if row["required"]):
         raise typer.Exit(1)
 
 
@@ -254,7 +254,8 @@ def rho_range(
     from service.rho import rho_report
 
     made = plan_here(spec, set_, folder=Path.cwd(), home=home_folder())
-    report = rho_report(made, home_folder())
+    progress = _errors()
+    report = rho_report(made, home_folder(), lambda stage, share: _tell(progress, stage, share))
     _show(report.to_json(), report.view(), as_json)
 
 
@@ -283,6 +284,11 @@ def _show(document: Any, view: RenderableType, as_json: bool) -> None:
         print(json.dumps(document, indent=2, default=str))
     else:
         _output().print(view)
+
+
+def _tell(console: Console, stage: str, share: float) -> None:
+    if share in (0.0, 1.0):
+        console.print(f"{stage} {share:.0%}")
 
 
 def _output() -> Console:

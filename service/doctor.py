@@ -1,6 +1,8 @@
 """Looks at what a sweep needs on this machine: what works, what does not, what to do."""
 
+import os
 import platform
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from service.words import GIB, size
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 5 * GIB
 DOCKER_TIMEOUT_S = 5
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,18 @@ def check_docker(connect: Callable[[], str] | None = None) -> Finding:
 def _docker_version() -> str:
     import docker
 
-    # With a version of its own the client asks nothing before it can be closed.
-    version_ = docker.constants.DEFAULT_DOCKER_API_VERSION
-    client = docker.from_env(version=version_, timeout=DOCKER_TIMEOUT_S)
+    _knock(os.environ.get("DOCKER_HOST") or DOCKER_SOCKET)
+    client = docker.from_env(timeout=DOCKER_TIMEOUT_S)
     try:
         return str(client.version()["Version"])
     finally:
         client.close()
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens: the SDK would leave its socket open there."""
+    scheme, _, path = address.partition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(DOCKER_TIMEOUT_S)
+            probe.connect("/" + path.lstrip("/"))

@@ -341,3 +341,27 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = call(command, "--help")
     assert shown.exit_code == 0
     assert f"Example: kd-sweep {command}" in " ".join(shown.stdout.split())
+
+
+OWN = """
+import torch
+
+def forward(student_logits, teacher_logits):
+    wide = torch.promote_types(student_logits.dtype, torch.float32)
+    student = torch.log_softmax(student_logits.to(wide), -1)
+    teacher = torch.log_softmax(teacher_logits.detach().to(wide), -1)
+    return (teacher.exp() * (teacher - student)).sum(-1)
+
+def summed(student_logits, teacher_logits):
+    return (student_logits - teacher_logits).sum()
+"""
+
+
+def test_a_loss_of_ones_own_is_held_to_the_contract(folder: Path) -> None:
+    (folder / "own_losses.py").write_text(OWN)
+    assert all(row["holds"] for row in rows_of("check-loss", "own_losses:forward"))
+    broken = call("check-loss", "own_losses:summed")
+    assert broken.exit_code == 1
+    assert "the teacher's logits got a gradient" in broken.stdout
+    assert_refused(call("check-loss", "own_losses:foward"), 2, "Did you mean 'forward'?")
+    assert_refused(call("check-loss", "own_losses"), 2, "must be written module:function")
