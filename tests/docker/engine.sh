@@ -20,9 +20,10 @@ give_up() { # the command runs all the same: its Docker tests skip with this rea
 }
 
 install_packages() {
-  command -v dockerd >/dev/null && command -v debootstrap >/dev/null && return 0
+  command -v dockerd >/dev/null && command -v debootstrap >/dev/null && command -v docker-compose >/dev/null && return 0
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq </dev/null && apt-get install -y -qq --no-install-recommends docker.io debootstrap </dev/null
+  apt-get update -qq </dev/null &&
+    apt-get install -y -qq --no-install-recommends docker.io docker-compose debootstrap </dev/null
 }
 
 start_engine() {

@@ -48,7 +48,8 @@ print("notes", sorted({note for _, note in answers}))
 
 def compose_command() -> list[str]:
     """Compose v2 as Docker's plugin, or Debian's; skips where neither is installed."""
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+    plugin = ["docker", "compose", "version"]
+    if shutil.which("docker") and subprocess.run(plugin, capture_output=True).returncode == 0:
         return ["docker", "compose"]
     if shutil.which("docker-compose"):
         return ["docker-compose"]
