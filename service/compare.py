@@ -18,7 +18,7 @@ SURROUNDINGS = (
     "numerics",
     "versions",
 )
-FINGERPRINT = "fingerprint."
+PREFIXES = ("fingerprint.", "provenance.")
 SEED = "seed"
 
 
@@ -92,9 +92,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
     for name in SURROUNDINGS:
         if name in record.tags:
             facts |= _spread(name, record.tags[name])
-    return facts | {
-        name: text for name, text in record.tags.items() if name.startswith(FINGERPRINT)
-    }
+    return facts | {name: text for name, text in record.tags.items() if name.startswith(PREFIXES)}
 
 
 def _spread(name: str, text: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from service import tags
 from service.delivery import DEFAULT_EXPERIMENT, SQLITE, Delivery, artifact_root, connect
 from service.errors import TrackingError
 from service.plan import SweepPlan
+from service.provenance import provenance
 from service.run_entries import as_text, sweep_entry, trial_entry
 from service.spool import (
     Away,
@@ -178,8 +179,9 @@ class Tracker:
         """
         plan = self._sweeps[sweep_run_id]
         entry = trial_entry(plan, trial, hyperparameters, label=label, at_ms=now_ms())
-        parent = {tags.PARENT_RUN: sweep_run_id}
-        entry = entry.model_copy(update={"tags": entry.tags | parent})
+        around = {tags.PROVENANCE + name: fact for name, fact in provenance().items()}
+        around[tags.PARENT_RUN] = sweep_run_id
+        entry = entry.model_copy(update={"tags": entry.tags | around})
         self._put(entry)
         self._num_runs += 1
         if self._num_runs in (20, 100) or self._num_runs % ANALYZE_EVERY == 0:

@@ -1,0 +1,69 @@
+"""Where a trial's surroundings are read from, and what happens where they cannot be."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.provenance import commit_of, cpu_fact, libraries_hash, provenance
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    (folder / "file").write_text("1")
+    names = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a"}
+    environment = os.environ | names | {"GIT_COMMITTER_EMAIL": "a@b"}
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, env=environment)
+    return folder
+
+
+def test_a_commit_is_named_and_a_change_is_marked(checkout: Path) -> None:
+    commit = commit_of(checkout)
+    assert len(commit) == 40
+    (checkout / "untracked").write_text("2")
+    assert commit_of(checkout) == commit
+    (checkout / "file").write_text("2")
+    assert commit_of(checkout) == f"{commit}-dirty"
+
+
+def test_a_folder_inside_another_checkout_is_none(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "inside").mkdir()
+    assert commit_of(checkout / "inside") == ""
+    assert commit_of(tmp_path) == ""
+
+
+def test_without_git_there_is_no_commit(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit_of(checkout) == ""
+
+
+def test_facts_that_are_not_known_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    provenance.cache_clear()
+    monkeypatch.delenv("KD_SWEEP_IMAGE_DIGEST", raising=False)
+    assert "image" not in provenance()
+    provenance.cache_clear()
+    monkeypatch.setenv("KD_SWEEP_IMAGE_DIGEST", "sha256:1")
+    facts = provenance()
+    provenance.cache_clear()
+    assert facts["image"] == "sha256:1"
+    assert all(facts.values())
+    assert {"python", "platform", "libraries"} <= facts.keys()
+
+
+def test_the_list_of_cpus_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: A CPU\nflags\t\t: avx avx2\n")
+    assert cpu_fact("model name", file) == "A CPU"
+    assert cpu_fact("flags", file) == "avx avx2"
+    assert cpu_fact("bogus", file) == cpu_fact("flags", tmp_path / "absent") == ""
+
+
+def test_the_hash_of_the_libraries_is_stable() -> None:
+    assert len(libraries_hash()) == 16
+    assert libraries_hash() == libraries_hash()
