@@ -270,7 +270,8 @@ class _Sweep:
 
 
 def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
-    """Returns the sweep's study; a new one holds the control trials, in line before all others."""
+    """Returns the sweep's study. In line before all others stand the control trials of a new one,
+    and the repeats of trials that were cancelled when the sweep was stopped."""
     spec = plan.spec
     folder.mkdir(parents=True, exist_ok=True)
     store = StudyStore.open(
@@ -284,10 +285,15 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
             directions=tuple(objective.direction for objective in spec.objective),
         ),
     )
-    present = {record.label for record in store.records()}
+    records = store.records()
+    present = {record.label for record in records}
     for control in plan.controls:
         if control.label not in present:
             store.enqueue(control.values, label=control.label)
+    repeated = {record.retry_of for record in records}
+    for record in records:
+        if record.state is TrialState.CANCELLED and record.number not in repeated:
+            store.retry(record.number)
     return store
 
 

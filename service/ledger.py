@@ -23,6 +23,7 @@ from trainers.jobs import Ending, Report, Vote
 from trainers.reporting import Outcome
 from trainers.trial_file import TrialFile
 
+CHECKPOINTS = "checkpoints"
 STATES = {
     Outcome.COMPLETED: TrialState.COMPLETED,
     Outcome.DIVERGED: TrialState.DIVERGED,
@@ -98,10 +99,11 @@ class Ledger:
         self._open: dict[int, _Open] = {}
         self._stopping = threading.Event()
         self._objectives = [objective.metric for objective in self.plan.spec.objective]
-        counts = self.store.counts()
-        spent = sum(counts.values()) - counts.get(TrialState.CANCELLED, 0)
-        spent -= counts.get(TrialState.PENDING, 0)
-        self._left = self.plan.num_trials - spent
+        records = self.store.records()
+        repeated = {record.retry_of for record in records}
+        unspent = (TrialState.PENDING, TrialState.CANCELLED)
+        spent = [r for r in records if r.state not in unspent and r.number not in repeated]
+        self._left = self.plan.num_trials - len(spent)
 
     def stop(self) -> None:
         """Hands out no further ticket."""
@@ -178,6 +180,7 @@ class Ledger:
         )
         run_id = self._start_run(asked, trial)
         self._open[asked.number] = _Open(asked, trial, run_id)
+        self._take_over_checkpoints(asked)
         self.on_event(TrialStarted(asked.number, asked.attempt, asked.label, asked.values))
         return Ticket(
             trial=trial,
@@ -186,6 +189,15 @@ class Ledger:
             board=setting.board,
             namespace=setting.namespace,
         )
+
+    def _take_over_checkpoints(self, asked: Asked) -> None:
+        """Moves the checkpoints of the trial that this one repeats: what was paid for is not paid
+        for again."""
+        new = self.setting.folder / str(asked.number) / CHECKPOINTS
+        old = self.setting.folder / str(asked.retry_of) / CHECKPOINTS
+        if asked.retry_of is not None and old.is_dir() and not new.exists():
+            new.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(new)
 
     def _start_run(self, asked: Asked, trial: TrialFile) -> str:
         return self.recorder.start_trial(

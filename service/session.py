@@ -29,7 +29,8 @@ LONGEST_TEMP = 35
 ENVIRONMENT = {
     # Workers at nice 15, Ray's default, starve beside anything else on the machine.
     "RAY_worker_niceness": "0",
-    # A slot is several processes; Ray warns on the terminal when more start at once than it expects.
+    # A slot is several processes; Ray warns on the terminal when more start at once than it
+    # expects.
     "RAY_worker_maximum_startup_concurrency": "64",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A worker that holds the interpreter's lock for ten minutes (the default) is not coming back.
@@ -88,7 +89,7 @@ def ray_session(plan: SweepPlan, folder: Path, address: str | None) -> Iterator[
         with _joined(plan, address):
             yield
         return
-    temporary = _temporary(folder)
+    temporary = temporary_folder(folder)
     end_leftovers(temporary)
     # A token of this session's own: nobody else on the machine can talk to it, no file is left.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -129,7 +130,8 @@ def _joined(plan: SweepPlan, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _temporary(folder: Path) -> Path:
+def temporary_folder(folder: Path) -> Path:
+    """Returns where the Ray of the sweep in `folder` keeps sockets and logs on this machine."""
     base = tempfile.gettempdir()
     base = base if len(base) <= LONGEST_TEMP else "/tmp"
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]

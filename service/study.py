@@ -260,7 +260,13 @@ class StudyStore:
         attributes = trial.user_attrs
         values = attributes.get(OUTSIDE) or self._search.space.suggest(trial)
         attempt = self._frozen(trial.number).user_attrs.get(ATTEMPT, 0)
-        return Asked(trial.number, dict(values), attributes.get(LABEL), attempt)
+        return Asked(
+            number=trial.number,
+            values=dict(values),
+            label=attributes.get(LABEL),
+            attempt=attempt,
+            retry_of=attributes.get(RETRY_OF),
+        )
 
     def _enqueue(self, values: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         if self._search.space.contains(values):

@@ -43,12 +43,13 @@ class Search:
 @dataclass(frozen=True)
 class Asked:
     """A trial to be run: its number (kept for ever), hyperparameters, label and attempt
-    (0-based)."""
+    (0-based). `retry_of`: the number of the ended trial that this one repeats."""
 
     number: int
     values: dict[str, Any]
     label: str | None = None
     attempt: int = 0
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class StudyTrial:
     label: str | None = None
     objectives: tuple[float, ...] = ()
     intermediate: dict[int, float] = field(default_factory=dict)
+    retry_of: int | None = None
 
     @property
     def objective(self) -> float | None:
@@ -118,6 +120,7 @@ def trial_of(sweep_id: str, frozen: Any) -> StudyTrial:
         label=attributes.get(LABEL),
         objectives=tuple(frozen.values or ()) if counts else (),
         intermediate=dict(frozen.intermediate_values),
+        retry_of=attributes.get(RETRY_OF),
     )
 
 

@@ -13,17 +13,20 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from trainers.jobs import Ending, Job, Order, Report, Vote
-from trainers.reporting import Reporter, TrialResult
+from trainers.reporting import Outcome, Reporter, TrialResult
 from trainers.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 60.0
+RESULT = "result.json"
+# What a trial leaves in its folder, and where it goes among its run's artifacts (None = to the top).
+ARTIFACTS = {"student": "student", "samples.json": None, RESULT: None}
 BOARD_LOST, TOLD_TO_DIE = 3, 4
 
 
@@ -240,8 +243,7 @@ def _run(worker: _Worker, job: Job) -> Vote:
         sink = worker.config.sinks(job.run_id)
     group = _process_group(worker)
     try:
-        result = _train(worker, job, sink, group)
-        vote = Vote(Ending.DONE, result)
+        vote = Vote(Ending.DONE, _train(worker, job, sink, group))
     except Exception as error:
         vote = _failed(job, error)
         # The frames keep the model, and the model keeps the sockets of the group: a peer in a
@@ -259,7 +261,12 @@ def _train(worker: _Worker, job: Job, sink: Sink | None, group: Any) -> TrialRes
     trial = TrialFile.model_validate_json(job.trial_json)
     output = Path(job.output)
     output.mkdir(parents=True, exist_ok=True)
-    return worker.train(
+    before = _result_of_earlier_attempt(trial, output)
+    if before is not None:
+        if sink is not None:
+            sink.log(before.steps, before.metrics)
+        return before
+    result = worker.train(
         trial,
         output,
         reporter=SlotReporter(worker, job, sink),
@@ -267,6 +274,29 @@ def _train(worker: _Worker, job: Job, sink: Sink | None, group: Any) -> TrialRes
         local_rank=worker.local_rank,
         process_group=group,
     )
+    if worker.rank == 0:
+        _write_result(result, output)
+    return result
+
+
+def _result_of_earlier_attempt(trial: TrialFile, output: Path) -> TrialResult | None:
+    """Returns the result that an attempt before this one left when its driver died before it heard
+    of it; None when there is none, or it was stopped on the way."""
+    path = output / RESULT
+    if trial.attempt == 0 or not path.exists():
+        return None
+    fields = json.loads(path.read_text())
+    fields["outcome"] = Outcome(fields["outcome"])
+    fields["student"] = Path(fields["student"]) if fields["student"] else None
+    result = TrialResult(**fields)
+    return None if result.outcome is Outcome.STOPPED_EARLY else result
+
+
+def _write_result(result: TrialResult, output: Path) -> None:
+    """Writes `result.json` through a temporary file, so that a half-written one is never read."""
+    temporary = output / f"{RESULT}.tmp"
+    temporary.write_text(json.dumps(asdict(result), indent=2, default=str) + "\n")
+    temporary.replace(output / RESULT)
 
 
 def _process_group(worker: _Worker) -> Any:
@@ -309,9 +339,9 @@ def _close(worker: _Worker, job: Job, sink: Sink | None, vote: Vote) -> None:
 
     def finish() -> None:
         if vote.ending is Ending.DONE:
-            for name in ("student", "samples.json"):
+            for name, folder in ARTIFACTS.items():
                 if (Path(job.output) / name).exists():
-                    sink.upload(Path(job.output) / name, name if name == "student" else None)
+                    sink.upload(Path(job.output) / name, folder)
         sink.close(CLOSE_TIMEOUT_S)
 
     worker.closers = [thread for thread in worker.closers if thread.is_alive()]

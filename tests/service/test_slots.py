@@ -1,0 +1,88 @@
+"""Slots with real training: what a used one computes is what a fresh process computes; and groups
+of two workers, of which one fails."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import make_sweep_plan
+from sweep_process import SweepProcess
+
+from service.driver import sweep_folder
+from service.states import TrialState
+from service.study_trials import read_trials
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+REAL: dict[str, Any] = {
+    "name": "bits",
+    "teacher": {"config": MODEL | {"n_embd": 32}},
+    "student": {"config": MODEL},
+    "tokenizer": {"train": {"vocab_size": 400}},
+    "data": {
+        "train": "builtin:docstrings",
+        "validation": "builtin:docstrings",
+        "max_tokens": 64,
+        "max_prompt_tokens": 32,
+        "max_train_examples": 64,
+        "max_validation_examples": 8,
+    },
+    "training": {"steps": 2, "batch_size": 8},
+    "evaluation": {"evaluations": 1, "generation_prompts": 2, "max_new_tokens": 4},
+    "search": {"tau": {"choice": [1.0, 4.0]}},
+    "trials": 5,
+    "resources": {"slots": 1},
+}
+PAIRS: dict[str, Any] = {
+    "name": "pairs",
+    "trials": 3,
+    "resources": {"slots": 1, "workers_per_trial": 2},
+}
+
+
+def test_a_used_slot_computes_what_a_fresh_process_computes(tmp_path: Path) -> None:
+    with closing(SweepProcess(tmp_path, document=REAL, prepare="real")) as sweep:
+        assert sweep.wait() == 0, sweep.output()
+    trials = sweep_folder(make_sweep_plan(**REAL), tmp_path) / "trials"
+    hashes: dict[float, set[str]] = {}
+    for folder in sorted(trials.iterdir()):
+        tau = json.loads((folder / "trial.json").read_text())["config"]["tau"]
+        result = json.loads((folder / "result.json").read_text())
+        hashes.setdefault(tau, set()).add(result["weights_sha256"])
+    assert hashes.keys() == {1.0, 4.0}, "the draws of this seed visit both"
+    assert all(len(same) == 1 for same in hashes.values())
+    assert hashes[1.0] != hashes[4.0]
+    alone = rerun(trials / "4" / "trial.json", tmp_path / "alone")
+    inside = json.loads((trials / "4" / "result.json").read_text())
+    assert alone["weights_sha256"] == inside["weights_sha256"]
+    assert alone["metrics"] == inside["metrics"]
+
+
+def rerun(trial: Path, output: Path) -> Any:
+    """The result of the trial in a process that knows neither Ray nor slots."""
+    command = [sys.executable, "-m", "trainers", str(trial), "--output", str(output), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_one_rank_that_fails_frees_the_other_and_the_slot_lives(tmp_path: Path) -> None:
+    faults = {"errors": [1], "error_rank": 1}
+    with closing(SweepProcess(tmp_path, document=PAIRS, faults=faults)) as sweep:
+        assert sweep.wait() == 0, sweep.output()
+    plan = make_sweep_plan(**PAIRS)
+    journal = str(sweep_folder(plan, tmp_path) / "study.journal")
+    states = {record.number: record.state for record in read_trials(journal, plan.sweep_id)}
+    assert states == {
+        0: TrialState.COMPLETED,
+        1: TrialState.FAILED,
+        2: TrialState.COMPLETED,
+    }
+    (failed,) = [event for event in sweep.events("TrialEnded") if event["trial"] == 1]
+    assert "trial 1 is cursed" in failed["error"]
+    ups = [event["num_slots"] for event in sweep.events("SlotsUp")]
+    assert ups == [1], "the group was never replaced"
