@@ -202,6 +202,7 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
+            self.loop.student.loss.finish_step(soft)
         self.optimizer.zero_grad(set_to_none=True)
         return result
 

@@ -1,13 +1,21 @@
 """The loss of one trial as a module: hard and soft loss of hidden states, fused or plain."""
 
+import torch
 from torch import Tensor, nn
 
 from trainers.catalogue import Policy
 from trainers.config import TrialConfig
 from trainers.losses.context import LossContext, LossSums, Positions
 from trainers.losses.fused import fused_sums, measure
-from trainers.losses.passes import Shared, measures, shared_from
+from trainers.losses.passes import (
+    Shared,
+    adaptive_temperature,
+    hellinger,
+    measures,
+    shared_from,
+)
 from trainers.losses.plain import plain_sums
+from trainers.losses.policies import Softened, soften
 from trainers.losses.schedules import CurriculumTemperature, MixSchedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
@@ -52,6 +60,16 @@ class DistillationLoss(nn.Module):
         shared = Shared() if signal is None else self._shared(batch, context)
         sums = fused_sums if self.fused else plain_sums
         return sums(self.config, term, shared, batch)
+
+    @torch.no_grad()
+    def softened(self, student_logits: Tensor, teacher_logits: Tensor) -> Softened:
+        """Returns both sides [N, V] as the soft loss sees them now, for diagnostics. Where
+        positions hang on the batch (token_adaptive), the batch is the N positions given."""
+        shared = None if self.temperature is None else self.temperature.value()
+        if self.config.policy == Policy.TOKEN_ADAPTIVE:
+            difficulty = hellinger(student_logits, teacher_logits)
+            shared = adaptive_temperature(self.config, difficulty)
+        return soften(self.config, student_logits, teacher_logits, self.vocab_size, shared)
 
     def finish_step(self, soft_loss: float) -> None:
         """Moves the schedules on after an optimiser step; to be called once a step on every rank

@@ -41,20 +41,22 @@ def measures(config: TrialConfig) -> list[Measure]:
     """Returns what the first pass measures; empty where every position stands for itself."""
     found: list[Measure] = []
     if config.policy == Policy.TOKEN_ADAPTIVE:
-        found.append(Measure(hellinger, needs_student=True))
+        found.append(Measure(lambda student, teacher, _: hellinger(student, teacher), True))
     if config.divergence == "token_scaled":
-        found.append(Measure(teacher_cross_entropy, needs_student=False))
+        found.append(
+            Measure(lambda _, teacher, labels: teacher_cross_entropy(teacher, labels), False)
+        )
     return found
 
 
-def hellinger(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+def hellinger(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """‖√p - √q‖ / √2 at temperature 1, [N], in [0, 1]: AdaKD's difficulty of a position."""
     student, teacher = log_probabilities(student_logits, teacher_logits)
     gap = (0.5 * teacher).exp() - (0.5 * student).exp()
     return (0.5 * gap.square().sum(-1)).sqrt()
 
 
-def teacher_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+def teacher_cross_entropy(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     """-log p_y at temperature 1, [N]."""
     teacher = in_float(teacher_logits)
     label = teacher.gather(-1, labels.unsqueeze(-1)).squeeze(-1)

@@ -25,10 +25,14 @@ class CurriculumTemperature(nn.Module):
 
     def forward(self, context: LossContext) -> Tensor:
         """Returns the temperature, a scalar in (1, 1 + reach)."""
-        temperature = 1 + self.reach * torch.sigmoid(self.theta)
+        temperature = self.value()
         # The same value; the gradient comes back times -push.
         push = self.push(context)
         return (1 + push) * temperature.detach() - push * temperature
+
+    def value(self) -> Tensor:
+        """Returns the same without the reversal."""
+        return 1 + self.reach * torch.sigmoid(self.theta)
 
     def push(self, context: LossContext) -> float:
         """Returns the factor on the reversed gradient, in [0, 1]."""

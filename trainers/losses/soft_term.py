@@ -23,6 +23,7 @@ class SoftTerm:
     def __init__(self, config: TrialConfig, vocab_size: int) -> None:
         self.config = config
         self.vocab_size = vocab_size
+        self.function = _function(config)
         self.parameters = _parameters(config)
 
     def values(
@@ -47,12 +48,16 @@ class SoftTerm:
         return value if parts.plain is None else value + parts.plain
 
     def _divergence(self, softened: Softened) -> Tensor:
-        function: Callable[..., Tensor] = DIVERGENCES.get(self.config.divergence) or load(
-            self.config.divergence
-        )
-        return function(
+        assert self.function is not None  # labelled terms take another way
+        return self.function(
             student_logits=softened.student, teacher_logits=softened.teacher, **self.parameters
         )
+
+
+def _function(config: TrialConfig) -> Callable[..., Tensor] | None:
+    if config.divergence in LABELLED_TERMS:
+        return None
+    return DIVERGENCES.get(config.divergence) or load(config.divergence)
 
 
 def _parameters(config: TrialConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainers import diagnostics, numerics
 from trainers.config import TrialConfig
-from trainers.losses import soften
+from trainers.losses import DistillationLoss
 from trainers.signal import TeacherSignal
 from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import batches, generation
@@ -98,7 +98,7 @@ class Evaluator:
             teacher_logits = None
             if signal is not None:
                 teacher_logits = TeacherSignal(signal.hidden[part], signal.head).logits().float()
-            sums += _sums(self.config, logits, teacher_logits, batch.labels[part])
+            sums += _sums(student.loss, logits, teacher_logits, batch.labels[part])
 
     def _answers(self, student: StudentWithLoss) -> tuple[dict[str, float], list[dict[str, Any]]]:
         prompts = _prompts(self.split, self.config.generation_prompts)
@@ -165,7 +165,7 @@ def _prompts(split: Split, count: int) -> list[list[int]]:
 
 
 def _sums(
-    config: TrialConfig, logits: Tensor, teacher_logits: Tensor | None, labels: Tensor
+    loss: DistillationLoss, logits: Tensor, teacher_logits: Tensor | None, labels: Tensor
 ) -> Tensor:
     """The SUMS of some positions; float64, so that adding many chunks loses nothing."""
     student = logits.log_softmax(-1)
@@ -175,17 +175,19 @@ def _sums(
         diagnostics.entropy(student),
     ]
     if teacher_logits is not None:
-        values += _against_teacher(config, logits, teacher_logits)
+        values += _against_teacher(loss, logits, teacher_logits)
     sums = torch.zeros(len(SUMS), dtype=torch.float64, device=logits.device)
     for i, value in enumerate(values):
         sums[i] = value.double().sum()
     return sums
 
 
-def _against_teacher(config: TrialConfig, logits: Tensor, teacher_logits: Tensor) -> list[Tensor]:
+def _against_teacher(
+    loss: DistillationLoss, logits: Tensor, teacher_logits: Tensor
+) -> list[Tensor]:
     student, teacher = logits.log_softmax(-1), teacher_logits.log_softmax(-1)
     gap = teacher - student
-    softened = soften(config, logits, teacher_logits, logits.shape[1])
+    softened = loss.softened(logits, teacher_logits)
     soft_entropy = diagnostics.entropy(softened.teacher.float().log_softmax(-1))
     return [
         (teacher.exp() * gap).sum(-1),
