@@ -18,11 +18,13 @@ from service.errors import JobError
 from service.events import DriverEvent, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
+from service.reconcile import settle_runs
+from service.records import RunRecord
 from service.session import namespace, ray_session, sweep_lock
 from service.shared_inputs import Prepare, SharedInputs, prepare_in_task, prepare_inputs
 from service.states import TrialState
 from service.study import StudyStore
-from service.study_trials import Search
+from service.study_trials import Asked, Search
 from trainers.worker import SlotConfig, Trains, standing_trainer
 
 log = logging.getLogger(__name__)
@@ -129,6 +131,8 @@ class _Sweep:
         """Returns the summary; whatever happens, nothing of the sweep stays running."""
         store = open_study(self._plan, self._folder)
         run_id = self._tracker.start_sweep(self._plan)
+        resumed = store.reconcile()
+        settle_runs(store, self._recorded(), self._tracker)
         state = TrialState.FAILED
         try:
             self._board = _start_board()
@@ -141,7 +145,7 @@ class _Sweep:
                 stop=self._stop,
             )
             if shared is not None:
-                self._run_trials(self._ledger(store, run_id, shared))
+                self._run_trials(self._ledger(store, run_id, shared, resumed=resumed))
             if self._problem is not None:
                 raise JobError(self._problem)
             state = TrialState.CANCELLED if self._stop.is_set() else TrialState.COMPLETED
@@ -149,7 +153,15 @@ class _Sweep:
         finally:
             self._tracker.finish_sweep(run_id, state, {})
 
-    def _ledger(self, store: StudyStore, run_id: str, shared: SharedInputs) -> Ledger:
+    def _recorded(self) -> list[RunRecord]:
+        from service.runs import Runs
+
+        runs = Runs(self._place.tracking_uri, self._plan.spec.tracking.experiment)
+        return runs.trials(self._plan.sweep_id)
+
+    def _ledger(
+        self, store: StudyStore, run_id: str, shared: SharedInputs, *, resumed: list[Asked]
+    ) -> Ledger:
         setting = TrialSetting(
             template=shared.template(self._plan),
             numerics=shared.numerics,
@@ -165,7 +177,8 @@ class _Sweep:
             setting=setting,
             on_event=self._on_event,
             release=lambda lease: self._board.release.remote(lease),
-            resumed=store.reconcile(),
+            resumed=resumed,
+            late=self._late,
         )
 
     def _run_trials(self, ledger: Ledger) -> None:
@@ -255,6 +268,10 @@ class _Sweep:
                 ledger.stop()
                 ray.get(self._board.cancel.remote())
                 return
+
+    def _late(self) -> bool:
+        budget = self._plan.time_budget_s
+        return budget is not None and time.monotonic() - self._began > budget
 
     def _summary(self, store: StudyStore, run_id: str, state: TrialState) -> SweepSummary:
         best = best_of(store, self._plan.spec.objective[0].direction)

@@ -94,6 +94,7 @@ class Ledger:
     on_event: Callable[[DriverEvent], None]
     release: Callable[[str], None]
     resumed: list[Asked] = field(default_factory=list)
+    late: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self._open: dict[int, _Open] = {}
@@ -163,7 +164,7 @@ class Ledger:
     def _next_point(self) -> Asked | None:
         if self.resumed:
             return self.resumed.pop(0)
-        if self._left <= 0:
+        if self._left <= 0 or self.late():
             return None
         self._left -= 1
         return self.store.ask()

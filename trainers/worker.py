@@ -25,7 +25,7 @@ from trainers.trial_file import TrialFile
 log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 60.0
 RESULT = "result.json"
-# What a trial leaves in its folder, and where it goes among its run's artifacts (None = to the top).
+# What a trial leaves in its folder, and where it goes among its run's artifacts (None: the top).
 ARTIFACTS = {"student": "student", "samples.json": None, RESULT: None}
 BOARD_LOST, TOLD_TO_DIE = 3, 4
 

@@ -12,6 +12,8 @@ from service.driver import open_study
 from service.events import DriverEvent, TrialEnded, TrialEvaluated, TrialStarted
 from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
+from service.reconcile import settle_runs
+from service.records import RunRecord
 from service.shared_inputs import SharedInputs
 from service.states import TrialState
 from service.study import StudyStore
@@ -256,6 +258,62 @@ def test_a_driver_after_a_dead_one_takes_up_what_ran_and_the_rest(tmp_path: Path
     for ticket in tickets:
         again.receive(ended(ticket, done(rouge_l=2.0)))
     assert store.counts()[TrialState.COMPLETED] == 3
+
+
+def test_a_spent_time_budget_hands_nothing_out(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    take(ledger)
+    ledger.late = lambda: True
+    assert ledger.next_ticket() is None
+
+
+def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=1)
+    ledger, _ = desk.open()
+    ticket = take(ledger)
+    checkpoints = Path(ticket.output) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last").touch()
+    ledger.close()
+    again, store = desk.open()
+    repeat = take(again)
+    assert repeat.trial.config == ticket.trial.config
+    assert (Path(repeat.output) / "checkpoints" / "last").exists()
+    again.receive(ended(repeat, done(rouge_l=2.0)))
+    assert again.next_ticket() is None
+    last, store = desk.open()
+    assert last.next_ticket() is None, "it is repeated once"
+    assert store.counts()[TrialState.COMPLETED] == 1
+
+
+def test_runs_that_never_heard_of_their_trials_end_are_ended(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    take(ledger), take(ledger)
+    store.tell(0, TrialState.COMPLETED, 7.0)
+    recorded = [make_run(0, TrialState.RUNNING), make_run(1, TrialState.RUNNING)]
+    memory = Memory()
+    assert settle_runs(store, recorded, memory) == 1
+    assert memory.finished == {"run-0": (TrialState.COMPLETED, 7.0, None)}
+    assert settle_runs(store, [make_run(0, TrialState.COMPLETED)], Memory()) == 0
+
+
+def make_run(trial: int, state: TrialState) -> RunRecord:
+    return RunRecord(
+        sweep_id="s",
+        sweep_name="s",
+        trial=trial,
+        attempt=0,
+        run_id=f"run-{trial}",
+        state=state,
+        hyperparameters={},
+        metrics={},
+        objective=None,
+        label=None,
+        started_at=0.0,
+        duration_s=None,
+    )
 
 
 def test_an_invalid_point_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from service.study_trials import read_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}
 REAL: dict[str, Any] = {
     "name": "bits",
     "teacher": {"config": MODEL | {"n_embd": 32}},
@@ -27,8 +27,8 @@ REAL: dict[str, Any] = {
     "data": {
         "train": "builtin:docstrings",
         "validation": "builtin:docstrings",
-        "max_tokens": 64,
-        "max_prompt_tokens": 32,
+        "max_tokens": 128,
+        "max_prompt_tokens": 96,
         "max_train_examples": 64,
         "max_validation_examples": 8,
     },

@@ -1,0 +1,166 @@
+"""What a slot's worker does around a trial, without Ray's processes."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fakes import make_sweep_plan
+
+from trainers.jobs import Ending, Job, Report
+from trainers.reporting import Outcome, TrialResult
+from trainers.trial_file import TrialFile, TrialPaths
+from trainers.worker import SlotConfig, SlotReporter, _run, _Worker
+
+
+class MemorySink:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[int, dict[str, float]]] = []
+        self.uploaded: list[tuple[str, str | None]] = []
+        self.closed = False
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.logged.append((step, dict(metrics)))
+
+    def upload(self, path: Path, artifact_path: str | None) -> None:
+        self.uploaded.append((path.name, artifact_path))
+
+    def close(self, timeout_s: float) -> bool:
+        self.closed = True
+        return True
+
+
+class Trials:
+    """Takes the place of `run_trial`: does what the test says."""
+
+    def __init__(self, act: Any) -> None:
+        self.act = act
+        self.calls = 0
+
+    def __call__(self, trial: TrialFile, output: Path, **rest: Any) -> TrialResult:
+        self.calls += 1
+        result: TrialResult = self.act(trial, output, rest["reporter"])
+        return result
+
+
+def make_job(output: Path, attempt: int = 0) -> Job:
+    trial = TrialFile(
+        trial=5,
+        attempt=attempt,
+        config=make_sweep_plan().trial_config({"tau": 2.0}),
+        paths=TrialPaths(teacher="/t", student="/s", data="/d"),
+    )
+    return Job(f"5-{attempt}", 5, trial.model_dump_json(), str(output), "run")
+
+
+def make_worker(act: Any, sink: MemorySink, board: Any = None) -> _Worker:
+    trials = Trials(act)
+    config = SlotConfig("slot", board, lambda: trials, sinks=lambda run_id: sink)
+    return _Worker(config, train=trials, rank=0, local_rank=0, num_ranks=1)
+
+
+def trained(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+    (output / "student").mkdir()
+    reporter.log(1, {"loss": 2.0})
+    return TrialResult(Outcome.COMPLETED, {"rouge_l": 3.0}, 4, 0.5, output / "student", "abc")
+
+
+def close(worker: _Worker) -> None:
+    for thread in worker.closers:
+        thread.join(10)
+
+
+def test_a_trial_leaves_its_result_and_its_files(tmp_path: Path) -> None:
+    sink = MemorySink()
+    worker = make_worker(trained, sink)
+    vote = _run(worker, make_job(tmp_path))
+    close(worker)
+    assert vote.ending is Ending.DONE and vote.result is not None
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["weights_sha256"] == vote.result.weights_sha256
+    assert sink.logged == [(1, {"loss": 2.0})]
+    assert sink.uploaded == [("student", "student"), ("result.json", None)]
+    assert sink.closed
+
+
+def test_a_finished_attempt_whose_driver_died_is_not_trained_again(tmp_path: Path) -> None:
+    sink = MemorySink()
+    worker = make_worker(trained, sink)
+    first = _run(worker, make_job(tmp_path))
+    again = _run(worker, make_job(tmp_path, attempt=1))
+    close(worker)
+    assert again == first
+    assert worker.train.calls == 1  # type: ignore[attr-defined]
+    assert sink.logged[-1] == (4, {"rouge_l": 3.0})
+
+
+def test_a_stopped_attempt_is_trained_on(tmp_path: Path) -> None:
+    def stopped(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+        return TrialResult(Outcome.STOPPED_EARLY, {}, 1, 0.5, None, None)
+
+    worker = make_worker(stopped, MemorySink())
+    _run(worker, make_job(tmp_path))
+    _run(worker, make_job(tmp_path, attempt=1))
+    close(worker)
+    assert worker.train.calls == 2  # type: ignore[attr-defined]
+
+
+def test_an_exception_is_the_trials_own_failure(tmp_path: Path) -> None:
+    def cursed(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+        raise ValueError("the data are cursed")
+
+    sink = MemorySink()
+    worker = make_worker(cursed, sink)
+    vote = _run(worker, make_job(tmp_path))
+    close(worker)
+    assert (vote.ending, vote.result) == (Ending.ERROR, None)
+    assert vote.error.endswith("ValueError: the data are cursed")
+    assert sink.closed and sink.uploaded == []
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), torch.OutOfMemoryError("full")])
+def test_a_full_memory_names_the_batch_and_what_to_lower(tmp_path: Path, error: Exception) -> None:
+    def large(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+        raise error
+
+    worker = make_worker(large, MemorySink())
+    vote = _run(worker, make_job(tmp_path))
+    close(worker)
+    assert vote.ending is Ending.OUT_OF_MEMORY
+    assert "trial 5 with batch_size=32, gradient_accumulation=1, max_tokens=512" in vote.error
+    assert "lower batch_size" in vote.error
+
+
+def test_the_reporter_stops_its_own_lease_only(tmp_path: Path) -> None:
+    worker = make_worker(trained, MemorySink())
+    reporter = SlotReporter(worker, make_job(tmp_path), None)
+    worker.stop_lease = "4-0"
+    assert not reporter.should_stop()
+    worker.stop_lease = "5-0"
+    assert reporter.should_stop()
+
+
+def test_an_evaluation_waits_for_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def report(lease: str, sent: Report) -> str:
+        order.append(f"sent {sent.evaluation}")
+        return f"read {sent.evaluation}"
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=order.append))
+    board = SimpleNamespace(report=SimpleNamespace(remote=report))
+    sink = MemorySink()
+    worker = make_worker(trained, sink, board)
+    reporter = SlotReporter(worker, make_job(tmp_path), sink)
+    for evaluation in (1, 2):
+        reporter.evaluated(evaluation * 2, evaluation, {"rouge_l": 1.0})
+    assert order == ["sent 1", "read 1", "sent 2"]
+    assert sink.logged == [(2, {"rouge_l": 1.0}), (4, {"rouge_l": 1.0})]
