@@ -1,7 +1,7 @@
 """`python -m trainers trial.json --output DIR`: one trial, without a cluster or a tracking server.
 
 Under torchrun every process is a worker of the trial. Progress goes to stderr; `--json` prints the
-result.
+result. DIR holds the student, samples.json, result.json and metrics.jsonl, a line for each report.
 """
 
 import argparse
@@ -16,23 +16,38 @@ from trainers.reporting import Outcome, TrialResult
 from trainers.trial_file import TrialFile
 
 EXIT_BAD_INPUT, EXIT_DIVERGED = 2, 1
+METRICS = "metrics.jsonl"
 
 
 class LineReporter:
-    """Writes a line per evaluation, and one for each tenth step, to stderr."""
+    """Writes every report to `file`, and a line per evaluation and each tenth step to stderr.
+
+    stop_after: the step after which the trial ends, as one that was stopped early; None: never.
+    """
+
+    def __init__(self, file: Path, stop_after: int | None) -> None:
+        self._file, self._stop_after = file, stop_after
+        self._step = 0
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows each tenth step."""
+        """Keeps the step, shows each tenth."""
+        self._keep(step, metrics)
         if step % 10 == 0:
             _say(f"step {step}", metrics)
 
     def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
-        """Shows the evaluation."""
+        """Keeps and shows the evaluation."""
+        self._keep(step, metrics)
         _say(f"step {step}, evaluation {evaluation}", metrics)
 
     def should_stop(self) -> bool:
-        """Returns False: nobody stops a trial that runs alone."""
-        return False
+        """Returns whether the step to stop after is done."""
+        return self._stop_after is not None and self._step >= self._stop_after
+
+    def _keep(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._step = step
+        with self._file.open("a") as file:
+            file.write(json.dumps({"step": step, "metrics": dict(metrics)}) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,25 +56,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("trial", type=Path, help="trial.json")
     parser.add_argument("--output", type=Path, required=True, help="folder for the student")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--stop-after", type=int, metavar="STEP", help="end early after this step")
     given = parser.parse_args(arguments)
     try:
         trial = TrialFile.read(given.trial)
-        result = _run(trial, given.output)
+        result = _run(trial, given.output, given.stop_after)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     if int(os.environ.get("RANK", "0")) == 0:
-        _show(result, as_json=given.json)
+        _show(result, given.output, as_json=given.json)
     return EXIT_DIVERGED if result.outcome == Outcome.DIVERGED else 0
 
 
-def _run(trial: TrialFile, output: Path) -> TrialResult:
+def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
     import torch
     from torch import distributed as dist
 
     from trainers.run import check_fingerprints, run_trial
 
     check_fingerprints(trial)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / METRICS).unlink(missing_ok=True)
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     group = None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -71,7 +89,7 @@ def _run(trial: TrialFile, output: Path) -> TrialResult:
         return run_trial(
             trial,
             output,
-            reporter=LineReporter(),
+            reporter=LineReporter(output / METRICS, stop_after),
             rank=rank,
             local_rank=local_rank,
             process_group=group,
@@ -81,8 +99,9 @@ def _run(trial: TrialFile, output: Path) -> TrialResult:
             dist.destroy_process_group()
 
 
-def _show(result: TrialResult, *, as_json: bool) -> None:
+def _show(result: TrialResult, output: Path, *, as_json: bool) -> None:
     content = asdict(result) | {"student": result.student and str(result.student)}
+    (output / "result.json").write_text(json.dumps(content, indent=2) + "\n")
     if as_json:
         print(json.dumps(content))
         return
