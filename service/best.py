@@ -39,7 +39,7 @@ class Best:
     def view(self) -> RenderableType:
         """Returns the best trials as a table, and the winner under each metric below it."""
         if not self.records:
-            return Text("no finished trial has this metric")
+            return Text(f"no finished trial has the metric {self.metric}")
         beside = [name for name in BESIDE if name != self.metric]
         rows = [
             (f"{METRICS[name]} {name}", _name(record), tables.value(record.metric(name)))

@@ -63,8 +63,9 @@ class Progress:
             case TrialEnded():
                 return self._end(event)
             case Notice():
-                self.notices = [*self.notices, event.text][-MAX_NOTICES:]
-                return event.text
+                text = brief(event.text)
+                self.notices = [*self.notices, text][-MAX_NOTICES:]
+                return text
             case SweepEnded():
                 self.running.clear()
                 return f"sweep {event.summary.state}"
@@ -128,10 +129,18 @@ class Progress:
         if value is not None and (self.best is None or self._sign * (value - self.best[0]) > 0):
             self.best = (value, event.trial, name)
         shown = "" if value is None else f", {self.metric} {value:.4g}"
-        error = f": {event.error}" if event.error else ""
+        error = f": {brief(event.error)}" if event.error else ""
         eta = self.eta_s()
         left = "" if eta is None else f", about {duration(eta)} left"
         return f"trial {event.trial} {event.state}{shown}{error}; {self.counts()}{left}"
+
+
+def brief(text: str) -> str:
+    """Returns one line of a text that may hold a traceback: what it begins with, and its last."""
+    lines = text.strip().splitlines() or [""]
+    if len(lines) == 1:
+        return lines[0]
+    return f"{lines[0].partition('File ')[0].rstrip(': ')}: {lines[-1].strip()}".lstrip(": ")
 
 
 class Display(Protocol):

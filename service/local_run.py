@@ -15,7 +15,8 @@ from rich.text import Text
 
 from service import tables
 from service.best import Best, Question, find_best
-from service.display import Progress, display_on
+from service.display import Progress, brief, display_on
+from service.errors import TrialError
 from service.events import DriverEvent
 from service.measured import remember_trial_s
 from service.plan import SweepPlan
@@ -43,8 +44,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0, or 130 when the user stopped the sweep."""
-        return 0 if self.state == TrialState.COMPLETED else STOPPED_EXIT_CODE
+        """0; 1 when no trial has a result; 130 when the user stopped the sweep."""
+        if self.state != TrialState.COMPLETED:
+            return STOPPED_EXIT_CODE
+        return 0 if self.best.records else TrialError.exit_code
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result as one JSON object."""
@@ -85,10 +88,9 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
 
     uri = plan.spec.tracking.uri or default_uri(home)
     ensure_store(uri, home)
-    runs = Runs(uri, plan.spec.tracking.experiment)
-    known = {one.sweep_id: one.state for one in runs.sweeps()}
+    known = {one.sweep_id: one.state for one in Runs(uri, plan.spec.tracking.experiment).sweeps()}
     if known.get(plan.sweep_id) == TrialState.COMPLETED and not again:
-        found = _result(runs, plan, uri, TrialState.COMPLETED, home)
+        found = _result(plan, uri, TrialState.COMPLETED, home)
         return replace(found, done_before=True)
     if again:
         plan = plan.model_copy(update={"sweep_id": fresh_id(plan.sweep_id, set(known))})
@@ -112,7 +114,7 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
     completed = progress.durations.get(TrialState.COMPLETED)
     if completed:
         remember_trial_s(home, plan, mean(completed))
-    result = _result(runs, plan, uri, summary.state, home)
+    result = _result(plan, uri, summary.state, home)
     if result.picture is not None:
         with closing(
             Tracker(uri, plan.spec.tracking.experiment, spool=spool_folder(home, uri))
@@ -136,7 +138,10 @@ def ui_command(uri: str) -> str:
     return f"mlflow ui --backend-store-uri {uri}"
 
 
-def _result(runs: Any, plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
+def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
+    from service.runs import Runs
+
+    runs = Runs(uri, plan.spec.tracking.experiment)
     objective = plan.spec.objective[0]
     records = runs.trials(plan.sweep_id)
     return RunResult(
@@ -144,9 +149,21 @@ def _result(runs: Any, plan: SweepPlan, uri: str, state: str, home: Path) -> Run
         state,
         uri,
         best=find_best(runs, Question(sweep=plan.sweep_id, top=TOP)),
-        lines=verdict(records, objective.metric, objective.direction, METRICS),
+        lines=[
+            *verdict(records, objective.metric, objective.direction, METRICS),
+            *_failures(records),
+        ],
         picture=_picture(records, plan, home),
     )
+
+
+def _failures(records: list[RunRecord]) -> list[str]:
+    """Says how many trials failed, and why the first of them did."""
+    failed = [record for record in records if record.state == TrialState.FAILED]
+    if not failed:
+        return []
+    reason = brief(failed[0].tags.get("error", "unknown"))
+    return [f"{len(failed)} of {len(records)} trials failed; trial {failed[0].trial}: {reason}"]
 
 
 def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from fakes import make_sweep_plan
 from rich.console import Console
 
-from service.display import LiveDisplay, PlainDisplay, Progress, display_on, panel
+from service.display import LiveDisplay, PlainDisplay, Progress, brief, display_on, panel
 from service.events import (
     DriverEvent,
     Notice,
@@ -99,6 +99,19 @@ def test_the_time_left_follows_the_pace() -> None:
 )
 def test_each_event_has_its_line(event: DriverEvent, line: str | None) -> None:
     assert progress_after().take(event) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("out of memory", "out of memory"),
+        ('trial 3: File "a.py", line 1\n  in f\nKeyError: x', "trial 3: KeyError: x"),
+        ('File "a.py", line 1\nKeyError: x\n', "KeyError: x"),
+        ("", ""),
+    ],
+)
+def test_a_traceback_is_one_line(text: str, line: str) -> None:
+    assert brief(text) == line
 
 
 def test_a_stage_is_named_once_and_at_its_end() -> None:
