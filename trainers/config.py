@@ -341,6 +341,11 @@ def _check_budget(config: TrialConfig) -> None:
             "tau_min <= tau_max must hold, "
             f"but got tau_min={config.tau_min}, tau_max={config.tau_max}"
         )
+    if (config.mix_start or 0.0) > (1.0 if config.mix_end is None else config.mix_end):
+        raise ValueError(
+            "mix_start <= mix_end must hold, "
+            f"but got mix_start={config.mix_start}, mix_end={config.mix_end}"
+        )
     if config.max_prompt_tokens >= config.max_tokens:
         raise ValueError(
             "max_prompt_tokens < max_tokens must hold, or no response fits, "

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from trainers import checkpoints as states
 from trainers.checkpoints import Checkpoints
 from trainers.config import Optimizer, Schedule, TrialConfig
-from trainers.reporting import Outcome, Reporter
+from trainers.feed import Ahead, Feed, Step
+from trainers.reporting import Outcome, Reporter, Stop
 from trainers.student import StudentWithLoss
-from trainers.tasks.causal_lm.batches import Batch, Order, collate, share
+from trainers.tasks.causal_lm.batches import Batch, Order
 from trainers.tasks.causal_lm.data import Split
 from trainers.tasks.causal_lm.evaluation import Evaluation
 from trainers.teachers.online import SignalMaker
@@ -35,6 +36,7 @@ class Progress:
     evaluation: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     train_s: float = 0.0
+    wait_s: float = 0.0
     tokens: int = 0
 
 
@@ -134,10 +136,17 @@ class _Run:
     def __init__(self, loop: Loop):
         self.loop, self.config, self.world = loop, loop.config, loop.world
         self.optimizer = make_optimizer(loop.config, loop.student)
-        self.order = Order(
-            loop.split.num_tokens, batch_size=loop.config.batch_size, seed=loop.config.seed
-        )
         self.num_steps = num_steps_of(loop.config, len(loop.split))
+        self.feed = Feed(
+            split=loop.split,
+            order=Order(
+                loop.split.num_tokens, batch_size=loop.config.batch_size, seed=loop.config.seed
+            ),
+            world=loop.world,
+            pad_token_id=loop.pad_token_id,
+            parts=loop.config.gradient_accumulation,
+            teacher=loop.teacher,
+        )
         self.evaluate_after = evaluation_steps(self.num_steps, loop.config.evaluations)
         self.progress = Progress()
         self.last: Evaluation | None = None
@@ -146,19 +155,39 @@ class _Run:
     def train(self) -> Ended:
         self._resume()
         self.loop.module.train()
-        while self.progress.step < self.num_steps:
-            if self.world.flag(self.loop.reporter.should_stop() if self.world.is_first else False):
-                return Ended(Outcome.STOPPED_EARLY, self.progress, self.last)
-            if not self._advance():
-                return Ended(Outcome.DIVERGED, self.progress, self.last)
-        return Ended(Outcome.COMPLETED, self.progress, self.last)
+        with Ahead(self.feed.step, self.progress.step, self.num_steps) as steps:
+            while self.progress.step < self.num_steps:
+                stop = self._must_stop()
+                if stop != Stop.NO:
+                    return self._leave(stop)
+                if not self._advance(steps):
+                    return self._ended(Outcome.DIVERGED)
+        return self._ended(Outcome.COMPLETED)
 
-    def _advance(self) -> bool:
+    def _must_stop(self) -> Stop:
+        stop = self.loop.reporter.should_stop() if self.world.is_first else Stop.NO
+        if not self.world.flag(bool(stop)):
+            return Stop.NO
+        return Stop.PAUSE if self.world.flag(stop == Stop.PAUSE) else Stop.END
+
+    def _leave(self, stop: Stop) -> Ended:
+        if stop == Stop.END:
+            return self._ended(Outcome.STOPPED_EARLY)
+        self._checkpoint()
+        return self._ended(Outcome.INTERRUPTED)
+
+    def _ended(self, outcome: Outcome) -> Ended:
+        return Ended(outcome, self.progress, self.last)
+
+    def _advance(self, steps: Ahead) -> bool:
         """Does one step with all that belongs behind it; returns False when the trial has
         diverged."""
         started = time.perf_counter()
+        step = steps.next()
+        self.progress.wait_s += time.perf_counter() - started
+        assert step.number == self.progress.step, "the feed and the trial must not drift apart"
         rate = learning_rate(self.config, self.progress.step, self.num_steps)
-        result = self._step(rate)
+        result = self._step(step, rate)
         self.progress.train_s += time.perf_counter() - started
         self.progress.tokens += result.tokens
         if not result.is_finite:
@@ -182,19 +211,12 @@ class _Run:
             self._checkpoint()
         return True
 
-    def _step(self, rate: float) -> StepResult:
-        examples = self.order.examples(self.progress.step)
-        count = int(self.loop.split.num_learned[examples].sum())
-        parts = share(
-            examples,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            parts=self.config.gradient_accumulation,
-        )
+    def _step(self, step: Step, rate: float) -> StepResult:
+        count = step.num_positions
         sums = torch.zeros(3, dtype=torch.float64, device=self.world.device)
-        for number, part in enumerate(parts):
-            batch = collate(self.loop.split, part, self.loop.pad_token_id).to(self.world.device)
-            sums += self._backward(batch, count, is_last=number == len(parts) - 1)
+        for number, batch in enumerate(step.batches, start=1):
+            is_last = number == len(step.batches)
+            sums += self._backward(batch.to(self.world.device), count, is_last=is_last)
         total, hard, soft = (self.world.summed(sums) / max(count, 1)).tolist()
         norm = float(self._clip())
         result = StepResult(total, hard, soft, norm, count)
@@ -202,7 +224,9 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
-            self.loop.student.loss.finish_step(soft)
+            self.loop.student.loss.finish_step(
+                soft, step=self.progress.step, num_steps=self.num_steps
+            )
         self.optimizer.zero_grad(set_to_none=True)
         return result
 
@@ -231,7 +255,9 @@ class _Run:
         self.progress.metrics = self.last.metrics
         if self.world.is_first:
             # speed is reported, but no part of the result: a rerun compares that to the bit
-            shown = self.last.metrics | {"tokens_per_s": speed}
+            waited = self.progress.wait_s / max(self.progress.train_s, 1e-9)
+            speeds = {"tokens_per_s": speed, "data_wait_share": waited}
+            shown = self.last.metrics | speeds
             self.loop.reporter.evaluated(self.progress.step, self.progress.evaluation, shown)
         return math.isfinite(self.progress.metrics["cross_entropy"])
 

@@ -71,11 +71,11 @@ class DistillationLoss(nn.Module):
             shared = adaptive_temperature(self.config, difficulty)
         return soften(self.config, student_logits, teacher_logits, self.vocab_size, shared)
 
-    def finish_step(self, soft_loss: float) -> None:
-        """Moves the schedules on after an optimiser step; to be called once a step on every rank
-        with the same number, the step's mean soft loss over the valid positions of all ranks."""
+    def finish_step(self, soft_loss: float, *, step: int, num_steps: int) -> None:
+        """Moves the schedules on after optimiser step `step` (from 0) of `num_steps`: to be called
+        once a step, on every rank with the same mean soft loss over all ranks' valid positions."""
         if self.mix is not None:
-            self.mix.finish_step(soft_loss)
+            self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
 
     def _shared(self, batch: Positions, context: LossContext) -> Shared:
         """What the batch or the training decides for its positions, by a first pass where

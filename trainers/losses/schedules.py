@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from trainers.losses.context import LossContext
 
 MOMENTUM = 0.99
+SMALLEST_LOSS = 1e-15
 INITIAL_THETA = 1.0
 
 
@@ -45,9 +46,8 @@ class CurriculumTemperature(nn.Module):
 class MixSchedule(nn.Module):
     """TAID's t: never below the line from start to end, and pulled up while the loss falls.
 
-    After each optimiser step, `finish_step` takes the soft loss of the whole step: with the
-    relative fall d and m = 0.99 m + 0.01 d, t grows by rate * sigmoid(m) * (1 - t). Shing et al.
-    2025.
+    After each optimiser step, with d the relative fall of the soft loss and m = 0.99 m + 0.01 d, t
+    grows by rate * sigmoid(m) * (1 - t). Shing et al. 2025.
     """
 
     share: Tensor
@@ -65,15 +65,16 @@ class MixSchedule(nn.Module):
         """Returns t, a scalar between start and end."""
         progress = min(1.0, context.step / max(1, context.num_steps))
         line = self.start + (self.end - self.start) * progress
-        low, high = min(line, self.end), max(line, self.end)
-        return self.share.clamp(low, high)
+        return self.share.clamp(line, self.end)
 
-    def finish_step(self, soft_loss: float) -> None:
-        """Takes the step's mean soft loss over all valid positions of all ranks."""
+    def finish_step(self, soft_loss: float, context: LossContext) -> None:
+        """Takes the mean soft loss of the step that `context` was about, over all positions of all
+        ranks."""
         last = float(self.last)
         if not math.isnan(last):
-            fall = (last - soft_loss) / (abs(last) + 1e-15)
+            fall = (last - soft_loss) / (abs(last) + SMALLEST_LOSS)
             self.trend.mul_(MOMENTUM).add_((1 - MOMENTUM) * fall)
-        growth = self.rate * torch.sigmoid(self.trend) * (1 - self.share)
-        self.share.add_(growth).clamp_(max=1.0)
+        share = self(context)
+        growth = self.rate * torch.sigmoid(self.trend) * (1 - share)
+        self.share.copy_(share + growth)
         self.last.fill_(soft_loss)

@@ -33,33 +33,36 @@ def test_mix_never_falls_below_the_line_and_ends_at_its_end() -> None:
 
 def test_mix_grows_faster_while_the_loss_falls() -> None:
     falling, rising = (MixSchedule(0.2, 1.0, rate=0.05) for _ in range(2))
-    for step in range(30):
-        falling.finish_step(100.0 / (step + 1))
-        rising.finish_step(1.0 + step)
     start = LossContext(step=0, num_steps=1000)
+    for step in range(30):
+        falling.finish_step(100.0 / (step + 1), start)
+        rising.finish_step(1.0 + step, start)
     assert falling(start) > rising(start) > 0.2
     assert falling(start) <= 1.0
 
 
 def test_mix_by_hand() -> None:
-    schedule = MixSchedule(0.4, 1.0, rate=0.1)
-    schedule.finish_step(2.0)
+    schedule = MixSchedule(0.4, 0.9, rate=0.1)
+    schedule.finish_step(2.0, LossContext(step=0, num_steps=10))
     first = 0.4 + 0.1 * 0.5 * 0.6
-    schedule.finish_step(1.0)
+    assert schedule(LossContext(step=0, num_steps=10)).item() == pytest.approx(first)
+    # The line has overtaken it, and growth starts from there.
+    schedule.finish_step(1.0, LossContext(step=5, num_steps=10))
     trend = torch.sigmoid(torch.tensor(0.01 * 0.5, dtype=torch.float64)).item()
-    second = first + 0.1 * trend * (1 - first)
+    second = 0.65 + 0.1 * trend * (1 - 0.65)
     assert schedule(LossContext(step=0, num_steps=10)).item() == pytest.approx(second, rel=1e-9)
+    assert schedule(LossContext(step=10, num_steps=10)).item() == pytest.approx(0.9)
 
 
 def test_state_is_in_the_checkpoint() -> None:
     config = TrialConfig(divergence="interpolated", mix_rate=0.1)
     loss = DistillationLoss(config, 7)
-    loss.finish_step(2.0)
-    loss.finish_step(1.0)
+    loss.finish_step(2.0, step=0, num_steps=9)
+    loss.finish_step(1.0, step=1, num_steps=9)
     again = DistillationLoss(config, 7)
     again.load_state_dict(loss.state_dict())
-    again.finish_step(0.5)
-    loss.finish_step(0.5)
+    again.finish_step(0.5, step=2, num_steps=9)
+    loss.finish_step(0.5, step=2, num_steps=9)
     assert loss.mix is not None and again.mix is not None
     assert torch.equal(loss.mix.share, again.mix.share) and float(loss.mix.share) > 0.4
 
@@ -70,5 +73,5 @@ def test_state_is_in_the_checkpoint() -> None:
 
 def test_other_losses_learn_and_keep_nothing() -> None:
     loss = DistillationLoss(TrialConfig(policy="cist"), 7)
-    loss.finish_step(1.0)
+    loss.finish_step(1.0, step=1, num_steps=9)
     assert not loss.state_dict() and not list(loss.parameters())

@@ -1,0 +1,279 @@
+"""The fused loss equals the plain one: value and every gradient, for each row with each policy."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainers.catalogue import DIVERGENCES as CATALOGUE
+from trainers.catalogue import POLICIES as POLICY_CATALOGUE
+from trainers.catalogue import Policy
+from trainers.config import TrialConfig
+from trainers.losses import DistillationLoss, LossContext, LossSums, chunks
+from trainers.losses.context import Positions
+from trainers.signal import OutputHead, TeacherSignal
+
+PAIRS = [(name, policy) for name, row in CATALOGUE.items() for policy in sorted(row.policies)]
+CONTEXT = LossContext(sequence_ids=torch.arange(100) // 9, step=3, num_steps=10)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 10 positions, worked on 3 at a time: remainders everywhere."""
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 10)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 0)
+    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 3 * 53)
+
+
+def _batch(
+    num: int = 37, vocab: int = 53, dtype: torch.dtype = torch.float64, bias: bool = True
+) -> Positions:
+    generator = torch.Generator().manual_seed(num)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    head = OutputHead(draw(vocab, 8), draw(vocab) if bias else None)
+    signal = TeacherSignal(draw(num, 12), OutputHead(0.5 * draw(vocab, 12), draw(vocab)))
+    labels = torch.randint(vocab, (num,), generator=generator)
+    return Positions(draw(num, 8), head, labels, signal)
+
+
+def _config(name: str, policy: str, **fields: object) -> TrialConfig:
+    if "tau" in POLICY_CATALOGUE[Policy(policy)].parameters:
+        fields = {"tau": 2.5, **fields}
+    return TrialConfig(divergence=name, policy=policy, **fields)
+
+
+def _run(
+    config: TrialConfig, batch: Positions, *, fused: bool, autocast: bool = False
+) -> tuple[LossSums, list[Tensor]]:
+    """Sums, and the gradients of their mean by hidden states, weight, bias and learned values."""
+    leaves = [t.clone().requires_grad_() for t in (batch.hidden, batch.head.weight)]
+    if batch.head.bias is not None:
+        leaves.append(batch.head.bias.clone().requires_grad_())
+    head = replace(batch.head, weight=leaves[1], bias=leaves[2] if len(leaves) > 2 else None)
+    loss = DistillationLoss(config, head.vocab_size, fused=fused)
+    if batch.hidden.dtype == torch.float64:
+        loss = loss.double()
+    num = batch.hidden.shape[0]
+    ids = CONTEXT.sequence_ids[:num] if CONTEXT.sequence_ids is not None else None
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        sums = loss(leaves[0], head, batch.labels, batch.signal, replace(CONTEXT, sequence_ids=ids))
+    (sums.total / max(num, 1)).backward()
+    grads = [leaf.grad for leaf in (*leaves, *loss.parameters())]
+    assert all(grad is not None for grad in grads)
+    return sums, grads  # type: ignore[return-value]
+
+
+def _compare(config: TrialConfig, batch: Positions, tolerance: float) -> None:
+    plain, plain_grads = _run(config, batch, fused=False)
+    fused, fused_grads = _run(config, batch, fused=True)
+    pairs = [(plain.total, fused.total), (plain.hard, fused.hard), (plain.soft, fused.soft)]
+    for expected, found in (*pairs, *zip(plain_grads, fused_grads, strict=True)):
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        error = (found - expected).norm() / expected.norm().clamp_min(1e-30)
+        assert error <= tolerance or (found - expected).abs().max() < 1e-12
+    assert not fused.hard.requires_grad and not fused.soft.requires_grad
+
+
+@pytest.mark.parametrize(("name", "policy"), PAIRS)
+def test_equals_the_plain_form_in_float64(name: str, policy: str) -> None:
+    _compare(_config(name, policy), _batch(), 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [(name, policy) for name, policy in PAIRS if CATALOGUE[name].smooth]
+)
+def test_equals_the_plain_form_in_float32(name: str, policy: str) -> None:
+    _compare(_config(name, policy), _batch(dtype=torch.float32), 1e-5)
+
+
+@pytest.mark.parametrize("num", [1, 9, 10, 11, 30])
+@pytest.mark.parametrize("vocab", [2, 31, 64])
+def test_any_number_of_positions_and_entries(num: int, vocab: int) -> None:
+    for policy in ("fixed", "cist"):
+        _compare(_config("generalized_jsd", policy), _batch(num, vocab, bias=False), 1e-10)
+
+
+@pytest.mark.parametrize("policy", ["fixed", "cist"])
+def test_soft_cap_and_scale(policy: str) -> None:
+    batch = _batch()
+    assert batch.signal is not None
+    for cap, scale in ((None, 0.3), (4.0, 1.0), (4.0, 0.3)):
+        head = replace(batch.head, soft_cap=cap, scale=scale)
+        teacher = replace(batch.signal.head, soft_cap=cap, scale=1.7)
+        signal = replace(batch.signal, head=teacher)
+        _compare(_config("forward_kl", policy), replace(batch, head=head, signal=signal), 1e-10)
+    # A cap so low that it is felt: the loss is another one.
+    capped = replace(batch, head=replace(batch.head, soft_cap=0.5))
+    plain, _ = _run(TrialConfig(), batch, fused=True)
+    assert not torch.isclose(_run(TrialConfig(), capped, fused=True)[0].total, plain.total)
+
+
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
+def test_loss_weights(weights: tuple[float, float]) -> None:
+    config = TrialConfig(hard_weight=weights[0], soft_weight=weights[1], tau=2.0)
+    _compare(config, _batch(), 1e-10)
+    sums, _ = _run(config, _batch(), fused=True)
+    torch.testing.assert_close(sums.total.detach(), weights[0] * sums.hard + weights[1] * sums.soft)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_without_a_teacher_it_is_the_cross_entropy(fused: bool) -> None:
+    batch = replace(_batch(), signal=None)
+    sums, grads = _run(TrialConfig(hard_weight=0.1), batch, fused=fused)
+    logits = (batch.head.logits(batch.hidden)).requires_grad_()
+    expected = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
+    torch.testing.assert_close(sums.total, expected)
+    torch.testing.assert_close(sums.hard, sums.total.detach())
+    assert sums.soft == 0
+    (by_logits,) = torch.autograd.grad(expected / 37, logits)
+    torch.testing.assert_close(grads[1], by_logits.T @ batch.hidden)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("forward_kl", "fixed"),
+        ("adaptive_kl", "cist"),
+        ("token_scaled", "fixed"),
+        ("forward_kl", "token_adaptive"),
+        ("reverse_kl", "curriculum"),
+    ],
+)
+def test_no_positions_give_zero_and_reach_every_parameter(
+    fused: bool, name: str, policy: str
+) -> None:
+    sums, grads = _run(_config(name, policy), _batch(0), fused=fused)
+    assert sums.total == 0 and sums.hard == 0 and sums.soft == 0
+    assert all((grad == 0).all() for grad in grads)
+
+
+def test_a_frozen_head_gets_no_gradient_and_costs_none() -> None:
+    batch = _batch()
+    hidden = batch.hidden.clone().requires_grad_()
+    loss = DistillationLoss(TrialConfig(tau=2.0), 53)
+    loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total.backward()
+    _, grads = _run(TrialConfig(tau=2.0), batch, fused=False)
+    torch.testing.assert_close(hidden.grad, 37 * grads[0])
+    assert batch.head.weight.grad is None
+
+
+def test_a_frozen_body_trains_the_head_alone() -> None:
+    batch = _batch()
+    weight = batch.head.weight.clone().requires_grad_()
+    head = replace(batch.head, weight=weight)
+    loss = DistillationLoss(TrialConfig(tau=2.0), 53)
+    loss(batch.hidden, head, batch.labels, batch.signal, CONTEXT).total.backward()
+    _, grads = _run(TrialConfig(tau=2.0), batch, fused=False)
+    torch.testing.assert_close(weight.grad, 37 * grads[1])
+
+
+def test_tied_embeddings_get_both_gradients() -> None:
+    batch = _batch()
+    ids = torch.arange(37) % 53
+    found = []
+    for fused in (False, True):
+        weight = batch.head.weight.clone().requires_grad_()
+        hidden = torch.nn.functional.embedding(ids, weight) + batch.hidden
+        loss = DistillationLoss(TrialConfig(policy="cist"), 53, fused=fused)
+        loss(hidden, OutputHead(weight), batch.labels, batch.signal, CONTEXT).total.backward()
+        found.append(weight.grad)
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_real_vocabulary_is_a_view_and_padding_rows_get_zero() -> None:
+    batch = _batch()
+    padded = torch.cat((batch.head.weight, torch.full((3, 8), 9.0))).requires_grad_()
+    loss = DistillationLoss(TrialConfig(policy="cist"), 53)
+    loss(
+        batch.hidden, OutputHead(padded[:53]), batch.labels, batch.signal, CONTEXT
+    ).total.backward()
+    real = replace(batch, head=OutputHead(batch.head.weight))
+    _, grads = _run(TrialConfig(policy="cist"), real, fused=False)
+    assert padded.grad is not None and (padded.grad[53:] == 0).all()
+    torch.testing.assert_close(padded.grad[:53], 37 * grads[1])
+
+
+@pytest.mark.parametrize("grad", ["no_grad", "inference_mode"])
+def test_evaluation_needs_no_gradients(grad: str) -> None:
+    batch = _batch()
+    with getattr(torch, grad)():
+        loss = DistillationLoss(TrialConfig(policy="cist"), 53)
+        sums = loss(batch.hidden, batch.head, batch.labels, batch.signal, CONTEXT)
+    expected, _ = _run(TrialConfig(policy="cist"), batch, fused=False)
+    torch.testing.assert_close(sums.total, expected.total.detach())
+    assert not sums.total.requires_grad
+
+
+def test_a_second_backward_is_refused() -> None:
+    batch = _batch()
+    hidden = batch.hidden.clone().requires_grad_()
+    loss = DistillationLoss(TrialConfig(), 53)
+    total = loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="must be back-propagated once, .* but got a second"):
+        total.backward()
+
+
+@pytest.mark.parametrize(("name", "policy"), [("forward_kl", "fixed"), ("reverse_kl", "cist")])
+def test_bfloat16_sums_the_weight_gradient_in_float32(name: str, policy: str) -> None:
+    low = _batch(200, dtype=torch.bfloat16)
+    assert low.head.bias is not None and low.signal is not None
+    high = Positions(
+        low.hidden.double(),
+        OutputHead(low.head.weight.double(), low.head.bias.double()),
+        low.labels,
+        TeacherSignal(
+            low.signal.hidden.double(),
+            OutputHead(low.signal.head.weight.double(), low.signal.head.bias.double()),  # type: ignore[union-attr]
+        ),
+    )
+    config = _config(name, policy)
+    _, exact = _run(config, high, fused=False)
+    _, plain = _run(config, low, fused=False)
+    _, found = _run(config, low, fused=True)
+    for grad, other, reference in zip(found, plain, exact, strict=True):
+        assert grad.dtype == torch.bfloat16
+        # The plain form adds up all positions in one product: 20 chunks must not be worse.
+        error, others = ((g.double() - reference).norm() for g in (grad, other))
+        assert error < 1.1 * others
+
+
+def test_autocast_computes_products_in_bfloat16_and_keeps_float32_gradients() -> None:
+    batch = _batch(dtype=torch.float32)
+    config = _config("forward_kl", "cist")
+    plain, plain_grads = _run(config, batch, fused=False, autocast=True)
+    fused, fused_grads = _run(config, batch, fused=True, autocast=True)
+    exact, _ = _run(config, batch, fused=True)
+    assert fused.total.dtype == torch.float32
+    assert fused.total.item() == pytest.approx(plain.total.item(), rel=1e-3)
+    assert fused.total.item() != exact.total.item()
+    for expected, found in zip(plain_grads, fused_grads, strict=True):
+        assert found.dtype == torch.float32
+        assert (found - expected).norm() / expected.norm() < 0.02
+
+
+def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    widest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal widest
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(tensor, Tensor) and tensor.dim() == 2 and tensor.shape[1] == 53:
+                    widest = max(widest, tensor.shape[0])
+            return out
+
+    batch = _batch()
+    leaf = batch.hidden.clone().requires_grad_()
+    for name, policy in (("generalized_jsd", "cist"), ("token_scaled", "fixed")):
+        with Watch():
+            loss = DistillationLoss(_config(name, policy), 53)
+            ids = replace(CONTEXT, sequence_ids=torch.arange(37) // 9)
+            loss(leaf, batch.head, batch.labels, batch.signal, ids).total.backward()
+    assert 0 < widest <= 12  # a chunk of 10, or the transposed matrix of 12 rows
