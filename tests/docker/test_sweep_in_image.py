@@ -15,7 +15,7 @@ HOME = "/home/kd/.kd-sweep"
 TINY = {
     "trials": "2",
     "controls": "none",
-    "early_stopping.kind": "none",
+    "early_stopping": "{kind: none}",
     "resources.slots": "1",
     "teacher.fit.steps": "8",
     "student.fit.steps": "4",
