@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.jobs import Ending, Job, Order, Report, Vote
+from trainers.jobs import Ending, Job, Order, Report, StopOrder, Vote
 
 LONG_POLL_S = 30.0
 CANCELLED = "cancelled"
@@ -29,6 +29,7 @@ class _Lease:
     reports: int = 0
     collected: int = 0
     stopping: bool = False
+    pausing: bool = False
     over: bool = False
 
 
@@ -40,6 +41,9 @@ class _Slot:
     num_ranks: int = 0
     alive: bool = False
     dying: bool = False
+    leaving: bool = False
+    retired: bool = False
+    nodes: set[str] = field(default_factory=set)
     jobs: list[Job] = field(default_factory=list)
     votes: dict[int, dict[int, Vote]] = field(default_factory=dict)
     busy: _Lease | None = None
@@ -74,6 +78,8 @@ class Board:
         self._slots: dict[str, _Slot] = {}
         self._cancelled = False
         self._closed = False
+        self._draining = False
+        self._stop_wanted = False
         self._progress: tuple[str, float] = ("", 0.0)
 
     # -- the trial's side
@@ -130,6 +136,7 @@ class Board:
         self._cancelled = self._cancelled or trial is None
         for lease in list(self._leases.values()):
             if trial in (None, lease.job.trial):
+                lease.pausing = trial is None
                 self._stop(lease)
                 self._end(lease, CANCELLED)
         await self._tell()
@@ -141,13 +148,18 @@ class Board:
         quit."""
         slot = self._slots.setdefault(slot_id, _Slot())
         self._lose(slot, "its workers were started anew")
-        if self._closed or slot.idle_deaths > self._max_idle_deaths:
+        if self._closed or slot.retired or slot.idle_deaths > self._max_idle_deaths:
             return -1
         slot.epoch += 1
         slot.num_ranks, slot.alive, slot.dying = num_ranks, True, False
+        slot.leaving, slot.nodes = False, set()
         slot.jobs, slot.votes = [], {}
         await self._tell()
         return slot.epoch
+
+    async def here(self, slot_id: str, node: str) -> None:
+        """Notes that one of the slot's workers runs on `node`."""
+        self._slots[slot_id].nodes.add(node)
 
     async def next_job(self, slot_id: str, epoch: int, index: int, rank: int) -> Job | Order:
         """Returns job number `index` of the epoch. Only rank 0 takes a new one from the queue, the
@@ -155,21 +167,26 @@ class Board:
         to do."""
         slot = self._slots[slot_id]
 
+        def over() -> bool:
+            return slot.epoch != epoch or not slot.alive or slot.leaving or slot.retired
+
         def ready() -> bool:
-            if slot.epoch != epoch or not slot.alive or self._closed or len(slot.jobs) > index:
+            if over() or self._closed or len(slot.jobs) > index:
                 return True
-            return rank == 0 and bool(self._queue)
+            return rank == 0 and (bool(self._queue) or self._draining)
 
         await self._until(ready, LONG_POLL_S)
-        if slot.epoch != epoch or not slot.alive:
-            return Order.DIE
-        if len(slot.jobs) > index:
+        if slot.epoch == epoch and slot.alive and len(slot.jobs) > index:
             return slot.jobs[index]
-        if self._closed:
+        if over() or self._closed:
+            return Order.QUIT if slot.retired or self._closed else Order.DIE
+        if rank == 0 and self._queue:
+            return await self._take(slot)
+        if rank == 0 and self._draining:
+            slot.retired = True
+            await self._tell()
             return Order.QUIT
-        if rank != 0 or not self._queue:
-            return Order.WAIT
-        return await self._take(slot)
+        return Order.WAIT
 
     async def report(self, lease_id: str, report: Report) -> None:
         """Passes the report on; returns when the trial has dealt with it, or its lease is over."""
@@ -206,14 +223,16 @@ class Board:
             await self._tell()
         return whole
 
-    async def orders(self, slot_id: str, epoch: int, told: str | None) -> Order | str:
-        """Returns DIE when the group is given up, the id of the lease to stop unless it is `told`
-        already, and WAIT when neither comes within `LONG_POLL_S`."""
+    async def orders(self, slot_id: str, epoch: int, told: str | None) -> Order | StopOrder:
+        """Returns DIE when the group is given up, the order to stop the present lease unless that
+        is `told` already, and WAIT when neither comes within `LONG_POLL_S`."""
         slot = self._slots[slot_id]
 
-        def stop() -> str | None:
+        def stop() -> StopOrder | None:
             lease = slot.busy
-            return lease.job.lease if lease and lease.stopping and lease.job.lease != told else None
+            if lease is None or not lease.stopping or lease.job.lease == told:
+                return None
+            return StopOrder(lease.job.lease, lease.pausing)
 
         def over() -> bool:
             return slot.epoch != epoch or slot.dying or not slot.alive
@@ -232,6 +251,25 @@ class Board:
             slot.reason = reason
         self._lose(slot, reason)
         await self._tell()
+
+    async def leave_nodes(self, nodes: set[str]) -> None:
+        """Takes the slots off nodes that are about to go: their trials pause with a checkpoint, and
+        their groups start again elsewhere."""
+        for slot in self._slots.values():
+            if slot.alive and not slot.leaving and slot.nodes & nodes:
+                slot.leaving = True
+                if slot.busy is not None:
+                    slot.busy.stopping = slot.busy.pausing = True
+        await self._tell()
+
+    async def drain(self) -> None:
+        """Notes that no trial will come but those that run: a slot without a job is given back."""
+        self._draining = True
+        await self._tell()
+
+    async def ask_to_stop(self) -> None:
+        """Notes that the user wants the sweep stopped; the driver reads it from `status`."""
+        self._stop_wanted = True
 
     async def kill(self, slot_id: str) -> None:
         """Orders the slot's workers to end their processes at once."""
@@ -255,13 +293,16 @@ class Board:
 
     async def status(self) -> dict[str, Any]:
         """Returns `alive` (slots with workers), `busy` (slots with a job), `queued` (jobs),
-        `given_up` (slots that could not start, with the reason) and `closed`."""
+        `given_up` (slots that could not start, with the reason), `retired` (slots given back),
+        `closed`, and `stop_wanted`."""
         limit = self._max_idle_deaths
         return {
             "alive": sorted(name for name, slot in self._slots.items() if slot.alive),
             "busy": sorted(name for name, slot in self._slots.items() if slot.busy),
             "queued": len(self._queue),
             "closed": self._closed,
+            "retired": sorted(name for name, slot in self._slots.items() if slot.retired),
+            "stop_wanted": self._stop_wanted,
             "given_up": {n: s.reason for n, s in self._slots.items() if s.idle_deaths > limit},
         }
 

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import JobError
-from service.events import DriverEvent, Preparing, SlotsUp, SweepEnded, SweepSummary
+from service.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
 from service.reconcile import settle_runs
 from service.records import RunRecord
-from service.session import namespace, ray_session, sweep_lock
+from service.session import draining_nodes, namespace, ray_session, sweep_lock
 from service.shared_inputs import Prepare, SharedInputs, prepare_in_task, prepare_inputs
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked, Search
+from service.wishes import Wishes, study_storage, sweep_folder
 from trainers.worker import SlotConfig, Trains, standing_trainer
 
 log = logging.getLogger(__name__)
@@ -49,18 +50,14 @@ class Tools:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sweep runs: home folder, MLflow's address, Ray's (None starts one here), and
-    tools."""
+    """Where a sweep runs: home folder, MLflow's address, Ray's (None starts one here), and tools;
+    `wishes` is what else is to be done with a sweep that may have been begun before."""
 
     home: Path
     tracking_uri: str
     ray_address: str | None = None
     tools: Tools = Tools()
-
-
-def sweep_folder(plan: SweepPlan, home: Path) -> Path:
-    """Returns the folder of all that this sweep writes."""
-    return Path(plan.spec.storage.path or home) / "sweeps" / plan.sweep_id
+    wishes: Wishes = Wishes()
 
 
 def run_sweep(
@@ -130,6 +127,8 @@ class _Sweep:
     def run(self) -> SweepSummary:
         """Returns the summary; whatever happens, nothing of the sweep stays running."""
         store = open_study(self._plan, self._folder)
+        for text in self._place.wishes.fulfil(store, self._plan, self._place.home):
+            self._on_event(Notice(text))
         run_id = self._tracker.start_sweep(self._plan)
         resumed = store.reconcile()
         settle_runs(store, self._recorded(), self._tracker)
@@ -179,6 +178,7 @@ class _Sweep:
             release=lambda lease: self._board.release.remote(lease),
             resumed=resumed,
             late=self._late,
+            on_spent=lambda: self._board.drain.remote(),
         )
 
     def _run_trials(self, ledger: Ledger) -> None:
@@ -261,6 +261,9 @@ class _Sweep:
             if len(status["alive"]) != up:
                 up = len(status["alive"])
                 self._on_event(SlotsUp(up, self._plan.slots))
+            if status["stop_wanted"]:
+                self._stop.set()
+            self._leave_nodes_that_go()
             if len(status["given_up"]) == self._plan.slots:
                 reason = next(iter(status["given_up"].values()))
                 self._problem = f"no slot can start its workers: {reason}"
@@ -272,6 +275,14 @@ class _Sweep:
     def _late(self) -> bool:
         budget = self._plan.time_budget_s
         return budget is not None and time.monotonic() - self._began > budget
+
+    def _leave_nodes_that_go(self) -> None:
+        """Tells the board of nodes whose end a cloud has announced; on this machine there are
+        none."""
+        if self._place.ray_address is not None:
+            nodes = draining_nodes()
+            if nodes:
+                self._board.leave_nodes.remote(nodes)
 
     def _summary(self, store: StudyStore, run_id: str, state: TrialState) -> SweepSummary:
         best = best_of(store, self._plan.spec.objective[0].direction)
@@ -292,7 +303,7 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
     spec = plan.spec
     folder.mkdir(parents=True, exist_ok=True)
     store = StudyStore.open(
-        spec.storage.study_url or str(folder / "study.journal"),
+        study_storage(plan, folder),
         plan.sweep_id,
         Search(
             space=plan.space(),

@@ -29,6 +29,7 @@ STATES = {
     Outcome.DIVERGED: TrialState.DIVERGED,
     # Nobody but the user stops a trial without a verdict.
     Outcome.STOPPED_EARLY: TrialState.CANCELLED,
+    Outcome.INTERRUPTED: TrialState.CANCELLED,
 }
 
 
@@ -95,6 +96,7 @@ class Ledger:
     release: Callable[[str], None]
     resumed: list[Asked] = field(default_factory=list)
     late: Callable[[], bool] = lambda: False
+    on_spent: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._open: dict[int, _Open] = {}
@@ -121,6 +123,7 @@ class Ledger:
         while not self.stopping:
             asked = self._next_point()
             if asked is None:
+                self.on_spent()
                 return None
             try:
                 config = self.plan.trial_config(asked.values)

@@ -130,6 +130,14 @@ def _joined(plan: SweepPlan, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+def draining_nodes() -> set[str]:
+    """Returns the ids of nodes whose end is announced: preempted spot machines, nodes scaled
+    away."""
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
+
+
 def temporary_folder(folder: Path) -> Path:
     """Returns where the Ray of the sweep in `folder` keeps sockets and logs on this machine."""
     base = tempfile.gettempdir()

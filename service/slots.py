@@ -89,7 +89,8 @@ class Slot:
             except Exception as error:  # the board or Ray itself is gone, and every slot with it
                 log.info("slot %s ends: %s", self._config.slot, _first_line(error))
                 return
-            if status["closed"] or self._config.slot in status["given_up"]:
+            ended = [*status["given_up"], *status["retired"]]
+            if status["closed"] or self._config.slot in ended:
                 return
 
     def _fit(self) -> str:

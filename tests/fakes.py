@@ -14,7 +14,7 @@ from typing import Any
 from service.estimates import InputFacts
 from service.plan import Resources, SweepPlan, make_plan
 from service.spec import parse_spec
-from trainers.reporting import Outcome, Reporter, TrialResult
+from trainers.reporting import Outcome, Reporter, Stop, TrialResult
 from trainers.sources import Prepared, PrepareRequest
 from trainers.trial_file import TrialFile
 
@@ -126,8 +126,10 @@ class FormulaTrial:
                 metrics = {"rouge_l": final * share, "cross_entropy": 3 - share}
                 if rank == 0:
                     reporter.evaluated(step, step // every, metrics)
-            if _agreed(reporter.should_stop() if rank == 0 else False, process_group):
-                return _result(Outcome.STOPPED_EARLY, metrics, step, None)
+            stop = _agreed(reporter.should_stop() if rank == 0 else 0, process_group)
+            if stop:
+                left = Outcome.INTERRUPTED if stop == Stop.PAUSE else Outcome.STOPPED_EARLY
+                return _result(left, metrics, step, None)
         if rank == 0:
             with (output / "finished").open("a") as file:
                 file.write(f"{trial.attempt}\n")
@@ -145,15 +147,15 @@ class FormulaTrial:
             raise ValueError(f"trial {number} is cursed")
 
 
-def _agreed(flag: bool, process_group: Any) -> bool:
+def _agreed(number: int, process_group: Any) -> int:
     if process_group is None:
-        return flag
+        return number
     import torch
     from torch import distributed as dist
 
-    box = torch.tensor([int(flag)])
+    box = torch.tensor([int(number)])
     dist.broadcast(box, group_src=0, group=process_group)
-    return bool(box.item())
+    return int(box.item())
 
 
 def _result(

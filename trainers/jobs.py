@@ -25,6 +25,15 @@ class Order(StrEnum):
 
 
 @dataclass(frozen=True)
+class StopOrder:
+    """The lease whose trial has to leave at its next step boundary; `pause`: with a checkpoint,
+    because it will be taken up again."""
+
+    lease: str
+    pause: bool
+
+
+@dataclass(frozen=True)
 class Job:
     """One attempt at a trial: the lease it runs under, the text of its trial.json, the folder for
     what it writes, and the id of its MLflow run (None = metrics go to the reports alone)."""

@@ -3,7 +3,7 @@ arguments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,15 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped_early"
     DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"  # left with a checkpoint, from which it will be taken up again
+
+
+class Stop(IntEnum):
+    """What a trial is to do at a step boundary."""
+
+    NO = 0
+    END = 1  # leave for good
+    PAUSE = 2  # write a checkpoint and leave: another attempt goes on from it
 
 
 class Reporter(Protocol):
@@ -25,8 +34,8 @@ class Reporter(Protocol):
     def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
         """Takes the validation metrics of evaluation number `evaluation` (1-based) after `step`."""
 
-    def should_stop(self) -> bool:
-        """Returns whether the trial has to end at this step boundary."""
+    def should_stop(self) -> int:
+        """Returns a `Stop`: whether, and how, the trial has to leave at this step boundary."""
 
 
 class SilentReporter:

@@ -18,8 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainers.jobs import Ending, Job, Order, Report, Vote
-from trainers.reporting import Outcome, Reporter, TrialResult
+from trainers.jobs import Ending, Job, Order, Report, StopOrder, Vote
+from trainers.reporting import Outcome, Reporter, Stop, TrialResult
 from trainers.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class _Worker:
     local_rank: int
     num_ranks: int
     epoch: int = -1
-    stop_lease: str | None = None
+    stop: StopOrder | None = None
     closers: list[threading.Thread] = field(default_factory=list)
 
 
@@ -120,9 +120,12 @@ class SlotReporter:
         report = Report(evaluation, step, dict(metrics))
         self._unread = self._worker.config.board.report.remote(self._job.lease, report)
 
-    def should_stop(self) -> bool:
-        """Returns whether the board has told this slot to leave the trial."""
-        return self._worker.stop_lease == self._job.lease
+    def should_stop(self) -> Stop:
+        """Returns whether, and how, the board has told this slot to leave the trial."""
+        order = self._worker.stop
+        if order is None or order.lease != self._job.lease:
+            return Stop.NO
+        return Stop.PAUSE if order.pause else Stop.END
 
 
 def standing_trainer(checkpoint_every_s: float | None = None) -> Trains:
@@ -184,6 +187,8 @@ def _start(config: SlotConfig) -> _Worker | None:
     worker.epoch = epoch
     if epoch < 0:
         return None
+    node = ray.get_runtime_context().get_node_id()
+    ray.get(config.board.here.remote(config.slot, node))
     threading.Thread(target=_watch, args=(worker,), daemon=True).start()
     return worker
 
@@ -203,8 +208,8 @@ def _watch(worker: _Worker) -> None:
             os._exit(BOARD_LOST)
         if order is Order.DIE:
             os._exit(TOLD_TO_DIE)
-        if order is not Order.WAIT:
-            told = worker.stop_lease = str(order)
+        if isinstance(order, StopOrder):
+            told, worker.stop = order.lease, order
 
 
 def _next_job(worker: _Worker, index: int) -> Job | None:
@@ -243,7 +248,7 @@ def _run(worker: _Worker, job: Job) -> Vote:
         sink = worker.config.sinks(job.run_id)
     group = _process_group(worker)
     try:
-        vote = Vote(Ending.DONE, _train(worker, job, sink, group))
+        vote = _vote(_train(worker, job, sink, group))
     except Exception as error:
         vote = _failed(job, error)
         # The frames keep the model, and the model keeps the sockets of the group: a peer in a
@@ -255,6 +260,14 @@ def _run(worker: _Worker, job: Job) -> Vote:
         gc.collect()
     _close(worker, job, sink, vote)
     return vote
+
+
+def _vote(result: TrialResult) -> Vote:
+    """Returns the vote for a trial that raised nothing. One that was interrupted without its
+    follower's wish lost its node."""
+    if result.outcome is Outcome.INTERRUPTED:
+        return Vote(Ending.PREEMPTED, error="its node is about to go, a checkpoint is written")
+    return Vote(Ending.DONE, result)
 
 
 def _train(worker: _Worker, job: Job, sink: Sink | None, group: Any) -> TrialResult:
@@ -289,7 +302,7 @@ def _result_of_earlier_attempt(trial: TrialFile, output: Path) -> TrialResult | 
     fields["outcome"] = Outcome(fields["outcome"])
     fields["student"] = Path(fields["student"]) if fields["student"] else None
     result = TrialResult(**fields)
-    return None if result.outcome is Outcome.STOPPED_EARLY else result
+    return result if result.outcome in (Outcome.COMPLETED, Outcome.DIVERGED) else None
 
 
 def _write_result(result: TrialResult, output: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service import board as board_module
 from service.board import CANCELLED, Board
-from trainers.jobs import Ending, Job, Order, Report, Vote
+from trainers.jobs import Ending, Job, Order, Report, StopOrder, Vote
 from trainers.reporting import Outcome, TrialResult
 
 
@@ -131,7 +131,7 @@ async def test_a_released_lease_stops_its_workers_once() -> None:
     await board.next_job("a", 1, 0, 0)
     order = asyncio.create_task(board.orders("a", 1, None))
     await board.release("0-0")
-    assert await order == "0-0"
+    assert await order == StopOrder("0-0", pause=False)
     assert await board.orders("a", 1, "0-0") is Order.WAIT
     await asyncio.wait_for(board.report("0-0", Report(2, 4, {})), 1)
 
@@ -146,7 +146,8 @@ async def test_cancelling_tells_the_trials_and_the_slots_and_whoever_comes_later
     await board.cancel()
     assert await board.news("0-0", 1) == [CANCELLED]
     assert await board.news("1-0", 1) == [CANCELLED]
-    assert await board.orders("a", 1, None) == "0-0", "also after the trial has read its news"
+    left = await board.orders("a", 1, None)
+    assert left == StopOrder("0-0", pause=True), "also after the trial has read its news"
     await board.submit(make_job(2))
     assert await board.news("2-0", 1) == [CANCELLED]
 
@@ -168,7 +169,7 @@ async def test_a_new_lease_of_a_trial_ends_the_older_one() -> None:
     await board.submit(make_job(0, 0))
     await board.next_job("a", 1, 0, 0)
     await board.submit(make_job(0, 1))
-    assert await board.orders("a", 1, None) == "0-0"
+    assert await board.orders("a", 1, None) == StopOrder("0-0", pause=False)
     assert await board.news("0-0", 1) == [CANCELLED]
 
 
@@ -182,7 +183,7 @@ async def test_a_lease_whose_trial_never_asks_again_is_ended() -> None:
     clock.now = 29
     assert await board.orders("a", 1, None) is Order.WAIT
     clock.now = 31
-    assert await board.orders("a", 1, None) == "0-0"
+    assert await board.orders("a", 1, None) == StopOrder("0-0", pause=False)
 
 
 VOTES: list[tuple[dict[int, Vote], Ending, str]] = [
@@ -284,3 +285,34 @@ async def test_attempts_are_never_numbered_twice() -> None:
         5,
     ]
     assert await board.attempt(8, 0) == 0
+
+
+@on_a_loop
+async def test_a_slot_is_given_back_when_no_trial_will_come() -> None:
+    board = Board()
+    await board.enter("a", 2)
+    await board.submit(make_job())
+    await board.drain()
+    assert await board.next_job("a", 1, 0, 0) == make_job(), "what waits is still run"
+    assert await board.next_job("a", 1, 1, 1) is Order.WAIT, "only rank 0 decides"
+    assert await board.next_job("a", 1, 1, 0) is Order.QUIT
+    assert await board.next_job("a", 1, 1, 1) is Order.QUIT
+    assert await board.enter("a", 2) == -1
+    assert (await board.status())["retired"] == ["a"]
+
+
+@on_a_loop
+async def test_trials_on_a_node_that_goes_pause_and_their_slots_move() -> None:
+    board = Board()
+    for slot, node in (("a", "going"), ("b", "staying")):
+        await board.enter(slot, 1)
+        await board.here(slot, node)
+    for trial in (0, 1):
+        await board.submit(make_job(trial))
+    await board.next_job("a", 1, 0, 0)
+    await board.leave_nodes({"going"})
+    assert await board.orders("a", 1, None) == StopOrder("0-0", pause=True)
+    assert await board.next_job("a", 1, 1, 0) is Order.DIE
+    assert await board.next_job("b", 1, 0, 0) == make_job(1)
+    assert await board.orders("b", 1, None) is Order.WAIT
+    assert await board.enter("a", 1) == 2, "it starts again on another node"

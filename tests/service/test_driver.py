@@ -12,10 +12,10 @@ from fakes import make_sweep_plan
 from sweep_process import SweepProcess
 
 from service import tags
-from service.driver import sweep_folder
 from service.session import temporary_folder
 from service.states import TrialState
 from service.study_trials import read_trials
+from service.wishes import sweep_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -12,9 +12,9 @@ import pytest
 from fakes import make_sweep_plan
 from sweep_process import SweepProcess
 
-from service.driver import sweep_folder
 from service.states import TrialState
 from service.study_trials import read_trials
+from service.wishes import sweep_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from fakes import make_sweep_plan
 
-from trainers.jobs import Ending, Job, Report
-from trainers.reporting import Outcome, TrialResult
+from trainers.jobs import Ending, Job, Report, StopOrder
+from trainers.reporting import Outcome, Stop, TrialResult
 from trainers.trial_file import TrialFile, TrialPaths
 from trainers.worker import SlotConfig, SlotReporter, _run, _Worker
 
@@ -140,10 +140,23 @@ def test_a_full_memory_names_the_batch_and_what_to_lower(tmp_path: Path, error: 
 def test_the_reporter_stops_its_own_lease_only(tmp_path: Path) -> None:
     worker = make_worker(trained, MemorySink())
     reporter = SlotReporter(worker, make_job(tmp_path), None)
-    worker.stop_lease = "4-0"
-    assert not reporter.should_stop()
-    worker.stop_lease = "5-0"
-    assert reporter.should_stop()
+    worker.stop = StopOrder("4-0", pause=False)
+    assert reporter.should_stop() is Stop.NO
+    worker.stop = StopOrder("5-0", pause=False)
+    assert reporter.should_stop() is Stop.END
+    worker.stop = StopOrder("5-0", pause=True)
+    assert reporter.should_stop() is Stop.PAUSE
+
+
+def test_an_interrupted_trial_is_taken_up_again_and_trained_on(tmp_path: Path) -> None:
+    def paused(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+        return TrialResult(Outcome.INTERRUPTED, {}, 1, 0.5, None, None)
+
+    worker = make_worker(paused, MemorySink())
+    assert _run(worker, make_job(tmp_path)).ending is Ending.PREEMPTED
+    _run(worker, make_job(tmp_path, attempt=1))
+    close(worker)
+    assert worker.train.calls == 2  # type: ignore[attr-defined]
 
 
 def test_an_evaluation_waits_for_the_one_before(
