@@ -23,6 +23,7 @@ from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.tasks.causal_lm.evaluation import Evaluation, Evaluator
+from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
 from trainers.trial_file import TrialFile
 from trainers.world import World
@@ -179,19 +180,37 @@ def _teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> SignalMaker |
     path = trial.paths.teacher
     if path is None:
         return None
-    attention, dtype = (
-        trial.config.attention_implementation,
-        numerics_of.weights_dtype(inputs.numerics),
-    )
+    device = inputs.world.device
+    if trial.teacher_source != "online":
+        return _cached_teacher(trial, shared, inputs)
+    attention = trial.config.attention_implementation
+    dtype = numerics_of.weights_dtype(inputs.numerics)
 
     def load() -> OnlineTeacher:
         model = models.load(
             Path(path), attention=attention, dtype=dtype, trust=trial.trust_remote_code
         )
         models.check_head(model, _first_tokens(inputs), inputs.facts.vocab_size)
-        return OnlineTeacher(model.to(inputs.world.device), vocab_size=inputs.facts.vocab_size)
+        return OnlineTeacher(model.to(device), vocab_size=inputs.facts.vocab_size)
 
-    return shared.get("teacher", (path, attention, dtype, str(inputs.world.device)), load)
+    return shared.get("teacher", (path, attention, dtype, str(device)), load)
+
+
+def _cached_teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> SignalMaker:
+    """The teacher from its cache: its head stays in memory, its body is never loaded."""
+    folder = trial.paths.teacher_cache
+    if folder is None:
+        raise ValueError(
+            f"paths.teacher_cache: it must name a cache when teacher_source is "
+            f"{trial.teacher_source}, but got none. Build one, or use teacher_source online."
+        )
+    device = inputs.world.device
+    splits = {"train": inputs.train, "validation": inputs.validation}
+    return shared.get(
+        "teacher",
+        (folder, trial.paths.data, str(device)),
+        lambda: CachedTeacher(Path(folder), splits, device),
+    )
 
 
 def _first_tokens(inputs: _Inputs) -> torch.Tensor:
@@ -237,7 +256,8 @@ def _finish(ended: Ended, loop: Loop, tokenizer: Any, output: Path) -> TrialResu
         if loop.world.is_first:
             loop.student.model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            loop.checkpoints.discard()
+            if ended.outcome != Outcome.INTERRUPTED:
+                loop.checkpoints.discard()
         loop.world.barrier()
     return TrialResult(
         outcome=ended.outcome,

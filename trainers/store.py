@@ -10,13 +10,17 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file `path`: other processes wait here. The kernel frees it when its holder
-    dies."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock file `path` and yields True; other processes wait here. With `wait` False it
+    yields False at once when another holds it. The kernel frees it when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -19,6 +19,9 @@ class TrialPaths(BaseModel):
     teacher: str | None = Field(
         description="Hugging Face folder of the teacher; None for a supervised fit"
     )
+    teacher_cache: str | None = Field(
+        default=None, description="the teacher's cache, read when teacher_source is cache:<dtype>"
+    )
     student: str = Field(description="Hugging Face folder the student starts from")
     data: str = Field(description="prepared data: train/ and validation/ as Arrow, prepared.json")
 
@@ -39,7 +42,11 @@ class TrialFile(BaseModel):
     numerics: dict[str, Any] = Field(
         default_factory=dict, description="matmul_precision, threads, deterministic"
     )
-    teacher_source: str = "online"
+    teacher_source: str = Field(
+        default="online",
+        pattern=r"online|cache:(float32|float16|bfloat16)",
+        description="online | cache:<dtype of the stored hidden states>",
+    )
     trust_remote_code: bool = Field(default=False, description="run code that models bring along")
     fingerprints: dict[str, str] = Field(
         default_factory=dict, description="data, teacher, student, tokenizer"

@@ -160,10 +160,10 @@ def test_a_resumed_trial_ends_with_the_bits_of_one_that_was_never_interrupted(
     class Killed(Recorder):
         def log(self, step: int, metrics: Any) -> None:
             if step == 5:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt("cut")
             super().log(step, metrics)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="cut"):
         run_trial(file, tmp_path / "cut", reporter=Killed())
     recorder = Recorder()
     resumed = run_trial(file, tmp_path / "cut", reporter=recorder)

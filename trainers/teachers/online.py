@@ -23,10 +23,12 @@ class OnlineTeacher:
         """`model`: transformers' causal language model in its compute dtype, on its device."""
         self.model = model.eval().requires_grad_(False)
         self._body = models.body_of(model)
-        self._head: OutputHead = models.head_of(model, vocab_size)
+        self.head: OutputHead = models.head_of(model, vocab_size)
 
     @torch.no_grad()
     def signal(self, batch: Batch) -> TeacherSignal:
         """Returns the teacher's answer to `batch`; nothing of it is part of a graph."""
-        states = models.hidden_states(self._body, batch.input_ids)
-        return TeacherSignal(hidden=states.index_select(0, batch.positions), head=self._head)
+        # its weights have the compute dtype already; autocast would round in other places
+        with torch.autocast(batch.input_ids.device.type, enabled=False):
+            states = models.hidden_states(self._body, batch.input_ids)
+        return TeacherSignal(hidden=states.index_select(0, batch.positions), head=self.head)

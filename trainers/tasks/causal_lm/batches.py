@@ -21,8 +21,8 @@ class Batch:
 
     input_ids: [B, T] without each example's last token; positions: [N] into the flattened [B * T],
     those whose next token is learned; labels: [N] those tokens; sequence_ids: [N] row of each;
-    examples: [B] numbers in the split. N may be 0: then input_ids is one row of padding and
-    examples is empty.
+    examples: [B] numbers in the split; teacher_hidden: [N, D] on the CPU when it was read ahead.
+    N may be 0: then input_ids is one row of padding and examples is empty.
     """
 
     split: str
@@ -31,6 +31,7 @@ class Batch:
     labels: Tensor
     sequence_ids: Tensor
     examples: NDArray[np.int64]
+    teacher_hidden: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch with its tensors on `device`."""
@@ -41,6 +42,7 @@ class Batch:
             labels=self.labels.to(device, non_blocking=True),
             sequence_ids=self.sequence_ids.to(device, non_blocking=True),
             examples=self.examples,
+            teacher_hidden=self.teacher_hidden,
         )
 
 

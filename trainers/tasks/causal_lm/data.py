@@ -89,6 +89,7 @@ def write_split(
             "learned": datasets.List(datasets.Value("bool")),
             "num_prompt_tokens": datasets.Value("int32"),
             "num_learned": datasets.Value("int32"),
+            "example_id": datasets.Value("int64"),
             "references": datasets.List(datasets.Value("string")),
         }
     )
@@ -110,8 +111,15 @@ def _row(record: Record, ids: list[int], learned: list[bool], prompt: int) -> di
         "learned": learned,
         "num_prompt_tokens": prompt,
         "num_learned": sum(learned),
+        "example_id": _example_id(ids, learned),
         "references": list(record.answers),
     }
+
+
+def _example_id(ids: list[int], learned: list[bool]) -> int:
+    """A number for what an example is, wherever it stands: equal tokens, equal number."""
+    content = np.asarray(ids, dtype=np.int32).tobytes() + np.asarray(learned).tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
 
 
 class Split:
@@ -127,6 +135,7 @@ class Split:
         self.num_prompt_tokens: NDArray[np.int64] = _numbers(table.column("num_prompt_tokens"))
         self.num_tokens: NDArray[np.int64] = self._tokens.lengths
         self.num_learned: NDArray[np.int64] = _numbers(table.column("num_learned"))
+        self.example_ids: NDArray[np.int64] = _numbers(table.column("example_id"))
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "Split":

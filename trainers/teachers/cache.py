@@ -1,0 +1,276 @@
+"""The teacher cache on disk: what it is keyed by, how it is laid out, listed, checked and pruned.
+
+A cache is a folder `home/caches/<key>`: shards of last hidden states (safetensors, one row for each
+learned position), the output head, an index from example to shard and row, and `cache.json` with
+sizes and checksums. It is built in `home/caches/.<key>.building` and renamed when whole. No torch.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers import fingerprints
+
+# Raise it when hidden states or their layout come out differently for the same inputs.
+FORMAT = 1
+CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.safetensors"
+VERIFIED_FILE = ".verified.json"
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+KEY_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """What decides the content of a cache, and where its inputs lie.
+
+    numerics: resolved ones of the build; storage_dtype: that of the teacher's hidden states for an
+    exact cache, or float16 | bfloat16 to store less.
+    """
+
+    teacher: Path
+    data: Path
+    numerics: dict[str, Any]
+    attention: str | None
+    storage_dtype: str
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.storage_dtype not in BYTES:
+            raise ValueError(
+                f"teacher_source: the cache's dtype must be one of {', '.join(BYTES)}, "
+                f"but got '{self.storage_dtype}'."
+            )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some examples of one split that follow each other: `first` to before `last` in the data."""
+
+    name: str
+    split: str
+    first: int
+    last: int
+    num_positions: int
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """A cache to be built: its key, its shards, and about how many bytes it takes."""
+
+    key: str
+    home: Path
+    request: CacheRequest
+    hidden_size: int
+    shards: tuple[Shard, ...]
+    bytes: int
+
+    @property
+    def folder(self) -> Path:
+        """Where the whole cache lies."""
+        return self.home / "caches" / self.key
+
+    @property
+    def building(self) -> Path:
+        """Where its parts lie until it is whole."""
+        return self.folder.parent / f".{self.key}.building"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the cache is whole; whether its bytes are right is what `verify` says."""
+        return (self.folder / CACHE_FILE).is_file()
+
+    def is_built(self, shard: Shard) -> bool:
+        """Whether a shard's file is whole (its description is written after it)."""
+        folder = self.folder if self.is_published else self.building
+        return (folder / f"{shard.name}.json").is_file() or self.is_published
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """One cache on disk, as `cache list` shows it."""
+
+    key: str
+    folder: str
+    bytes: int
+    num_positions: int
+    hidden_size: int
+    dtype: str
+    created: str
+    storage_error: float
+    problems: tuple[str, ...] = ()
+
+
+def key_of(
+    request: CacheRequest, *, example_ids: dict[str, list[int]], data: dict[str, Any]
+) -> str:
+    """Returns the key: a hash of everything that decides a hidden state. The examples' order is no
+    part of it; `data` are facts of the tokenised data (tokenizer, vocabulary)."""
+    return fingerprints.of_document(
+        {
+            "format": FORMAT,
+            "teacher": fingerprints.of_model(request.teacher),
+            "precision": request.numerics["precision"],
+            "matmul_precision": request.numerics["matmul_precision"],
+            "attention": request.attention,
+            "storage_dtype": request.storage_dtype,
+            "data": data,
+            "examples": {
+                name: fingerprints.of_document(sorted(ids)) for name, ids in example_ids.items()
+            },
+        }
+    )[:KEY_LENGTH]
+
+
+def list_caches(home: Path) -> list[CacheInfo]:
+    """Returns all whole caches under `home`, the newest first."""
+    root = home / "caches"
+    folders = [path.parent for path in root.glob(f"*/{CACHE_FILE}")] if root.is_dir() else []
+    return sorted((show(folder) for folder in folders), key=lambda c: c.created, reverse=True)
+
+
+def find(home: Path, key: str) -> Path:
+    """Returns the folder of the cache whose key starts with `key`. Raises `ValueError` for none or
+    several."""
+    found = [info for info in list_caches(home) if info.key.startswith(key)]
+    if len(found) != 1:
+        known = ", ".join(info.key for info in list_caches(home)) or "none"
+        raise ValueError(
+            f"cache: the key must name one cache, but got '{key}', which names {len(found)}. "
+            f"Known: {known}."
+        )
+    return Path(found[0].folder)
+
+
+def show(folder: Path) -> CacheInfo:
+    """Returns what `folder`'s description says, nothing checked."""
+    content = read_description(folder)
+    return CacheInfo(
+        key=folder.name,
+        folder=str(folder),
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        num_positions=sum(shard["num_positions"] for shard in content["shards"]),
+        hidden_size=content["hidden_size"],
+        dtype=content["dtype"],
+        created=content["created"],
+        storage_error=content["storage_error"],
+    )
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Returns the content of `cache.json`. Raises `ValueError` when there is none or of another
+    format."""
+    path = folder / CACHE_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"teacher cache: {folder} must be a whole cache, but {CACHE_FILE} is missing."
+        )
+    content: dict[str, Any] = json.loads(path.read_text())
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"teacher cache: {folder} must be of format {FORMAT}, but got {content['format']}. "
+            "Delete it; it is built anew."
+        )
+    return content
+
+
+def verify(folder: Path) -> list[str]:
+    """Returns the names of the files whose bytes are not what was written; reads all of them."""
+    return [name for name, _ in _damaged(folder)]
+
+
+def check(folder: Path) -> None:
+    """Raises `ValueError` naming the files of a cache that are damaged. A file that was found whole
+    is not read again as long as its size and time stay the same, so a trial opens at once."""
+    known = _read_verified(folder)
+    damaged = _damaged(folder, known)
+    if damaged:
+        names = ", ".join(f"{name} ({why})" for name, why in damaged)
+        raise ValueError(
+            f"teacher cache: every file in {folder} must have the checksum of its build, "
+            f"but got {names}. Build again: only what is damaged is made anew."
+        )
+    stamps = {name: _stamp(folder / name) for name in _checksums(folder)}
+    if stamps != known:
+        temporary = folder / f"{VERIFIED_FILE}.{id(stamps)}.tmp"
+        temporary.write_text(json.dumps(stamps))
+        temporary.replace(folder / VERIFIED_FILE)
+
+
+def reopen(plan: CachePlan) -> list[str]:
+    """Takes a damaged cache back into building, without its damaged files; returns their names.
+    Then building makes those alone."""
+    if not plan.is_published:
+        return []
+    damaged = verify(plan.folder)
+    if not damaged:
+        return []
+    description = read_description(plan.folder)
+    for shard in description["shards"]:
+        if shard["name"] + ".safetensors" not in damaged:
+            (plan.folder / f"{shard['name']}.json").write_text(json.dumps(shard))
+    for name in {*damaged, CACHE_FILE, VERIFIED_FILE}:
+        (plan.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(plan.building, ignore_errors=True)
+    plan.folder.replace(plan.building)
+    return damaged
+
+
+def prune(home: Path, *, keep_bytes: int) -> list[CacheInfo]:
+    """Deletes the oldest caches until at most `keep_bytes` are left, and what killed builds left
+    behind; returns the deleted caches."""
+    root = home / "caches"
+    for left in root.glob(".*.building") if root.is_dir() else ():
+        shutil.rmtree(left)
+    kept, deleted = 0, []
+    for info in list_caches(home):
+        kept += info.bytes
+        if kept > keep_bytes:
+            delete(Path(info.folder))
+            kept -= info.bytes
+            deleted.append(info)
+    return deleted
+
+
+def delete(folder: Path) -> None:
+    """Deletes one cache; its description goes first, so that a half-deleted one is none."""
+    (folder / CACHE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def describe(info: CacheInfo) -> dict[str, Any]:
+    """Returns `info` as plain data."""
+    return asdict(info)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    content = read_description(folder)
+    shards = {shard["name"] + ".safetensors": shard["sha256"] for shard in content["shards"]}
+    return {**shards, **content["files"]}
+
+
+def _damaged(folder: Path, known: dict[str, list[int]] | None = None) -> list[tuple[str, str]]:
+    found = []
+    for name, expected in _checksums(folder).items():
+        path = folder / name
+        if not path.is_file():
+            found.append((name, "missing"))
+        elif known is not None and known.get(name) == _stamp(path):
+            continue
+        elif fingerprints.of_file(path) != expected:
+            found.append((name, "other bytes"))
+    return found
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_verified(folder: Path) -> dict[str, list[int]]:
+    try:
+        content: dict[str, list[int]] = json.loads((folder / VERIFIED_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content

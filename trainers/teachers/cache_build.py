@@ -1,0 +1,326 @@
+"""Builds a teacher cache, shard by shard: each can be built by another process, and is built
+once."""
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainers import fingerprints, numerics, store
+from trainers.signal import OutputHead
+from trainers.tasks.causal_lm import models
+from trainers.tasks.causal_lm.batches import collate
+from trainers.tasks.causal_lm.data import SPLITS, DataFacts, Split
+from trainers.teachers import cache
+from trainers.teachers.cache import BYTES, CachePlan, CacheRequest, Shard
+from trainers.teachers.online import OnlineTeacher
+
+SHARD_BYTES = 64 << 20
+MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+LARGEST_FLOAT16 = 65504.0
+HEADER_BYTES = 4096
+
+
+def plan_cache(request: CacheRequest, home: Path, *, shard_bytes: int = SHARD_BYTES) -> CachePlan:
+    """Returns the plan of the cache for a prepared teacher and data: nothing is built or loaded but
+    descriptions, except that the teacher's weights are hashed."""
+    facts = DataFacts.read(request.data)
+    splits = {name: Split.open(request.data, name) for name in SPLITS}
+    hidden_size = _hidden_size(request.teacher)
+    row_bytes = hidden_size * BYTES[request.storage_dtype]
+    rows_per_shard = max(1, shard_bytes // row_bytes)
+    shards = [s for split in splits.values() for s in _shards(split, rows_per_shard)]
+    rows = sum(shard.num_positions for shard in shards)
+    head_bytes = (facts.vocab_size * hidden_size + facts.vocab_size) * 4
+    key = cache.key_of(
+        request,
+        example_ids={name: split.example_ids.tolist() for name, split in splits.items()},
+        data={
+            "vocab_size": facts.vocab_size,
+            "tokenizer": fingerprints.of_tokenizer(request.data / "tokenizer"),
+        },
+    )
+    return CachePlan(
+        key=key,
+        home=home,
+        request=request,
+        hidden_size=hidden_size,
+        shards=tuple(shards),
+        bytes=rows * row_bytes + head_bytes + HEADER_BYTES * (len(shards) + 2),
+    )
+
+
+def build_shard(plan: CachePlan, number: int, *, wait: bool = True) -> bool:
+    """Builds shard `number` unless it is there; returns whether it is there now. With `wait` False
+    a shard that another process is building is left to it."""
+    shard = plan.shards[number]
+    if plan.is_built(shard):
+        return True
+    lock = plan.folder.parent / f".{plan.key}.{shard.name}.lock"
+    with store.locked(lock, wait=wait) as held:
+        if held and not plan.is_built(shard):
+            plan.building.mkdir(parents=True, exist_ok=True)
+            _write_shard(plan, shard)
+        return plan.is_built(shard)
+
+
+def publish(plan: CachePlan) -> Path:
+    """Makes the cache of its built shards and returns its folder. Raises `ValueError` when a shard
+    is missing."""
+    with store.locked(plan.folder.parent / f".{plan.key}.lock"):
+        if plan.is_published:
+            return plan.folder
+        missing = [shard.name for shard in plan.shards if not plan.is_built(shard)]
+        if missing:
+            raise ValueError(
+                f"teacher cache: all {len(plan.shards)} shards must be built before it is "
+                f"published, but {missing[0]} is missing."
+            )
+        _describe(plan)
+        shutil.rmtree(plan.folder, ignore_errors=True)
+        plan.building.replace(plan.folder)
+    for lock in plan.folder.parent.glob(f".{plan.key}.*.lock"):
+        lock.unlink(missing_ok=True)
+    return plan.folder
+
+
+def build(plan: CachePlan, progress: Callable[[int, int], None] = lambda done, of: None) -> Path:
+    """Builds and publishes the whole cache in this process, beside others that do the same, and
+    returns its folder. `progress` hears how many shards are done, of how many. Raises `ValueError`
+    when the disk is full: then nothing half-made remains."""
+    cache.reopen(plan)
+    if plan.is_published:
+        return plan.folder
+    check_disk(plan)
+    count = len(plan.shards)
+    try:
+        # first what nobody is at, then what others were at
+        done = [build_shard(plan, number, wait=False) for number in _told(count, progress)]
+        for number in [i for i, is_there in enumerate(done) if not is_there]:
+            build_shard(plan, number)
+        progress(count, count)
+        return publish(plan)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        discard(plan)
+        raise ValueError(_disk_full(plan)) from error
+
+
+def check_disk(plan: CachePlan) -> None:
+    """Raises `ValueError` when the disk has no room for what is still to be built."""
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    there = sum(path.stat().st_size for path in plan.building.glob("*"))
+    if plan.bytes - there > shutil.disk_usage(plan.folder.parent).free:
+        raise ValueError(_disk_full(plan))
+
+
+def discard(plan: CachePlan) -> None:
+    """Deletes what is built of an unpublished cache."""
+    shutil.rmtree(plan.building, ignore_errors=True)
+
+
+def _told(count: int, progress: Callable[[int, int], None]) -> Any:
+    for number in range(count):
+        progress(number, count)
+        yield number
+
+
+def _disk_full(plan: CachePlan) -> str:
+    free = shutil.disk_usage(plan.folder.parent).free
+    return (
+        f"teacher cache: the disk of {plan.folder.parent} must have room for "
+        f"{plan.bytes / 1e6:.1f} MB, but got {free / 1e6:.1f} MB free. "
+        "Free some, or train with the online teacher."
+    )
+
+
+def _hidden_size(teacher: Path) -> int:
+    """Rows of the output head are as long as the last hidden states, whatever the config calls
+    it."""
+
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(teacher, local_files_only=True).get_text_config()
+    projected = getattr(config, "word_embed_proj_dim", None)
+    return int(projected or config.hidden_size)
+
+
+def _shards(split: Split, rows_per_shard: int) -> list[Shard]:
+    bounds, first, rows = [], 0, 0
+    for example, count in enumerate(split.num_learned.tolist()):
+        if rows and rows + count > rows_per_shard:
+            bounds.append((first, example, rows))
+            first, rows = example, 0
+        rows += count
+    bounds.append((first, len(split), rows))
+    return [
+        Shard(f"{split.name}-{number:05d}", split.name, *bound)
+        for number, bound in enumerate(bounds)
+    ]
+
+
+def _write_shard(plan: CachePlan, shard: Shard) -> None:
+    dtype = getattr(torch, plan.request.storage_dtype)
+    numerics.apply(plan.request.numerics)
+    teacher, facts = _teacher(plan.request)
+    split = Split.open(plan.request.data, shard.split)
+    exact = _hidden(teacher, split, shard, facts.pad_token_id, plan.request.numerics["device"])
+    stored = exact.to(dtype)
+    largest = float(exact.abs().max()) if exact.numel() else 0.0
+    if plan.request.storage_dtype == "float16" and largest > LARGEST_FLOAT16:
+        raise ValueError(
+            f"teacher cache: hidden states must be at most {LARGEST_FLOAT16:g} for float16, "
+            f"but got {largest:.3g}. Use cache:bfloat16, or the teacher's own dtype."
+        )
+    error = (stored.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30)
+    path = plan.building / f"{shard.name}.safetensors"
+    temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
+    try:
+        save_file({"hidden": stored}, temporary)
+        described = {
+            **asdict(shard),
+            "hidden_size": exact.shape[1],
+            "sha256": fingerprints.of_file(temporary),
+            "storage_error": float(error),
+        }
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if not (plan.building / cache.HEAD_FILE).is_file():
+        _write_head(plan, teacher.head)
+    # last: a shard is there when its description is
+    description = path.with_suffix(".json.tmp")
+    description.write_text(json.dumps(described))
+    description.replace(path.with_suffix(".json"))
+
+
+_LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, DataFacts]] = {}
+
+
+def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, DataFacts]:
+    """The teacher, kept from one shard to the next."""
+    key = (str(request.teacher), str(request.data), str(request.numerics), str(request.attention))
+    if key not in _LOADED:
+        _LOADED.clear()
+        facts = DataFacts.read(request.data)
+        model = models.load(
+            request.teacher,
+            attention=request.attention,
+            dtype=numerics.weights_dtype(request.numerics),
+            trust=request.trust_remote_code,
+        )
+        split = Split.open(request.data, "validation")
+        first = collate(split, np.arange(min(2, len(split))), facts.pad_token_id)
+        # what is rebuilt from the cache is head times hidden state: that must be the whole truth
+        models.check_head(model, first.input_ids, facts.vocab_size)
+        model = model.to(request.numerics["device"])
+        _LOADED[key] = (OnlineTeacher(model, vocab_size=facts.vocab_size), facts)
+    return _LOADED[key]
+
+
+def release() -> None:
+    """Forgets the teacher that building kept loaded."""
+    _LOADED.clear()
+
+
+def _hidden(
+    teacher: OnlineTeacher, split: Split, shard: Shard, pad_token_id: int, device: str
+) -> Tensor:
+    """Hidden states [positions, D] of a shard's examples, in the data's order, on the CPU."""
+    examples = np.arange(shard.first, shard.last)
+    counts = split.num_learned[examples]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    hidden: Tensor | None = None
+    for group in _groups(examples, split.num_tokens, MAX_BATCH_TOKENS[device]):
+        batch = collate(split, group, pad_token_id).to(torch.device(device))
+        states = teacher.signal(batch).hidden.cpu()
+        if hidden is None:
+            hidden = torch.empty(int(starts[-1]), states.shape[1], dtype=states.dtype)
+        at = 0
+        for example in group.tolist():
+            start, stop = starts[example - shard.first], starts[example - shard.first + 1]
+            hidden[start:stop] = states[at : at + stop - start]
+            at += int(stop - start)
+    assert hidden is not None, "a shard has at least one example"
+    return hidden
+
+
+def _groups(
+    examples: NDArray[np.int64], num_tokens: NDArray[np.int64], max_tokens: int
+) -> list[NDArray[np.int64]]:
+    order = examples[np.argsort(num_tokens[examples], kind="stable")[::-1]]
+    groups, start = [], 0
+    while start < len(order):
+        size = max(1, max_tokens // int(num_tokens[order[start]]))
+        groups.append(order[start : start + size])
+        start += size
+    return groups
+
+
+def _write_head(plan: CachePlan, head: OutputHead) -> None:
+    tensors = {"weight": head.weight.detach().cpu().contiguous().clone()}
+    if head.bias is not None:
+        tensors["bias"] = head.bias.detach().cpu().contiguous().clone()
+    scalars = {"soft_cap": json.dumps(head.soft_cap), "scale": json.dumps(head.scale)}
+    path = plan.building / cache.HEAD_FILE
+    temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
+    save_file(tensors, temporary, metadata=scalars)
+    temporary.replace(path)
+
+
+def _describe(plan: CachePlan) -> None:
+    """Writes the index and, last, `cache.json`."""
+    folder = plan.building
+    if not (folder / cache.HEAD_FILE).is_file():  # it was damaged in an older build
+        _write_head(plan, _teacher(plan.request)[0].head)
+    shards = [json.loads((folder / f"{shard.name}.json").read_text()) for shard in plan.shards]
+    index: dict[str, Tensor] = {}
+    for name in SPLITS:
+        split = Split.open(plan.request.data, name)
+        place = _places(split, [shard for shard in plan.shards if shard.split == name])
+        order = np.argsort(split.example_ids, kind="stable")
+        index[f"{name}.example_id"] = torch.from_numpy(split.example_ids[order])
+        index[f"{name}.shard"] = torch.from_numpy(place[0][order])
+        index[f"{name}.row"] = torch.from_numpy(place[1][order])
+    save_file(index, folder / cache.INDEX_FILE)
+    content = {
+        "format": cache.FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dtype": plan.request.storage_dtype,
+        "hidden_size": shards[0]["hidden_size"],
+        "storage_error": max(shard["storage_error"] for shard in shards),
+        "numerics": plan.request.numerics,
+        "attention": plan.request.attention,
+        "shards": shards,
+        "files": {
+            name: fingerprints.of_file(folder / name)
+            for name in (cache.HEAD_FILE, cache.INDEX_FILE)
+        },
+    }
+    for shard in plan.shards:
+        (folder / f"{shard.name}.json").unlink()
+    temporary = folder / f"{cache.CACHE_FILE}.tmp"
+    temporary.write_text(json.dumps(content, indent=2))
+    temporary.replace(folder / cache.CACHE_FILE)
+
+
+def _places(split: Split, shards: list[Shard]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each example, the number of its shard among its split's, and its first row there."""
+    number, row = np.zeros(len(split), np.int64), np.zeros(len(split), np.int64)
+    for i, shard in enumerate(shards):
+        counts = split.num_learned[shard.first : shard.last]
+        number[shard.first : shard.last] = i
+        row[shard.first : shard.last] = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return number, row

@@ -1,0 +1,107 @@
+"""The cached maker of teacher signals: hidden states from disk, the output head once in memory."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
+
+from trainers.signal import OutputHead, TeacherSignal
+from trainers.tasks.causal_lm.batches import Batch
+from trainers.tasks.causal_lm.data import SPLITS, Split
+from trainers.teachers import cache
+
+# NumPy has no bfloat16: its bits are read as integers and seen as bfloat16 by torch.
+READ_AS: dict[str, tuple[type, torch.dtype]] = {
+    "float32": (np.float32, torch.float32),
+    "float16": (np.float16, torch.float16),
+    "bfloat16": (np.int16, torch.bfloat16),
+}
+
+
+class CachedTeacher:
+    """Reads what a teacher said. Memory does not grow with the cache: its shards are mapped."""
+
+    def __init__(self, folder: Path, splits: dict[str, Split], device: torch.device):
+        """Opens the cache in `folder` for `splits` of the data it was built from. Raises
+        `ValueError` for a damaged cache (naming the file) and for an example that it does not
+        hold."""
+        cache.check(folder)
+        description = cache.read_description(folder)
+        self._device = device
+        self._read_as, self._dtype = READ_AS[description["dtype"]]
+        self._head = _read_head(folder, device)
+        self._hidden_size = description["hidden_size"]
+        self._maps: dict[str, list[NDArray[Any]]] = {name: [] for name in SPLITS}
+        for shard in description["shards"]:
+            path = folder / f"{shard['name']}.safetensors"
+            self._maps[shard["split"]].append(_map(path, self._read_as))
+        self._counts = {name: split.num_learned for name, split in splits.items()}
+        self._places = {name: _places(folder, name, split) for name, split in splits.items()}
+
+    def hidden(self, split: str, examples: NDArray[np.int64]) -> Tensor:
+        """Returns the hidden states [N, D] of some examples' learned positions, on the CPU, in the
+        dtype they are stored in; pinned where a GPU waits for them."""
+        shards, rows = self._places[split]
+        counts = self._counts[split][examples]
+        out = np.empty((int(counts.sum()), self._hidden_size), dtype=self._read_as)
+        at = 0
+        for example, count in zip(examples.tolist(), counts.tolist(), strict=True):
+            start = rows[example]
+            out[at : at + count] = self._maps[split][shards[example]][start : start + count]
+            at += count
+        tensor = torch.from_numpy(out).view(self._dtype)
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
+
+    def signal(self, batch: Batch) -> TeacherSignal:
+        """Returns what the teacher said about `batch`, in the head's dtype."""
+        hidden = batch.teacher_hidden
+        if hidden is None:
+            hidden = self.hidden(batch.split, batch.examples)
+        hidden = hidden.to(self._device, non_blocking=True).to(self._head.weight.dtype)
+        return TeacherSignal(hidden=hidden, head=self._head)
+
+
+def _map(path: Path, dtype: type) -> NDArray[Any]:
+    """The only tensor of a shard, mapped: a safetensors file is its header's length, header,
+    bytes."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))["hidden"]
+    start, stop = header["data_offsets"]
+    shape = tuple(header["shape"])
+    if start == stop:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=8 + length + start, shape=shape)
+
+
+def _read_head(folder: Path, device: torch.device) -> OutputHead:
+    with safe_open(folder / cache.HEAD_FILE, framework="pt") as file:
+        scalars = {name: json.loads(value) for name, value in file.metadata().items()}
+        tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}
+    return OutputHead(
+        weight=tensors["weight"],
+        bias=tensors.get("bias"),
+        soft_cap=scalars["soft_cap"],
+        scale=scalars["scale"],
+    )
+
+
+def _places(folder: Path, name: str, split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shard and first row of each example of `split`, found by what the example is."""
+    with safe_open(folder / cache.INDEX_FILE, framework="np") as file:
+        known, shards, rows = (
+            file.get_tensor(f"{name}.{column}") for column in ("example_id", "shard", "row")
+        )
+    at = np.searchsorted(known, split.example_ids).clip(max=len(known) - 1)
+    missing = np.flatnonzero(known[at] != split.example_ids)
+    if len(missing):
+        raise ValueError(
+            f"teacher cache: {folder} must hold every example of {name}, but example "
+            f"{missing[0]} is not in it: it was built from other data."
+        )
+    return shards[at], rows[at]
