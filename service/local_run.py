@@ -210,6 +210,6 @@ class StopOnSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.stop.is_set():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once by a second signal")
         self.stop.set()
         self._console.print("stopping: trials end at their next step; Ctrl-C again ends at once")
