@@ -11,8 +11,8 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 from typer.core import TyperGroup
 
+from service import cluster_cli, sweep_file, tables
 from service import doctor as doctor_checks
-from service import sweep_file, tables
 from service.errors import SpecError, SweepError
 from service.machine import home_folder
 from service.plan import SweepPlan
@@ -299,3 +299,6 @@ def _output() -> Console:
 
 def _errors() -> Console:
     return Console(stderr=True, highlight=False)
+
+
+cluster_cli.add_commands(app, _runs, _show)

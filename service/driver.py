@@ -20,7 +20,7 @@ from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
 from service.reconcile import settle_runs
 from service.records import RunRecord
-from service.session import draining_nodes, namespace, ray_session, sweep_lock
+from service.session import BOARD, draining_nodes, namespace_of, ray_session, sweep_lock
 from service.shared_inputs import Prepare, SharedInputs, prepare_in_task, prepare_inputs
 from service.states import TrialState
 from service.study import StudyStore
@@ -29,7 +29,6 @@ from service.wishes import Wishes, study_storage, sweep_folder
 from trainers.worker import SlotConfig, Trains, standing_trainer
 
 log = logging.getLogger(__name__)
-BOARD = "board"
 STOP_GRACE_S = 4.0
 END_GRACE_S = 75.0
 CHECKPOINT_EVERY_S = 120.0
@@ -166,7 +165,7 @@ class _Sweep:
             numerics=shared.numerics,
             folder=self._folder / "trials",
             board=BOARD,
-            namespace=namespace(self._plan),
+            namespace=namespace_of(self._plan.sweep_id),
             sweep_run_id=run_id,
         )
         return Ledger(

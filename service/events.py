@@ -1,7 +1,8 @@
 """What the driver tells while a sweep runs: one small frozen class per event."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from service.states import TrialState
@@ -84,3 +85,35 @@ class Notice:
 
 
 DriverEvent = Preparing | SlotsUp | TrialStarted | TrialEvaluated | TrialEnded | SweepEnded | Notice
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (
+        Preparing,
+        SlotsUp,
+        TrialStarted,
+        TrialEvaluated,
+        TrialEnded,
+        SweepEnded,
+        Notice,
+    )
+}
+
+
+def to_line(event: DriverEvent) -> str:
+    """Returns the event as one line of JSON, for the log of a job."""
+    return json.dumps({"event": type(event).__name__} | asdict(event), default=str)
+
+
+def from_line(line: str) -> DriverEvent | None:
+    """Returns the event that `to_line` wrote; None for any other line."""
+    if not line.startswith('{"event": '):
+        return None
+    fields = json.loads(line)
+    kind = KINDS[fields.pop("event")]
+    if kind is TrialEnded:
+        fields["state"] = TrialState(fields["state"])
+    if kind is SweepEnded:
+        fields["summary"] = SweepSummary(**fields["summary"])
+    event: DriverEvent = kind(**fields)
+    return event

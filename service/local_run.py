@@ -24,6 +24,7 @@ from service.records import RunRecord
 from service.report import verdict
 from service.spec import METRICS
 from service.states import TrialState
+from service.wishes import Wishes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED_EXIT_CODE = 130
@@ -82,11 +83,10 @@ class RunResult:
 
 def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> RunResult:
     """Runs `plan`, or returns at once what the same sweep found before, unless `again`."""
-    from service.driver import run_sweep
     from service.runs import Runs
-    from service.tracking import Tracker, default_uri, ensure_store, spool_folder
+    from service.tracking import ensure_store
 
-    uri = plan.spec.tracking.uri or default_uri(home)
+    uri = _tracking_uri(plan, home)
     ensure_store(uri, home)
     known = {one.sweep_id: one.state for one in Runs(uri, plan.spec.tracking.experiment).sweeps()}
     if known.get(plan.sweep_id) == TrialState.COMPLETED and not again:
@@ -95,6 +95,17 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
     if again:
         plan = plan.model_copy(update={"sweep_id": fresh_id(plan.sweep_id, set(known))})
     console.print(tables.plan_view(plan))
+    return execute(plan, home=home, console=console)
+
+
+def execute(
+    plan: SweepPlan, *, home: Path, console: Console, wishes: Wishes | None = None
+) -> RunResult:
+    """Runs what is left of `plan`, after fulfilling `wishes`, and shows it."""
+    from service.driver import Place, run_at, run_sweep
+    from service.tracking import Tracker, spool_folder
+
+    uri = _tracking_uri(plan, home)
     progress = Progress(plan, time.monotonic)
     with display_on(console, progress) as display, StopOnSignal(console) as stopper:
 
@@ -103,14 +114,18 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
             stopper.install()
             display.on_event(event)
 
-        summary = run_sweep(
-            plan,
-            home=home,
-            tracking_uri=uri,
-            ray_address=None,
-            on_event=on_event,
-            stop=stopper.stop,
-        )
+        if wishes is None:
+            summary = run_sweep(
+                plan,
+                home=home,
+                tracking_uri=uri,
+                ray_address=None,
+                on_event=on_event,
+                stop=stopper.stop,
+            )
+        else:
+            place = Place(home, uri, wishes=wishes)
+            summary = run_at(place, plan, on_event=on_event, stop=stopper.stop)
     completed = progress.durations.get(TrialState.COMPLETED)
     if completed:
         remember_trial_s(home, plan, mean(completed))
@@ -121,6 +136,12 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
         ) as to:
             to.log_artifact(summary.run_id, result.picture)
     return result
+
+
+def _tracking_uri(plan: SweepPlan, home: Path) -> str:
+    from service.tracking import default_uri
+
+    return plan.spec.tracking.uri or default_uri(home)
 
 
 def fresh_id(sweep_id: str, known: set[str]) -> str:

@@ -22,6 +22,7 @@ from service.errors import JobError
 from service.plan import SweepPlan
 
 LOCAL = "local"
+BOARD = "board"
 OBJECT_STORE_BYTES = 256 * 1024**2
 # Ray puts sockets below its folder, and a socket's path has 107 characters at most.
 LONGEST_TEMP = 35
@@ -51,9 +52,9 @@ ENVIRONMENT = {
 }
 
 
-def namespace(plan: SweepPlan) -> str:
+def namespace_of(sweep_id: str) -> str:
     """Returns the sweep's namespace of named Ray actors."""
-    return f"kd-sweep-{plan.sweep_id}"
+    return f"kd-sweep-{sweep_id}"
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def _started(plan: SweepPlan, temporary: Path) -> Iterator[None]:
     ray.init(
         address=LOCAL,
         num_cpus=max(1, math.ceil(workers * plan.cpus_per_worker)),
-        namespace=namespace(plan),
+        namespace=namespace_of(plan.sweep_id),
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
@@ -123,7 +124,12 @@ def _started(plan: SweepPlan, temporary: Path) -> Iterator[None]:
 def _joined(plan: SweepPlan, address: str) -> Iterator[None]:
     import ray
 
-    ray.init(address=address, namespace=namespace(plan), log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address=address,
+        namespace=namespace_of(plan.sweep_id),
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     try:
         yield
     finally:
