@@ -1,0 +1,255 @@
+"""Time and memory of the fused loss against its plain form and public implementations.
+
+    python tests/benchmarks/losses/run.py [time | rows | memory] [--rounds 5] [--positions 1024]
+
+CPU seconds of one thread, variants interleaved in one process, ratios taken round by round,
+medians. Memory: a fresh process each, the resident peak over the step less what was there before
+it. On a CUDA device the same with its clock and allocator (bfloat16). Peers that are not installed
+are left out.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cases
+import torch
+
+from trainers.catalogue import DIVERGENCES
+
+MIB = 1 << 20
+BOUNDS_TIME = {
+    ("jsd fused", "jsd plain"): (0.52, 0.40),
+    ("jsd fused", "jsd trl"): (0.45, 0.34),
+    ("jsd fused", "jsd liger"): (0.65, 0.50),
+    ("jsd fused", "jsd liger triton"): (1.0, 1.0),
+    ("forward_kl fused", "forward_kl plain"): (0.85, 0.70),
+}
+BOUNDS_MEMORY = {
+    ("jsd fused", "jsd plain"): 0.10,
+    ("forward_kl fused", "forward_kl plain"): 0.20,
+    ("jsd fused", "jsd trl"): 0.09,
+}
+BOUND_MATMULS, BOUND_GROWTH = 1.35, 1.2
+
+
+def main() -> None:
+    """Runs the sections that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "section", nargs="?", choices=("all", "time", "rows", "memory"), default="all"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--positions", type=int, default=1024)
+    parser.add_argument("--rows-positions", type=int, default=256)
+    parser.add_argument("--only", default="", help="rows whose divergence:policy contains this")
+    parser.add_argument("--one", nargs=2, metavar=("VARIANT", "POSITIONS"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("medium")
+    if given.one:
+        print(json.dumps(peak_of(given.one[0], int(given.one[1]))))
+        return
+    print(machine())
+    if given.section in ("all", "memory"):
+        memory()
+    if given.section in ("all", "time"):
+        times(given.rounds, given.positions)
+    if given.section in ("all", "rows"):
+        rows(given.rounds, given.rows_positions, given.only)
+
+
+def device() -> str:
+    """Returns cuda where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype() -> torch.dtype:
+    """Returns what the device is for: bfloat16 on a GPU, float32 on a CPU."""
+    return torch.bfloat16 if device() == "cuda" else torch.float32
+
+
+def machine() -> str:
+    """Returns a line that says where this ran, and how exact its matrix products are."""
+    first = torch.randn(256, 512)
+    exact = (first.double() @ first.double().T).float()
+    error = float(((first @ first.T) - exact).norm() / exact.norm())
+    name = torch.cuda.get_device_name() if device() == "cuda" else processor()
+    return f"{name}, torch {torch.__version__}, {dtype()}; CPU matmul error {error:.1e}"
+
+
+def processor() -> str:
+    """Returns the processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def seconds(step: cases.Step) -> float:
+    """Returns the CPU seconds of a step, or the GPU's."""
+    if device() == "cpu":
+        started = time.process_time()
+        step()
+        return time.process_time() - started
+    torch.cuda.synchronize()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def interleaved(steps: dict[str, cases.Step], rounds: int) -> dict[str, list[float]]:
+    """Returns the seconds of each step in each round, after one round to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            spent = seconds(step)
+            if number:
+                taken[name].append(spent)
+    return taken
+
+
+def ratio(taken: dict[str, list[float]], name: str, other: str) -> tuple[float, float, float]:
+    """Returns median, smallest and largest ratio over the rounds."""
+    found = [a / b for a, b in zip(taken[name], taken[other], strict=True)]
+    return statistics.median(found), min(found), max(found)
+
+
+def made(makers: dict[str, Callable[[], cases.Step]]) -> dict[str, cases.Step]:
+    """Returns the steps of what is installed and can run here."""
+    steps = {}
+    for name, maker in makers.items():
+        if "triton" in name and device() == "cpu":
+            continue
+        try:
+            steps[name] = maker()
+        except (ImportError, RuntimeError) as error:
+            print(f"   {name}: left out ({str(error).splitlines()[0]})")
+    return steps
+
+
+def times(rounds: int, positions: int) -> None:
+    """Prints the time table of the two main losses."""
+    size = cases.with_positions(cases.GPT2, positions)
+    print(
+        f"\n## time: V={size.vocab}, N={size.positions}, d={size.student_width}/1600, {rounds} rounds"
+    )
+    inputs = cases.Inputs(size, device(), dtype())
+    taken = interleaved(made(cases.variants(inputs)), rounds)
+    print("| variant | s | of the matmuls |\n|---|---|---|")
+    for name, spent in taken.items():
+        of_matmuls = ratio(taken, name, "matmuls")[0]
+        print(f"| {name} | {statistics.median(spent):.3f} | {of_matmuls:.2f} |")
+    print("\n| ratio | median (min-max) | gate | goal | |\n|---|---|---|---|---|")
+    for (name, other), (gate, goal) in BOUNDS_TIME.items():
+        if name not in taken or other not in taken:
+            continue
+        middle, low, high = ratio(taken, name, other)
+        verdict = "goal" if middle <= goal else "gate" if middle <= gate else "MISSED"
+        shown = f"{middle:.2f} ({low:.2f}-{high:.2f})"
+        print(f"| {name} / {other} | {shown} | {gate} | {goal} | {verdict} |")
+
+
+def rows(rounds: int, positions: int, only: str) -> None:
+    """Prints each row with each policy against its matmuls and its plain form."""
+    size = cases.with_positions(cases.GPT2, positions)
+    print(f"\n## rows: V={size.vocab}, N={size.positions}, {rounds} rounds")
+    print(
+        "| divergence | policy | of its matmuls (min-max) | of its plain form | |\n|---|---|---|---|---|"
+    )
+    inputs = cases.Inputs(size, device(), dtype())
+    for divergence, traits in DIVERGENCES.items():
+        for policy in sorted(traits.policies):
+            if only not in f"{divergence}:{policy}":
+                continue
+            config = cases.config_of(divergence, policy)
+            steps = {
+                "matmuls": cases.matmuls(inputs, config),
+                "fused": cases.ours(inputs, config, fused=True),
+                "plain": cases.ours(inputs, config, fused=False),
+            }
+            taken = interleaved(steps, rounds)
+            floor, low, high = ratio(taken, "fused", "matmuls")
+            plain = ratio(taken, "fused", "plain")[0]
+            verdict = "ok" if floor <= BOUND_MATMULS and plain <= 1 else "MISSED"
+            shown = f"{floor:.2f} ({low:.2f}-{high:.2f})"
+            print(f"| {divergence} | {policy} | {shown} | {plain:.2f} | {verdict} |", flush=True)
+
+
+def peak_of(variant: str, positions: int) -> float:
+    """Returns the MiB that one step of a variant adds at its peak, gradients included."""
+    inputs = cases.Inputs(cases.with_positions(cases.QWEN, positions), device(), dtype())
+    step = cases.variants(inputs)[variant]()
+    if device() == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status_kib("VmRSS")
+    step()
+    return (status_kib("VmHWM") - before) / 1024
+
+
+def status_kib(field: str) -> int:
+    """Returns a figure of this process's memory."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status must name {field}, but got none")
+
+
+def in_a_fresh_process(variant: str, positions: int) -> float | None:
+    """Returns the variant's peak in MiB, or None where it cannot run."""
+    command = [sys.executable, __file__, "--one", variant, str(positions)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"   {variant}: left out ({done.stderr.strip().splitlines()[-1]})")
+        return None
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def memory() -> None:
+    """Prints the memory table."""
+    size = cases.QWEN
+    print(f"\n## memory: V={size.vocab}, d={size.student_width}/{size.teacher_width}")
+    print("| variant | N | peak MiB |\n|---|---|---|")
+    peaks: dict[str, float] = {}
+    names = (
+        "jsd fused",
+        "jsd plain",
+        "jsd trl",
+        "jsd liger",
+        "forward_kl fused",
+        "forward_kl plain",
+    )
+    for name in names:
+        peak = in_a_fresh_process(name, size.positions)
+        if peak is not None:
+            peaks[name] = peak
+            print(f"| {name} | {size.positions} | {peak:.0f} |", flush=True)
+    longer = in_a_fresh_process("jsd fused", 4 * size.positions)
+    print(f"| jsd fused | {4 * size.positions} | {longer:.0f} |")
+    print("\n| ratio | | bound | |\n|---|---|---|---|")
+    found = {
+        f"{name} / {other}": (peaks[name] / peaks[other], bound)
+        for (name, other), bound in BOUNDS_MEMORY.items()
+        if name in peaks and other in peaks
+    }
+    if longer is not None:
+        found["jsd fused, N 4096 / N 1024"] = (longer / peaks["jsd fused"], BOUND_GROWTH)
+    for name, (value, bound) in found.items():
+        print(f"| {name} | {value:.3f} | {bound} | {'ok' if value <= bound else 'MISSED'} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""docs/losses.md names every row, parameter, default and scaling, and nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trainers.catalogue import DIVERGENCES, POLICIES, DivergenceTraits, PolicyTraits
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "losses.md"
+
+
+def _tables() -> tuple[dict[str, str], dict[str, str]]:
+    """Rows of the two tables by name."""
+    losses, _, policies = PAGE.read_text().partition("## Temperature policies")
+    found = []
+    for text in (losses, policies):
+        rows = re.findall(r"^\| `(\w+)` \|(.*)$", text, flags=re.MULTILINE)
+        assert len(rows) == len(dict(rows))
+        found.append(dict(rows))
+    return found[0], found[1]
+
+
+def test_tables_are_complete() -> None:
+    losses, policies = _tables()
+    assert set(losses) == set(DIVERGENCES)
+    assert set(policies) == {str(policy) for policy in POLICIES}
+
+
+ROWS = [("losses", name, row) for name, row in DIVERGENCES.items()]
+POLICY_ROWS = [("policies", str(name), row) for name, row in POLICIES.items()]
+
+
+@pytest.mark.parametrize(("table", "name", "row"), [*ROWS, *POLICY_ROWS], ids=str)
+def test_parameters_and_their_defaults_are_told(
+    table: str, name: str, row: DivergenceTraits | PolicyTraits
+) -> None:
+    losses, policies = _tables()
+    text = (losses if table == "losses" else policies)[name]
+    for parameter, traits in row.parameters.items():
+        assert f"`{parameter}`" in text
+        default = traits.default
+        if isinstance(default, bool):
+            assert re.search(rf"`{parameter}`[^`]*\({str(default).lower()}\)", text)
+        elif isinstance(default, float):
+            shown = re.search(rf"`{parameter}`[^`(]*\(([\d.e-]+)\)", text)
+            assert shown and float(shown[1]) == default
+
+
+@pytest.mark.parametrize("policy", list(POLICIES), ids=str)
+def test_scalings_are_told_with_the_default_first(policy: str) -> None:
+    text = _tables()[1][str(policy)].split(" | ")[2]
+    traits = POLICIES[policy]  # type: ignore[index]
+    told = re.findall(r"`(\w+)`", text)
+    assert told[0] == traits.default_scaling
+    assert set(told) == {str(scaling) for scaling in traits.scalings}
+
+
+def test_what_is_left_out_says_why() -> None:
+    text = PAGE.read_text()
+    for name in ("DRKL", "EOPD", "AMiD"):
+        assert name in text
+    assert "no public formula is known" in text
