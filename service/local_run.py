@@ -71,6 +71,8 @@ class RunResult:
         views += [Text(line) for line in self.lines]
         if self.picture is not None:
             views.append(Text(f"picture: {self.picture}"))
+        if self.state == TrialState.CANCELLED:
+            views.append(Text("go on: the same kd-sweep run; finished trials are kept"))
         views.append(Text(f"all runs: {ui_command(self.tracking_uri)}"))
         views.append(
             Text(

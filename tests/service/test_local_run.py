@@ -110,10 +110,15 @@ def test_a_finished_sweep_is_shown_not_run_again(
     ]
     assert (second.done_before, third.done_before) == (True, False)
     assert second.best.records[0].metrics["rouge_l"] == 30.0
+    console.print(second.view())
+    assert "completed already; here is what it found" in console.export_text()
 
 
 def test_a_stopped_sweep_is_no_success(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(Driver(TrialState.CANCELLED), console, monkeypatch).exit_code == 130
+    result = run(Driver(TrialState.CANCELLED), console, monkeypatch)
+    console.print(result.view())
+    assert result.exit_code == 130
+    assert "go on: the same kd-sweep run" in console.export_text()
 
 
 def test_a_sweep_without_any_result_says_why(

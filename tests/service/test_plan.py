@@ -22,7 +22,7 @@ KNOWN = InputFacts(
     student_parameters=1_000_000,
     teacher_hidden_size=64,
     teacher_entropy_share=0.3,
-    fingerprints={"text": "abc"},
+    fingerprints={"text": "abc", "teacher": "def"},
 )
 DOCUMENT: dict[str, Any] = {
     "name": "plan",
@@ -72,6 +72,7 @@ def test_what_decides_the_outcome_enters_the_id(other: dict[str, Any]) -> None:
         {"tracking": {"uri": "http://elsewhere"}},
         {"storage": {"path": "/elsewhere"}},
         {"data": {"train": "/moved/a", "validation": "/moved/b"}},
+        {"teacher": {"model": "/moved/teacher"}},
         {"facts": KNOWN.model_copy(update={"teacher_entropy_share": None})},
     ],
 )
@@ -167,6 +168,19 @@ def test_a_measured_trial_replaces_the_guess() -> None:
     assert estimate.duration_s == 14 * 30 / 2
     assert estimate.cpu_hours == pytest.approx(14 * 30 / 3600)
     assert "earlier sweep" in estimate.basis
+
+
+def test_a_time_budget_bounds_the_estimate() -> None:
+    measured = KNOWN.model_copy(update={"trial_s": 30.0})
+    made = plan(facts=measured, trials=None, time_budget_s=60, resources={"slots": 2})
+    assert made.estimate.duration_s == 60
+    assert made.estimate.tokens == 4 * 50_000
+
+
+def test_what_is_prepared_is_what_the_spec_names() -> None:
+    request = plan(teacher={"config": {"model_type": "gpt2"}}).prepare_request()
+    assert request.teacher.config == {"model_type": "gpt2"}
+    assert (request.data.train, request.max_tokens) == ("a", 512)
 
 
 def test_nothing_known_is_said_not_guessed() -> None:

@@ -93,6 +93,8 @@ def test_two_objectives_switch_early_stopping_off() -> None:
         ({"sampler": {"kind": "tpe", "starts": 2}}, "sampler.starts: only known .*num_startup"),
         ({"early_stopping": {"kind": "median", "grace": 0.1}}, "early_stopping.grace: value >= 0."),
         ({"objective": {"metric": "rouge"}}, r"metric: must be one of .* Did you mean 'rouge_l'\?"),
+        ({"objective": [3]}, r"^objective\[0\]: must be a mapping of names to values, but got 3"),
+        ({"sampler": {}}, "^sampler: must name its kind, but got {}. Add kind"),
         ({"controls": "all"}, "controls: must be one of 'default' or 'none', but got 'all'"),
         ({"resources": {"slots": 0}}, "resources.slots: value >= 1 must hold, but got 0"),
         (
