@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.errors import SpecError
 from service.records import RunRecord
 from service.statistics import PairedTest, paired_test
 from service.words import describe
@@ -71,10 +72,12 @@ class Comparison:
 
 def compare(records: Sequence[RunRecord]) -> Comparison:
     """Returns what differs between `records`, the metrics of all, and tests paired by seed where
-    several configs share seeds. Raises `ValueError` for fewer than two.
+    several configs share seeds. Raises `SpecError` for fewer than two.
     """
     if len(records) < 2:
-        raise ValueError(f"compare: at least two runs are needed, but got {len(records)}.")
+        raise SpecError(
+            f"compare: at least two runs are needed, but got {len(records)}. Name another one."
+        )
     facts = [_facts(record) for record in records]
     names = list(dict.fromkeys(name for fact in facts for name in fact))
     rows = {name: [fact.get(name) for fact in facts] for name in names}

@@ -8,6 +8,7 @@ from typing import Any
 from service import tags
 from service.delivery import reference_to
 from service.plan import SweepPlan
+from service.records import RunRecord
 from service.spool import InputEntry, RunEntry
 from service.states import TrialState
 from service.words import describe
@@ -41,6 +42,28 @@ def trial_entry(
         at_ms=at_ms,
         name=f"{plan.sweep_id}/{trial.trial} {label or describe(hyperparameters)}",
         tags=_trial_tags(plan, trial, hyperparameters, label),
+        params=_params(trial),
+        inputs=tuple(_inputs(trial)),
+        texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},
+    )
+
+
+def rerun_entry(record: RunRecord, trial: TrialFile, *, at_ms: int) -> RunEntry:
+    """Returns the run of a rerun of `record`, below it, as it is when it starts."""
+    return RunEntry(
+        run=reference_to(f"rerun-of-{record.run_id}", at_ms),
+        at_ms=at_ms,
+        name=f"rerun of {record.sweep_id}/{record.trial}",
+        tags={
+            tags.KIND: tags.KIND_RERUN,
+            tags.RERUN_OF: record.run_id,
+            tags.SWEEP_ID: record.sweep_id,
+            tags.SWEEP_NAME: record.sweep_name,
+            tags.TRIAL: str(record.trial),
+            tags.STATE: str(TrialState.RUNNING),
+            tags.PARENT_RUN: record.run_id,
+            tags.SOURCE_NAME: "kd-sweep",
+        },
         params=_params(trial),
         inputs=tuple(_inputs(trial)),
         texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},

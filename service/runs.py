@@ -31,7 +31,7 @@ class Runs:
     """
 
     def __init__(self, uri: str, experiment: str = DEFAULT_EXPERIMENT) -> None:
-        self._uri, self._experiment = uri, experiment
+        self.uri, self.experiment = uri, experiment
         self._client = connect(uri)
         self._ids: list[str] | None = None
 
@@ -45,7 +45,7 @@ class Runs:
         """
         sweeps = self.sweeps()
         if not sweeps:
-            raise TrackingError(f"tracking: no sweep is recorded in '{self._uri}'. Run one first.")
+            raise TrackingError(f"tracking: no sweep is recorded in '{self.uri}'. Run one first.")
         if reference == LATEST:
             return sweeps[0]
         exact = [one for one in sweeps if reference in (one.sweep_id, one.run_id)]
@@ -102,7 +102,8 @@ class Runs:
         if "/" in reference:
             sweep, _, number = reference.rpartition("/")
             sweep_id = self.resolve_sweep(sweep).sweep_id
-            found = self._tagged({tags.SWEEP_ID: sweep_id, tags.TRIAL: number})
+            wanted = {tags.SWEEP_ID: sweep_id, tags.TRIAL: number, tags.KIND: tags.KIND_TRIAL}
+            found = self._tagged(wanted)
         else:
             found = self._by_run_id(reference)
         if len(found) != 1:
@@ -135,6 +136,11 @@ class Runs:
             if one.step not in points or points[one.step][0] <= one.timestamp:
                 points[one.step] = (one.timestamp, one.value)
         return [(step, points[step][1]) for step in sorted(points)]
+
+    def has_artifact(self, run_id: str, name: str) -> bool:
+        """Returns whether the run keeps a file or folder of that name, at the top."""
+        listed = self._ask(lambda client: client.list_artifacts(run_id))
+        return name in {entry.path for entry in listed}
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copies an artifact (file or folder) into `folder` and returns where it is."""
@@ -179,7 +185,7 @@ class Runs:
 
     def _experiments(self) -> list[str]:
         if self._ids is None:
-            found = self._client.get_experiment_by_name(self._experiment)
+            found = self._client.get_experiment_by_name(self.experiment)
             self._ids = [found.experiment_id] if found else []
         return self._ids
 
@@ -187,7 +193,7 @@ class Runs:
         try:
             return question(self._client)
         except Exception as error:
-            raise TrackingError(f"tracking: '{self._uri}' must answer, but got: {error}") from error
+            raise TrackingError(f"tracking: '{self.uri}' must answer, but got: {error}") from error
 
 
 def condition_filter(text: str) -> str:

@@ -33,6 +33,7 @@ from service.spool import (
     MetricsEntry,
     Outbox,
     Rejected,
+    RunEntry,
     StateEntry,
     TextEntry,
     replay_folder,
@@ -182,11 +183,18 @@ class Tracker:
         around = {tags.PROVENANCE + name: fact for name, fact in provenance().items()}
         around[tags.PARENT_RUN] = sweep_run_id
         entry = entry.model_copy(update={"tags": entry.tags | around})
-        self._put(entry)
+        run_id = self.start_run(entry)
         self._num_runs += 1
         if self._num_runs in (20, 100) or self._num_runs % ANALYZE_EVERY == 0:
             self.analyze()
-        return self._known(entry.run)
+        return run_id
+
+    def start_run(self, entry: RunEntry) -> str:
+        """Makes the run of `entry`, or takes it up; returns its id, or a name that stands for it
+        while the server is away.
+        """
+        self._put(entry)
+        return self._delivery.known(entry.run) or entry.run
 
     def finish_trial(
         self,
@@ -224,6 +232,10 @@ class Tracker:
         )
         self._cancel_running(run_id)
         self.analyze()
+
+    def log_metrics(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Keeps metrics of one step."""
+        self._put(MetricsEntry(run=run_id, at_ms=now_ms(), step=step, metrics=dict(metrics)))
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keeps `text` as the run's artifact `name`."""
@@ -276,9 +288,6 @@ class Tracker:
     def _deliver(self, entries: Sequence[Entry]) -> list[Rejected]:
         with self._lock:
             return self._delivery(entries)
-
-    def _known(self, reference: str) -> str:
-        return self._delivery.known(reference) or reference
 
     def _cancel_running(self, sweep_run_id: str) -> None:
         try:

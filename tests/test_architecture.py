@@ -28,8 +28,8 @@ HOMES: dict[str, set[str]] = {
     "ray": {"trainers/worker.py", "service"},
     "mlflow": {"service/tracking.py", "service/delivery.py", "service/runs.py"},
     "optuna": {"search_spaces", "service"},
-    "docker": {"service/rerun.py", "service/doctor.py"},
-    "typer": {"service/cli.py"},
+    "docker": {"service/engines.py", "service/doctor.py"},
+    "typer": {"service/cli.py", "service/rerun_cli.py", "service/cluster_cli.py"},
 }
 
 # Each costs 0.3 to 6 seconds, so only the function that needs it loads it.
@@ -56,7 +56,7 @@ WITHOUT_TORCH = (
 # module: the only modules that may import it
 ENTRANCES: dict[str, set[str]] = {
     "service.cli": {"service.__main__"},
-    "service.driver": {"service.local_run"},
+    "service.driver": {"service.local_run", "service.drive"},
 }
 
 MAY_PRINT_OR_EXIT = {"service/cli.py", "service/__main__.py", "trainers/__main__.py"}

@@ -7,6 +7,7 @@ import pytest
 from records_support import record_of
 
 from service.compare import by_config, compare
+from service.errors import SpecError
 
 FORWARD = {"divergence": "forward_kl", "tau": 2.0}
 REVERSE = {"divergence": "reverse_kl", "tau": 2.0}
@@ -67,5 +68,5 @@ def test_names_of_configs_are_unique() -> None:
 
 
 def test_one_run_is_no_comparison() -> None:
-    with pytest.raises(ValueError, match="at least two runs are needed, but got 1"):
+    with pytest.raises(SpecError, match="at least two runs are needed, but got 1"):
         compare([record_of(0, FORWARD, {})])

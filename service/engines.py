@@ -1,0 +1,270 @@
+"""Where a trial is run again: in this environment, or in a container. Both run `python -m
+trainers`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from service.errors import PlanError, TrialError
+from service.provenance import IMAGE_VARIABLE
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from docker import DockerClient
+
+OnLine = Callable[[str], None]
+LAST_LINES = 15
+MEMORY_SHARE = 0.9
+MAX_PROCESSES = 2048
+KILLED = 137
+ROOM = "/room"
+INPUTS = "/inputs"
+LABEL = "kd-sweep.rerun"
+# What is asked in the environment itself; the names of the libraries are its arguments.
+FACTS_CODE = """
+import json, sys, torch
+from importlib.metadata import PackageNotFoundError, version
+from service.provenance import provenance
+def known(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+facts = {f"provenance.{name}": text for name, text in provenance().items()}
+facts |= {f"versions.{name}": known(name) for name in sys.argv[1:]}
+facts["numerics.cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+print(json.dumps(facts))
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the process ended: its exit code and the last lines it wrote."""
+
+    code: int
+    last_lines: str
+
+
+class Engine(Protocol):
+    """An environment in which a trial can be run again."""
+
+    def paths(self, inputs: Mapping[str, Path]) -> dict[str, str]:
+        """Returns the place of each input as the trial's process will see it."""
+        ...
+
+    def facts(self, libraries: Sequence[str]) -> dict[str, str]:
+        """Returns what this environment is, by the names that trials record."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what the engine holds."""
+
+    def train(
+        self, room: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
+    ) -> Ended:
+        """Runs `python -m trainers` with `arguments`, whose paths are relative to `room`, and
+        passes on each line it writes. Ends it when interrupted.
+        """
+        ...
+
+
+class LocalEngine:
+    """This environment."""
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+    def paths(self, inputs: Mapping[str, Path]) -> dict[str, str]:
+        """Returns the folders themselves."""
+        return {name: str(folder) for name, folder in inputs.items()}
+
+    def facts(self, libraries: Sequence[str]) -> dict[str, str]:
+        """Returns what a fresh process of this Python says. Raises `TrialError` when it fails."""
+        command = [sys.executable, "-c", FACTS_CODE, *libraries]
+        done = subprocess.run(command, capture_output=True, text=True, env=_environment())
+        return _facts(done.stdout, done.returncode, done.stderr)
+
+    def train(
+        self, room: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
+    ) -> Ended:
+        """Runs the trial as a child process."""
+        command = [sys.executable, *launcher(workers), *arguments]
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        with subprocess.Popen(
+            command,
+            cwd=room,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment(),
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    _pass_on(line.rstrip(), last, on_line)
+            except BaseException:
+                process.terminate()
+                raise
+        return Ended(process.returncode, "\n".join(last))
+
+
+@dataclass(frozen=True)
+class DockerEngine:
+    """A container of `image`: no network, a read-only root, bounded memory and processes. Made by
+    `docker_engine`."""
+
+    client: "DockerClient"
+    image: str
+    inputs: Mapping[str, Path]
+    cpus: float
+    gpu: bool
+
+    def close(self) -> None:
+        """Closes the connection to Docker."""
+        self.client.close()
+
+    def paths(self, inputs: Mapping[str, Path]) -> dict[str, str]:
+        """Returns where the inputs are mounted."""
+        return {name: f"{INPUTS}/{name}" for name in inputs}
+
+    def facts(self, libraries: Sequence[str]) -> dict[str, str]:
+        """Returns what the image says. Raises `TrialError` when it is no image of this project."""
+        lines: list[str] = []
+        with self._container(["python", "-c", FACTS_CODE, *libraries], None) as container:
+            for text in container.logs(stream=True, follow=True, stdout=True, stderr=True):
+                lines += text.decode(errors="replace").splitlines()
+            code = container.wait()["StatusCode"]
+        return _facts(lines[-1] if lines else "", code, "\n".join(lines[-LAST_LINES:]))
+
+    def train(
+        self, room: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
+    ) -> Ended:
+        """Runs the trial in a container that is gone afterwards, whatever happens."""
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        with self._container(["python", *launcher(workers), *arguments], room) as container:
+            rest = ""
+            for text in container.logs(stream=True, follow=True):
+                *lines, rest = (rest + text.decode(errors="replace")).split("\n")
+                for line in lines:
+                    _pass_on(line.rstrip(), last, on_line)
+            code = int(container.wait()["StatusCode"])
+        return Ended(code, "\n".join(last))
+
+    @contextmanager
+    def _container(self, command: list[str], room: Path | None) -> "Iterator[Container]":
+        from docker.errors import APIError
+
+        try:
+            container = self.client.containers.create(self.image, command, **self._settings(room))
+        except APIError as error:
+            raise PlanError(
+                f"rerun: Docker must accept the container, but got: {error}."
+            ) from error
+        try:
+            container.start()
+            yield container
+        except APIError as error:
+            raise PlanError(f"rerun: Docker must run the container, but got: {error}.") from error
+        finally:
+            container.remove(force=True)
+
+    def _settings(self, room: Path | None) -> dict[str, Any]:
+        from docker.types import DeviceRequest
+
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        volumes = {
+            str(folder): {"bind": f"{INPUTS}/{name}", "mode": "ro"}
+            for name, folder in self.inputs.items()
+        }
+        if room is not None:
+            volumes[str(room)] = {"bind": ROOM, "mode": "rw"}
+        requests = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.gpu else []
+        return {
+            "detach": True,
+            "entrypoint": [],
+            "volumes": volumes,
+            "working_dir": ROOM if room is not None else "/",
+            "environment": {"HOME": "/tmp", "HF_HUB_OFFLINE": "1", IMAGE_VARIABLE: self.image_id()},
+            "user": f"{os.getuid()}:{os.getgid()}",
+            "labels": {LABEL: "1"},
+            "network_mode": "none",
+            "read_only": True,
+            "tmpfs": {"/tmp": "exec,mode=1777"},
+            "shm_size": "1g",
+            "mem_limit": int(memory * MEMORY_SHARE),
+            "nano_cpus": int(self.cpus * 1e9),
+            "pids_limit": MAX_PROCESSES,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "device_requests": requests,
+        }
+
+    def image_id(self) -> str:
+        """Returns the image's own digest."""
+        return str(self.client.images.get(self.image).id)
+
+
+def docker_engine(
+    image: str, inputs: Mapping[str, Path], *, cpus: float, gpu: bool
+) -> DockerEngine:
+    """Returns an engine of containers of `image`. Raises `PlanError` when Docker does not answer or
+    does not have the image, with what to do.
+    """
+    from docker.errors import DockerException, ImageNotFound
+
+    import docker
+
+    try:
+        client = docker.from_env()
+    except DockerException as error:
+        raise PlanError(
+            f"rerun: a Docker engine must answer, but got: {error}. "
+            "Start it, or rerun in this environment: --local."
+        ) from error
+    try:
+        client.images.get(image)
+    except ImageNotFound as error:
+        client.close()
+        raise PlanError(
+            f"rerun: the image '{image}' must be on this machine, but it is not. "
+            "Pull or build it (docker build --file docker/Dockerfile .), name another one with "
+            "--image, or rerun in this environment: --local."
+        ) from error
+    return DockerEngine(client, image, inputs, cpus, gpu)
+
+
+def launcher(workers: int) -> list[str]:
+    """Returns Python's arguments that start `trainers` in so many processes on this machine."""
+    if workers == 1:
+        return ["-m", "trainers"]
+    place = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(workers)]
+    return ["-m", "torch.distributed.run", *place, "-m", "trainers"]
+
+
+def _pass_on(line: str, last: deque[str], on_line: OnLine) -> None:
+    last.append(line)
+    on_line(line)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def _facts(text: str, code: int, output: str) -> dict[str, str]:
+    try:
+        if code == 0:
+            found: dict[str, str] = json.loads(text.strip().splitlines()[-1])
+            return found
+    except (ValueError, IndexError) as error:
+        output = f"{output}\n{error}"
+    raise TrialError(
+        f"rerun: the environment must hold kd-sweep and torch, but it ended with {code}:\n{output}"
+    )
