@@ -140,9 +140,8 @@ def made(makers: dict[str, Callable[[], cases.Step]]) -> dict[str, cases.Step]:
 def times(rounds: int, positions: int) -> None:
     """Prints the time table of the two main losses."""
     size = cases.with_positions(cases.GPT2, positions)
-    print(
-        f"\n## time: V={size.vocab}, N={size.positions}, d={size.student_width}/1600, {rounds} rounds"
-    )
+    widths = f"{size.student_width}/{size.teacher_width}"
+    print(f"\n## time: V={size.vocab}, N={size.positions}, d={widths}, {rounds} rounds")
     inputs = cases.Inputs(size, device(), dtype())
     taken = interleaved(made(cases.variants(inputs)), rounds)
     print("| variant | s | of the matmuls |\n|---|---|---|")
@@ -163,9 +162,8 @@ def rows(rounds: int, positions: int, only: str) -> None:
     """Prints each row with each policy against its matmuls and its plain form."""
     size = cases.with_positions(cases.GPT2, positions)
     print(f"\n## rows: V={size.vocab}, N={size.positions}, {rounds} rounds")
-    print(
-        "| divergence | policy | of its matmuls (min-max) | of its plain form | |\n|---|---|---|---|---|"
-    )
+    print("| divergence | policy | of its matmuls (min-max) | of its plain form | |")
+    print("|---|---|---|---|---|")
     inputs = cases.Inputs(size, device(), dtype())
     for divergence, traits in DIVERGENCES.items():
         for policy in sorted(traits.policies):

@@ -1,0 +1,75 @@
+"""One of two DDP processes of `test_loss_on_two_ranks.py`: `python rank_of_two.py RANK FOLDER`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainers.config import TrialConfig
+from trainers.losses import DistillationLoss, LossContext
+from trainers.signal import OutputHead, TeacherSignal
+
+NUM, VOCAB, WIDTH = 30, 13, 6
+ROWS = ([0, 20], [20, 30])  # uneven on purpose
+CONFIGS = {
+    "cist": TrialConfig(divergence="generalized_jsd", policy="cist"),
+    "curriculum": TrialConfig(policy="curriculum", curriculum_ramp=0.0),
+}
+
+
+class Student(nn.Module):
+    """A body, a head and the loss behind them, as one module for DDP to wrap."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+
+        def draw(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=generator, dtype=torch.float64))
+
+        self.body, self.head = draw(WIDTH, WIDTH), draw(VOCAB, WIDTH)
+        self.loss = DistillationLoss(config, VOCAB).double()
+
+    def forward(self, inputs: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+        """Returns the total over the positions."""
+        signal = TeacherSignal(teacher, OutputHead(torch.eye(VOCAB, dtype=torch.float64)))
+        hidden, context = inputs @ self.body, LossContext(step=5, num_steps=10)
+        return self.loss(hidden, OutputHead(self.head), labels, signal, context).total
+
+
+def data() -> tuple[Tensor, Tensor, Tensor]:
+    """Returns inputs, labels and teacher logits of all positions."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(NUM, WIDTH, generator=generator, dtype=torch.float64)
+    teacher = 2 * torch.randn(NUM, VOCAB, generator=generator, dtype=torch.float64)
+    return inputs, torch.randint(VOCAB, (NUM,), generator=generator), teacher
+
+
+def gradients(module: nn.Module, rows: slice, num_ranks: int) -> dict[str, Tensor]:
+    """Returns the gradients after one backward pass over `rows`, normalised over all positions."""
+    inputs, labels, teacher = (values[rows] for values in data())
+    (module(inputs, labels, teacher) * num_ranks / NUM).backward()
+    named = module.named_parameters()
+    return {name.removeprefix("module."): p.grad for name, p in named if p.grad is not None}
+
+
+def main() -> None:
+    """Writes this rank's gradients of each config to the folder."""
+    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    for name, config in CONFIGS.items():
+        module = nn.parallel.DistributedDataParallel(Student(config))
+        torch.save(gradients(module, slice(*ROWS[rank]), 2), folder / f"{name}-{rank}.pt")
+    # An empty rank takes part in every collective all the same.
+    module = nn.parallel.DistributedDataParallel(Student(CONFIGS["cist"]))
+    rows = slice(0, NUM) if rank == 0 else slice(0, 0)
+    torch.save(gradients(module, rows, 2), folder / f"empty-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
