@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help install demo test test-docker test-cluster test-browser lint format benchmark clean
+.PHONY: help install demo test test-docker test-cluster lint format benchmark clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,9 +43,6 @@ test-docker: $(INSTALLED) ## the tests that need a Docker engine
 
 test-cluster: $(INSTALLED) ## the tests on a Ray of several nodes
 	$(BIN)/python -m pytest -q -m cluster
-
-test-browser: $(INSTALLED) ## the tests that need a headless browser
-	$(BIN)/python -m pytest -q -m browser
 
 lint: $(INSTALLED) ## style, format and types
 	$(BIN)/ruff check .
