@@ -153,7 +153,7 @@ def best_view(records: Sequence[RunRecord], metrics: Sequence[str]) -> Renderabl
 
 def findings_view(findings: Sequence[Finding]) -> RenderableType:
     """Returns one line a finding, and what to do where something does not work."""
-    rows = [("works" if one.works else "FAILS", one.name, one.found) for one in findings]
+    rows = [(_verdict(one), one.name, one.found) for one in findings]
     todo = [Text(f"{one.name}: {one.remedy}") for one in findings if one.remedy]
     return Group(table("", ("", "", ""), rows), *todo)
 
@@ -192,3 +192,9 @@ def value(metric: float | None) -> str:
 
 def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.works:
+        return "works"
+    return "FAILS" if finding.needed else "absent"

@@ -20,6 +20,11 @@ from trainers.trial_file import TrialFile
 
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "n_positions": 64}
 ROWS = [({"instruction": f"Say {n}", "input": "", "output": str(n)}) for n in range(8)]
+VISIBLE = [
+    one.name or one.callback.__name__
+    for one in app.registered_commands
+    if one.callback and not one.hidden
+]
 
 
 @pytest.fixture
@@ -333,10 +338,7 @@ def test_schema_and_starter_are_documents(folder: Path) -> None:
     assert set(starter["search"]) <= set(schema["properties"]["search"]["properties"])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [one.name or one.callback.__name__ for one in app.registered_commands if one.callback],
-)
+@pytest.mark.parametrize("command", VISIBLE)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = call(command, "--help")
     assert shown.exit_code == 0
