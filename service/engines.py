@@ -17,9 +17,8 @@ from service.errors import PlanError, TrialError
 from service.provenance import IMAGE_VARIABLE
 
 if TYPE_CHECKING:
-    from docker.models.containers import Container
-
     from docker import DockerClient
+    from docker.models.containers import Container
 
 OnLine = Callable[[str], None]
 LAST_LINES = 15
@@ -218,9 +217,8 @@ def docker_engine(
     """Returns an engine of containers of `image`. Raises `PlanError` when Docker does not answer or
     does not have the image, with what to do.
     """
-    from docker.errors import DockerException, ImageNotFound
-
     import docker
+    from docker.errors import DockerException, ImageNotFound
 
     try:
         client = docker.from_env()

@@ -1,0 +1,218 @@
+"""A sweep inside the image, and its best trial again in a container, from the run alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from docker_support import ROOT, Builder
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+CONFIRMED, FAILED, PLAN_ERROR, TRACKING_ERROR = 0, 1, 3, 5
+RERUN = {"label": "kd-sweep.rerun"}
+TIMEOUT_S = 240
+TINY = {
+    "trials": "2",
+    "controls": "none",
+    "early_stopping": "{kind: none}",
+    "resources.slots": "1",
+    "teacher.fit.steps": "8",
+    "student.fit.steps": "4",
+    "training.steps": "8",
+    "data.max_train_examples": "200",
+    "data.max_validation_examples": "32",
+    "evaluation.evaluations": "2",
+    "evaluation.generation_prompts": "4",
+}
+# The same libraries, one of which says that it is another version.
+OTHER_VERSION = """
+FROM kd-sweep:test
+USER root
+WORKDIR /opt/venv/lib
+RUN sed -i 's/^Version: .*/Version: 5.0.99/' python3*/site-packages/optuna-*.dist-info/METADATA
+WORKDIR /home/kd
+USER kd
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A sweep that ran in the image: the home of its files, the same here and there; its best
+    trial as `best` shows it."""
+
+    home: Path
+    best: dict[str, Any]
+
+    @property
+    def trial(self) -> str:
+        return f"{self.best['sweep_id']}/{self.best['trial']}"
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """kd-sweep on this machine, outside any container, with the sweep's home."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"KD_SWEEP_HOME": str(self.home)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        with self.start(*arguments, **environment) as process:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def states(self) -> list[str]:
+        """The states of all runs, as MLflow has them."""
+        script = (
+            "import sqlite3, sys, json;"
+            "print(json.dumps([s for s, in sqlite3.connect(sys.argv[1]).execute("
+            "'select status from runs')]))"
+        )
+        command = [sys.executable, "-c", script, str(self.home / "mlflow.db")]
+        return list(json.loads(subprocess.check_output(command)))
+
+
+def in_the_image(engine: "DockerClient", image: str, home: Path, *command: str) -> Any:
+    """The JSON that kd-sweep prints in a container without network or writable root."""
+    environment = {
+        "KD_SWEEP_HOME": str(home),
+        "KD_SWEEP_IMAGE_DIGEST": str(engine.images.get(image).id),
+    }
+    printed = engine.containers.run(
+        image,
+        ["kd-sweep", *command, "--json"],
+        environment=environment,
+        user=f"{os.getuid()}:{os.getgid()}",
+        network_mode="none",
+        read_only=True,
+        remove=True,
+        init=True,
+        shm_size="512m",
+        tmpfs={"/tmp": "exec,mode=1777"},
+        volumes={str(home): {"bind": str(home), "mode": "rw"}},
+        stderr=False,
+    )
+    return json.loads(printed)
+
+
+@pytest.fixture(scope="module")
+def recorded(
+    engine: "DockerClient", image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Recorded:
+    home = tmp_path_factory.mktemp("home")
+    overrides = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    in_the_image(engine, image, home, "run", "demo", *overrides)
+    best = in_the_image(engine, image, home, "best", "--top", "1")
+    return Recorded(home, best[0])
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(engine: "DockerClient", recorded: Recorded) -> Iterator[None]:
+    """After every rerun, whatever came of it, no container is left and no run is RUNNING."""
+    yield
+    assert engine.containers.list(all=True, filters=RERUN) == []
+    assert "RUNNING" not in recorded.states()
+
+
+def test_the_winner_is_reproduced_from_its_run_alone(recorded: Recorded) -> None:
+    done = recorded.ask("rerun", recorded.best["run_id"], "--json")
+    assert done.returncode == CONFIRMED, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "reproduced"
+    assert answer["weights_equal"] is True
+    assert answer["differences"] == {}
+    assert answer["steps_compared"] == int(TINY["training.steps"])
+    assert {row["metric"] for row in answer["metrics"]} >= {"rouge_l", "cross_entropy"}
+
+
+def test_a_changed_library_is_named(recorded: Recorded, builder: Builder, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(OTHER_VERSION)
+    image = builder.build("kd-sweep:other-version", tmp_path, "Dockerfile")
+    done = recorded.ask("rerun", recorded.trial, "--image", image, "--json")
+    builder.engine.images.remove(image)
+    assert done.returncode == CONFIRMED, done.stderr
+    named = json.loads(done.stdout)["differences"]
+    assert named["versions.optuna"] == {"recorded": "5.0.0", "rerun": "5.0.99"}
+    assert "provenance.image" in named
+
+
+def test_changed_data_are_refused(recorded: Recorded, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(prepared_data(recorded), data)
+    longest = max((data / "train").rglob("*.arrow"), key=lambda path: path.stat().st_size)
+    content = bytearray(longest.read_bytes())
+    content[len(content) // 2] ^= 1
+    longest.write_bytes(content)
+    done = recorded.ask("rerun", recorded.trial, "--mount", f"data={data}")
+    assert done.returncode == PLAN_ERROR, done.stdout + done.stderr
+    assert "fingerprint" in done.stderr
+
+
+def prepared_data(recorded: Recorded) -> Path:
+    trial = recorded.home / "trial.json"
+    exported = recorded.ask("best", "--top", "1", "--export", str(trial), "--json")
+    assert exported.returncode == 0, exported.stderr
+    return Path(json.loads(trial.read_text())["paths"]["data"])
+
+
+def test_a_killed_container_is_a_failed_rerun(engine: "DockerClient", recorded: Recorded) -> None:
+    with recorded.start("rerun", recorded.trial) as process:
+        trainer(engine, process).kill()
+        _, said = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == FAILED
+    assert "killed from outside" in said
+
+
+def test_an_interrupted_rerun_stops_its_container(
+    engine: "DockerClient", recorded: Recorded
+) -> None:
+    with recorded.start("rerun", recorded.trial) as process:
+        trainer(engine, process)
+        process.send_signal(2)
+        process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode != CONFIRMED
+    assert "KILLED" in recorded.states()
+
+
+def trainer(engine: "DockerClient", process: "subprocess.Popen[str]") -> "Container":
+    """The container in which the trial trains, as soon as it runs."""
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end and process.poll() is None:
+        for container in engine.containers.list(filters=RERUN):
+            if "trainers" in container.attrs["Config"]["Cmd"]:
+                return container
+        time.sleep(0.1)
+    raise AssertionError(f"no trial started, the rerun's exit code is {process.poll()}")
+
+
+def test_a_missing_image_is_named(recorded: Recorded) -> None:
+    done = recorded.ask("rerun", recorded.trial, "--image", "kd-sweep:nowhere")
+    assert done.returncode == PLAN_ERROR
+    assert "kd-sweep:nowhere" in done.stderr
+    assert "--local" in done.stderr
+
+
+def test_without_docker_the_other_way_is_named(recorded: Recorded) -> None:
+    done = recorded.ask("rerun", recorded.trial, DOCKER_HOST="unix:///nowhere/socket")
+    assert done.returncode == PLAN_ERROR
+    assert "--local" in done.stderr
+
+
+def test_a_run_that_is_no_trial_is_refused(recorded: Recorded) -> None:
+    done = recorded.ask("rerun", f"{recorded.best['sweep_id']}/99")
+    assert done.returncode == TRACKING_ERROR
+    assert "99" in done.stderr
