@@ -1,7 +1,6 @@
 """Numbers that explain a trial without steering it: how soft the labels are, whether logit scales
 drift."""
 
-import torch
 from torch import Tensor
 
 LOGIT_SCALE_RANGE = (0.5, 2.0)
@@ -11,7 +10,7 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     """Returns the entropy [N] in nats of rows of log-probabilities [N, V]; -inf entries count
     nothing."""
     weighted = log_probabilities.exp() * log_probabilities
-    return -torch.nan_to_num(weighted, nan=0.0).sum(-1)
+    return -weighted.nan_to_num_(nan=0.0).sum(-1)
 
 
 def largest_centred_logit(logits: Tensor) -> Tensor:

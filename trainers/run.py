@@ -21,7 +21,7 @@ from trainers.reporting import Outcome, Reporter, TrialResult
 from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
-from trainers.tasks.causal_lm.data import DataFacts, Split
+from trainers.tasks.causal_lm.data import DataFacts, Split, fingerprint
 from trainers.tasks.causal_lm.evaluation import Evaluation, Evaluator
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
@@ -106,11 +106,11 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
 
 def check_fingerprints(trial: TrialFile) -> None:
     """Raises `ValueError` naming the first input (data, teacher, student) that is not what the
-    trial was made with. Reads every weight file once, so it is for a trial that runs alone, not for
+    trial was made with. Reads every weight and every example once, so it is for a trial that runs alone, not for
     each one of a sweep."""
     paths = trial.paths
     actual: dict[str, Callable[[], str]] = {
-        "data": lambda: DataFacts.read(Path(paths.data)).fingerprint,
+        "data": lambda: fingerprint(Path(paths.data)),
         "student": lambda: of_model(Path(paths.student)),
     }
     if paths.teacher is not None:

@@ -83,7 +83,21 @@ def write_split(
             f"max_prompt_tokens={lengths.max_prompt_tokens} tokens, but got none "
             f"among {len(records)}. Raise max_prompt_tokens and max_tokens."
         )
-    features = datasets.Features(
+    datasets.Dataset.from_list(rows, features=features()).save_to_disk(folder)
+    return SplitFacts(
+        num_examples=len(rows),
+        num_dropped=len(records) - len(rows),
+        num_cut=num_cut,
+        num_tokens=sum(len(row["input_ids"]) for row in rows),
+        num_response_tokens=sum(row["num_learned"] for row in rows),
+    )
+
+
+def features() -> Any:
+    """Returns the columns of a split, as `datasets` describes them."""
+    import datasets
+
+    return datasets.Features(
         {
             "input_ids": datasets.List(datasets.Value("int32")),
             "learned": datasets.List(datasets.Value("bool")),
@@ -92,14 +106,6 @@ def write_split(
             "example_id": datasets.Value("int64"),
             "references": datasets.List(datasets.Value("string")),
         }
-    )
-    datasets.Dataset.from_list(rows, features=features).save_to_disk(folder)
-    return SplitFacts(
-        num_examples=len(rows),
-        num_dropped=len(records) - len(rows),
-        num_cut=num_cut,
-        num_tokens=sum(len(row["input_ids"]) for row in rows),
-        num_response_tokens=sum(row["num_learned"] for row in rows),
     )
 
 

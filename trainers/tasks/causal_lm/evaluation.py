@@ -20,7 +20,8 @@ from trainers.teachers.online import SignalMaker
 from trainers.world import World
 
 MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-MAX_CHUNK_LOGITS = 1 << 22
+# Enough rows for a fast matrix product, few enough that what is made of them stays in a cache.
+MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, 1 << 19
 SHUFFLE_SEED = 0
 SHOWN_SAMPLES = 20
 
@@ -91,7 +92,7 @@ class Evaluator:
     def _add(self, sums: Tensor, student: StudentWithLoss, batch: Batch) -> None:
         hidden, head = student.hidden(batch), student.head()
         signal = None if self.teacher is None else self.teacher.signal(batch)
-        rows = max(1, MAX_CHUNK_LOGITS // head.vocab_size)
+        rows = max(MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS // head.vocab_size)
         for start in range(0, len(batch.labels), rows):
             part = slice(start, start + rows)
             logits = head.logits(hidden[part]).float()
@@ -169,31 +170,33 @@ def _sums(
 ) -> Tensor:
     """The SUMS of some positions; float64, so that adding many chunks loses nothing."""
     student = logits.log_softmax(-1)
+    q = student.exp()
     values = [
         torch.ones_like(labels, dtype=torch.float64),
         -student.gather(1, labels[:, None])[:, 0],
-        diagnostics.entropy(student),
+        -torch.linalg.vecdot(q, student),
     ]
     if teacher_logits is not None:
-        values += _against_teacher(loss, logits, teacher_logits)
+        teacher = teacher_logits.log_softmax(-1)
+        p, gap = teacher.exp(), teacher - student
+        values += [
+            torch.linalg.vecdot(p, gap),
+            -torch.linalg.vecdot(q, gap),
+            logits.argmax(-1) == teacher_logits.argmax(-1),
+            -torch.linalg.vecdot(p, teacher),
+            *_diagnostics(loss, logits, teacher_logits),
+        ]
     sums = torch.zeros(len(SUMS), dtype=torch.float64, device=logits.device)
     for i, value in enumerate(values):
         sums[i] = value.double().sum()
     return sums
 
 
-def _against_teacher(
-    loss: DistillationLoss, logits: Tensor, teacher_logits: Tensor
-) -> list[Tensor]:
-    student, teacher = logits.log_softmax(-1), teacher_logits.log_softmax(-1)
-    gap = teacher - student
+def _diagnostics(loss: DistillationLoss, logits: Tensor, teacher_logits: Tensor) -> list[Tensor]:
+    """The last four of SUMS: what the loss makes of these positions, and both logit scales."""
     softened = loss.softened(logits, teacher_logits)
     soft_entropy = diagnostics.entropy(softened.teacher.float().log_softmax(-1))
     return [
-        (teacher.exp() * gap).sum(-1),
-        -(student.exp() * gap).sum(-1),
-        logits.argmax(-1) == teacher_logits.argmax(-1),
-        diagnostics.entropy(teacher),
         soft_entropy,
         soft_entropy.double().square(),
         diagnostics.largest_centred_logit(logits),

@@ -1,0 +1,275 @@
+"""What the teacher cache saves, and that it is exact.
+
+python tests/benchmarks/teacher_cache/run.py [step | sweep | exact | open] [--rounds 5]
+
+step: CPU seconds of a training step, interleaved: naive online (whole logits), fused online,
+cached. sweep: 16 trials with each, the cache's building included; training time alone. exact:
+cached against online. open: a cache of a million positions. One CPU thread; ratios, medians over
+rounds.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import stage as stages
+
+from trainers import numerics, run
+from trainers.loop import make_optimizer
+from trainers.losses import DistillationLoss
+from trainers.tasks.causal_lm import models
+from trainers.tasks.causal_lm.batches import collate
+from trainers.tasks.causal_lm.data import Split
+from trainers.teachers import cache_build
+from trainers.teachers.cache import CachePlan, CacheRequest
+from trainers.teachers.cached import CachedTeacher
+from trainers.teachers.online import OnlineTeacher, SignalMaker
+
+CPU = torch.device("cpu")
+TRIALS, STEPS = 16, 4
+SECTIONS = ("step", "exact", "open", "sweep")
+
+
+def main() -> None:
+    """Runs the sections that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    numerics.apply(stages.resolved())
+    print(json.dumps(stages.resolved()))
+    with tempfile.TemporaryDirectory() as folder:
+        stage = stages.build(Path(folder), examples=STEPS * stages.BATCH)
+        plan = planned(stage, Path(folder) / "home", "float32")
+        cache_build.build(plan)
+        cache_build.release()
+        if "step" in given.sections:
+            steps(stage, plan, given.rounds)
+        if "exact" in given.sections:
+            exactness(stage, plan)
+        if "open" in given.sections:
+            opening(Path(folder) / "large")
+        if "sweep" in given.sections:
+            sweep(stage, Path(folder) / "sweep")
+
+
+def planned(stage: stages.Stage, home: Path, dtype: str) -> CachePlan:
+    """The plan of the stage's cache."""
+    request = CacheRequest(stage.teacher, stage.data, stages.resolved(), None, dtype)
+    return cache_build.plan_cache(request, home)
+
+
+def show(what: str, measured: str, bound: str, met: bool) -> None:
+    """Prints a line of the table."""
+    print(f"{what:58} {measured:26} {bound:16} {'ok' if met else 'MISSED'}", flush=True)
+
+
+def splits(stage: stages.Stage) -> dict[str, Split]:
+    """Both splits of the stage's data."""
+    return {name: Split.open(stage.data, name) for name in ("train", "validation")}
+
+
+def teachers(stage: stages.Stage, plan: CachePlan) -> tuple[OnlineTeacher, CachedTeacher]:
+    """The same teacher online and from its cache."""
+    model = models.load(stage.teacher, attention=None, dtype=torch.float32)
+    online = OnlineTeacher(model, vocab_size=stages.VOCAB_SIZE)
+    return online, CachedTeacher(plan.folder, splits(stage), CPU)
+
+
+def step_of(
+    stage: stages.Stage, teacher: SignalMaker, *, fused: bool
+) -> Callable[[], dict[str, Any]]:
+    """A training step that reads its batch, as a trial does; returns its loss and gradient."""
+    student = stages.student(stage, fused=fused)
+    optimizer = make_optimizer(student.loss.config, student)
+    split, examples = Split.open(stage.data, "train"), np.arange(stages.BATCH)
+
+    def step() -> dict[str, Any]:
+        batch = collate(split, examples, 0)
+        sums = student(batch, teacher.signal(batch), step=0, num_steps=1)
+        (sums.total / len(batch.labels)).backward()
+        head = student.model.get_output_embeddings().weight
+        result = {"loss": float(sums.total), "gradient": head.grad.clone()}
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return result
+
+    return step
+
+
+def steps(stage: stages.Stage, plan: CachePlan, rounds: int) -> None:
+    """A step with each teacher."""
+    online, cached = teachers(stage, plan)
+    variants = {
+        "naive online": step_of(stage, online, fused=False),
+        "fused online": step_of(stage, online, fused=True),
+        "cached": step_of(stage, cached, fused=True),
+    }
+    seconds = stages.interleaved(variants, rounds)
+    for other, bound in (("naive online", 0.45), ("fused online", 0.70)):
+        measured = stages.median_ratio(seconds, "cached", other)
+        show(
+            f"step: cached ÷ {other}",
+            stages.ratio(seconds, "cached", other),
+            f"≤ {bound}",
+            measured <= bound,
+        )
+    middle = sorted(seconds["cached"])[len(seconds["cached"]) // 2]
+    share = stages.step_flops() / middle / stages.matmul_rate()
+    show(
+        "step: cached, share of a plain 1024³ matmul's rate",
+        f"{share:.2f}",
+        "≥ 0.60 (0.70)",
+        share >= 0.60,
+    )
+
+
+def exactness(stage: stages.Stage, plan: CachePlan) -> None:
+    """Cached against online, and what smaller storage costs."""
+    online, cached = teachers(stage, plan)
+    batch = collate(Split.open(stage.data, "train"), np.arange(stages.BATCH), 0)
+    ours, theirs = cached.signal(batch), online.signal(batch)
+    same = torch.equal(ours.logits(), theirs.head.logits(ours.hidden))
+    show("exact: head × cached hidden = head × that hidden", str(same), "bit-identical", same)
+    one, other = (step_of(stage, t, fused=True)() for t in (cached, online))
+    error = abs(one["loss"] / other["loss"] - 1)
+    show("exact: loss of a step, relative", f"{error:.1e}", "≤ 1e-6", error <= 1e-6)
+    gradient = float((one["gradient"] - other["gradient"]).norm() / other["gradient"].norm())
+    show("exact: gradient of a step, relative", f"{gradient:.1e}", "≤ 1e-6", gradient <= 1e-6)
+    half = planned(stage, plan.home, "float16")
+    cache_build.build(half)
+    cache_build.release()
+    halved = step_of(stage, CachedTeacher(half.folder, splits(stage), CPU), fused=True)()
+    gradient = float((halved["gradient"] - other["gradient"]).norm() / other["gradient"].norm())
+    show("exact: float16 storage, gradient error", f"{gradient:.1e}", "≤ 5e-3", gradient <= 5e-3)
+    for each, size in ((plan, 4), (half, 2)):
+        rows = sum(shard.num_positions for shard in each.shards)
+        files = [each.folder / f"{shard.name}.safetensors" for shard in each.shards]
+        spent = sum(path.stat().st_size for path in files) / rows / each.hidden_size
+        show(
+            f"size: bytes per position and width, {each.request.storage_dtype}",
+            f"{spent:.3f}",
+            f"≤ {1.02 * size:.2f}",
+            spent <= 1.02 * size,
+        )
+
+
+def opening(folder: Path) -> None:
+    """Opens a cache of a million positions in a used process, and trains a step from it."""
+    small = {"n_layer": 1, "n_embd": 64, "n_head": 2}
+    stage = stages.build(folder, examples=4000, teacher=small)
+    plan = planned(stage, folder / "home", "float32")
+    cache_build.build(plan)
+    cache_build.release()
+    CachedTeacher(plan.folder, splits(stage), CPU)  # reads every byte once
+    data = splits(stage)
+    before = stages.resident("RssAnon")
+    started = time.process_time()
+    teacher = CachedTeacher(plan.folder, data, CPU)
+    spent = time.process_time() - started
+    rows = sum(shard.num_positions for shard in plan.shards)
+    show(f"open: {rows} positions, CPU s", f"{spent:.3f}", "≤ 0.2", spent <= 0.2)
+    random = np.random.Generator(np.random.PCG64(0))
+    for _ in range(500):
+        teacher.hidden("train", random.integers(0, 4000, stages.BATCH))
+    grown = (stages.resident("RssAnon") - before) / (1 << 20)
+    size = plan.bytes / (1 << 20)
+    show(
+        f"open: own memory grown, cache of {size:.0f} MiB", f"{grown:.1f} MiB", "≤ 10", grown <= 10
+    )
+    shared = run.Shared()
+    trial = stage.trial(steps=1, source="cache:float32", cache=plan.folder)
+    trained(trial, folder, shared=shared)
+    started = time.process_time()
+    clock = trained(trial, folder, shared=shared)
+    overhead = time.process_time() - started - clock.train - clock.evaluation
+    show(
+        "open: overhead of a trial in a used process, CPU s",
+        f"{overhead:.2f}",
+        "≤ 0.5",
+        overhead <= 0.5,
+    )
+
+
+def sweep(stage: stages.Stage, folder: Path) -> None:
+    """16 trials with each teacher; CPU seconds of training, the cache's building added."""
+    spent: dict[str, float] = {}
+    waited: list[float] = []
+    for name, fused in (("naive online", False), ("fused online", True)):
+        trial = stage.trial(steps=STEPS)
+        spent[name] = sum(trained(trial, folder, fused=fused).train for _ in range(TRIALS))
+    started = time.process_time()
+    plan = planned(stage, folder, "float32")
+    cache_build.build(plan)
+    cache_build.release()
+    spent["cached"] = time.process_time() - started
+    shared = run.Shared()
+    trial = stage.trial(steps=STEPS, source="cache:float32", cache=plan.folder)
+    for _ in range(TRIALS):
+        done = trained(trial, folder, shared=shared)
+        spent["cached"] += done.train
+        waited.append(done.waited)
+    for other, bound in (("naive online", 0.45), ("fused online", 0.72)):
+        measured = spent["cached"] / spent[other]
+        show(
+            f"sweep of {TRIALS} trials: cached ÷ {other}",
+            f"{measured:.3f}",
+            f"≤ {bound}",
+            measured <= bound,
+        )
+    share = float(np.median(waited))
+    show("sweep: time waiting for data, of a step", f"{share:.4f}", "≤ 0.02", share <= 0.02)
+
+
+class Clock:
+    """A reporter that adds up the CPU seconds from each step's start to its end."""
+
+    def __init__(self) -> None:
+        self.train, self.evaluation, self.waited, self._mark = 0.0, 0.0, 0.0, 0.0
+
+    def should_stop(self) -> bool:
+        """A step begins."""
+        self._mark = time.process_time()
+        return False
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A step has ended."""
+        now = time.process_time()
+        self.train += now - self._mark
+        self._mark = now
+
+    def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
+        """Keeps what the evaluation took, and the share of time that the trial waited for data."""
+        self.evaluation += time.process_time() - self._mark
+        self.waited = metrics["data_wait_share"]
+
+
+def trained(
+    trial: Any, folder: Path, *, fused: bool = True, shared: run.Shared | None = None
+) -> Clock:
+    """Trains one trial and returns its times."""
+    clock = Clock()
+    plain, run.DistillationLoss = (
+        run.DistillationLoss,
+        functools.partial(DistillationLoss, fused=fused),
+    )
+    try:
+        run.run_trial(trial, folder / "trial", reporter=clock, shared=shared)
+    finally:
+        run.DistillationLoss = plain
+    return clock
+
+
+if __name__ == "__main__":
+    main()

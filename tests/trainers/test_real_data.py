@@ -1,0 +1,64 @@
+"""Real instruction data and the built-in text through preparing and training."""
+
+import math
+from pathlib import Path
+
+import pytest
+from training_support import Recorder, gpt2
+
+from trainers.config import TrialConfig
+from trainers.prepare import inspect, prepare
+from trainers.run import run_trial
+from trainers.sources import DataSource, FitConfig, ModelSource, PrepareRequest, TokenizerSource
+from trainers.trial_file import TrialFile, TrialPaths
+
+
+def wanted(train: str, validation: str) -> PrepareRequest:
+    small = {"n_positions": 256}
+    return PrepareRequest(
+        teacher=ModelSource(config=gpt2(2, 48, **small), fit=FitConfig(steps=6, batch_size=8)),
+        student=ModelSource(config=gpt2(1, 24, **small)),
+        tokenizer=TokenizerSource.model_validate({"train": {"vocab_size": 600}}),
+        data=DataSource(
+            train=train,
+            validation=validation,
+            max_train_examples=120,
+            max_validation_examples=24,
+        ),
+        max_tokens=256,
+        max_prompt_tokens=160,
+    )
+
+
+@pytest.mark.parametrize("kind", ["dolly", "builtin"])
+def test_a_trial_trains_on_it(kind: str, shared_data: Path, tmp_path: Path) -> None:
+    builtin = kind == "builtin"
+    folder = shared_data / "train"
+    request = wanted(
+        "builtin:docstrings" if builtin else str(folder / "dolly_train.jsonl"),
+        "builtin:docstrings" if builtin else str(folder / "dolly_validation.jsonl"),
+    )
+    estimate = inspect(request, tmp_path)
+    prepared = prepare(request, tmp_path)
+    exact = inspect(request, tmp_path)
+    assert estimate.num_train_tokens is not None and exact.num_train_tokens is not None
+    # an estimate from characters, before there is a tokenizer
+    assert 0.3 < estimate.num_train_tokens / exact.num_train_tokens < 3
+    trial = TrialFile(
+        config=TrialConfig(
+            steps=6,
+            batch_size=8,
+            learning_rate=3e-3,
+            policy="cist",
+            evaluations=1,
+            generation_prompts=6,
+            max_new_tokens=8,
+            max_tokens=256,
+            max_prompt_tokens=160,
+        ),
+        paths=TrialPaths(teacher=prepared.teacher, student=prepared.student, data=prepared.data),
+    )
+    result = run_trial(trial, tmp_path / "trial", reporter=Recorder())
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert result.metrics["cross_entropy"] < prepared.student_metrics["cross_entropy"]
+    assert 0.4 < result.metrics["logit_scale_ratio"] < 2.5
