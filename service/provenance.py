@@ -4,11 +4,13 @@ import hashlib
 import os
 import platform
 import subprocess
+import sysconfig
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
 IMAGE_VARIABLE = "KD_SWEEP_IMAGE_DIGEST"
+COMMIT_VARIABLE = "KD_SWEEP_COMMIT"
 DIRTY = "-dirty"
 GIT_TIMEOUT_S = 10
 CPU_FACTS = Path("/proc/cpuinfo")
@@ -20,7 +22,7 @@ def provenance() -> dict[str, str]:
 
     python, platform, cpu (its model), cpu_features (hash of its instruction sets), libraries (hash
     of every installed distribution's name and version), commit (with `-dirty` when the checkout was
-    changed; outside a checkout absent), image (the container image's digest, from
+    changed; outside a checkout the one that the image was built from, KD_SWEEP_COMMIT), image (the container image's digest, from
     KD_SWEEP_IMAGE_DIGEST).
     """
     facts = {
@@ -29,15 +31,18 @@ def provenance() -> dict[str, str]:
         "cpu": cpu_fact("model name"),
         "cpu_features": _short_hash(cpu_fact("flags")),
         "libraries": libraries_hash(),
-        "commit": commit_of(Path(__file__).resolve().parents[1]),
+        "commit": commit_of(Path(__file__).resolve().parents[1])
+        or os.environ.get(COMMIT_VARIABLE, ""),
         "image": os.environ.get(IMAGE_VARIABLE, ""),
     }
     return {name: text for name, text in facts.items() if text}
 
 
 def libraries_hash() -> str:
-    """Returns a hash over the names and versions of all installed distributions."""
-    found = sorted({f"{one.name}=={one.version}" for one in distributions()})
+    """Returns a hash over the names and versions of all distributions in this environment's own
+    folders: Ray, once imported, adds one more to the path."""
+    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    found = sorted({f"{one.name}=={one.version}" for one in distributions(path=folders)})
     return _short_hash("\n".join(found))
 
 

@@ -56,6 +56,27 @@ def test_facts_that_are_not_known_are_left_out(monkeypatch: pytest.MonkeyPatch) 
     assert {"python", "platform", "libraries"} <= facts.keys()
 
 
+def test_outside_a_checkout_the_commit_is_that_of_the_image(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    provenance.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("KD_SWEEP_COMMIT", "0123abc")
+    facts = provenance()
+    provenance.cache_clear()
+    assert facts["commit"] == "0123abc"
+
+
+def test_what_a_library_adds_to_the_path_is_none_of_the_libraries(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = libraries_hash()
+    (tmp_path / "added-1.0.dist-info").mkdir()
+    (tmp_path / "added-1.0.dist-info" / "METADATA").write_text("Name: added\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert libraries_hash() == before
+
+
 def test_the_list_of_cpus_is_read(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\nmodel name\t: A CPU\nflags\t\t: avx avx2\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,20 @@ def test_inputs_that_are_not_the_trials_are_named(prepared: Prepared) -> None:
     with pytest.raises(
         ValueError, match="paths.teacher: it must hold what the trial was made with"
     ):
+        check_fingerprints(other)
+
+
+def test_data_with_one_changed_byte_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    same = trial(prepared)
+    data = tmp_path / "data"
+    shutil.copytree(same.paths.data, data)
+    other = same.model_copy(update={"paths": same.paths.model_copy(update={"data": str(data)})})
+    check_fingerprints(other)
+    tokens = max((data / "train").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(tokens.read_bytes())
+    content[len(content) // 2] ^= 1
+    tokens.write_bytes(content)
+    with pytest.raises(ValueError, match="paths.data: it must hold what the trial was made with"):
         check_fingerprints(other)
 
 
