@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.catalogue import Policy
 from trainers.config import TrialConfig
 from trainers.losses.chunks import (
     Chunk,
@@ -19,9 +20,11 @@ from trainers.losses.chunks import (
     walk,
     without_student,
 )
+from trainers.losses.closed_form import WRITTEN, probabilities
 from trainers.losses.context import LossSums, Positions
 from trainers.losses.passes import Measure, Shared
 from trainers.losses.plain import cross_entropy
+from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
 
 
@@ -95,12 +98,12 @@ class _Job:
     ) -> None:
         self.config, self.term, self.shared, self.batch = config, term, shared, batch
         self.dtype = compute_dtype(batch.hidden)
+        self.wide = torch.promote_types(self.dtype, torch.float32)
 
     def run(self, gradients: _Gradients | None) -> LossSums:
         """Returns the sums, and fills `gradients` where given."""
         weight = self.batch.head.weight.detach().to(self.dtype)
-        wide = torch.promote_types(self.dtype, torch.float32)
-        hard, soft = torch.zeros(2, dtype=wide, device=self.batch.hidden.device)
+        hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
         for chunk in walk(self.batch, self.dtype):
             for start, stop in blocks(chunk):
                 block_hard, block_soft = self._block(chunk, start, stop, gradients)
@@ -124,19 +127,67 @@ class _Job:
         shared = self.shared.rows(first, first + stop - start)
         if gradients is None:
             return self._values(products, teacher, labels, shared)
+        if self._is_written:
+            with torch.no_grad():
+                return self._written(products, teacher, labels, shared)
+        return self._by_autograd(products, teacher, labels, shared, gradients)
+
+    @property
+    def _is_written(self) -> bool:
+        """Whether the gradient is known in closed form."""
+        if self.batch.head.soft_cap is not None:
+            return False
+        row = self.config.divergence in WRITTEN and self.config.policy != Policy.CURRICULUM
+        return self.term is None or row
+
+    def _written(
+        self, products: Tensor, teacher: Tensor | None, labels: Tensor, shared: Shared
+    ) -> tuple[Tensor, Tensor]:
+        """Closed form: as `_block`."""
+        logits = to_logits(products, self.batch.head).to(self.wide)
+        column = labels.unsqueeze(-1)
+        q, normaliser = probabilities(logits)
+        hard = (normaliser - logits.gather(-1, column)).sum()
+        if self.term is None or teacher is None:
+            products.copy_(
+                self._to_products(q.scatter_add_(-1, column, -torch.ones_like(normaliser)))
+            )
+            return hard, torch.zeros_like(hard)
+        softened = self.term.softened(logits, teacher, shared)
+        coefficient = self.config.soft_weight * softened.weight / softened.tau_s
+        value, slope = WRITTEN[self.config.divergence](
+            softened.student, softened.teacher, coefficient.unsqueeze(-1), self.term.parameters
+        )
+        if softened.slope is not None:
+            slope = pull_back(slope, softened.student, softened.slope)
+        slope.add_(q, alpha=self.config.hard_weight)
+        slope.scatter_add_(-1, column, torch.full_like(normaliser, -self.config.hard_weight))
+        products.copy_(self._to_products(slope))
+        return hard, (softened.weight * value).sum()
+
+    def _to_products(self, slope: Tensor) -> Tensor:
+        """Returns the gradient by products of that by logits."""
+        return slope if self.batch.head.scale == 1.0 else slope.mul_(self.batch.head.scale)
+
+    def _by_autograd(
+        self,
+        products: Tensor,
+        teacher: Tensor | None,
+        labels: Tensor,
+        shared: Shared,
+        gradients: _Gradients,
+    ) -> tuple[Tensor, Tensor]:
+        """As `_block`, for every other row."""
         with torch.enable_grad():
-            wide = torch.promote_types(self.dtype, torch.float32)
-            leaf = products.detach().to(wide).requires_grad_()
+            leaf = products.detach().to(self.wide).requires_grad_()
             asked = [leaf]
             if gradients.temperature is not None and shared.temperature is not None:
                 learned = shared.temperature.detach().requires_grad_()
                 shared = replace(shared, temperature=learned)
                 asked.append(learned)
             hard, soft = self._values(leaf, teacher, labels, shared)
-            total = hard
-            if self.term is not None:
-                total = self.config.hard_weight * hard + self.config.soft_weight * soft
-            found = torch.autograd.grad(total, asked)
+            total = self.config.hard_weight * hard + self.config.soft_weight * soft
+            found = torch.autograd.grad(hard if self.term is None else total, asked)
         products.copy_(found[0])
         if gradients.temperature is not None:
             gradients.temperature += found[1]
@@ -165,11 +216,10 @@ class _FusedLinear(torch.autograd.Function):
         job: _Job,
     ) -> tuple[Tensor, Tensor, Tensor]:
         asked = ctx.needs_input_grad
-        wide = torch.promote_types(job.dtype, torch.float32)
         gradients = _Gradients(
             torch.zeros_like(hidden) if asked[0] else None,
-            torch.zeros_like(weight, dtype=wide) if asked[1] else None,
-            torch.zeros_like(bias, dtype=wide) if bias is not None and asked[2] else None,
+            torch.zeros_like(weight, dtype=job.wide) if asked[1] else None,
+            torch.zeros_like(bias, dtype=job.wide) if bias is not None and asked[2] else None,
             torch.zeros_like(temperature) if temperature is not None and asked[3] else None,
         )
         sums = job.run(gradients if any(asked[:4]) else None)

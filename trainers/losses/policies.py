@@ -20,13 +20,15 @@ from trainers.losses.rescale import Slope, centred_over
 @dataclass(frozen=True)
 class Softened:
     """student, teacher: softened logits [N, V]; weight: factor on each position's divergence [N],
-    without gradient (but curriculum's); tau_t, tau_s: temperatures of teacher and student [N]."""
+    without gradient (but curriculum's); tau_t, tau_s: temperatures of teacher and student [N];
+    slope: how tau_s follows the student's logits, None where those are not centred."""
 
     student: Tensor
     teacher: Tensor
     weight: Tensor
     tau_t: Tensor
     tau_s: Tensor
+    slope: Slope | None = None
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,17 @@ def soften(
     temperatures = POLICIES[config.policy](given)
     ones = student.new_ones(student.shape[0])
     tau_t, tau_s = temperatures.tau_t * ones, temperatures.tau_s * ones
+    slope = None
     if config.policy in CENTRED:
         # The softmax does not see the centring; float32, and divergences on logits, do.
-        soft_student = centred_over(student, tau_s, temperatures.slope or Slope())
+        slope = temperatures.slope or Slope()
+        soft_student = centred_over(student, tau_s, slope)
         soft_teacher = centred_over(teacher, tau_t, Slope())
     else:
         soft_student = student / temperatures.tau_s.unsqueeze(-1)
         soft_teacher = teacher / temperatures.tau_t.unsqueeze(-1)
     weight = _weight(config, teacher, tau_t, tau_s)
-    return Softened(soft_student, soft_teacher, weight, tau_t, tau_s)
+    return Softened(soft_student, soft_teacher, weight, tau_t, tau_s, slope)
 
 
 def _weight(config: TrialConfig, teacher: Tensor, tau_t: Tensor, tau_s: Tensor) -> Tensor:

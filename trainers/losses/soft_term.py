@@ -26,13 +26,17 @@ class SoftTerm:
         self.function = _function(config)
         self.parameters = _parameters(config)
 
+    def softened(self, student_logits: Tensor, teacher_logits: Tensor, shared: Shared) -> Softened:
+        """Returns both sides [N, V] softened by the config's policy."""
+        return soften(
+            self.config, student_logits, teacher_logits, self.vocab_size, shared.temperature
+        )
+
     def values(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, shared: Shared
     ) -> Tensor:
         """Returns the scaled soft loss [N] of unsoftened logits [N, V]; labels [N]."""
-        softened = soften(
-            self.config, student_logits, teacher_logits, self.vocab_size, shared.temperature
-        )
+        softened = self.softened(student_logits, teacher_logits, shared)
         if self.config.divergence not in LABELLED_TERMS:
             return softened.weight * self._divergence(softened)
         rows = Rows(
