@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 SQLITE = "sqlite:///"
 DEFAULT_EXPERIMENT = "kd-sweep"
 MAX_BATCH = 1000
+# Makes MLflow's pages open on training runs, not on what they have for language model calls.
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 # Settings of MLflow's client that its own defaults make unfit for a training loop: seven retries of
 # 120 s each. Whoever sets them in the environment keeps the last word.
 CLIENT_ENVIRONMENT = {
@@ -218,7 +220,10 @@ class Delivery:
         root = f"{artifact_root(self._uri)}/{self._experiment}"
         location = root if self._uri.startswith(SQLITE) else None
         try:
-            return str(self.client.create_experiment(self._experiment, artifact_location=location))
+            made = self.client.create_experiment(
+                self._experiment, artifact_location=location, tags={KIND_TAG: KIND}
+            )
+            return str(made)
         except Exception:
             # Another process may have been quicker; if not, the first error is the one to see.
             found = self.client.get_experiment_by_name(self._experiment)

@@ -46,7 +46,7 @@ def temperature_page(
 ) -> str:
     """Returns an HTML page: `metric` of the finished trials against tau, a line per divergence, and
     against CIST's rho beside it where it was tried. Open marks: stopped early; dashed level: the
-    control trained on the hard loss alone; star: the best trial.
+    control trained on the hard loss alone; star: the best of the marks.
     """
     figure = temperature_figure(records, metric=metric, direction=direction, title=title)
     return page(figure, title)
@@ -89,6 +89,7 @@ def temperature_figure(
         figure.update_xaxes(type="log", title=axis.title, row=1, col=column)
     _mark_best(figure, shown, axes, metric, direction)
     _mark_hard_loss(figure, shown, metric)
+    figure.update_yaxes(range=_range([one.metric(metric) or 0.0 for one in shown]))
     _lay_out(figure, title, f"{metric} ({_better(direction)})", _left_out(records, metric))
     return figure
 
@@ -177,7 +178,8 @@ def _mark_best(
 ) -> None:
     from plotly.graph_objects import Scatter
 
-    best = best_of(shown, metric, direction)
+    drawn = [one for one in shown if any(_is_on(one, axis) for axis in axes)]
+    best = best_of(drawn, metric, direction)
     if best is None:
         return
     for column, axis in enumerate(axes, start=1):
@@ -212,6 +214,14 @@ def _mark_hard_loss(figure: "Figure", shown: Sequence[RunRecord], metric: str) -
         )
 
 
+def _range(values: Sequence[float]) -> list[float] | None:
+    """Returns the values' range with a margin: plotly's own forgets the level of the hard loss."""
+    if not values:
+        return None
+    margin = 0.06 * (max(values) - min(values)) or 0.1
+    return [min(values) - margin, max(values) + margin]
+
+
 def _left_out(records: Sequence[RunRecord], metric: str) -> str:
     counts: dict[str, int] = {}
     for record in records:
@@ -228,7 +238,7 @@ def _better(direction: str) -> str:
 
 
 def _lay_out(figure: "Figure", title: str, y_title: str, left_out: str) -> None:
-    note = f"a mark is a trial, open: stopped early; star: the best{left_out}"
+    note = f"a mark is a trial, open: stopped early; star: the best of them{left_out}"
     figure.update_yaxes(title=y_title, col=1)
     labels = [f"{tick:g}" for tick in TICKS]
     figure.update_xaxes(tickvals=TICKS, ticktext=labels, showline=True, linecolor=GREY, mirror=True)

@@ -29,7 +29,15 @@ RESULT, METRICS, TRIAL, VERDICT = "result.json", "metrics.jsonl", "trial.json", 
 OUTPUT = "out"
 LOSS = "loss"
 # What steps report, and speeds, are no part of a trial's result.
-REPORTED_ONLY = (LOSS, "hard_loss", "soft_loss", "learning_rate", "gradient_norm", "tokens_per_s")
+REPORTED_ONLY = (
+    LOSS,
+    "hard_loss",
+    "soft_loss",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_s",
+    "data_wait_share",
+)
 BAD_INPUT, DIVERGED = 2, 1
 
 

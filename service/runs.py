@@ -166,7 +166,9 @@ class Runs:
         from mlflow import MlflowClient
 
         text = " and ".join(conditions)
-        orders = [order] if order else ["attributes.start_time DESC"]
+        # Of equals the earlier first, as everywhere.
+        newest = "attributes.start_time DESC"
+        orders = [order, "attributes.start_time ASC"] if order else [newest]
         token = None
         while True:
             search = partial(

@@ -65,6 +65,8 @@ def test_the_best_the_hard_loss_and_what_is_missing_are_marked() -> None:
     assert (best["name"], best["x"], best["y"]) == ("best: trial 4", [1.0], [0.5])
     levels = figure["layout"]["shapes"]
     assert [(one["y0"], one["y1"]) for one in levels] == [(0.1, 0.1)] * 2
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low < 0.1 and high > 0.5
     assert "not shown: 1 diverged, 1 without a value" in figure["layout"]["title"]["text"]
 
 
