@@ -22,8 +22,8 @@ def provenance() -> dict[str, str]:
 
     python, platform, cpu (its model), cpu_features (hash of its instruction sets), libraries (hash
     of every installed distribution's name and version), commit (with `-dirty` when the checkout was
-    changed; outside a checkout the one that the image was built from, KD_SWEEP_COMMIT), image (the container image's digest, from
-    KD_SWEEP_IMAGE_DIGEST).
+    changed; outside a checkout the one that the image was built from, KD_SWEEP_COMMIT), image (the
+    container image's digest, from KD_SWEEP_IMAGE_DIGEST).
     """
     facts = {
         "python": platform.python_version(),

@@ -40,7 +40,8 @@ def trial_entry(
     return RunEntry(
         run=reference_to(plan.sweep_id, trial.trial),
         at_ms=at_ms,
-        name=f"{plan.sweep_id}/{trial.trial} {label or describe(hyperparameters)}",
+        # What differs comes first: lists show a name's beginning, below the sweep that they share.
+        name=f"{trial.trial} {label or describe(hyperparameters)} ({plan.sweep_id})",
         tags=_trial_tags(plan, trial, hyperparameters, label),
         params=_params(trial),
         inputs=tuple(_inputs(trial)),

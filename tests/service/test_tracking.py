@@ -66,7 +66,7 @@ def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
 
     run = read(uri, run_id)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == f"{plan.sweep_id}/7 forward_kl policy=fixed tau=2.1"
+    assert run.info.run_name == f"7 forward_kl policy=fixed tau=2.1 ({plan.sweep_id})"
     assert run.data.params["tau"] == "2.1"
     assert run.data.params["scaling"] == "tau_squared"
     assert run.data.metrics["rouge_l"] == 0.5
