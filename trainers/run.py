@@ -23,6 +23,7 @@ from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import DataFacts, Split, fingerprint
 from trainers.tasks.causal_lm.evaluation import Evaluation, Evaluator
+from trainers.teachers import cache_copy
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
 from trainers.trial_file import TrialFile
@@ -106,8 +107,8 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
 
 def check_fingerprints(trial: TrialFile) -> None:
     """Raises `ValueError` naming the first input (data, teacher, student) that is not what the
-    trial was made with. Reads every weight and every example once, so it is for a trial that runs alone, not for
-    each one of a sweep."""
+    trial was made with. Reads every weight and every example once, so it is for a trial that runs
+    alone, not for each one of a sweep."""
     paths = trial.paths
     actual: dict[str, Callable[[], str]] = {
         "data": lambda: fingerprint(Path(paths.data)),
@@ -209,7 +210,7 @@ def _cached_teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> Signal
     return shared.get(
         "teacher",
         (folder, trial.paths.data, str(device)),
-        lambda: CachedTeacher(Path(folder), splits, device),
+        lambda: CachedTeacher(cache_copy.local(folder), splits, device),
     )
 
 

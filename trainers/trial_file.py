@@ -20,7 +20,8 @@ class TrialPaths(BaseModel):
         description="Hugging Face folder of the teacher; None for a supervised fit"
     )
     teacher_cache: str | None = Field(
-        default=None, description="the teacher's cache, read when teacher_source is cache:<dtype>"
+        default=None,
+        description="the teacher's cache (folder or fsspec URL), for teacher_source cache:<dtype>",
     )
     student: str = Field(description="Hugging Face folder the student starts from")
     data: str = Field(description="prepared data: train/ and validation/ as Arrow, prepared.json")

@@ -31,16 +31,16 @@ def wanted(train: str, validation: str) -> PrepareRequest:
 
 
 @pytest.mark.parametrize("kind", ["dolly", "builtin"])
-def test_a_trial_trains_on_it(kind: str, shared_data: Path, tmp_path: Path) -> None:
-    builtin = kind == "builtin"
-    folder = shared_data / "train"
-    request = wanted(
-        "builtin:docstrings" if builtin else str(folder / "dolly_train.jsonl"),
-        "builtin:docstrings" if builtin else str(folder / "dolly_validation.jsonl"),
-    )
-    estimate = inspect(request, tmp_path)
-    prepared = prepare(request, tmp_path)
-    exact = inspect(request, tmp_path)
+def test_a_trial_trains_on_it(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    places = ("builtin:docstrings", "builtin:docstrings")
+    if kind == "dolly":
+        folder: Path = request.getfixturevalue("shared_data") / "train"
+        names = ("dolly_train.jsonl", "dolly_validation.jsonl")
+        places = (str(folder / names[0]), str(folder / names[1]))
+    asked = wanted(*places)
+    estimate = inspect(asked, tmp_path)
+    prepared = prepare(asked, tmp_path)
+    exact = inspect(asked, tmp_path)
     assert estimate.num_train_tokens is not None and exact.num_train_tokens is not None
     # an estimate from characters, before there is a tokenizer
     assert 0.3 < estimate.num_train_tokens / exact.num_train_tokens < 3

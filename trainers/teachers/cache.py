@@ -6,12 +6,14 @@ sizes and checksums. It is built in `home/caches/.<key>.building` and renamed wh
 """
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers import fingerprints
+from trainers import fingerprints, store
+from trainers.trial_file import TrialFile
 
 # Raise it when hidden states or their layout come out differently for the same inputs.
 FORMAT = 1
@@ -19,6 +21,10 @@ CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.saf
 VERIFIED_FILE = ".verified.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 KEY_LENGTH = 20
+
+
+class DiskFull(ValueError):
+    """The disk has no room for a cache."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,25 @@ class CacheRequest:
                 f"teacher_source: the cache's dtype must be one of {', '.join(BYTES)}, "
                 f"but got '{self.storage_dtype}'."
             )
+
+    @classmethod
+    def of_trial(cls, trial: TrialFile, storage_dtype: str | None = None) -> "CacheRequest":
+        """Returns the request for the cache that serves `trial` and every other with the same
+        teacher, data, precision and attention. `storage_dtype` None is exact: what the teacher
+        emits. Raises `ValueError` when the trial has no teacher or no resolved numerics."""
+        if trial.paths.teacher is None or not trial.numerics:
+            raise ValueError(
+                "teacher cache: the trial must have a teacher and resolved numerics, "
+                f"but got teacher={trial.paths.teacher}, numerics={trial.numerics}."
+            )
+        return cls(
+            teacher=Path(trial.paths.teacher),
+            data=Path(trial.paths.data),
+            numerics=trial.numerics,
+            attention=trial.config.attention_implementation,
+            storage_dtype=storage_dtype or trial.numerics["precision"],
+            trust_remote_code=trial.trust_remote_code,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,11 @@ class CachePlan:
     def building(self) -> Path:
         """Where its parts lie until it is whole."""
         return self.folder.parent / f".{self.key}.building"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that publishes the cache or takes it back."""
+        return self.folder.parent / f".{self.key}.lock"
 
     @property
     def is_published(self) -> bool:
@@ -192,8 +222,9 @@ def check(folder: Path) -> None:
             f"but got {names}. Build again: only what is damaged is made anew."
         )
     stamps = {name: _stamp(folder / name) for name in _checksums(folder)}
-    if stamps != known:
-        temporary = folder / f"{VERIFIED_FILE}.{id(stamps)}.tmp"
+    # where nothing can be written, the files are read again the next time
+    if stamps != known and os.access(folder, os.W_OK):
+        temporary = folder / f"{VERIFIED_FILE}.{os.getpid()}-{id(stamps)}.tmp"
         temporary.write_text(json.dumps(stamps))
         temporary.replace(folder / VERIFIED_FILE)
 
@@ -201,28 +232,30 @@ def check(folder: Path) -> None:
 def reopen(plan: CachePlan) -> list[str]:
     """Takes a damaged cache back into building, without its damaged files; returns their names.
     Then building makes those alone."""
-    if not plan.is_published:
-        return []
-    damaged = verify(plan.folder)
-    if not damaged:
-        return []
-    description = read_description(plan.folder)
-    for shard in description["shards"]:
-        if shard["name"] + ".safetensors" not in damaged:
-            (plan.folder / f"{shard['name']}.json").write_text(json.dumps(shard))
-    for name in {*damaged, CACHE_FILE, VERIFIED_FILE}:
-        (plan.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(plan.building, ignore_errors=True)
-    plan.folder.replace(plan.building)
-    return damaged
+    with store.locked(plan.lock):
+        if not plan.is_published:
+            return []
+        damaged = verify(plan.folder)
+        if not damaged:
+            return []
+        description = read_description(plan.folder)
+        for shard in description["shards"]:
+            if shard["name"] + ".safetensors" not in damaged:
+                (plan.folder / f"{shard['name']}.json").write_text(json.dumps(shard))
+        for name in {*damaged, CACHE_FILE, VERIFIED_FILE}:
+            (plan.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(plan.building, ignore_errors=True)
+        plan.folder.replace(plan.building)
+        return damaged
 
 
 def prune(home: Path, *, keep_bytes: int) -> list[CacheInfo]:
     """Deletes the oldest caches until at most `keep_bytes` are left, and what killed builds left
-    behind; returns the deleted caches."""
+    behind; returns the deleted caches. A cache that is being built stays."""
     root = home / "caches"
     for left in root.glob(".*.building") if root.is_dir() else ():
-        shutil.rmtree(left)
+        if not _is_locked(root, left.name[1 : -len(".building")]):
+            shutil.rmtree(left)
     kept, deleted = 0, []
     for info in list_caches(home):
         kept += info.bytes
@@ -242,6 +275,15 @@ def delete(folder: Path) -> None:
 def describe(info: CacheInfo) -> dict[str, Any]:
     """Returns `info` as plain data."""
     return asdict(info)
+
+
+def _is_locked(root: Path, key: str) -> bool:
+    """Whether a process builds one of the cache's shards."""
+    for path in root.glob(f".{key}.*.lock"):
+        with store.locked(path, wait=False) as held:
+            if not held:
+                return True
+    return False
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import Split
 from trainers.teachers import cache, cache_build
-from trainers.teachers.cache import CachePlan
+from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 
@@ -213,3 +213,11 @@ def test_caches_are_listed_found_and_pruned_oldest_first(own: CachePlan) -> None
     assert [path.name for path in own.folder.parent.iterdir()] == [own.key]
     cache.prune(own.home, keep_bytes=0)
     assert cache.list_caches(own.home) == []
+
+
+def test_a_trial_names_the_cache_that_serves_it(built: CachePlan, prepared: Prepared) -> None:
+    file = trial(prepared, tau=2.0).model_copy(update={"numerics": built.request.numerics})
+    assert CacheRequest.of_trial(file) == built.request
+    assert CacheRequest.of_trial(file, "float16").storage_dtype == "float16"
+    with pytest.raises(ValueError, match="must have a teacher and resolved numerics"):
+        CacheRequest.of_trial(trial(prepared))
