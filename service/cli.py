@@ -271,11 +271,12 @@ def main() -> None:
 
 def _runs() -> Any:
     from service.runs import Runs
-    from service.tracking import default_uri, ensure_store
+    from service.tracking import default_uri, ensure_store, replay_spool
 
     home = home_folder()
     uri = default_uri(home)
     ensure_store(uri, home)
+    replay_spool(uri, home)
     return Runs(uri)
 
 

@@ -133,6 +133,20 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def replay_spool(uri: str, home: Path, experiment: str = DEFAULT_EXPERIMENT) -> int:
+    """Delivers what processes that are gone left for this server in `home`; returns how many files
+    still wait. Costs nothing when there are none."""
+    folder = spool_folder(home, uri)
+    waiting = len(list(folder.glob("*.jsonl")))
+    if not waiting:
+        return 0
+    try:
+        return replay_folder(folder, Delivery(uri, experiment))
+    except Away as error:
+        logger.warning("tracking is away, its record waits in %s: %s", folder, error)
+        return waiting
+
+
 class Tracker:
     """The driver's side of the record of one sweep. Nothing but `start_sweep` raises when the
     server is away: what comes then waits in `spool` (`spool_folder`) and is delivered when it is
