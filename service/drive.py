@@ -1,6 +1,7 @@
 """The driver inside a Ray job: reads its order, runs the sweep, tells events as lines of its
 log."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -56,6 +57,9 @@ def _run(order: JobOrder, say: Say) -> int:
     from service.tracking import default_uri
 
     plan, home = order.plan, home_folder()
+    # Nodes on one machine share Ray's copy of the shipped code and may replace it under our feet.
+    home.mkdir(parents=True, exist_ok=True)
+    os.chdir(home)
     uri = plan.spec.tracking.uri or default_uri(home)
     stop = threading.Event()
 

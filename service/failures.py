@@ -41,5 +41,3 @@ def decide(ending: Ending, failures: Counter[Ending], budgets: Budgets) -> Decis
     if ending is Ending.DONE:
         raise ValueError("decide is about failed attempts, but got one that is done")
     return Decision.RETRY if failures[ending] <= budgets.of(ending) else Decision.GIVE_UP
-
-

@@ -68,10 +68,11 @@ class Trains(Protocol):
 @dataclass(frozen=True)
 class SlotConfig:
     """What a slot's workers are started with. `trainer` is called once in each worker process;
-    `max_jobs` 1 is a slot for a single trial."""
+    `folder` is where they stand; `max_jobs` 1 is a slot for a single trial."""
 
     slot: str
     board: Any
+    folder: str
     trainer: Callable[[], Trains]
     sinks: Callable[[str], Sink] | None = None
     max_jobs: int | None = None
@@ -167,6 +168,7 @@ def _start(config: SlotConfig) -> _Worker | None:
     import ray
     import ray.train
 
+    os.chdir(config.folder)  # Ray's own folder for a worker may be replaced while it runs
     context = ray.train.get_context()
     worker = _Worker(
         config=config,

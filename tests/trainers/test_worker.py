@@ -61,7 +61,7 @@ def make_job(output: Path, attempt: int = 0) -> Job:
 
 def make_worker(act: Any, sink: MemorySink, board: Any = None) -> _Worker:
     trials = Trials(act)
-    config = SlotConfig("slot", board, lambda: trials, sinks=lambda run_id: sink)
+    config = SlotConfig("slot", board, ".", lambda: trials, sinks=lambda run_id: sink)
     return _Worker(config, train=trials, rank=0, local_rank=0, num_ranks=1)
 
 
