@@ -36,7 +36,7 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
 
 CPU = torch.device("cpu")
-TRIALS, STEPS = 16, 4
+TRIALS, STEPS = 16, 2
 SECTIONS = ("step", "exact", "open", "sweep")
 
 
@@ -207,8 +207,10 @@ def sweep(stage: stages.Stage, folder: Path) -> None:
     spent: dict[str, float] = {}
     waited: list[float] = []
     for name, fused in (("naive online", False), ("fused online", True)):
-        trial = stage.trial(steps=STEPS)
-        spent[name] = sum(trained(trial, folder, fused=fused).train for _ in range(TRIALS))
+        trial, shared = stage.trial(steps=STEPS), run.Shared()
+        spent[name] = sum(
+            trained(trial, folder, fused=fused, shared=shared).train for _ in range(TRIALS)
+        )
     started = time.process_time()
     plan = planned(stage, folder, "float32")
     cache_build.build(plan)

@@ -34,12 +34,10 @@ class Decoding:
     pad_token_id: int
 
 
-def room(model: Any, longest_prompt: int) -> int:
-    """Returns how many tokens fit behind a prompt into the model's positions; without a limit, a
-    million."""
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    return 1_000_000 if limit is None else int(limit) - longest_prompt
+def num_positions(model: Any) -> int:
+    """Returns how many tokens the model's positions hold; a million for a model without a limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return 1_000_000 if limit is None else int(limit)
 
 
 @torch.no_grad()
@@ -49,10 +47,8 @@ def generate(
     """Returns the token ids of one answer for each prompt, by its number, without the
     end-of-sequence token. `model` is in evaluation mode."""
     answers: dict[int, list[int]] = {}
-    longest = max((len(ids) for _, ids in prompts), default=0)
-    steps = max(0, min(decoding.max_new_tokens, room(model, longest)))
-    for group in _groups(prompts, steps, model.device.type):
-        answers |= _Group(model, head, group, seed, decoding).run(steps)
+    for group in _groups(prompts, decoding.max_new_tokens, model.device.type):
+        answers |= _Group(model, head, group, seed, decoding).run()
     return answers
 
 
@@ -90,15 +86,21 @@ class _Group:
         self._mask = (torch.arange(width) >= width - lengths).long().to(self._device)
         self._ngrams = [_Ngrams(decoding.no_repeat_ngram_size, ids) for _, ids in group]
         self._takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
+        self._positions = num_positions(model)
+        # new tokens that fit behind each prompt, by first place
+        self._room = [
+            max(0, min(decoding.max_new_tokens, self._positions - len(ids))) for _, ids in group
+        ]
         self._alive = list(range(len(group)))  # rows still in the batch, by their first place
-        self._done: set[int] = set()  # numbers of the prompts whose answer has ended
+        # numbers of the prompts whose answer has ended
+        self._done = {n for n, left in zip(self._numbers, self._room, strict=True) if not left}
         self.answers: dict[int, list[int]] = {number: [] for number in self._numbers}
 
-    def run(self, steps: int) -> dict[int, list[int]]:
+    def run(self) -> dict[int, list[int]]:
         """Returns the answers by the prompts' numbers."""
         from transformers import DynamicCache
 
-        cache = DynamicCache()
+        cache, steps = DynamicCache(), max(self._room)
         draws = torch.stack([luck(self._seed, n, max(steps, 1)) for n in self._numbers])
         draws = draws.to(self._device)
         for step in range(steps):
@@ -121,7 +123,10 @@ class _Group:
                 continue
             self.answers[number].append(token)
             self._ngrams[place].add(token)
-            running.append(place)
+            if len(self.answers[number]) < self._room[self._alive[place]]:
+                running.append(place)
+            else:
+                self._done.add(number)
         return running
 
     def _leave(self, running: Tensor, cache: Any) -> None:
@@ -134,7 +139,8 @@ class _Group:
     def _logits(self, cache: Any) -> Tensor:
         positions = {}
         if self._takes_positions:
-            places = (self._mask.cumsum(1) - 1).clamp_min(0)
+            # rows that have ended, and wait to leave, would run beyond the last position
+            places = (self._mask.cumsum(1) - 1).clamp(0, self._positions - 1)
             positions["position_ids"] = places[:, -self._next.shape[1] :]
         states = self._body(
             input_ids=self._next,

@@ -121,11 +121,14 @@ def test_no_ngram_of_prompt_and_answer_comes_twice(model: Any) -> None:
         assert not old & set(pairs)
 
 
-def test_the_models_positions_bound_the_answer(model: Any) -> None:
+def test_the_models_positions_bound_each_answer_by_its_own_prompt(model: Any) -> None:
     never_ends = decoding(max_new_tokens=500, temperature=0, eos_token_id=VOCAB_SIZE + 1)
     head = models.head_of(model, VOCAB_SIZE)
-    drawn = generation.generate(model, head, [(0, [5] * 40)], seed=1, decoding=never_ends)
-    assert len(drawn[0]) == 48 - 40
+    prompts = [(0, [5] * 40), (1, [8]), (2, [9, 3] * 24)]
+    drawn = generation.generate(model, head, prompts, seed=1, decoding=never_ends)
+    assert [len(drawn[n]) for n in range(3)] == [48 - 40, 48 - 1, 0]
+    single = generation.generate(model, head, prompts[1:2], seed=1, decoding=never_ends)
+    assert drawn[1] == single[1]
 
 
 def test_luck_is_uniform_and_its_own_for_each_prompt() -> None:
