@@ -13,6 +13,10 @@ from trainers.config import Precision
 
 MATMUL_ERROR = 1e-5
 PROBE = 256
+# On a CPU, "medium" products keep code and scratch memory for each new shape, 1,024 of them by
+# default. Batches differ in shape, so that grows by gigabytes and is hardly ever used again.
+# Read by the library at its first product.
+SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "16"}
 
 
 def resolve(device: str, precision: Precision, threads: int) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def apply(numerics: dict[str, Any]) -> None:
     """Sets this process to `numerics` (what `resolve` returned, perhaps on another machine)."""
     # cuBLAS reads this when its first handle is made; without it deterministic mode refuses matmuls
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    _bound_memory()
     torch.set_num_threads(numerics["threads"])
     torch.set_float32_matmul_precision(numerics["matmul_precision"])
     torch.use_deterministic_algorithms(numerics["deterministic"])
@@ -110,8 +115,14 @@ def _device_name(device: str) -> str:
     return platform.processor() or platform.machine()
 
 
+def _bound_memory() -> None:
+    for name, value in SHAPES_KEPT.items():
+        os.environ.setdefault(name, value)
+
+
 def _matmul_precision(device: str) -> str:
     """Some CPUs and every GPU round the factors under "medium": then the exact products stay."""
+    _bound_memory()
     before = torch.get_float32_matmul_precision()
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(PROBE, PROBE, generator=generator) for _ in range(2))

@@ -31,7 +31,9 @@ ROWS = [("losses", name, row) for name, row in DIVERGENCES.items()]
 POLICY_ROWS = [("policies", str(name), row) for name, row in POLICIES.items()]
 
 
-@pytest.mark.parametrize(("table", "name", "row"), [*ROWS, *POLICY_ROWS], ids=str)
+@pytest.mark.parametrize(
+    ("table", "name", "row"), [pytest.param(*r, id=f"{r[0]}-{r[1]}") for r in [*ROWS, *POLICY_ROWS]]
+)
 def test_parameters_and_their_defaults_are_told(
     table: str, name: str, row: DivergenceTraits | PolicyTraits
 ) -> None:
