@@ -30,6 +30,25 @@ SETTINGS = {
     "cert": "PIP_CERT",
 }
 
+TRAINING_STEPS = 8
+# Makes of the preset `demo` a sweep of seconds: arguments of `run` and `submit`.
+TINY_SWEEP = [
+    f"--set={override}"
+    for override in (
+        "trials=2",
+        "controls=none",
+        "early_stopping={kind: none}",
+        "resources.slots=1",
+        "teacher.fit.steps=8",
+        "student.fit.steps=4",
+        f"training.steps={TRAINING_STEPS}",
+        "data.max_train_examples=200",
+        "data.max_validation_examples=32",
+        "evaluation.evaluations=2",
+        "evaluation.generation_prompts=4",
+    )
+]
+
 
 def pip_settings() -> dict[str, list[str]]:
     """pip's settings that decide where packages come from, out of its files and the environment."""

@@ -3,18 +3,22 @@
 The database is Debian's PostgreSQL in an image built here, so that no registry is needed.
 """
 
+import json
 import os
 import secrets
 import shutil
 import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from docker_support import ROOT, Builder
+from docker_support import ROOT, TINY_SWEEP, Builder
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -24,7 +28,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 FILES = ("docker/compose.yaml", "docker/compose.gpu.yaml")
 PROJECT = "kd-sweep-test"
 RAY_PORT, MLFLOW_PORT = 18265, 15000
-START_S, STOP_S, JOB_S = 300, 120, 180
+START_S, STOP_S, JOB_S, SWEEP_S = 300, 120, 180, 300
 
 # Runs as a Ray job: which CPUs are there, does a task run on each worker, and is it recorded?
 JOB = """
@@ -164,3 +168,39 @@ def test_a_job_runs_on_both_workers_and_is_recorded(stack: Compose) -> None:
     assert submitted.returncode == 0, submitted.stdout[-2000:] + submitted.stderr[-2000:]
     assert "cpus 2 hosts 2" in submitted.stdout
     assert "notes ['from a worker']" in submitted.stdout
+
+
+def test_a_sweep_is_submitted_from_outside_and_finishes(stack: Compose, tmp_path: Path) -> None:
+    def ask(*arguments: str, **environment: str) -> Any:
+        return json.loads(as_a_client(stack, tmp_path, *arguments, "--json", **environment))
+
+    job = ask("submit", "demo", "--yes", *TINY_SWEEP)
+    end = time.monotonic() + SWEEP_S
+    while (status := ask("status")[0]["status"]) in ("PENDING", "RUNNING"):
+        assert time.monotonic() < end, as_a_client(stack, tmp_path, "logs", job["sweep_id"])
+        time.sleep(3)
+    assert status == "SUCCEEDED", as_a_client(stack, tmp_path, "logs", job["sweep_id"])
+    best = ask("best", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{MLFLOW_PORT}")
+    assert {row["sweep_id"] for row in best} == {job["sweep_id"]}
+    assert [row["state"] for row in best] == ["completed", "completed"]
+
+
+def as_a_client(stack: Compose, home: Path, *arguments: str, **environment: str) -> str:
+    """What kd-sweep prints on this machine, outside the stack, with the token and the address."""
+    inherited = {name: text for name, text in os.environ.items() if name != "KD_SWEEP_HOME"}
+    known = {
+        "HOME": str(home),
+        "KD_SWEEP_ADDRESS": f"http://127.0.0.1:{RAY_PORT}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": stack.settings["RAY_AUTH_TOKEN"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=ROOT,
+        env=inherited | known | environment,
+        capture_output=True,
+        text=True,
+        timeout=JOB_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

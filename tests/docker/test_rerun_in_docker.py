@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from docker_support import ROOT, Builder
+from docker_support import ROOT, TINY_SWEEP, TRAINING_STEPS, Builder
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -23,19 +23,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 CONFIRMED, FAILED, PLAN_ERROR, TRACKING_ERROR = 0, 1, 3, 5
 RERUN = {"label": "kd-sweep.rerun"}
 TIMEOUT_S = 240
-TINY = {
-    "trials": "2",
-    "controls": "none",
-    "early_stopping": "{kind: none}",
-    "resources.slots": "1",
-    "teacher.fit.steps": "8",
-    "student.fit.steps": "4",
-    "training.steps": "8",
-    "data.max_train_examples": "200",
-    "data.max_validation_examples": "32",
-    "evaluation.evaluations": "2",
-    "evaluation.generation_prompts": "4",
-}
 # The same libraries, one of which says that it is another version.
 OTHER_VERSION = """
 FROM kd-sweep:test
@@ -114,8 +101,7 @@ def recorded(
     engine: "DockerClient", image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Recorded:
     home = tmp_path_factory.mktemp("home")
-    overrides = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
-    in_the_image(engine, image, home, "run", "demo", *overrides)
+    in_the_image(engine, image, home, "run", "demo", *TINY_SWEEP)
     best = in_the_image(engine, image, home, "best", "--top", "1")
     return Recorded(home, best[0])
 
@@ -135,7 +121,7 @@ def test_the_winner_is_reproduced_from_its_run_alone(recorded: Recorded) -> None
     assert answer["verdict"] == "reproduced"
     assert answer["weights_equal"] is True
     assert answer["differences"] == {}
-    assert answer["steps_compared"] == int(TINY["training.steps"])
+    assert answer["steps_compared"] == TRAINING_STEPS
     assert {row["metric"] for row in answer["metrics"]} >= {"rouge_l", "cross_entropy"}
 
 
