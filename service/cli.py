@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 from typer.core import TyperGroup
 
-from service import cluster_cli, rerun_cli, sweep_file, tables
+from service import cache_cli, cluster_cli, rerun_cli, sweep_file, tables
 from service import doctor as doctor_checks
 from service.errors import SpecError, SweepError
 from service.machine import home_folder
@@ -304,3 +304,4 @@ def _errors() -> Console:
 
 cluster_cli.add_commands(app, _runs, _show)
 rerun_cli.add_commands(app, _runs, _show)
+cache_cli.add_commands(app, _show)

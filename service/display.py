@@ -44,14 +44,13 @@ class Progress:
         self._started: dict[int, float] = {}
         self.durations: dict[TrialState, list[float]] = {}
         self._pace_from: float | None = None
+        self._stage_from: tuple[float, float] | None = None
 
     def take(self, event: DriverEvent) -> str | None:
         """Takes an event in; returns the line that says it, or None for what only a panel shows."""
         match event:
             case Preparing():
-                new = self.stage is None or self.stage[0] != event.stage or event.share >= 1
-                self.stage = (event.stage, event.share)
-                return f"preparing: {event.stage} {event.share:.0%}" if new else None
+                return self._preparing(event)
             case SlotsUp():
                 self._slots_up(event)
                 return f"slots ready: {event.num_slots} of {event.num_planned}"
@@ -98,6 +97,27 @@ class Progress:
             return "none yet"
         value, number, name = self.best
         return f"{self.metric} {value:.4g}  trial {number}: {name}"
+
+    def stage_eta_s(self) -> float | None:
+        """Returns about how many seconds the stage of preparing still takes; None when unknown."""
+        if self.stage is None or self._stage_from is None:
+            return None
+        began, share = self._stage_from
+        done = self.stage[1] - share
+        return None if done <= 0 else (self._now() - began) * (1 - self.stage[1]) / done
+
+    def _preparing(self, event: Preparing) -> str | None:
+        """A line at a stage's begin and end, and at each quarter of it."""
+        is_new = self.stage is None or self.stage[0] != event.stage
+        before = -1.0 if self.stage is None or is_new else self.stage[1]
+        self.stage = (event.stage, event.share)
+        if is_new:
+            self._stage_from = (self._now(), event.share)
+        if not is_new and event.share < 1 and int(4 * event.share) <= int(4 * before):
+            return None
+        eta = self.stage_eta_s() if 0 < event.share < 1 else None
+        left = "" if eta is None else f", about {duration(eta)} left"
+        return f"preparing: {event.stage} {event.share:.0%}{left}"
 
     def _slots_up(self, event: SlotsUp) -> None:
         self.stage, self.slots = None, event.num_slots
@@ -206,7 +226,9 @@ def panel(progress: Progress) -> RenderableType:
     lines: list[RenderableType] = []
     if progress.stage is not None:
         name, share = progress.stage
-        lines.append(_bar(f"preparing: {name}", share, f"{share:.0%}"))
+        eta = progress.stage_eta_s() if share < 1 else None
+        left = "" if eta is None else f", about {duration(eta)} left"
+        lines.append(_bar(f"preparing: {name}", share, f"{share:.0%}{left}"))
     elif progress.slots == 0:
         lines.append(Text("starting Ray …", style="dim"))
     else:

@@ -25,6 +25,7 @@ from service.shared_inputs import Prepare, SharedInputs, prepare_in_task, prepar
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked, Search
+from service.teacher_cache import cache_teacher
 from service.wishes import Wishes, study_storage, sweep_folder
 from trainers.worker import SlotConfig, Trains, standing_trainer
 
@@ -142,6 +143,10 @@ class _Sweep:
                 on_event=self._on_event,
                 stop=self._stop,
             )
+            if shared is not None:
+                shared = cache_teacher(
+                    self._plan, self._place.home, shared, on_event=self._on_event, stop=self._stop
+                )
             if shared is not None:
                 self._run_trials(self._ledger(store, run_id, shared, resumed=resumed))
             if self._problem is not None:

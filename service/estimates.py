@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.spec import SweepSpec
 from trainers.inspection import Facts
 from trainers.sources import ModelSource
+from trainers.teachers.cache import BYTES
 
 # Rates that were seen on ordinary machines; only a first guess, until a sweep was measured.
 FLOPS_PER_CPU = 30e9
@@ -47,6 +48,7 @@ class Estimate(Frozen):
     gpu_hours: float | None = None
     checkpoint_bytes: int | None = None
     teacher_cache_bytes: int | None = None
+    teacher_cache_s: float | None = Field(default=None, description="to build it, once")
     basis: str = "unknown until teacher and data were prepared once"
 
     @property
@@ -56,17 +58,29 @@ class Estimate(Frozen):
 
 
 def estimate_sweep(
-    spec: SweepSpec, facts: InputFacts, *, trials: int, slots: int, gpus_per_worker: float
+    spec: SweepSpec,
+    facts: InputFacts,
+    *,
+    trials: int,
+    slots: int,
+    gpus_per_worker: float,
+    cache_dtype: str | None = None,
 ) -> Estimate:
-    """Returns about what the sweep takes when every trial uses its whole budget."""
+    """Returns about what the sweep takes when every trial uses its whole budget. cache_dtype: that
+    of the teacher's cache; None where trials ask the teacher itself."""
     tokens = tokens_per_trial(spec, facts)
-    trial_s, basis = _trial_seconds(spec, facts, tokens, gpus_per_worker)
+    is_cached = cache_dtype is not None
+    trial_s, basis = _trial_seconds(spec, facts, tokens, gpus_per_worker, is_cached=is_cached)
     trials = _reachable(spec, trials, slots, trial_s)
-    duration = None if trial_s is None else trials * trial_s / slots
+    build_s = _build_seconds(spec, facts, slots, gpus_per_worker) if is_cached else None
+    # Where trials were measured, the cache that they read is there.
+    build_first_s = 0.0 if facts.trial_s is not None else build_s or 0.0
     workers = spec.resources.workers_per_trial
-    busy_hours = None if trial_s is None else trials * trial_s * workers / 3600
+    duration = busy_hours = None
+    if trial_s is not None:
+        duration = trials * trial_s / slots + build_first_s
+        busy_hours = (trials * trial_s + slots * build_first_s) * workers / 3600
     student = facts.student_parameters or guess_parameters(spec.student, facts.vocab_size)
-    cached = facts.teacher_hidden_size
     return Estimate(
         tokens_per_trial=tokens,
         tokens=None if tokens is None else tokens * trials,
@@ -76,13 +90,27 @@ def estimate_sweep(
         checkpoint_bytes=(
             None if student is None else student * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
         ),
-        teacher_cache_bytes=(
-            cached * facts.num_train_tokens * BYTES_PER_WEIGHT
-            if cached and facts.num_train_tokens
-            else None
-        ),
+        teacher_cache_bytes=None if cache_dtype is None else cache_bytes(facts, cache_dtype),
+        teacher_cache_s=build_s,
         basis=basis,
     )
+
+
+def cache_bytes(facts: InputFacts, dtype: str) -> int | None:
+    """Returns about how large the teacher's cache is, or None when unknown: a hidden state for each
+    response token of both splits, and the output matrix."""
+    width, tokens = facts.teacher_hidden_size, tokens_held(facts)
+    if not width or tokens is None:
+        return None
+    return width * (tokens * BYTES[dtype] + (facts.vocab_size or 0) * BYTES_PER_WEIGHT)
+
+
+def tokens_held(facts: InputFacts) -> int | None:
+    """Returns about how many response tokens training and validation data have together."""
+    if not facts.num_train_tokens or not facts.num_train_examples:
+        return None
+    validation = (facts.num_validation_examples or 0) / facts.num_train_examples
+    return round(facts.num_train_tokens * (1 + validation))
 
 
 def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
@@ -124,17 +152,48 @@ def guess_parameters(source: ModelSource, vocab_size: int | None) -> int | None:
 
 
 def _trial_seconds(
-    spec: SweepSpec, facts: InputFacts, tokens: int | None, gpus_per_worker: float
+    spec: SweepSpec,
+    facts: InputFacts,
+    tokens: int | None,
+    gpus_per_worker: float,
+    *,
+    is_cached: bool,
 ) -> tuple[float | None, str]:
     if facts.trial_s is not None:
         return facts.trial_s, "mean of the trials of an earlier sweep of these inputs"
     student = facts.student_parameters or guess_parameters(spec.student, facts.vocab_size)
-    teacher = facts.teacher_parameters or guess_parameters(spec.teacher, facts.vocab_size)
+    teacher = _head_parameters(facts) if is_cached else _teacher_parameters(spec, facts)
     if tokens is None or student is None or teacher is None:
         return None, Estimate().basis
-    rate = FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker
     work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
+    rate = _rate(spec, gpus_per_worker) * spec.resources.workers_per_trial
     # Prompts pass through both models too and evaluation comes on top: about as much again.
-    seconds = 2 * work / (rate * spec.resources.workers_per_trial) + _seconds_of_small_things(spec)
+    seconds = 2 * work / rate + _seconds_of_small_things(spec)
     kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
     return seconds, f"a guess from the models' sizes at {kind}; after one sweep it is measured"
+
+
+def _build_seconds(
+    spec: SweepSpec, facts: InputFacts, slots: int, gpus_per_worker: float
+) -> float | None:
+    """One pass of the teacher over all data, on the workers of all slots; prompts count again."""
+    teacher, tokens = _teacher_parameters(spec, facts), tokens_held(facts)
+    if teacher is None or tokens is None:
+        return None
+    workers = slots * spec.resources.workers_per_trial
+    return 2 * TEACHER_FLOPS * teacher * tokens / (_rate(spec, gpus_per_worker) * workers)
+
+
+def _teacher_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
+    return facts.teacher_parameters or guess_parameters(spec.teacher, facts.vocab_size)
+
+
+def _head_parameters(facts: InputFacts) -> int | None:
+    """Of a cached teacher only the output matrix is left to be multiplied with."""
+    width, rows = facts.teacher_hidden_size, facts.vocab_size
+    return None if width is None or rows is None else width * rows
+
+
+def _rate(spec: SweepSpec, gpus_per_worker: float) -> float:
+    """Operations a second of one worker."""
+    return FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker

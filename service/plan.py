@@ -10,8 +10,9 @@ from pydantic import Field
 from search_spaces.space import SearchSpace
 from service.cautions import cautions, rho_of
 from service.errors import PlanError
-from service.estimates import Estimate, Frozen, InputFacts, estimate_sweep
+from service.estimates import Estimate, Frozen, InputFacts, cache_bytes, estimate_sweep, tokens_held
 from service.spec import SweepSpec
+from service.teacher_choice import CacheCost, TeacherChoice, cache_dtype, choose_teacher
 from trainers.config import TrialConfig
 from trainers.sources import PrepareRequest
 
@@ -52,6 +53,7 @@ class SweepPlan(Frozen):
     cpus_per_worker: float
     gpus_per_worker: float
     isolation: Literal["slot", "strict"]
+    teacher: TeacherChoice = Field(description="as far as is known before the data is prepared")
     time_budget_s: float | None = None
     cluster: Resources
     facts: InputFacts
@@ -61,6 +63,11 @@ class SweepPlan(Frozen):
     def prepare_request(self) -> PrepareRequest:
         """Returns what all trials share, to be prepared once."""
         return self.spec.prepare_request()
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether code that the models bring along may run."""
+        return self.spec.teacher.trust_remote_code or self.spec.student.trust_remote_code
 
     def space(self) -> SearchSpace:
         """Returns the search space."""
@@ -85,7 +92,8 @@ def make_plan(
 ) -> SweepPlan:
     """Returns the plan of `spec` for what `facts` (inputs) and `cluster` (machine) say.
 
-    Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, or too little disk.
+    Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, too little disk, or
+    no way to a teacher cache that is required.
     """
     controls = control_trials(spec)
     trials = count_trials(spec) + len(controls)
@@ -93,7 +101,7 @@ def make_plan(
     gpus = asked.gpus_per_worker
     gpus = float(cluster.num_gpus > 0) if gpus is None else gpus
     slots = count_slots(spec, cluster, gpus_per_worker=gpus, trials=trials)
-    estimate = estimate_sweep(spec, facts, trials=trials, slots=slots, gpus_per_worker=gpus)
+    teacher, estimate = _choose(spec, facts, cluster, slots=slots, trials=trials, gpus=gpus)
     _check_disk(estimate, cluster)
     return SweepPlan(
         sweep_id=sweep_id(spec, code_version=code_version, fingerprints=facts.fingerprints),
@@ -106,12 +114,41 @@ def make_plan(
         cpus_per_worker=asked.cpus_per_worker,
         gpus_per_worker=gpus,
         isolation=asked.isolation,
+        teacher=teacher,
         time_budget_s=spec.time_budget_s,
         cluster=cluster,
         facts=facts,
         estimate=estimate,
         warnings=tuple(cautions(spec, facts)),
     )
+
+
+def _choose(
+    spec: SweepSpec,
+    facts: InputFacts,
+    cluster: Resources,
+    *,
+    slots: int,
+    trials: int,
+    gpus: float,
+) -> tuple[TeacherChoice, Estimate]:
+    """Where the teacher's signal comes from, and what the sweep takes with it."""
+
+    def estimate(dtype: str | None) -> Estimate:
+        return estimate_sweep(
+            spec, facts, trials=trials, slots=slots, gpus_per_worker=gpus, cache_dtype=dtype
+        )
+
+    dtype, online = cache_dtype(spec, gpus), estimate(None)
+    free = cluster.disk_free
+    cost = CacheCost(
+        bytes=cache_bytes(facts, dtype),
+        disk_free=None if free is None else free - (online.checkpoint_bytes or 0),
+        tokens_held=tokens_held(facts),
+        tokens_read=online.tokens,
+    )
+    chosen = choose_teacher(spec, dtype, cost)
+    return chosen, online if chosen.dtype is None else estimate(chosen.dtype)
 
 
 def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, str]) -> str:

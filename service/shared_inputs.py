@@ -21,10 +21,13 @@ Prepare = Callable[[PrepareRequest, Path, Callable[[str, float], None]], Prepare
 @dataclass(frozen=True)
 class SharedInputs:
     """The prepared folders, and the numerics that each precision resolves to on the slots'
-    machines."""
+    machines. teacher_source: as in `trial.json`; teacher_cache: the cache's folder, if it is one.
+    """
 
     prepared: Prepared
     numerics: dict[Precision, dict[str, Any]]
+    teacher_source: str = "online"
+    teacher_cache: str | None = None
 
     def template(self, plan: SweepPlan) -> TrialFile:
         """Returns what the files of all the sweep's trials have in common."""
@@ -34,10 +37,15 @@ class SharedInputs:
             config=plan.spec.budget(),
             world_size=plan.workers_per_trial,
             device=device(plan),
+            teacher_source=self.teacher_source,
+            trust_remote_code=plan.trust_remote_code,
             fingerprints=prepared.fingerprints,
             versions={name: version(name) for name in LIBRARIES},
             paths=TrialPaths(
-                teacher=prepared.teacher, student=prepared.student, data=prepared.data
+                teacher=prepared.teacher,
+                teacher_cache=self.teacher_cache,
+                student=prepared.student,
+                data=prepared.data,
             ),
         )
 

@@ -160,6 +160,22 @@ class ResourceRequest(Strict):
     ] = "slot"
 
 
+class TeacherCache(Strict):
+    """Whether the teacher runs once: its last hidden states, on disk, serve every trial."""
+
+    mode: Annotated[
+        Literal["auto", "online", "required"],
+        Field(description="auto: cached where it fits and pays, else every trial asks the teacher"),
+    ] = "auto"
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        Field(description="of what is stored; default: what the teacher emits, which is exact"),
+    ] = None
+    max_gib: Annotated[
+        Positive | None, Field(description="the largest cache; default: what the disk can spare")
+    ] = None
+
+
 class Tracking(Strict):
     """Where runs are recorded."""
 
@@ -212,6 +228,7 @@ class SweepSpec(Strict):
         Literal["default", "none"],
         Field(description="default: hard loss only, and forward KL at tau 1, 2 and 4"),
     ] = "default"
+    teacher_cache: TeacherCache = TeacherCache()
     resources: ResourceRequest = ResourceRequest()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()

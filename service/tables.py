@@ -77,15 +77,23 @@ def _estimate_rows(plan: SweepPlan) -> list[tuple[str, str]]:
     if estimate.cpu_hours is not None:
         gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
         rows.append(("hours", f"about {estimate.cpu_hours:.2g} CPU hours{gpus}"))
+    rows.append(("teacher's signal", _signal(plan)))
+    parts = [("checkpoints", estimate.checkpoint_bytes)]
+    if plan.teacher.dtype is not None:
+        parts.append(("teacher cache", estimate.teacher_cache_bytes))
     disk = [
-        f"{name} {UNKNOWN if value is None else 'about ' + size(value)}"
-        for name, value in (
-            ("checkpoints", estimate.checkpoint_bytes),
-            ("teacher cache", estimate.teacher_cache_bytes),
-        )
+        f"{name} {UNKNOWN if value is None else 'about ' + size(value)}" for name, value in parts
     ]
     rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
     return rows
+
+
+def _signal(plan: SweepPlan) -> str:
+    if plan.teacher.dtype is None:
+        return f"asked in every trial: {plan.teacher.reason}"
+    seconds = plan.estimate.teacher_cache_s
+    time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
+    return f"computed once{time}, kept in {plan.teacher.dtype} for all trials and later sweeps"
 
 
 def _source(source: Any) -> str:

@@ -30,7 +30,9 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Returns e.g. `120 MiB` or `3.2 GiB`."""
+    """Returns e.g. `14 KiB`, `120 MiB` or `3.2 GiB`."""
+    if num_bytes < MIB:
+        return f"{num_bytes / 1024:.0f} KiB"
     return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"
 
 

@@ -35,6 +35,7 @@ def make_document(**changes: Any) -> dict[str, Any]:
         "sampler": {"kind": "random", "seed": 0},
         "early_stopping": {"kind": "none"},
         "controls": "none",
+        "teacher_cache": {"mode": "online"},
         "trials": 4,
     } | changes
 

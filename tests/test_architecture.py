@@ -29,7 +29,12 @@ HOMES: dict[str, set[str]] = {
     "mlflow": {"service/tracking.py", "service/delivery.py", "service/runs.py"},
     "optuna": {"search_spaces", "service"},
     "docker": {"service/engines.py", "service/doctor.py"},
-    "typer": {"service/cli.py", "service/rerun_cli.py", "service/cluster_cli.py"},
+    "typer": {
+        "service/cli.py",
+        "service/cache_cli.py",
+        "service/cluster_cli.py",
+        "service/rerun_cli.py",
+    },
 }
 
 # Each costs 0.3 to 6 seconds, so only the function that needs it loads it.

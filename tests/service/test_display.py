@@ -114,10 +114,20 @@ def test_a_traceback_is_one_line(text: str, line: str) -> None:
     assert brief(text) == line
 
 
-def test_a_stage_is_named_once_and_at_its_end() -> None:
-    progress = progress_after()
-    shares = [progress.take(Preparing("teacher fit", share)) for share in (0.0, 0.5, 1.0)]
-    assert shares == ["preparing: teacher fit 0%", None, "preparing: teacher fit 100%"]
+def test_a_stage_tells_its_quarters_and_the_time_left() -> None:
+    now = [0.0]
+    progress = Progress(make_sweep_plan(), lambda: now[0])
+    lines = []
+    for share in (0.0, 0.1, 0.25, 0.4, 1.0):
+        now[0] = 100 * share
+        lines.append(progress.take(Preparing("teacher cache", share)))
+    assert lines == [
+        "preparing: teacher cache 0%",
+        None,
+        "preparing: teacher cache 25%, about 75 s left",
+        None,
+        "preparing: teacher cache 100%",
+    ]
 
 
 def test_the_panel_shows_the_stage_then_the_trials() -> None:

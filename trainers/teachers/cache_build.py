@@ -23,7 +23,7 @@ from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import SPLITS, DataFacts, Split
 from trainers.teachers import cache
-from trainers.teachers.cache import BYTES, CachePlan, CacheRequest, Shard
+from trainers.teachers.cache import BYTES, CachePlan, CacheRequest, DiskFull, Shard
 from trainers.teachers.online import OnlineTeacher
 
 SHARD_BYTES = 64 << 20
@@ -78,7 +78,7 @@ def build_shard(plan: CachePlan, number: int, *, wait: bool = True) -> bool:
 def publish(plan: CachePlan) -> Path:
     """Makes the cache of its built shards and returns its folder. Raises `ValueError` when a shard
     is missing."""
-    with store.locked(plan.folder.parent / f".{plan.key}.lock"):
+    with store.locked(plan.lock):
         if plan.is_published:
             return plan.folder
         missing = [shard.name for shard in plan.shards if not plan.is_built(shard)]
@@ -97,8 +97,8 @@ def publish(plan: CachePlan) -> Path:
 
 def build(plan: CachePlan, progress: Callable[[int, int], None] = lambda done, of: None) -> Path:
     """Builds and publishes the whole cache in this process, beside others that do the same, and
-    returns its folder. `progress` hears how many shards are done, of how many. Raises `ValueError`
-    when the disk is full: then nothing half-made remains."""
+    returns its folder. `progress` hears how many shards are done, of how many. Raises `DiskFull`:
+    then nothing half-made remains."""
     cache.reopen(plan)
     if plan.is_published:
         return plan.folder
@@ -115,15 +115,15 @@ def build(plan: CachePlan, progress: Callable[[int, int], None] = lambda done, o
         if error.errno != errno.ENOSPC:
             raise
         discard(plan)
-        raise ValueError(_disk_full(plan)) from error
+        raise DiskFull(_disk_full(plan)) from error
 
 
 def check_disk(plan: CachePlan) -> None:
-    """Raises `ValueError` when the disk has no room for what is still to be built."""
+    """Raises `DiskFull` when the disk has no room for what is still to be built."""
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
     there = sum(path.stat().st_size for path in plan.building.glob("*"))
     if plan.bytes - there > shutil.disk_usage(plan.folder.parent).free:
-        raise ValueError(_disk_full(plan))
+        raise DiskFull(_disk_full(plan))
 
 
 def discard(plan: CachePlan) -> None:
