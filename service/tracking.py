@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from service import tags
-from service.delivery import DEFAULT_EXPERIMENT, SQLITE, Delivery, artifact_root, connect
+from service.delivery import DEFAULT_EXPERIMENT, SQLITE, Delivery, artifact_root, connect, probe
 from service.errors import TrackingError
 from service.plan import SweepPlan
 from service.provenance import provenance
@@ -79,6 +79,7 @@ def ensure_store(uri: str, home: Path) -> None:
 
 
 def _open_store(uri: str) -> None:
+    probe(uri)
     client = connect(uri)
     if uri.startswith(SQLITE):
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

@@ -70,3 +70,14 @@ def test_names_of_configs_are_unique() -> None:
 def test_one_run_is_no_comparison() -> None:
     with pytest.raises(SpecError, match="at least two runs are needed, but got 1"):
         compare([record_of(0, FORWARD, {})])
+
+
+def test_plain_tags_and_configs_without_shared_seeds() -> None:
+    records = [
+        record_of(0, FORWARD | {"seed": 0}, {"rouge_l": 0.1}, tags={"device": "cpu"}),
+        record_of(1, FORWARD | {"seed": 1}, {"rouge_l": 0.2}, tags={"device": "cuda"}),
+        record_of(2, REVERSE | {"seed": 2}, {"rouge_l": 0.3}, tags={"device": "cpu"}),
+    ]
+    found = compare(records)
+    assert found.differs["device"] == ["cpu", "cuda", "cpu"]
+    assert found.pairings == ()

@@ -222,3 +222,9 @@ def test_a_file_that_is_no_store_is_named(home: Path) -> None:
 def test_another_kind_of_store_is_refused(home: Path) -> None:
     with pytest.raises(TrackingError, match="must be sqlite:///FILE.* but got './mlruns'"):
         ensure_store("./mlruns", home)
+
+
+def test_a_store_that_cannot_be_opened_is_named_at_once(home: Path) -> None:
+    (home / "mlflow.db").mkdir(parents=True)
+    with pytest.raises(TrackingError, match="must be readable.*unable to open database file"):
+        ensure_store(default_uri(home), home)
