@@ -14,6 +14,7 @@ from records_support import make_sinks, make_store, make_tracker, plan_of
 from training_support import request as training_request
 from training_support import trial as tiny_trial
 
+from service.engines import LocalEngine
 from service.errors import PlanError, TrackingError, TrialError
 from service.export import export
 from service.rerun import RerunRequest, rerun
@@ -190,6 +191,24 @@ def test_an_interrupt_ends_the_trial_and_its_run(runs: Runs, home: Path) -> None
         rerun(RerunRequest("toy/0", local=True), runs, home=home, on_line=interrupt)
     assert ("KILLED", "cancelled") in statuses(runs, runs.get("toy/0").run_id)
     assert not list(spool_folder(home, runs.uri).glob("*.jsonl"))
+
+
+def test_two_workers_are_launched_and_give_the_same_bits_each_time(
+    runs: Runs, tmp_path: Path
+) -> None:
+    pair = runs.trial_file(runs.get("toy/0").run_id).model_copy(update={"world_size": 2})
+    results = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        pair.write(tmp_path / name / "trial.json")
+        arguments = ["trial.json", "--output", "out"]
+        ended = LocalEngine().train(tmp_path / name, arguments, workers=2, on_line=silent)
+        assert ended.code == 0, ended.last_lines
+        result = json.loads((tmp_path / name / "out" / "result.json").read_text())
+        steps = (tmp_path / name / "out" / "metrics.jsonl").read_text().splitlines()
+        losses = [json.loads(line)["metrics"].get("loss") for line in steps]
+        results.append((result["weights_sha256"], result["metrics"], losses))
+    assert results[0] == results[1]
 
 
 def test_an_exported_folder_trains_to_the_same_weights(
