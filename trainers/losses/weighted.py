@@ -29,11 +29,15 @@ def adaptive_kl(
     if head_mass >= 1.0:  # by sums it would hang on rounding whether the last entries are reached
         return kl(teacher, student)
     with torch.no_grad():
-        probabilities = teacher.exp()
-        gap = student.exp().sub_(probabilities).abs_()
-        all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, teacher, probabilities, head_mass)
-        share = torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
+        share = head_share(student.exp(), teacher, teacher.exp(), head_mass)
     return both_kls(student, teacher, share, 1 - share)
+
+
+def head_share(student: Tensor, log_teacher: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
+    """Returns the head's share [N, 1] of Σ |p - q|, of q, log p and p [N, V]; ½ where p = q."""
+    gap = (student - teacher).abs_()
+    all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, log_teacher, teacher, head_mass)
+    return torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
 
 
 def token_wise(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

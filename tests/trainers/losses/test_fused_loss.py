@@ -10,7 +10,7 @@ from trainers.catalogue import DIVERGENCES as CATALOGUE
 from trainers.catalogue import POLICIES as POLICY_CATALOGUE
 from trainers.catalogue import Policy
 from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, LossContext, LossSums, chunks
+from trainers.losses import DistillationLoss, LossContext, LossSums, chunks, closed_form
 from trainers.losses.context import Positions
 from trainers.signal import OutputHead, TeacherSignal
 
@@ -277,3 +277,64 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
             ids = replace(CONTEXT, sequence_ids=torch.arange(37) // 9)
             loss(leaf, batch.head, batch.labels, batch.signal, ids).total.backward()
     assert 0 < widest <= 12  # a chunk of 10, or the transposed matrix of 12 rows
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("generalized_jsd", {"beta": 0.0}),
+        ("generalized_jsd", {"beta": 1.0}),
+        ("generalized_jsd", {"beta": 0.2, "unit_curvature": True}),
+        ("jeffreys", {"weight": 0.9}),
+        ("skew_forward_kl", {"alpha": 0.0}),
+        ("skew_forward_kl", {"alpha": 0.7}),
+        ("skew_reverse_kl", {"alpha": 0.0}),
+        ("skew_reverse_kl", {"alpha": 0.7, "detach_mixture": True}),
+        ("adaptive_kl", {"head_mass": 0.2}),
+        ("adaptive_kl", {"head_mass": 1.0}),
+        ("entropy_switched", {"entropy_weight": 7.0}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("policy", ["fixed", "cist"])
+def test_settings_of_written_gradients(name: str, fields: dict[str, object], policy: str) -> None:
+    batch = _batch()
+    scaled = replace(batch, head=replace(batch.head, scale=0.4))
+    _compare(_config(name, policy, **fields), scaled, 1e-10)
+    detached = {} if policy == "fixed" else {"detach_student_temperature": True}
+    _compare(_config(name, policy, scaling="none", **fields, **detached), batch, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [(name, policy) for name, policy in PAIRS if policy in ("fixed", "none")]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_of_80_stay_finite(name: str, policy: str, dtype: torch.dtype) -> None:
+    signs = torch.randn(12, 53, generator=torch.Generator().manual_seed(0)).sign()
+    eye = OutputHead(torch.eye(53, dtype=dtype).requires_grad_())
+    hidden = (80 * signs).to(dtype).requires_grad_()
+    signal = TeacherSignal(
+        (80 * signs.roll(1, 0)).to(dtype), OutputHead(torch.eye(53, dtype=dtype))
+    )
+    context = replace(CONTEXT, sequence_ids=torch.zeros(12))
+    config = TrialConfig(divergence=name, policy=policy)
+    sums = DistillationLoss(config, 53)(hidden, eye, torch.zeros(12).long(), signal, context)
+    sums.total.backward()
+    assert sums.total.isfinite() and hidden.grad is not None
+    assert hidden.grad.isfinite().all() and eye.weight.grad.isfinite().all()  # type: ignore[union-attr]
+
+
+def test_written_gradients_are_the_ones_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    for name, function in closed_form.WRITTEN.items():
+
+        def watched(*given, name=name, function=function):  # type: ignore[no-untyped-def]
+            called.append(name)
+            return function(*given)
+
+        monkeypatch.setitem(closed_form.WRITTEN, name, watched)
+    for name in closed_form.WRITTEN:
+        _run(TrialConfig(divergence=name), _batch(), fused=True)
+        _run(TrialConfig(divergence=name), _batch(), fused=False)
+    assert set(called) == set(closed_form.WRITTEN)
+    assert len(called) == len(closed_form.WRITTEN) * 15  # blocks of 37 positions, by fused alone
