@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 class SweepProcess:
     """Starts the driver and follows its events."""
 
-    def __init__(self, home: Path, name: str = "events", **order: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        name: str = "events",
+        environment: Mapping[str, str] | None = None,
+        **order: Any,
+    ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._events = home / f"{name}.jsonl"
@@ -32,7 +38,7 @@ class SweepProcess:
         path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
         self.process = subprocess.Popen(
             [sys.executable, __file__, str(home), str(self._events), json.dumps(order)],
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path} | dict(environment or {}),
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )

@@ -1,0 +1,127 @@
+"""A Ray of several nodes on this machine, started by hand as the README says: one head without a
+CPU for trials, and workers that can be killed."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+OBJECT_STORE = "--object-store-memory=100000000"
+PORTS = {"port": 6391, "dashboard-port": 8291}
+
+
+class HandCluster:
+    """`address` is what drivers join, `dashboard` what submitters talk to."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="kdc-", dir="/tmp"))
+        self.address = f"127.0.0.1:{PORTS['port']}"
+        self.dashboard = f"http://127.0.0.1:{PORTS['dashboard-port']}"
+        self.environment = {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_worker_niceness": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_maximum_startup_concurrency": "64",
+            # Marks every process of this cluster: what is not ours is never ended.
+            "KD_SWEEP_TEST_CLUSTER": str(self.folder),
+        }
+
+    def start(self, nodes: int) -> None:
+        """Starts the head and so many nodes of one CPU."""
+        ports = [f"--{name}={port}" for name, port in PORTS.items()]
+        self._ray(["--head", *ports, "--num-cpus=0"], "head")
+        for number in range(nodes):
+            self.add_node(f"node-{number}")
+
+    def add_node(self, name: str) -> None:
+        """Starts another node of one CPU."""
+        self._ray([f"--address={self.address}", "--num-cpus=1"], name)
+
+    def kill_node(self, name: str) -> int:
+        """SIGKILLs the node's raylet and, as a lost machine would, all of its workers; returns how
+        many processes that were."""
+        (raylet,) = [
+            pid
+            for pid in self._ours()
+            if f"raylet_socket_name={self.folder / name}/" in command(pid)
+        ]
+        found = [raylet, *descendants(raylet)]
+        for pid in found:
+            end(pid)
+        return len(found)
+
+    def kill_like(self, words: str) -> bool:
+        """SIGKILLs one process of the cluster whose command line holds `words`."""
+        for pid in self._ours():
+            if words in command(pid):
+                end(pid)
+                return True
+        return False
+
+    def stop(self) -> None:
+        """Ends everything of this cluster and removes its folder."""
+        for pid in self._ours():
+            end(pid)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _ray(self, arguments: list[str], name: str) -> None:
+        subprocess.run(
+            [str(BIN / "ray"), "start", *arguments, OBJECT_STORE, "--disable-usage-stats"]
+            + [f"--temp-dir={self.folder / name}"],
+            env=os.environ | self.environment,
+            check=True,
+            capture_output=True,
+        )
+
+    def _ours(self) -> list[int]:
+        mark = f"KD_SWEEP_TEST_CLUSTER={self.folder}"
+        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        return [pid for pid in pids if pid != os.getpid() and mark in environment(pid)]
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of the process, and theirs."""
+    path = Path(f"/proc/{pid}/task")
+    children = [int(word) for each in path.glob("*/children") for word in _words(each)]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def end(pid: int) -> None:
+    """SIGKILLs the process if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def command(pid: int) -> str:
+    """The process's command line, empty when it is gone."""
+    return _read(pid, "cmdline")
+
+
+def environment(pid: int) -> str:
+    """The environment the process was started with, empty when it is gone or not ours to read."""
+    return _read(pid, "environ")
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return (
+            Path(f"/proc/{pid}/{name}").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        )
+    except OSError:
+        return ""
