@@ -16,8 +16,9 @@ from typing import Any
 
 from service.errors import JobError
 from service.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
-from service.ledger import Ledger, TrialSetting
+from service.ledger import Ledger, TrialSetting, num_left
 from service.plan import SweepPlan
+from service.probe import check_storage_is_shared
 from service.reconcile import settle_runs
 from service.records import RunRecord
 from service.session import BOARD, draining_nodes, namespace_of, ray_session, sweep_lock
@@ -130,31 +131,38 @@ class _Sweep:
         for text in self._place.wishes.fulfil(store, self._plan, self._place.home):
             self._on_event(Notice(text))
         run_id = self._tracker.start_sweep(self._plan)
-        resumed = store.reconcile()
-        settle_runs(store, self._recorded(), self._tracker)
         state = TrialState.FAILED
         try:
-            self._board = _start_board()
-            shared = prepare_in_task(
-                self._plan,
-                self._place.home,
-                self._board,
-                prepare=self._place.tools.prepare,
-                on_event=self._on_event,
-                stop=self._stop,
-            )
-            if shared is not None:
-                shared = cache_teacher(
-                    self._plan, self._place.home, shared, on_event=self._on_event, stop=self._stop
-                )
-            if shared is not None:
-                self._run_trials(self._ledger(store, run_id, shared, resumed=resumed))
+            resumed = store.reconcile()
+            settle_runs(store, self._recorded(), self._tracker)
+            if resumed or num_left(self._plan, store) > 0:
+                self._work(store, run_id, resumed)
             if self._problem is not None:
                 raise JobError(self._problem)
             state = TrialState.CANCELLED if self._stop.is_set() else TrialState.COMPLETED
             return self._summary(store, run_id, state)
         finally:
             self._tracker.finish_sweep(run_id, state, {})
+
+    def _work(self, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
+        """Makes what all trials share, then runs what is left of them."""
+        if self._place.ray_address is not None:
+            check_storage_is_shared(self._folder)
+        self._board = _start_board()
+        shared = prepare_in_task(
+            self._plan,
+            self._place.home,
+            self._board,
+            prepare=self._place.tools.prepare,
+            on_event=self._on_event,
+            stop=self._stop,
+        )
+        if shared is not None:
+            shared = cache_teacher(
+                self._plan, self._place.home, shared, on_event=self._on_event, stop=self._stop
+            )
+        if shared is not None:
+            self._run_trials(self._ledger(store, run_id, shared, resumed=resumed))
 
     def _recorded(self) -> list[RunRecord]:
         from service.runs import Runs
@@ -214,6 +222,7 @@ class _Sweep:
             SlotConfig(
                 slot=f"slot-{number}",
                 board=self._board,
+                folder=str(self._folder.resolve()),
                 trainer=self._place.tools.trainer,
                 sinks=sinks,
                 max_jobs=1 if plan.isolation == "strict" else None,

@@ -102,11 +102,7 @@ class Ledger:
         self._open: dict[int, _Open] = {}
         self._stopping = threading.Event()
         self._objectives = [objective.metric for objective in self.plan.spec.objective]
-        records = self.store.records()
-        repeated = {record.retry_of for record in records}
-        unspent = (TrialState.PENDING, TrialState.CANCELLED)
-        spent = [r for r in records if r.state not in unspent and r.number not in repeated]
-        self._left = self.plan.num_trials - len(spent)
+        self._left = num_left(self.plan, self.store)
 
     def stop(self) -> None:
         """Hands out no further ticket."""
@@ -280,3 +276,13 @@ class Ledger:
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         return [float(metrics[name]) for name in self._objectives if name in metrics]
+
+
+def num_left(plan: SweepPlan, store: StudyStore) -> int:
+    """Returns how many of the plan's trials are still to be handed out: those that were cancelled,
+    or are repeated, have spent nothing of the budget."""
+    records = store.records()
+    repeated = {record.retry_of for record in records}
+    unspent = (TrialState.PENDING, TrialState.CANCELLED)
+    spent = [r for r in records if r.state not in unspent and r.number not in repeated]
+    return plan.num_trials - len(spent)

@@ -1,5 +1,6 @@
 """What all trials of a sweep share: made once in a Ray task, then named in each trial's file."""
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def prepare_in_task(
     import ray
 
     task = ray.remote(max_retries=1)(_task).options(
-        num_cpus=plan.cpus_per_worker * plan.workers_per_trial * plan.slots,
+        num_cpus=min(plan.cpus_per_worker * plan.workers_per_trial * plan.slots, _largest_node()),
         num_gpus=plan.gpus_per_worker,
     )
     answer = task.remote(prepare, plan, home, board)
@@ -98,9 +99,19 @@ def prepare_in_task(
     return shared
 
 
+def _largest_node() -> float:
+    """Returns the CPUs of the cluster's largest node: more than that no task ever gets."""
+    import ray
+
+    return max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+
+
 def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedInputs:
     """Runs on a machine like the slots', so that numerics resolve as they will there."""
     from trainers.numerics import resolve
+
+    home.mkdir(parents=True, exist_ok=True)
+    os.chdir(home)  # Ray's own folder for a worker may be replaced while it runs
 
     def progress(stage: str, share: float) -> None:
         board.progress.remote(stage, share)
