@@ -1,4 +1,4 @@
-"""Whether every node sees the sweep's folder: a trial's checkpoint written on one is read on another."""
+"""Whether every node sees the sweep's folder: a checkpoint written on one is read on another."""
 
 import uuid
 from pathlib import Path

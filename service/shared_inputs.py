@@ -103,7 +103,8 @@ def _largest_node() -> float:
     """Returns the CPUs of the cluster's largest node: more than that no task ever gets."""
     import ray
 
-    return max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max(float(resources.get("CPU", 0.0)) for resources in alive)
 
 
 def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedInputs:
