@@ -104,9 +104,18 @@ def stack(
     try:
         started = compose("up", "--detach", timeout_s=START_S)
         assert started.returncode == 0, started.stderr + compose("logs", "--tail=20").stdout
+        wait_for_workers(compose)
         yield compose
     finally:
         compose("down", "--volumes", "--timeout=5", timeout_s=STOP_S)
+
+
+def wait_for_workers(compose: Compose) -> None:
+    """`up` returns once the workers have started, which is before Ray counts them."""
+    end = time.monotonic() + START_S
+    while "/2.0 CPU" not in (seen := compose("exec", "-T", "ray-head", "ray", "status").stdout):
+        assert time.monotonic() < end, seen
+        time.sleep(1)
 
 
 def status(url: str, **headers: str) -> int:
