@@ -40,10 +40,12 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return tensor.dtype
 
 
-def walk(batch: Positions, dtype: torch.dtype) -> Iterator[Chunk]:
-    """Yields the batch's chunks in order; each is overwritten by the next. No gradient is
-    recorded."""
-    hidden, weight = batch.hidden.detach(), batch.head.weight.detach().to(dtype)
+def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
+    """Yields the batch's chunks in order; each is overwritten by the next. No gradient is recorded.
+
+    weight: the student's output matrix in the dtype of the products.
+    """
+    hidden, dtype = batch.hidden.detach(), weight.dtype
     num_rows = hidden.shape[0]
     widest = batch.head if batch.signal is None else batch.signal.head
     size = _even(num_rows, max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // widest.vocab_size))
@@ -54,6 +56,12 @@ def walk(batch: Positions, dtype: torch.dtype) -> Iterator[Chunk]:
         rows = hidden[start:stop].to(dtype)
         buffer = _linear(rows, weight, batch.head.bias, products[: stop - start])
         yield Chunk(start, stop, rows, buffer, teacher.logits(start, stop))
+
+
+def product_weight(batch: Positions) -> Tensor:
+    """Returns the student's output matrix in the dtype of its matrix products, cut from the
+    graph."""
+    return batch.head.weight.detach().to(compute_dtype(batch.hidden))
 
 
 def _even(num_rows: int, most: int) -> int:

@@ -16,6 +16,7 @@ from trainers.losses.chunks import (
     Chunk,
     blocks,
     compute_dtype,
+    product_weight,
     to_logits,
     walk,
     without_student,
@@ -49,7 +50,7 @@ def measure(first_pass: Measure, batch: Positions) -> Tensor:
         # An output matrix without columns: the walk then costs the teacher's products alone.
         batch = without_student(batch)
     with torch.no_grad():
-        for chunk in walk(batch, compute_dtype(batch.hidden)):
+        for chunk in walk(batch, product_weight(batch)):
             assert chunk.teacher_logits is not None  # measures belong to soft losses
             labels = batch.labels[chunk.start : chunk.stop]
             for start, stop in blocks(chunk):
@@ -102,9 +103,9 @@ class _Job:
 
     def run(self, gradients: _Gradients | None) -> LossSums:
         """Returns the sums, and fills `gradients` where given."""
-        weight = self.batch.head.weight.detach().to(self.dtype)
+        weight = product_weight(self.batch)
         hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
-        for chunk in walk(self.batch, self.dtype):
+        for chunk in walk(self.batch, weight):
             for start, stop in blocks(chunk):
                 block_hard, block_soft = self._block(chunk, start, stop, gradients)
                 hard += block_hard
