@@ -24,6 +24,7 @@ from service.verdict import Judgement, Numbers, Verdict, judge, seed_noise
 from trainers.trial_file import TrialFile, TrialPaths
 
 INPUTS = ("teacher", "student", "data")
+CACHE = "teacher_cache"
 FINISHED = (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
 RESULT, METRICS, TRIAL, VERDICT = "result.json", "metrics.jsonl", "trial.json", "verdict.json"
 OUTPUT = "out"
@@ -202,6 +203,10 @@ def _inputs(trial: TrialFile, mounts: Mapping[str, Path]) -> dict[str, Path]:
                 f"not there. Say where it is: --mount {name}=FOLDER."
             )
         found[name] = folder
+    # A cache that is not here any more is built again from the teacher.
+    cache = trial.paths.teacher_cache
+    if cache is not None and Path(cache).is_dir():
+        found[CACHE] = Path(cache)
     return found
 
 

@@ -140,8 +140,8 @@ class _Building:
         return made.options(num_cpus=self.plan.cpus_per_worker, num_gpus=gpus)
 
     def _build(self, found: _Found) -> bool:
-        """Builds and publishes the cache; returns False when the sweep was stopped meanwhile. As
-        soon as one builder has found all shards made, no other one is needed."""
+        """Builds and publishes the cache; returns False when the sweep was stopped meanwhile. One
+        builder that is through is enough: then all shards are made, and the others end soon."""
         import ray
 
         cache, workers = found.cache, self.plan.slots * self.plan.workers_per_trial
@@ -153,16 +153,15 @@ class _Building:
             while not (done := ray.wait(builders, timeout=POLL_S)[0]):
                 told = self._tell(cache, told)
                 if self.stop.is_set():
+                    _end(builders)
                     return False
             ray.get(done)
-        except ray.exceptions.RayTaskError as error:
+        except ray.exceptions.RayError as error:
             _end(builders)
-            if isinstance(error.cause, DiskFull):
+            if isinstance(getattr(error, "cause", None), DiskFull):
                 # a builder that was ended may have written after the first one tidied up
                 shutil.rmtree(cache.building, ignore_errors=True)
             raise
-        finally:
-            _end(builders)
         return True
 
     def _tell(self, cache: CachePlan, told: float) -> float:
@@ -175,11 +174,12 @@ class _Building:
 
 
 def _end(builders: list[Any]) -> None:
-    """Ends the builders that still run, and waits until they are gone."""
+    """Interrupts the builders that still run, and waits until they are gone. Not by force: where a
+    task ends at that very moment, Ray ends the driver."""
     import ray
 
-    for builder in builders:
-        ray.cancel(builder, force=True)
+    for builder in ray.wait(builders, num_returns=len(builders), timeout=0)[1]:
+        ray.cancel(builder)
     ray.wait(builders, num_returns=len(builders), timeout=CANCEL_S)
 
 

@@ -2,6 +2,7 @@
 
 Under torchrun every process is a worker of the trial. Progress goes to stderr; `--json` prints the
 result. DIR holds the student, samples.json, result.json and metrics.jsonl, a line for each report.
+A trial that read a teacher cache which is not here gets it built again, in DIR/caches.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
         group = dist.group.WORLD
     try:
         return run_trial(
-            trial,
+            _with_cache(trial, output),
             output,
             reporter=LineReporter(output / METRICS, stop_after),
             rank=rank,
@@ -97,6 +98,25 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
     finally:
         if group is not None:
             dist.destroy_process_group()
+
+
+def _with_cache(trial: TrialFile, output: Path) -> TrialFile:
+    """Every worker of the trial builds the shards that no other one is at."""
+    from trainers.teachers.cache import CacheRequest
+    from trainers.teachers.cache_build import build, plan_cache, release
+
+    place = trial.paths.teacher_cache
+    is_there = place is not None and ("://" in place or Path(place).is_dir())
+    if trial.teacher_source == "online" or is_there:
+        return trial
+    request = CacheRequest.of_trial(trial, trial.teacher_source.removeprefix("cache:"))
+    folder = build(
+        plan_cache(request, output.absolute()),
+        lambda done, of: _say("teacher cache", {"shards": done, "of": of}),
+    )
+    release()
+    paths = trial.paths.model_copy(update={"teacher_cache": str(folder)})
+    return trial.model_copy(update={"paths": paths})
 
 
 def _show(result: TrialResult, output: Path, *, as_json: bool) -> None:

@@ -35,6 +35,7 @@ REAL: dict[str, Any] = {
     "training": {"steps": 2, "batch_size": 8},
     "evaluation": {"evaluations": 1, "generation_prompts": 2, "max_new_tokens": 4},
     "search": {"tau": {"choice": [1.0, 4.0]}},
+    "teacher_cache": {"mode": "required"},
     "trials": 5,
     "resources": {"slots": 1},
 }
@@ -51,7 +52,9 @@ def test_a_used_slot_computes_what_a_fresh_process_computes(tmp_path: Path) -> N
     trials = sweep_folder(make_sweep_plan(**REAL), tmp_path) / "trials"
     hashes: dict[float, set[str]] = {}
     for folder in sorted(trials.iterdir()):
-        tau = json.loads((folder / "trial.json").read_text())["config"]["tau"]
+        trial = json.loads((folder / "trial.json").read_text())
+        assert trial["teacher_source"] == "cache:float32"
+        tau = trial["config"]["tau"]
         result = json.loads((folder / "result.json").read_text())
         hashes.setdefault(tau, set()).add(result["weights_sha256"])
     assert hashes.keys() == {1.0, 4.0}, "the draws of this seed visit both"

@@ -1,0 +1,113 @@
+"""Cached or online: what decides it, and what the plan says."""
+
+from typing import Any
+
+import pytest
+from fakes import make_document
+
+from service.errors import PlanError
+from service.estimates import InputFacts, cache_bytes
+from service.plan import Resources, SweepPlan, make_plan
+from service.spec import SweepSpec, parse_spec
+from service.teacher_choice import CacheCost, cache_dtype, choose_teacher
+
+GIB = 1024**3
+KNOWN = InputFacts(
+    num_train_examples=1000,
+    num_train_tokens=50_000,
+    num_validation_examples=100,
+    vocab_size=1000,
+    teacher_parameters=10_000_000,
+    student_parameters=1000,
+    teacher_hidden_size=64,
+)
+PAYS = CacheCost(bytes=GIB, disk_free=10 * GIB, tokens_held=1000, tokens_read=5000)
+
+
+def spec(cache: dict[str, Any], **changes: Any) -> SweepSpec:
+    return parse_spec(make_document(teacher_cache=cache, **changes))
+
+
+def plan(cache: dict[str, Any], **changes: Any) -> SweepPlan:
+    machine = Resources(num_cpus=2, disk_free=10 * GIB)
+    made = spec(cache, training={"epochs": 2}, **changes)
+    return make_plan(made, KNOWN, machine, code_version="1")
+
+
+@pytest.mark.parametrize(
+    ("cache", "changes", "cost", "reason"),
+    [
+        ({}, {}, PAYS, ""),
+        ({"max_gib": 2}, {}, PAYS, ""),
+        ({"mode": "required"}, {}, CacheCost(GIB, 10 * GIB, 1000, 10), ""),
+        ({}, {}, CacheCost(), ""),
+        ({"mode": "online"}, {}, PAYS, "teacher_cache.mode is online"),
+        ({"max_gib": 0.5}, {}, PAYS, "the cache takes 1.0 GiB, above teacher_cache.max_gib=0.5"),
+        ({}, {}, CacheCost(GIB, GIB), "takes 1.0 GiB, and the disk can spare 922 MiB"),
+        ({}, {}, CacheCost(GIB, 10 * GIB, 1000, 900), "read less of the data than building"),
+        ({}, {}, CacheCost(0, 10 * GIB, 1000, 900), ""),
+        (
+            {},
+            {"search": {"precision": {"choice": ["float32", "bfloat16"]}}},
+            PAYS,
+            "precision is searched",
+        ),
+        (
+            {},
+            {"search": {"attention_implementation": {"choice": ["eager", "sdpa"]}}},
+            PAYS,
+            "attention_implementation is searched",
+        ),
+        ({}, {"search": {"precision": {"fixed": "float32"}}}, PAYS, ""),
+    ],
+)
+def test_a_cache_serves_unless_there_is_a_reason(
+    cache: dict[str, Any], changes: dict[str, Any], cost: CacheCost, reason: str
+) -> None:
+    choice = choose_teacher(spec(cache, **changes), "float32", cost)
+    assert choice.source == ("online" if reason else "cache:float32")
+    assert reason in choice.reason
+    assert bool(reason) == bool(choice.reason)
+
+
+def test_a_required_cache_that_cannot_be_is_refused() -> None:
+    with pytest.raises(PlanError, match="required must be possible, but the cache takes 1.0 GiB"):
+        choose_teacher(spec({"mode": "required", "max_gib": 0.5}), "float32", PAYS)
+
+
+@pytest.mark.parametrize(
+    ("cache", "training", "gpus", "dtype"),
+    [
+        ({}, {}, 0, "float32"),
+        ({}, {}, 1, "bfloat16"),
+        ({}, {"precision": "float32"}, 1, "float32"),
+        ({"dtype": "float16"}, {"precision": "float32"}, 0, "float16"),
+    ],
+)
+def test_what_is_stored_is_what_the_teacher_emits_unless_it_is_asked_for(
+    cache: dict[str, Any], training: dict[str, Any], gpus: float, dtype: str
+) -> None:
+    made = spec(cache, training={"steps": 4} | training)
+    assert cache_dtype(made, gpus) == dtype
+
+
+def test_the_plan_shows_the_cache_and_costs_trials_without_the_teacher() -> None:
+    cached, online = plan({}), plan({"mode": "online"})
+    assert (cached.teacher.source, online.teacher.source) == ("cache:float32", "online")
+    # 55,000 positions of 64 numbers, and the output matrix
+    assert cached.estimate.teacher_cache_bytes == 4 * 64 * (55_000 + 1000)
+    assert online.estimate.teacher_cache_bytes is None
+    assert cached.estimate.teacher_cache_s is not None
+    assert cached.estimate.duration_s is not None and online.estimate.duration_s is not None
+    assert cached.estimate.duration_s < online.estimate.duration_s
+
+
+def test_a_smaller_dtype_takes_half() -> None:
+    exact, half = cache_bytes(KNOWN, "float32"), cache_bytes(KNOWN, "float16")
+    assert exact is not None and half is not None
+    assert exact - half == 2 * 64 * 55_000
+
+
+def test_what_decides_the_source_decides_the_sweep() -> None:
+    ids = {plan(cache).sweep_id for cache in ({}, {"mode": "online"}, {"dtype": "float16"})}
+    assert len(ids) == 3
