@@ -92,8 +92,10 @@ def ray_session(plan: SweepPlan, folder: Path, address: str | None) -> Iterator[
         return
     temporary = temporary_folder(folder)
     end_leftovers(temporary)
-    # A token of this session's own: nobody else on the machine can talk to it, no file is left.
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # A token of this process's own: nobody else on the machine can talk to its Ray, and no file is
+    # left. Ray remembers the first one that a process has, so a second sweep must have the same.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     with _started(plan, temporary):
         yield
     shutil.rmtree(temporary, ignore_errors=True)
