@@ -31,6 +31,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 HANDED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "KD_SWEEP_HOME", "HF_HUB_OFFLINE")
 ADDRESSES = ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS")
 STOP_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
 POLL_S = 0.5
 
 
@@ -171,16 +172,22 @@ def submit(
 def _submit(
     client: Any, submission_id: str, entrypoint: str, metadata: dict[str, str], folder: Path
 ) -> None:
+    """Submits the job; a cluster that is only just starting is asked again for a while."""
     handed = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
-    try:
-        client.submit_job(
-            entrypoint=entrypoint,
-            submission_id=submission_id,
-            metadata=metadata,
-            runtime_env={"working_dir": str(folder), "env_vars": handed},
-        )
-    except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
-        raise JobError(f"cluster: the job was refused: {str(error).strip()}") from error
+    end = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=submission_id,
+                metadata=metadata,
+                runtime_env={"working_dir": str(folder), "env_vars": handed},
+            )
+            return
+        except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise JobError(f"cluster: the job was refused: {str(error).strip()}") from error
+        time.sleep(POLL_S)
 
 
 def jobs_of(client: Any, sweep_id: str) -> list[SweepJob]:

@@ -97,7 +97,7 @@ def main(home: Path, events: Path, order: dict[str, Any]) -> None:
             fields = dataclasses.asdict(event)
             file.write(json.dumps({"event": type(event).__name__} | fields, default=str) + "\n")
 
-    uri = f"sqlite:///{home}/mlflow.db"
+    uri = order.get("tracking", f"sqlite:///{home}/mlflow.db")
     run_at(Place(home, uri, order.get("address"), tools), plan, on_event=on_event, stop=stop)
 
 

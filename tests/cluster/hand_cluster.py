@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,6 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
 OBJECT_STORE = "--object-store-memory=100000000"
-PORTS = {"port": 6391, "dashboard-port": 8291}
 
 
 class HandCluster:
@@ -22,8 +22,9 @@ class HandCluster:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kdc-", dir="/tmp"))
-        self.address = f"127.0.0.1:{PORTS['port']}"
-        self.dashboard = f"http://127.0.0.1:{PORTS['dashboard-port']}"
+        self._ports = {"port": free_port(), "dashboard-port": free_port()}
+        self.address = f"127.0.0.1:{self._ports['port']}"
+        self.dashboard = f"http://127.0.0.1:{self._ports['dashboard-port']}"
         self.environment = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
@@ -37,7 +38,7 @@ class HandCluster:
 
     def start(self, nodes: int) -> None:
         """Starts the head and so many nodes of one CPU."""
-        ports = [f"--{name}={port}" for name, port in PORTS.items()]
+        ports = [f"--{name}={port}" for name, port in self._ports.items()]
         self._ray(["--head", *ports, "--num-cpus=0"], "head")
         for number in range(nodes):
             self.add_node(f"node-{number}")
@@ -86,6 +87,13 @@ class HandCluster:
         mark = f"KD_SWEEP_TEST_CLUSTER={self.folder}"
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         return [pid for pid in pids if pid != os.getpid() and mark in environment(pid)]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def descendants(pid: int) -> list[int]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,30 @@ def test_a_driver_that_is_killed_at_random_moments(
     last = start("last")
     assert last.wait(400) == 0, last.output()
     assert_whole(tmp_path, cluster)
+
+
+def test_a_head_that_is_lost(cluster: HandCluster, start: Start, tmp_path: Path) -> None:
+    sweep = start("events")
+    under_way(sweep)
+    cluster.stop()
+    sweep.process.kill()  # a job's driver dies with its head; this one stood outside
+    sweep.process.wait()
+    another = HandCluster()
+    try:
+        another.start(nodes=2)
+        last = SweepProcess(
+            tmp_path,
+            "another",
+            another.environment,
+            address=another.address,
+            step_s=STEP_S,
+            document=document(),
+        )
+        with closing(last):
+            assert last.wait(400) == 0, last.output()
+        assert_whole(tmp_path, another)
+    finally:
+        another.stop()
 
 
 def test_two_workers_on_two_nodes_are_one_trial(

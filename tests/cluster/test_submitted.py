@@ -1,0 +1,128 @@
+"""The way of the README's cluster section, word for word: submit, follow, stop, go on, extend."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes import make_document
+from hand_cluster import HandCluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}
+DOCUMENT: dict[str, Any] = make_document(
+    name="submitted",
+    teacher={"config": MODEL},
+    student={"config": MODEL},
+    tokenizer={"train": {"vocab_size": 400}},
+    data={
+        "train": "builtin:docstrings",
+        "validation": "builtin:docstrings",
+        "max_tokens": 128,
+        "max_prompt_tokens": 96,
+        "max_train_examples": 64,
+        "max_validation_examples": 8,
+    },
+    training={"steps": 60, "batch_size": 8},
+    evaluation={"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
+    trials=4,
+)
+
+
+class Shell:
+    """Runs `kd-sweep` as a user on the head does."""
+
+    def __init__(self, cluster: HandCluster, home: Path) -> None:
+        self.environment = (
+            os.environ
+            | cluster.environment
+            | {"KD_SWEEP_HOME": str(home), "KD_SWEEP_ADDRESS": cluster.dashboard}
+        )
+        self.address = ["--address", cluster.dashboard]
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "kd-sweep"), *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "--json"))
+
+    def wait_for(self, sweep: str, status: str, timeout_s: float = 300) -> dict[str, Any]:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            row: dict[str, Any] = self.json("status", sweep)
+            if row["status"] == status:
+                return row
+            assert row["status"] not in ("FAILED", "STOPPED"), row
+            time.sleep(2)
+        raise AssertionError(f"{row} is not {status}")
+
+    def states(self, sweep: str) -> list[str]:
+        return [row["state"] for row in self.json("trials", sweep)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[HandCluster]:
+    made = HandCluster()
+    try:
+        made.start(nodes=2)
+        yield made
+    finally:
+        made.stop()
+
+
+def test_a_sweep_is_submitted_stopped_resumed_and_extended(
+    cluster: HandCluster, tmp_path: Path
+) -> None:
+    shell = Shell(cluster, tmp_path / "home")
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text(yaml.safe_dump(DOCUMENT))
+    first = shell.json("submit", str(spec), "--yes")
+    again = shell.json("submit", str(spec), "--yes")
+    assert (again["job"], again["is_new"]) == (first["job"], False)
+    sweep = first["sweep_id"]
+
+    end = time.monotonic() + 240
+    while not shell.json("status", sweep)["trials"].get("running"):
+        assert time.monotonic() < end, shell("logs", sweep)
+        time.sleep(2)
+    stopped = shell.json("stop", sweep, *shell.address)
+    assert stopped["status"] in ("SUCCEEDED", "FAILED"), "the driver left by itself"
+    assert "running" not in shell.states(sweep)
+
+    resumed = shell.json("resume", sweep, *shell.address)
+    assert resumed["job"] == f"{sweep}-a2"
+    shell("watch", sweep)
+    assert shell.wait_for(sweep, "SUCCEEDED")["trials"]["completed"] == 4
+    shell.json("extend", sweep, "--trials", "2", *shell.address)
+    assert shell.wait_for(sweep, "SUCCEEDED")["trials"]["completed"] == 6
+    assert shell.states(sweep).count("completed") == 6
+    lines = shell("logs", sweep, "--trial", "0").splitlines()
+    assert all('"trial": 0' in line for line in lines)
+
+
+def test_a_wrong_token_is_explained(cluster: HandCluster, tmp_path: Path) -> None:
+    shell = Shell(cluster, tmp_path)
+    shell.environment["RAY_AUTH_TOKEN"] = "0" * 64
+    assert "RAY_AUTH_TOKEN" in shell("status", code=4)
+
+
+def test_more_than_the_cluster_has_is_refused(cluster: HandCluster, tmp_path: Path) -> None:
+    shell = Shell(cluster, tmp_path)
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text(yaml.safe_dump(DOCUMENT | {"resources": {"cpus_per_worker": 2}}))
+    error = shell("submit", str(spec), "--yes", code=3)
+    assert "a worker of 2 CPUs" in error and "at most 1 CPUs" in error
