@@ -25,7 +25,12 @@ Address = Annotated[
     str | None, typer.Option("--address", help="Ray's dashboard; default: KD_SWEEP_ADDRESS.")
 ]
 Here = Annotated[
-    str | None, typer.Option("--address", help="Ray's dashboard; without it: this machine.")
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="KD_SWEEP_ADDRESS",
+        help="Ray's dashboard; without it: this machine.",
+    ),
 ]
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Id, beginning of one, or latest.")]
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A sweep file, or a preset's name.")]

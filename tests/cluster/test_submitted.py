@@ -45,7 +45,6 @@ class Shell:
             | cluster.environment
             | {"KD_SWEEP_HOME": str(home), "KD_SWEEP_ADDRESS": cluster.dashboard}
         )
-        self.address = ["--address", cluster.dashboard]
 
     def __call__(self, *words: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -99,15 +98,15 @@ def test_a_sweep_is_submitted_stopped_resumed_and_extended(
     while not shell.json("status", sweep)["trials"].get("running"):
         assert time.monotonic() < end, shell("logs", sweep)
         time.sleep(2)
-    stopped = shell.json("stop", sweep, *shell.address)
+    stopped = shell.json("stop", sweep)
     assert stopped["status"] in ("SUCCEEDED", "FAILED"), "the driver left by itself"
     assert "running" not in shell.states(sweep)
 
-    resumed = shell.json("resume", sweep, *shell.address)
+    resumed = shell.json("resume", sweep)
     assert resumed["job"] == f"{sweep}-a2"
     shell("watch", sweep)
     assert shell.wait_for(sweep, "SUCCEEDED")["trials"]["completed"] == 4
-    shell.json("extend", sweep, "--trials", "2", *shell.address)
+    shell.json("extend", sweep, "--trials", "2")
     assert shell.wait_for(sweep, "SUCCEEDED")["trials"]["completed"] == 6
     assert shell.states(sweep).count("completed") == 6
     lines = shell("logs", sweep, "--trial", "0").splitlines()
