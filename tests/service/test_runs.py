@@ -184,3 +184,15 @@ def test_trial_file_history_and_artifacts(runs: Runs, sweep_id: str, tmp_path: P
         runs.download(run_id, "student", tmp_path)
     with pytest.raises(TrackingError, match="needs the artifact 'trial.json'"):
         runs.trial_file(runs.resolve_sweep(sweep_id).run_id)
+
+
+def test_a_trial_of_another_format_is_named(tmp_path: Path) -> None:
+    uri, plan = make_store(tmp_path), plan_of()
+    tracker = make_tracker(uri, tmp_path)
+    run = tracker.start_trial(
+        tracker.start_sweep(plan), trial_of(plan, 0, {}), hyperparameters={}, label=None
+    )
+    tracker.log_text(run, '{"format_version": 0}', "trial.json")
+    tracker.close()
+    with pytest.raises(TrackingError, match="is not a trial.json of format 1"):
+        Runs(uri).trial_file(run)
