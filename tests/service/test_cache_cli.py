@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from service.cli import app
 from service.machine import home_folder
-from trainers import fingerprints
+from trainers import fingerprints, store
 from trainers.teachers import cache
 
 NEW, OLD = "b" * 20, "a" * 20
@@ -99,3 +99,13 @@ def test_every_command_of_the_group_has_help_with_an_example(command: str) -> No
     shown = call(command, "--help")
     assert shown.exit_code == 0
     assert f"Example: kd-sweep cache {command}" in " ".join(shown.stdout.split())
+
+
+def test_what_is_being_built_stays_and_what_a_killed_build_left_goes() -> None:
+    building = home_folder() / "caches" / ".c.building"
+    building.mkdir()
+    with store.locked(building.parent / ".c.train-00000.lock"):
+        assert call("prune", "--keep-gib", "1").exit_code == 0
+        assert building.is_dir()
+    assert call("prune", "--keep-gib", "1").exit_code == 0
+    assert not building.exists()

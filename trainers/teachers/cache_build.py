@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -111,11 +112,17 @@ def build(plan: CachePlan, progress: Callable[[int, int], None] = lambda done, o
             build_shard(plan, number)
         progress(count, count)
         return publish(plan)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except (OSError, SafetensorError) as error:
+        if not _says_disk_full(error):
             raise
         discard(plan)
         raise DiskFull(_disk_full(plan)) from error
+
+
+def _says_disk_full(error: Exception) -> bool:
+    """safetensors passes the system's error on as text."""
+    number = getattr(error, "errno", None)
+    return number == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def check_disk(plan: CachePlan) -> None:

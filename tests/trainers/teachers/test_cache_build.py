@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from cache_support import SMALL_SHARD, damage, opened, planned
+from safetensors import SafetensorError
 
 from trainers.sources import Prepared
 from trainers.teachers import cache, cache_build
@@ -119,8 +120,15 @@ def test_two_builders_of_one_cache_share_the_work(built: CachePlan, tmp_path: Pa
     assert [path.name for path in (tmp_path / "caches").iterdir() if path.is_dir()] == [plan.key]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
+    ],
+)
 def test_a_full_disk_stops_the_build_and_leaves_nothing(
-    built: CachePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: CachePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     plan = replace(built, home=tmp_path)
     calls: list[Path] = []
@@ -129,7 +137,7 @@ def test_a_full_disk_stops_the_build_and_leaves_nothing(
         calls.append(path)
         if len(calls) > 3:
             path.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
+            raise error
         original(tensors, path, **other)
 
     original = cache_build.save_file
