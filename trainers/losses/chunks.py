@@ -16,7 +16,7 @@ from trainers.signal import OutputHead
 MIN_CHUNK_ROWS = 128
 CHUNK_ELEMENTS = 1 << 24
 # On a CPU, elementwise work is done on rows that stay in the cache.
-BLOCK_ELEMENTS = 1 << 17
+BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True)
