@@ -123,9 +123,8 @@ def test_a_changed_input_is_refused_and_leaves_nothing_running(
     trial = runs.trial_file(runs.get("toy/0").run_id)
     other = tmp_path / "data"
     shutil.copytree(trial.paths.data, other)
-    facts = json.loads((other / "prepared.json").read_text())
-    text = json.dumps(facts).replace(trial.fingerprints["data"], "0" * 64)
-    (other / "prepared.json").write_text(text)
+    shutil.rmtree(other / "train")
+    shutil.copytree(other / "validation", other / "train")
     request = RerunRequest("toy/0", local=True, mounts={"data": other})
     with pytest.raises(PlanError, match="paths.data: it must hold what the trial was made with"):
         rerun(request, runs, home=home, on_line=silent)
