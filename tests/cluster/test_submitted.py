@@ -65,7 +65,7 @@ class Shell:
             row: dict[str, Any] = self.json("status", sweep)
             if row["status"] == status:
                 return row
-            assert row["status"] not in ("FAILED", "STOPPED"), row
+            assert row["status"] not in ("FAILED", "STOPPED"), row.get("message", "")[-3000:]
             time.sleep(2)
         raise AssertionError(f"{row} is not {status}")
 
