@@ -70,10 +70,10 @@ class RunResult:
         views: list[RenderableType] = [Text(head, style="bold"), Text(), self.best.view(), Text()]
         views += [Text(line) for line in self.lines]
         if self.picture is not None:
-            views.append(Text(f"picture: {self.picture}"))
+            views.append(_unbroken(f"picture: {self.picture}"))
         if self.state == TrialState.CANCELLED:
             views.append(Text("go on: the same kd-sweep run; finished trials are kept"))
-        views.append(Text(f"all runs: {ui_command(self.tracking_uri)}"))
+        views.append(_unbroken(f"all runs: {ui_command(self.tracking_uri)}"))
         views.append(
             Text(
                 f"ask further: kd-sweep best --sweep {self.sweep_id} --per divergence; "
@@ -152,6 +152,11 @@ def fresh_id(sweep_id: str, known: set[str]) -> str:
     while f"{sweep_id}-{number}" in known:
         number += 1
     return f"{sweep_id}-{number}"
+
+
+def _unbroken(line: str) -> Text:
+    """Returns a line that stays whole on a narrow terminal, so that it can be copied."""
+    return Text(line, no_wrap=True, overflow="ignore")
 
 
 def ui_command(uri: str) -> str:
