@@ -15,6 +15,7 @@ from service.machine import home_folder
 from service.session import BOARD, namespace_of
 from service.states import TrialState
 from service.watchdog import Child, watch_over
+from service.wishes import ENDED, sweep_folder
 
 STOPPED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -46,10 +47,24 @@ def control(sweep_id: str, words: list[str]) -> None:
 def _watch(order: JobOrder, path: Path, say: Say) -> int:
     child = Child(["-m", "service", "drive", str(path), "--child"])
     _handle(child.signal)
-    watched = watch_over(child.run, order.max_driver_restarts)
+    marker = sweep_folder(order.plan, home_folder()) / ENDED
+
+    def start() -> int:
+        marker.unlink(missing_ok=True)
+        return exit_code(child.run(), marker)
+
+    watched = watch_over(start, order.max_driver_restarts)
     if watched.restarts:
         say(f"the driver died and was started again {watched.restarts} times")
     return watched.exit_code
+
+
+def exit_code(code: int, marker: Path) -> int:
+    """Returns what the driver's end means: what it wrote to `marker` once its sweep was over counts
+    more than how its process went after that."""
+    if not marker.exists():
+        return code
+    return 0 if marker.read_text() == TrialState.COMPLETED else STOPPED
 
 
 def _run(order: JobOrder, say: Say) -> int:

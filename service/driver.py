@@ -27,7 +27,7 @@ from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked, Search
 from service.teacher_cache import cache_teacher
-from service.wishes import Wishes, study_storage, sweep_folder
+from service.wishes import ENDED, Wishes, study_storage, sweep_folder
 from trainers.worker import SlotConfig, Trains, standing_trainer
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,10 @@ def run_at(
         try:
             with ray_session(plan, folder, place.ray_address):
                 on_event(Preparing("Ray is up", 0.0))
+                (folder / ENDED).unlink(missing_ok=True)
                 summary = _Sweep(place, plan, tracker, on_event=on_event, stop=stop).run()
+                # Leaving Ray may end this process when a slot was just starting.
+                (folder / ENDED).write_text(summary.state)
         finally:
             tracker.close()
     on_event(SweepEnded(summary))

@@ -15,6 +15,7 @@ from service.study import StudyStore
 from service.study_trials import read_trials
 
 JOURNAL = "study.journal"
+ENDED = "ended"  # in the sweep's folder: how its last driver ended, written before Ray is left
 SHOWN_REFUSALS = 5
 
 

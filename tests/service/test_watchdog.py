@@ -1,9 +1,11 @@
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from service.drive import exit_code
 from service.watchdog import Child, Watched, watch_over
 
 
@@ -31,3 +33,16 @@ def test_signals_reach_the_driver() -> None:
     thread.join(10)
     assert codes == [-signal.SIGTERM]
     child.signal(signal.SIGTERM)  # it is gone: nobody to tell
+
+
+@pytest.mark.parametrize(
+    ("written", "code", "expected"),
+    [("cancelled", -6, 130), ("completed", 1, 0), (None, -9, -9), (None, 0, 0)],
+)
+def test_a_sweep_that_was_over_is_not_begun_again(
+    tmp_path: Path, written: str | None, code: int, expected: int
+) -> None:
+    marker = tmp_path / "ended"
+    if written is not None:
+        marker.write_text(written)
+    assert exit_code(code, marker) == expected
