@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import pytest
-import ray
 
 from service import probe
 from service.errors import PlanError
 from service.probe import check_storage_is_shared, sees
 
+# Ray is imported by name only when a test runs: it reads its environment once a process, and a
+# sweep's session sets that first.
 NODES = [
     {"NodeID": "a", "NodeManagerAddress": "10.0.0.1", "Alive": True},
     {"NodeID": "b", "NodeManagerAddress": "10.0.0.2", "Alive": True},
@@ -24,7 +25,7 @@ def test_a_node_that_does_not_see_the_storage_is_named(
         assert sees(str(path)), "the file is there while the nodes look"
         return {"a": True, "b": False}
 
-    monkeypatch.setattr(ray, "nodes", lambda: NODES)
+    monkeypatch.setattr("ray.nodes", lambda: NODES)
     monkeypatch.setattr(probe, "_asked", answers)
     with pytest.raises(PlanError, match=r"every node must see .*, but 10\.0\.0\.2 did not"):
         check_storage_is_shared(tmp_path)
@@ -33,7 +34,7 @@ def test_a_node_that_does_not_see_the_storage_is_named(
 
 
 def test_one_node_shares_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "nodes", lambda: NODES[:1])
+    monkeypatch.setattr("ray.nodes", lambda: NODES[:1])
     check_storage_is_shared(tmp_path)
 
 
