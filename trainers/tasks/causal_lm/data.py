@@ -207,10 +207,11 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in SPLITS:
         split = Split.open(folder, name)
+        for numbers in (split.num_prompt_tokens, split.num_learned, split.example_ids):
+            digest.update(numbers.tobytes())
         for example in range(len(split)):
             digest.update(split.tokens(example).tobytes())
             digest.update(split.learned(example).tobytes())
-            digest.update(int(split.num_prompt_tokens[example]).to_bytes(8, "little"))
         if name == "validation":
             answers = [split.references(example) for example in range(len(split))]
             digest.update(json.dumps(answers).encode())
