@@ -157,8 +157,10 @@ def test_the_order_of_examples_is_no_part_of_the_key_and_does_not_matter(
     import datasets
 
     shutil.copytree(prepared.data, tmp_path / "data")
-    rows = datasets.load_from_disk(str(Path(prepared.data) / "train"))
-    backwards = rows.select(range(len(rows) - 1, -1, -1)).flatten_indices()
+    rows = datasets.load_from_disk(str(tmp_path / "data" / "train"))
+    turned_round = rows.select(range(len(rows) - 1, -1, -1))
+    # in memory: a cache file would lie among the data
+    backwards = turned_round.flatten_indices(keep_in_memory=True)
     shutil.rmtree(tmp_path / "data" / "train")
     backwards.save_to_disk(tmp_path / "data" / "train")
     turned = wanted(prepared, data=tmp_path / "data")
