@@ -81,12 +81,15 @@ def test_the_fused_loss_is_the_cpu_s_plain_one(divergence: str, policy: str) -> 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "generalized_jsd"])
 @pytest.mark.parametrize("policy", ["fixed", "cist"])
-def test_bfloat16_stays_near_float32(divergence: str, policy: str) -> None:
+def test_bfloat16_stays_as_near_to_float32_as_whole_logits(divergence: str, policy: str) -> None:
+    """Under cist that is not near: rounded logits tie, and the largest one has the gradient of the
+    temperature."""
     config = config_of(divergence, policy)
-    expected = run(config, "cuda", fused=True)
-    found = run(config, "cuda", fused=True, bfloat16=True)
-    for one, other in zip(expected, found, strict=True):
-        assert 0 < (other - one).norm() <= 0.03 * one.norm()
+    exact = run(config, "cuda", fused=False)
+    plain = run(config, "cuda", fused=False, bfloat16=True)
+    fused = run(config, "cuda", fused=True, bfloat16=True)
+    for one, whole, ours in zip(exact, plain, fused, strict=True):
+        assert 0 < (ours - one).norm() <= 1.1 * (whole - one).norm() + 1e-3 * one.norm()
 
 
 def on_cuda(prepared: Prepared, **config: Any) -> TrialFile:
