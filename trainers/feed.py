@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,6 +50,8 @@ class Feed:
 
     def step(self, number: int) -> Step:
         """Returns step `number` (0-based), read now."""
+        if self._has_gpu:
+            torch.cuda.set_device(self.world.device)  # a thread of its own begins with the first
         examples = self.order.examples(number)
         shares = share(examples, rank=self.world.rank, world_size=self.world.size, parts=self.parts)
         return Step(
@@ -59,9 +62,15 @@ class Feed:
 
     def _batch(self, examples: NDArray[np.int64]) -> Batch:
         batch = collate(self.split, examples, self.pad_token_id)
+        if self._has_gpu:
+            batch = batch.pinned()
         if not isinstance(self.teacher, ReadsAhead):
             return batch
         return replace(batch, teacher_hidden=self.teacher.hidden(batch.split, batch.examples))
+
+    @property
+    def _has_gpu(self) -> bool:
+        return self.world.device.type == "cuda"
 
 
 class Ahead:

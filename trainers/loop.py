@@ -217,17 +217,20 @@ class _Run:
         for number, batch in enumerate(step.batches, start=1):
             is_last = number == len(step.batches)
             sums += self._backward(batch.to(self.world.device), count, is_last=is_last)
-        total, hard, soft = (self.world.summed(sums) / max(count, 1)).tolist()
-        norm = float(self._clip())
+        clipped = self._clip()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # weights of a diverged trial go nowhere, so nothing waits here for whether the step is good
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        means = self.world.summed(sums) / max(count, 1)
+        # the one place where a step waits for its GPU
+        total, hard, soft, norm = torch.cat([means, clipped.double().reshape(1)]).tolist()
         result = StepResult(total, hard, soft, norm, count)
         if result.is_finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
             self.loop.student.loss.finish_step(
                 soft, step=self.progress.step, num_steps=self.num_steps
             )
-        self.optimizer.zero_grad(set_to_none=True)
         return result
 
     def _backward(self, batch: Batch, count: int, *, is_last: bool) -> Tensor:

@@ -166,8 +166,8 @@ def _student(trial: TrialFile, shared: Shared, inputs: _Inputs) -> StudentWithLo
         model = models.load(
             Path(path), attention=attention, dtype=torch.float32, trust=trial.trust_remote_code
         )
-        models.check_head(model, _first_tokens(inputs), vocab_size)
-        return model
+        models.check_head(model.to(inputs.world.device), _first_tokens(inputs), vocab_size)
+        return model.cpu()  # a GPU has to hold only the one that is trained
 
     start = shared.get("student", (path, attention, vocab_size), load)
     model = copy.deepcopy(start).to(inputs.world.device)
@@ -191,8 +191,8 @@ def _teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> SignalMaker |
         model = models.load(
             Path(path), attention=attention, dtype=dtype, trust=trial.trust_remote_code
         )
-        models.check_head(model, _first_tokens(inputs), inputs.facts.vocab_size)
-        return OnlineTeacher(model.to(device), vocab_size=inputs.facts.vocab_size)
+        models.check_head(model.to(device), _first_tokens(inputs), inputs.facts.vocab_size)
+        return OnlineTeacher(model, vocab_size=inputs.facts.vocab_size)
 
     return shared.get("teacher", (path, attention, dtype, str(device)), load)
 
@@ -218,7 +218,8 @@ def _first_tokens(inputs: _Inputs) -> torch.Tensor:
     import numpy as np
 
     examples = np.arange(min(CHECKED_EXAMPLES, len(inputs.validation)))
-    return collate(inputs.validation, examples, inputs.facts.pad_token_id).input_ids
+    batch = collate(inputs.validation, examples, inputs.facts.pad_token_id)
+    return batch.to(inputs.world.device).input_ids
 
 
 def _evaluate(trial: TrialFile, output: Path, inputs: _Inputs, loop: Loop) -> Evaluation:

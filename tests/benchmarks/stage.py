@@ -75,13 +75,24 @@ def resolved() -> dict[str, Any]:
     return numerics.resolve("cpu", Precision.FLOAT32, 1)
 
 
-def build(folder: Path, *, examples: int, teacher: Mapping[str, int] = TEACHER) -> Stage:
-    """Makes models and data under `folder`."""
+def build(
+    folder: Path,
+    *,
+    examples: int,
+    teacher: Mapping[str, int] = TEACHER,
+    student: Mapping[str, int] = STUDENT,
+    response: int = RESPONSE,
+    made_on: torch.device | None = None,
+) -> Stage:
+    """Makes models and data under `folder`. On a GPU, `made_on`, the teacher is in bfloat16, as it
+    computes there."""
     stage = Stage(folder)
     models.quieten()
-    _model(stage.teacher, teacher, seed=1)
-    _model(stage.student, STUDENT, seed=2)
-    _data(stage.data, examples)
+    on_gpu = made_on is not None and made_on.type == "cuda"
+    with made_on or torch.device("cpu"):
+        _model(stage.teacher, teacher, response, torch.bfloat16 if on_gpu else torch.float32, 1)
+        _model(stage.student, student, response, torch.float32, 2)
+    _data(stage.data, examples, response)
     return stage
 
 
@@ -145,23 +156,25 @@ def resident(field: str) -> float:
     raise LookupError(field)
 
 
-def _model(folder: Path, sizes: Mapping[str, int], seed: int) -> None:
+def _model(
+    folder: Path, sizes: Mapping[str, int], response: int, dtype: torch.dtype, seed: int
+) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)
     config = GPT2Config(
         vocab_size=VOCAB_SIZE,
-        n_positions=RESPONSE + 8,
+        n_positions=response + 8,
         attn_pdrop=0.0,
         embd_pdrop=0.0,
         resid_pdrop=0.0,
         **sizes,
     )
-    GPT2LMHeadModel(config).save_pretrained(folder)
+    GPT2LMHeadModel(config).to(dtype).save_pretrained(folder)
 
 
-def _data(folder: Path, examples: int) -> None:
-    """Examples of one prompt token and RESPONSE learned ones, with a tokenizer that names them."""
+def _data(folder: Path, examples: int, response: int) -> None:
+    """Examples of one prompt token and `response` learned ones; a tokenizer that names them."""
     import datasets
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -172,20 +185,20 @@ def _data(folder: Path, examples: int) -> None:
     for name, count in (("train", examples), ("validation", 1)):
         rows = []
         for _ in range(count):
-            ids = random.integers(0, VOCAB_SIZE, RESPONSE + 1).tolist()
-            learned = [False] + [True] * RESPONSE
+            ids = random.integers(0, VOCAB_SIZE, response + 1).tolist()
+            learned = [False] + [True] * response
             rows.append(
                 {
                     "input_ids": ids,
                     "learned": learned,
                     "num_prompt_tokens": 1,
-                    "num_learned": RESPONSE,
+                    "num_learned": response,
                     "example_id": tokenised._example_id(ids, learned),
                     "references": ["x"],
                 }
             )
         datasets.Dataset.from_list(rows, features=tokenised.features()).save_to_disk(folder / name)
-        facts[name] = SplitFacts(count, 0, 0, count * (RESPONSE + 1), count * RESPONSE)
+        facts[name] = SplitFacts(count, 0, 0, count * (response + 1), count * response)
     words = {f"w{i}": i for i in range(VOCAB_SIZE)}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")), eos_token="w0"

@@ -15,11 +15,11 @@ from trainers.tasks.causal_lm.batches import Batch
 from trainers.tasks.causal_lm.data import SPLITS, Split
 from trainers.teachers import cache
 
-# NumPy has no bfloat16: its bits are read as integers and seen as bfloat16 by torch.
-READ_AS: dict[str, tuple[type, torch.dtype]] = {
-    "float32": (np.float32, torch.float32),
-    "float16": (np.float16, torch.float16),
-    "bfloat16": (np.int16, torch.bfloat16),
+# NumPy has no bfloat16: its bits are copied as integers.
+READ_AS: dict[str, tuple[type, torch.dtype, torch.dtype]] = {
+    "float32": (np.float32, torch.float32, torch.float32),
+    "float16": (np.float16, torch.float16, torch.float16),
+    "bfloat16": (np.int16, torch.int16, torch.bfloat16),
 }
 
 
@@ -33,13 +33,13 @@ class CachedTeacher:
         cache.check(folder)
         description = cache.read_description(folder)
         self._device = device
-        self._read_as, self._dtype = READ_AS[description["dtype"]]
+        read_as, self._bits, self._dtype = READ_AS[description["dtype"]]
         self._head = _read_head(folder, device)
         self._hidden_size = description["hidden_size"]
         self._maps: dict[str, list[NDArray[Any]]] = {name: [] for name in SPLITS}
         for shard in description["shards"]:
             path = folder / f"{shard['name']}.safetensors"
-            self._maps[shard["split"]].append(_map(path, self._read_as))
+            self._maps[shard["split"]].append(_map(path, read_as))
         self._counts = {name: split.num_learned for name, split in splits.items()}
         self._places = {name: _places(folder, name, split) for name, split in splits.items()}
 
@@ -48,14 +48,15 @@ class CachedTeacher:
         dtype they are stored in; pinned where a GPU waits for them."""
         shards, rows = self._places[split]
         counts = self._counts[split][examples]
-        out = np.empty((int(counts.sum()), self._hidden_size), dtype=self._read_as)
+        shape = (int(counts.sum()), self._hidden_size)
+        tensor = torch.empty(shape, dtype=self._dtype, pin_memory=self._device.type == "cuda")
+        out = tensor.view(self._bits).numpy()
         at = 0
         for example, count in zip(examples.tolist(), counts.tolist(), strict=True):
             start = rows[example]
             out[at : at + count] = self._maps[split][shards[example]][start : start + count]
             at += count
-        tensor = torch.from_numpy(out).view(self._dtype)
-        return tensor.pin_memory() if self._device.type == "cuda" else tensor
+        return tensor
 
     def signal(self, batch: Batch) -> TeacherSignal:
         """Returns what the teacher said about `batch`, in the head's dtype."""

@@ -1,8 +1,8 @@
 """Which examples make which optimiser step, and how a micro-batch looks. The order hangs on the
 seed alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,15 +35,16 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch with its tensors on `device`."""
-        return Batch(
-            split=self.split,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            sequence_ids=self.sequence_ids.to(device, non_blocking=True),
-            examples=self.examples,
-            teacher_hidden=self.teacher_hidden,
-        )
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """Returns the batch in memory that a GPU copies from while the CPU goes on."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        names = ("input_ids", "positions", "labels", "sequence_ids")
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed)
 
 
 class Order:
