@@ -189,10 +189,23 @@ class Tracking(Strict):
 class Storage(Strict):
     """Where trials, checkpoints and the Optuna study lie."""
 
-    path: str | None = Field(default=None, description="a folder; default: the home folder")
+    path: str | None = Field(
+        default=None,
+        description="a folder, or a URL for the checkpoints (s3://bucket/prefix, any that fsspec "
+        "knows) beside the home folder; default: the home folder",
+    )
     study_url: str | None = Field(
         default=None, description="a database for the Optuna study; default: a journal file"
     )
+
+    @model_validator(mode="after")
+    def _has_a_study_that_lasts(self) -> "Storage":
+        if self.path and is_url(self.path) and not (self.study_url and is_url(self.study_url)):
+            raise ValueError(
+                "study_url: must name a database where path is a URL, since a journal needs a file "
+                f"system, but got {self.study_url}. Set it: postgresql://user@host/optuna."
+            )
+        return self
 
 
 class SweepSpec(Strict):
@@ -314,7 +327,23 @@ def absolute(spec: SweepSpec, folder: Path) -> SweepSpec:
             name: _located(getattr(spec.data, name), folder) for name in ("train", "validation")
         }
     )
-    return spec.model_copy(update={"teacher": teacher, "student": student, "data": data})
+    changes = {"teacher": teacher, "student": student, "data": data}
+    if spec.storage.path and not is_url(spec.storage.path):
+        path = str((folder / Path(spec.storage.path).expanduser()).resolve())
+        changes["storage"] = spec.storage.model_copy(update={"path": path})
+    return spec.model_copy(update=changes)
+
+
+def is_url(place: str) -> bool:
+    """Whether `place` is the URL of a store, not a folder."""
+    return "://" in place
+
+
+def storage_folder(spec: SweepSpec, home: Path) -> Path:
+    """Returns the folder below which the sweep's files lie: the storage path, or where that is a
+    URL, the home folder."""
+    path = spec.storage.path
+    return home if path is None or is_url(path) else Path(path)
 
 
 def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:
