@@ -159,6 +159,17 @@ class ResourceRequest(Strict):
         Field(description="strict: fresh processes for each trial, about 20 s each"),
     ] = "slot"
 
+    @model_validator(mode="after")
+    def _shares_of_gpus_work(self) -> "ResourceRequest":
+        gpus = self.gpus_per_worker or 0.0
+        if gpus % 1 and (gpus > 1 or self.workers_per_trial > 1):
+            raise ValueError(
+                "gpus_per_worker: must be a whole number above 1, and with several workers a "
+                f"trial, which cannot share a GPU, but got {gpus:g} with {self.workers_per_trial} "
+                "worker(s). Use a whole number, or workers_per_trial: 1 with less than one GPU."
+            )
+        return self
+
 
 class TeacherCache(Strict):
     """Whether the teacher runs once: its last hidden states, on disk, serve every trial."""

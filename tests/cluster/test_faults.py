@@ -12,7 +12,16 @@ import pytest
 from hand_cluster import HandCluster
 from mlflow_server import Server
 from sweep_process import SweepProcess
-from whole import STEP_S, Start, assert_whole, document, steps_logged, under_way
+from whole import (
+    STEP_S,
+    Start,
+    assert_nothing_is_held,
+    assert_whole,
+    document,
+    steps_logged,
+    study_of,
+    under_way,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -119,3 +128,31 @@ def test_two_workers_on_two_nodes_are_one_trial(
     sweep = start("events", document=document(**wide), step_s=0.1)
     assert sweep.wait(400) == 0, sweep.output()
     assert_whole(tmp_path, cluster, **wide)
+
+
+def test_a_node_whose_end_is_announced(cluster: HandCluster, start: Start, tmp_path: Path) -> None:
+    sweep = start("events")
+    under_way(sweep)
+    cluster.announce_end("node-1", deadline_s=60)
+    sweep.wait_for(
+        lambda: any("node is about to go" in e["text"] for e in sweep.events("Notice")), 60
+    )
+    cluster.add_node("node-2")
+    cluster.kill_node("node-1")
+    assert sweep.wait(400) == 0, sweep.output()
+    assert_whole(tmp_path, cluster)
+    retried = [e for e in sweep.events("TrialStarted") if e["attempt"]]
+    assert len(retried) == 1, "only the trial on that node was moved"
+
+
+def test_two_sweeps_share_a_cluster(cluster: HandCluster, start: Start, tmp_path: Path) -> None:
+    documents = [
+        document(name=name, trials=4, resources={"slots": 1}) for name in ("one", "another")
+    ]
+    sweeps = [start(made["name"], document=made) for made in documents]
+    for sweep in sweeps:
+        assert sweep.wait(400) == 0, sweep.output()
+        assert {e["num_slots"] for e in sweep.events("SlotsUp")} == {0, 1}
+    for made in documents:
+        assert len([r for r in study_of(tmp_path, **made) if r.objective is not None]) == 4
+    assert_nothing_is_held(cluster)

@@ -1,8 +1,5 @@
 """The sweep that faults happen to, and what must be true of it afterwards."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,11 @@ from service.wishes import sweep_folder
 
 Start = Callable[..., SweepProcess]
 STEP_S = 0.4
-RESOURCES = """
-import json, os, ray
-ray.init(address=os.environ["KD_ADDRESS"], logging_level="ERROR", log_to_driver=False)
-from ray.util import placement_group_table
-groups = [g["state"] for g in placement_group_table().values()]
-total, free = ray.cluster_resources(), ray.available_resources()
-print(json.dumps({"groups": groups, "total": total, "free": free}))
-"""
+RESOURCES = """{
+    "groups": [g["state"] for g in ray.util.placement_group_table().values()],
+    "total": ray.cluster_resources(),
+    "free": ray.available_resources(),
+}"""
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -56,9 +50,7 @@ def assert_whole(home: Path, cluster: HandCluster, uri: str | None = None, **cha
     runs = runs_of(uri or f"sqlite:///{home}/mlflow.db")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert set(completed) <= runs.keys()
-    held = resources(cluster)
-    assert set(held["groups"]) <= {"REMOVED"}
-    assert held["free"].get("CPU") == held["total"].get("CPU")
+    assert_nothing_is_held(cluster)
 
 
 def runs_of(uri: str) -> dict[int, Any]:
@@ -79,16 +71,11 @@ def steps_logged(uri: str, trial: int) -> list[int]:
     return sorted(point.step for point in history)
 
 
-def resources(cluster: HandCluster) -> Any:
-    """The cluster's placement groups, and its resources in all and free."""
-    done = subprocess.run(
-        [sys.executable, "-c", RESOURCES],
-        env=cluster.environment | {"KD_ADDRESS": cluster.address},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+def assert_nothing_is_held(cluster: HandCluster) -> None:
+    """No placement group is left, and every CPU is free."""
+    held = cluster.ask(RESOURCES.replace("\n", " "))
+    assert set(held["groups"]) <= {"REMOVED"}
+    assert held["free"].get("CPU") == held["total"].get("CPU")
 
 
 def under_way(sweep: SweepProcess, ended: int = 1) -> None:
