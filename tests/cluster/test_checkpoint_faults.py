@@ -1,12 +1,22 @@
 """What happens to checkpoints and to other files of a sweep, with real training."""
 
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hand_cluster import HandCluster
-from whole import Start, assert_whole, document, folder_of, runs_of, steps_logged
+from sweep_process import SweepProcess
+from whole import (
+    Start,
+    assert_nothing_is_held,
+    assert_whole,
+    document,
+    folder_of,
+    runs_of,
+    steps_logged,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -82,16 +92,35 @@ def test_files_that_are_damaged_while_nobody_runs(
     assert runs[0].data.metrics["loss"] > 0
 
 
-def test_checkpoints_on_an_object_store(cluster: HandCluster, start: Start, tmp_path: Path) -> None:
-    storage = {
-        "path": f"file://{tmp_path}/bucket",
-        "study_url": f"sqlite:///{tmp_path}/study.db",
-    }
-    first = begin(start, "first", disk="killed", document=document(**REAL, storage=storage))
-    assert first.wait(400) == 0, first.output()
-    bucket = tmp_path / "bucket" / "sweeps" / folder_of(tmp_path, **REAL).name / "trials"
-    assert bucket.is_dir() and not list(bucket.glob("*/step-*")), "given up when trials had ended"
-    assert not list(folder_of(tmp_path, **REAL).glob("trials/*/checkpoints"))
-    steps = steps_logged(f"sqlite:///{tmp_path}/mlflow.db", 1)
-    assert steps.count(1) == 1, "the second attempt went on from the store"
-    assert [e["summary"]["counts"] for e in first.events("SweepEnded")] == [{"completed": 4}]
+def test_a_new_cluster_goes_on_from_an_object_store(
+    cluster: HandCluster, start: Start, tmp_path: Path
+) -> None:
+    """Only checkpoints, study and record are left: the home folder is another one."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    storage = {"path": f"file://{tmp_path}/bucket", "study_url": f"sqlite:///{tmp_path}/study.db"}
+    changes = REAL | {"storage": storage}
+    bucket = tmp_path / "bucket" / "sweeps" / folder_of(tmp_path, **changes).name / "trials"
+    first = begin(start, "first", document=document(**changes))
+    first.wait_for(lambda: len(list(bucket.glob("0/step-*/check.json"))) == 2, 300)
+    first.process.send_signal(signal.SIGKILL)
+    first.wait()
+
+    home = tmp_path / "another"
+    second = SweepProcess(
+        home,
+        "second",
+        cluster.environment,
+        address=cluster.address,
+        tracking=uri,
+        prepare="real",
+        document=document(**changes),
+    )
+    with closing(second):
+        assert second.wait(400) == 0, second.output()
+        (ended,) = second.events("SweepEnded")
+    assert ended["summary"]["counts"] == {"completed": 4}
+    assert not list(bucket.glob("*/step-*")), "given up when the trials had ended"
+    assert not list(folder_of(home, **changes).glob("trials/*/checkpoints"))
+    steps = steps_logged(uri, 0)
+    assert steps.count(1) == steps.count(12) == 1, "the second driver went on from the store"
+    assert_nothing_is_held(cluster)

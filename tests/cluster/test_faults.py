@@ -69,7 +69,7 @@ def test_a_driver_that_is_killed_at_random_moments(
     moments = random.Random(0)
     for number in range(DRIVER_KILLS):
         sweep = start(f"driver-{number}", document=many)
-        with pytest.raises(subprocess.TimeoutExpired):
+        with pytest.raises(subprocess.TimeoutExpired, match="timed out"):
             sweep.process.wait(moments.uniform(2, 20))
         sweep.process.send_signal(signal.SIGKILL)
         sweep.process.wait()
