@@ -14,7 +14,7 @@ from service.estimates import tokens_per_trial
 from service.events import DriverEvent, Notice, Preparing
 from service.machine import free_bytes
 from service.plan import SweepPlan
-from service.shared_inputs import SharedInputs
+from service.shared_inputs import SharedInputs, end_tasks
 from service.teacher_choice import (
     ASKED_FOR,
     CacheCost,
@@ -26,7 +26,6 @@ from service.words import size
 from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull
 
 POLL_S = 0.5
-CANCEL_S = 10.0
 # A builder that dies is started again; the shards that it made are kept.
 BUILDER_RETRIES = 3
 # A process starts in seconds: less than so much is not worth another one.
@@ -153,11 +152,11 @@ class _Building:
             while not (done := ray.wait(builders, timeout=POLL_S)[0]):
                 told = self._tell(cache, told)
                 if self.stop.is_set():
-                    _end(builders)
+                    end_tasks(builders)
                     return False
             ray.get(done)
         except ray.exceptions.RayError as error:
-            _end(builders)
+            end_tasks(builders)
             if isinstance(getattr(error, "cause", None), DiskFull):
                 # a builder that was ended may have written after the first one tidied up
                 shutil.rmtree(cache.building, ignore_errors=True)
@@ -171,16 +170,6 @@ class _Building:
         if share > told:
             self.on_event(Preparing(STAGE, share))
         return share
-
-
-def _end(builders: list[Any]) -> None:
-    """Interrupts the builders that still run, and waits until they are gone. Not by force: where a
-    task ends at that very moment, Ray ends the driver."""
-    import ray
-
-    for builder in ray.wait(builders, num_returns=len(builders), timeout=0)[1]:
-        ray.cancel(builder)
-    ray.wait(builders, num_returns=len(builders), timeout=CANCEL_S)
 
 
 def _look(request: CacheRequest, home: Path) -> _Found:

@@ -9,7 +9,7 @@ import pytest
 from fakes import make_sweep_plan, prepare_nothing
 
 from service.driver import open_study
-from service.events import DriverEvent, TrialEnded, TrialEvaluated, TrialStarted
+from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
 from service.reconcile import settle_runs
@@ -285,6 +285,16 @@ def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> N
     last, store = desk.open()
     assert last.next_ticket() is None, "it is repeated once"
     assert store.counts()[TrialState.COMPLETED] == 1
+
+
+def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ticket = take(ledger)
+    assert not ledger.receive(Message("said", 0, 0, "0-0", text="the disk is full"))
+    assert desk.events[-1] == Notice("trial 0 says: the disk is full")
+    ledger.receive(ended(ticket, done(rouge_l=2.0)))
+    assert desk.memory.finished["0"][0] is TrialState.COMPLETED
 
 
 def test_runs_that_never_heard_of_their_trials_end_are_ended(tmp_path: Path) -> None:
