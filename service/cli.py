@@ -62,7 +62,7 @@ def main_options(
         typer.Option(
             metavar="NAME",
             envvar="KD_SWEEP_PROFILE",
-            help="Cluster, storage and record of [profiles.NAME] in kd-sweep.toml.",
+            help="Cluster, storage and record of \\[profiles.NAME] in kd-sweep.toml.",
         ),
     ] = None,
 ) -> None:
