@@ -97,6 +97,16 @@ def test_any_number_of_positions_and_entries(num: int, vocab: int) -> None:
         _compare(_config("generalized_jsd", policy), _batch(num, vocab, bias=False), 1e-10)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", ["forward_kl", "alpha_beta", "token_scaled"])
+def test_a_padded_output_matrix_changes_nothing(
+    name: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "pads", lambda weight: True)
+    _compare(_config(name, "fixed"), _batch(bias=bias), 1e-10)
+    assert chunks.product_weight(_batch()).shape == (64, 8)
+
+
 @pytest.mark.parametrize("policy", ["fixed", "cist"])
 def test_soft_cap_and_scale(policy: str) -> None:
     batch = _batch()
