@@ -4,6 +4,7 @@ Logits of all positions never exist at once. Gradients are made in the forward p
 logits are at hand only there) and scaled in the backward pass.
 """
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,14 +81,30 @@ class _Gradients:
             return
         if inner.dtype == self.weight.dtype:
             self.weight.addmm_(inner.t(), chunk.hidden)
-            return
-        for start in range(0, inner.shape[1], VOCAB_SLICE):
-            part = inner[:, start : start + VOCAB_SLICE]
-            self.weight[start : start + VOCAB_SLICE] += part.t() @ chunk.hidden
+        elif adds_unrounded(inner.device, inner.dtype):
+            wide = self.weight.dtype
+            torch.addmm(self.weight, inner.t(), chunk.hidden, out_dtype=wide, out=self.weight)
+        else:
+            for start in range(0, inner.shape[1], VOCAB_SLICE):
+                part = inner[:, start : start + VOCAB_SLICE]
+                self.weight[start : start + VOCAB_SLICE] += part.t() @ chunk.hidden
 
 
 # Low-precision products are added to a wider sum in slices, so that no second [V, D] is made.
 VOCAB_SLICE = 8192
+
+
+@functools.cache
+def adds_unrounded(device: torch.device, dtype: torch.dtype) -> bool:
+    """Returns whether this torch adds matrix products of `dtype` on this device to a float32 sum in
+    one call: which versions and devices do is told nowhere, so it is tried once."""
+    ones = torch.ones(16, 16, device=device, dtype=dtype)
+    total = torch.ones(16, 16, device=device)
+    try:
+        torch.addmm(total, ones, ones, out_dtype=torch.float32, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return bool((total == 17).all())
 
 
 class _Job:
@@ -240,7 +257,14 @@ class _FusedLinear(torch.autograd.Function):
             )
         made = (gradients.hidden, gradients.weight, gradients.bias, gradients.temperature)
         scaled = [
-            None if value is None else value.mul_(grad_total).to(dtype)
+            None if value is None else _scaled(value, grad_total, dtype)
             for value, dtype in zip(made, ctx.dtypes, strict=True)
         ]
         return (*scaled, None)
+
+
+def _scaled(value: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns value (overwritten) times factor in `dtype`."""
+    if value.is_cuda and value.dtype != dtype:  # a GPU rounds on the way, a CPU makes a copy first
+        return torch.mul(value, factor, out=torch.empty_like(value, dtype=dtype))
+    return value.mul_(factor).to(dtype)

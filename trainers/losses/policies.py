@@ -57,7 +57,7 @@ class PolicyInput:
     def tau(self) -> Tensor:
         """The config's tau, a scalar tensor."""
         assert self.config.tau is not None  # TrialConfig has one under the policies that ask for it
-        return self.student.new_tensor(self.config.tau)
+        return self.student.new_full((), self.config.tau)  # filled where it lies: no GPU waits
 
 
 def none(given: PolicyInput) -> Temperatures:
