@@ -15,6 +15,7 @@ from trainers.signal import OutputHead
 # the logits of a batch.
 MIN_CHUNK_ROWS = 128
 CHUNK_ELEMENTS = 1 << 25
+GPU_CHUNK_ELEMENTS = 1 << 26
 # Elementwise work is done on rows that stay in a CPU's cache; a GPU wants more of them a call.
 BLOCK_ELEMENTS = 1 << 18
 GPU_BLOCK_ELEMENTS = 1 << 24
@@ -54,8 +55,7 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
     """
     hidden, vocab_size = batch.hidden.detach(), batch.head.vocab_size
     num_rows = hidden.shape[0]
-    widest = batch.head if batch.signal is None else batch.signal.head
-    size = chunk_rows(num_rows, widest.vocab_size)
+    size = chunk_rows(num_rows, weight if batch.signal is None else batch.signal.head.weight)
     student = _Linear(weight, batch.head.bias, size)
     teacher = _Teacher(batch, size)
     for start in range(0, num_rows, max(1, size)):
@@ -69,12 +69,14 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
 def product_weight(batch: Positions) -> Tensor:
     """Returns the student's output matrix in the dtype of its matrix products, cut from the
     graph; on a GPU with rows of zeros behind it where its own number is an odd one."""
-    return _padded(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
+    return padded(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
 
 
-def chunk_rows(num_rows: int, vocab_size: int) -> int:
-    """Returns the rows of a chunk: as good as the same in all chunks of a batch."""
-    most = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // max(1, vocab_size))
+def chunk_rows(num_rows: int, weight: Tensor) -> int:
+    """Returns the rows of a chunk of products with `weight` [V, D]: as good as the same in all
+    chunks of a batch."""
+    elements = GPU_CHUNK_ELEMENTS if weight.is_cuda else CHUNK_ELEMENTS
+    most = max(MIN_CHUNK_ROWS, elements // max(1, weight.shape[0]))
     num_chunks = max(1, math.ceil(num_rows / most))
     return math.ceil(num_rows / num_chunks)
 
@@ -84,11 +86,18 @@ def pads(weight: Tensor) -> bool:
     return weight.is_cuda
 
 
-def _padded(weight: Tensor) -> Tensor:
+def padded(weight: Tensor) -> Tensor:
+    """Returns the output matrix, with rows of zeros behind it where its products are faster so."""
     missing = -weight.shape[0] % ALIGNED_ELEMENTS
     if missing == 0 or not pads(weight):
         return weight
     return torch.nn.functional.pad(weight, (0, 0, 0, missing))
+
+
+def aligned_buffer(weight: Tensor, num_rows: int) -> Tensor:
+    """Returns room [num_rows, V] for products with `weight` [V, D], in its dtype."""
+    width = math.ceil(weight.shape[0] / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
+    return weight.new_empty((num_rows, width))[:, : weight.shape[0]]
 
 
 def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
@@ -120,9 +129,8 @@ class _Linear:
     """`rows @ weight.T + bias` of at most `size` rows at a time, in one buffer."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, size: int) -> None:
-        width = math.ceil(weight.shape[0] / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
         self.weight = weight
-        self.buffer = weight.new_empty((size, width))[:, : weight.shape[0]]
+        self.buffer = aligned_buffer(weight, size)
         self.bias = None
         if bias is not None:
             missing = weight.shape[0] - bias.shape[0]
@@ -144,7 +152,7 @@ class _Teacher:
             return
         head = self.signal.head
         self.dtype = compute_dtype(self.signal.hidden)
-        self.linear = _Linear(_padded(head.weight.detach().to(self.dtype)), head.bias, size)
+        self.linear = _Linear(padded(head.weight.detach().to(self.dtype)), head.bias, size)
 
     def logits(self, start: int, stop: int) -> Tensor | None:
         if self.signal is None:

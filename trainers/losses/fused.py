@@ -24,6 +24,7 @@ from trainers.losses.chunks import (
 )
 from trainers.losses.closed_form import WRITTEN, probabilities
 from trainers.losses.context import LossSums, Positions
+from trainers.losses.kernel import by_kernel, has_kernel
 from trainers.losses.passes import Measure, Shared
 from trainers.losses.plain import cross_entropy
 from trainers.losses.rescale import pull_back
@@ -123,7 +124,8 @@ class _Job:
         weight = product_weight(self.batch)
         hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
         for chunk in walk(self.batch, weight):
-            for start, stop in blocks(chunk):
+            whole = [(0, chunk.stop - chunk.start)]  # the kernel keeps nothing beside the chunk
+            for start, stop in whole if self._has_kernel else blocks(chunk):
                 block_hard, block_soft = self._block(chunk, start, stop, gradients)
                 hard += block_hard
                 soft += block_soft
@@ -145,10 +147,19 @@ class _Job:
         shared = self.shared.rows(first, first + stop - start)
         if gradients is None:
             return self._values(products, teacher, labels, shared)
+        if self._has_kernel and self.term is not None and teacher is not None:
+            return by_kernel(self.term, products, teacher, labels, shared)
         if self._is_written:
             with torch.no_grad():
                 return self._written(products, teacher, labels, shared)
         return self._by_autograd(products, teacher, labels, shared, gradients)
+
+    @property
+    def _has_kernel(self) -> bool:
+        """Whether one kernel does all that is elementwise."""
+        head = self.batch.head
+        plain = head.soft_cap is None and head.scale == 1.0
+        return self.term is not None and plain and has_kernel(self.config, self.batch.hidden)
 
     @property
     def _is_written(self) -> bool:
