@@ -88,7 +88,7 @@ def cist(given: PolicyInput) -> Temperatures:
     """
     rho = cist_rho(given.config, given.vocab_size)
     student, place = _largest_centred(given.student)
-    teacher, _ = _largest_centred(given.teacher)
+    teacher = given.teacher.amax(-1) - given.teacher.mean(-1)  # without the place: ten times faster
     tau_s = student / rho
     slope = Slope(place=place, peak=torch.full_like(tau_s, 1 / rho))
     return _clamped(given.config, Temperatures(teacher / rho, tau_s, slope))
@@ -126,7 +126,7 @@ def dynamic(given: PolicyInput) -> Temperatures:
     temperatures; its second, plain KL is left out.
     """
     student, place = _largest_centred(given.student)
-    teacher, _ = _largest_centred(given.teacher)
+    teacher = given.teacher.amax(-1) - given.teacher.mean(-1)
     both = (student + teacher).clamp_min(SMALLEST_SCALE)
     unit = 2 * given.tau / both
     slope = Slope(place=place, peak=unit * teacher / both)
