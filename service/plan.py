@@ -102,7 +102,7 @@ def make_plan(
     gpus = float(cluster.num_gpus > 0) if gpus is None else gpus
     slots = count_slots(spec, cluster, gpus_per_worker=gpus, trials=trials)
     teacher, estimate = _choose(spec, facts, cluster, slots=slots, trials=trials, gpus=gpus)
-    _check_disk(estimate, cluster)
+    _check_disk(estimate, cluster, cache_is_elsewhere=spec.teacher_cache.is_elsewhere)
     return SweepPlan(
         sweep_id=sweep_id(spec, code_version=code_version, fingerprints=facts.fingerprints),
         spec=spec,
@@ -140,7 +140,8 @@ def _choose(
         )
 
     dtype, online = cache_dtype(spec, gpus), estimate(None)
-    free = cluster.disk_free
+    # Of a disk elsewhere, the sweep itself sees what it can spare.
+    free = None if spec.teacher_cache.is_elsewhere else cluster.disk_free
     cost = CacheCost(
         bytes=cache_bytes(facts, dtype),
         disk_free=None if free is None else free - (online.checkpoint_bytes or 0),
@@ -168,6 +169,7 @@ def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[st
     """What a fingerprint says of an input's content, the place where it lies need not say."""
     left_out = {"tracking", "storage", "resources"}
     document = spec.model_dump(mode="json", exclude=left_out)
+    del document["teacher_cache"]["folder"]
     for role in ("teacher", "student"):
         if role in fingerprints:
             document[role].pop("model")
@@ -224,10 +226,13 @@ def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, 
     return slots
 
 
-def _check_disk(estimate: Estimate, cluster: Resources) -> None:
-    if cluster.disk_free is not None and estimate.disk_bytes > cluster.disk_free:
+def _check_disk(estimate: Estimate, cluster: Resources, *, cache_is_elsewhere: bool) -> None:
+    needed = estimate.disk_bytes
+    if cache_is_elsewhere:
+        needed -= estimate.teacher_cache_bytes or 0
+    if cluster.disk_free is not None and needed > cluster.disk_free:
         raise PlanError(
             f"storage.path: the free disk must hold checkpoints and teacher cache, about "
-            f"{estimate.disk_bytes / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
+            f"{needed / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
             "Free some, name another storage.path, or lower trials."
         )

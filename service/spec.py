@@ -174,6 +174,27 @@ class TeacherCache(Strict):
     max_gib: Annotated[
         Positive | None, Field(description="the largest cache; default: what the disk can spare")
     ] = None
+    folder: str | None = Field(
+        default=None,
+        description=(
+            "where caches lie, seen alike by all nodes: a folder, or a URL (s3://…; then workers "
+            "read a copy on their own disk); default: the home folder"
+        ),
+    )
+
+    @property
+    def url(self) -> str | None:
+        """The folder where it is a URL."""
+        return self.folder if self.folder and "://" in self.folder else None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether caches are built outside the home folder."""
+        return self.folder is not None and not self.url
+
+    def root(self, home: Path) -> Path:
+        """Returns the folder that caches are built in; those of a URL go there from here."""
+        return Path(str(self.folder)) if self.is_elsewhere else home / "caches"
 
 
 class Tracking(Strict):
@@ -314,7 +335,13 @@ def absolute(spec: SweepSpec, folder: Path) -> SweepSpec:
             name: _located(getattr(spec.data, name), folder) for name in ("train", "validation")
         }
     )
-    return spec.model_copy(update={"teacher": teacher, "student": student, "data": data})
+    cache = spec.teacher_cache
+    if cache.is_elsewhere:
+        place = str((folder / Path(str(cache.folder)).expanduser()).resolve())
+        cache = cache.model_copy(update={"folder": place})
+    return spec.model_copy(
+        update={"teacher": teacher, "student": student, "data": data, "teacher_cache": cache}
+    )
 
 
 def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:

@@ -36,12 +36,13 @@ STAGE = "teacher cache"
 
 @dataclass(frozen=True)
 class _Found:
-    """A cache as it lies on the disk. missing: bytes still to be written; damaged: files of another
-    content than was built, which are made anew."""
+    """A cache as it lies there. place: its folder or URL, None until it is whole; missing: bytes
+    still to be written; damaged: files of another content than was built, which are made anew."""
 
     cache: CachePlan
-    missing: int
-    damaged: tuple[str, ...]
+    place: str | None
+    missing: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 def cache_teacher(
@@ -96,17 +97,21 @@ class _Building:
         import ray
 
         self.on_event(Preparing(STAGE, 0.0))
-        found: _Found = ray.get(self._task(_look).remote(self._request(), self.home))
+        section = self.plan.spec.teacher_cache
+        where = (section.root(self.home), section.url)
+        found: _Found = ray.get(self._task(_look).remote(self._request(), *where))
         choice = choose_teacher(self.plan.spec, str(self.choice.dtype), self._cost(found))
         if choice.dtype is None:
             return _online(self.shared, choice, self.on_event)
         for name in found.damaged:
             self.on_event(Notice(f"{STAGE}: {name} is damaged and is made anew"))
-        if not found.cache.is_published and not self._build(found):
-            return None
+        place = found.place
+        if place is None:
+            if not self._build(found):
+                return None
+            place = ray.get(self._task(_put).remote(found.cache, section.url))
         self.on_event(Preparing(f"{STAGE} of {size(found.cache.bytes)}", 1.0))
-        folder = str(found.cache.folder)
-        return replace(self.shared, teacher_source=choice.source, teacher_cache=folder)
+        return replace(self.shared, teacher_source=choice.source, teacher_cache=place)
 
     def _request(self) -> CacheRequest:
         """What serves the trial at any point: precision and attention are the same at all."""
@@ -126,9 +131,11 @@ class _Building:
             }
         )
         each = tokens_per_trial(self.plan.spec, facts)
+        section = self.plan.spec.teacher_cache
+        others = 0 if section.is_elsewhere else estimate.checkpoint_bytes or 0
         return CacheCost(
             bytes=found.missing,
-            disk_free=free_bytes(self.home) - (estimate.checkpoint_bytes or 0),
+            disk_free=free_bytes(section.root(self.home)) - others,
             tokens_held=sum(shard.num_positions for shard in found.cache.shards),
             tokens_read=None if each is None else each * self.plan.num_trials,
         )
@@ -183,21 +190,38 @@ def _end(builders: list[Any]) -> None:
     ray.wait(builders, num_returns=len(builders), timeout=CANCEL_S)
 
 
-def _look(request: CacheRequest, home: Path) -> _Found:
+def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
     """Finds the cache and, where it is damaged, takes it back into building."""
-    from trainers.teachers import cache
+    from trainers.teachers import cache, cache_shelf
     from trainers.teachers.cache_build import plan_cache
 
-    plan = plan_cache(request, home)
+    plan = plan_cache(request, root)
+    if url and cache_shelf.is_whole(f"{url.rstrip('/')}/{plan.key}"):
+        return _Found(plan, f"{url.rstrip('/')}/{plan.key}")
     damaged: list[str] = []
     if plan.is_published:
         try:
             cache.check(plan.folder)
-            return _Found(plan, 0, ())
+            return _Found(plan, None if url else str(plan.folder))
         except ValueError:
             damaged = cache.reopen(plan)
     made = sum(path.stat().st_size for path in plan.building.glob("*"))
-    return _Found(plan, max(0, plan.bytes - made), tuple(damaged))
+    return _Found(plan, None, max(0, plan.bytes - made), tuple(damaged))
+
+
+def _put(cache: CachePlan, url: str | None) -> str:
+    """Where trials find the built cache: its folder, or below `url`, where it then is alone."""
+    from trainers import store
+    from trainers.teachers import cache_copy, cache_shelf
+
+    if not url:
+        return str(cache.folder)
+    place = f"{url.rstrip('/')}/{cache.key}"
+    with store.locked(cache.lock):  # another sweep may have built it along, and be putting it there
+        if not cache_shelf.is_whole(place):
+            cache_copy.upload(cache.folder, url)
+            cache_shelf.delete(cache.folder)
+    return place
 
 
 def _build(cache: CachePlan) -> None:

@@ -19,7 +19,7 @@ from service.teacher_cache import cache_teacher
 from trainers.config import Precision
 from trainers.numerics import resolve
 from trainers.prepare import prepare
-from trainers.teachers import cache
+from trainers.teachers import cache, cache_shelf
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -70,7 +70,7 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
     trial = first.found.template(first.plan)
     assert trial.teacher_source == "cache:float32"
     assert trial.paths.teacher_cache == str(first.folder)
-    assert cache.verify(first.folder) == []
+    assert cache_shelf.verify(first.folder) == []
     shares = [event.share for event in first.events if isinstance(event, Preparing)]
     assert (shares[0], shares[-1]) == (0.0, 1.0)
 
@@ -85,7 +85,7 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
     damaged.write_bytes(bytes(content))
     mended = Sweep(home, shared, mode="required")
     assert mended.notices == [f"teacher cache: {damaged.name} is damaged and is made anew"]
-    assert cache.verify(mended.folder) == []
+    assert cache_shelf.verify(mended.folder) == []
     now = stamps(mended.folder)
     # the index is written with the description
     assert {name for name in now if now[name] != built[name]} <= {damaged.name, cache.INDEX_FILE}
@@ -94,7 +94,22 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
 def test_a_smaller_dtype_is_another_cache(home: Path, shared: SharedInputs) -> None:
     sweep = Sweep(home, shared, dtype="float16")
     assert sweep.found is not None and sweep.found.teacher_source == "cache:float16"
-    assert 0 < cache.show(sweep.folder).storage_error < 1e-3
+    assert 0 < cache_shelf.show(sweep.folder).storage_error < 1e-3
+
+
+def test_a_cache_lies_where_the_spec_says(home: Path, shared: SharedInputs, tmp_path: Path) -> None:
+    near = Sweep(home, shared, folder=str(tmp_path / "near"), dtype="bfloat16")
+    assert near.folder.parent == tmp_path / "near"
+    url = f"file://{tmp_path}/far"
+    far = Sweep(home, shared, folder=url, dtype="bfloat16")
+    assert far.found is not None
+    assert far.found.teacher_cache == f"{url}/{near.folder.name}"
+    assert cache_shelf.verify(far.found.teacher_cache) == []
+    # what was put there needs no second copy here, and is found again
+    assert not (home / "caches" / near.folder.name).exists()
+    before = stamps(tmp_path / "far" / near.folder.name)
+    assert Sweep(home, shared, folder=url, dtype="bfloat16").found == far.found
+    assert stamps(tmp_path / "far" / near.folder.name) == before
 
 
 def test_a_cache_above_the_limit_is_not_built(home: Path, shared: SharedInputs) -> None:

@@ -1,5 +1,6 @@
 """Cached or online: what decides it, and what the plan says."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from fakes import make_document
 from service.errors import PlanError
 from service.estimates import InputFacts, cache_bytes
 from service.plan import Resources, SweepPlan, make_plan
-from service.spec import SweepSpec, parse_spec
+from service.spec import SweepSpec, absolute, parse_spec
 from service.teacher_choice import CacheCost, cache_dtype, choose_teacher
 
 GIB = 1024**3
@@ -111,3 +112,32 @@ def test_a_smaller_dtype_takes_half() -> None:
 def test_what_decides_the_source_decides_the_sweep() -> None:
     ids = {plan(cache).sweep_id for cache in ({}, {"mode": "online"}, {"dtype": "float16"})}
     assert len(ids) == 3
+
+
+def test_where_the_cache_lies_does_not_decide_the_sweep_nor_fill_its_disk() -> None:
+    near, far = plan({}), plan({"folder": "/elsewhere"})
+    assert near.sweep_id == far.sweep_id
+    needed = near.estimate.teacher_cache_bytes
+    assert needed is not None and near.estimate.checkpoint_bytes is not None
+    machine = Resources(num_cpus=2, disk_free=near.estimate.checkpoint_bytes + needed // 2)
+    made = spec({"folder": "/elsewhere", "mode": "required"}, training={"epochs": 2})
+    assert make_plan(made, KNOWN, machine, code_version="1").teacher.source == "cache:float32"
+    made = spec({"mode": "required"}, training={"epochs": 2})
+    with pytest.raises(PlanError, match="the disk can spare"):
+        make_plan(made, KNOWN, machine, code_version="1")
+
+
+@pytest.mark.parametrize(
+    ("written", "root", "url"),
+    [
+        (None, "home/caches", None),
+        ("caches", "there/caches", None),
+        ("s3://bucket/caches", "home/caches", "s3://bucket/caches"),
+    ],
+)
+def test_a_folder_is_one_of_the_specs_and_a_url_is_left_alone(
+    tmp_path: Path, written: str | None, root: str, url: str | None
+) -> None:
+    section = absolute(spec({"folder": written}), tmp_path / "there").teacher_cache
+    assert section.root(tmp_path / "home") == tmp_path / root
+    assert section.url == url

@@ -147,7 +147,7 @@ def exactness(stage: stages.Stage, plan: CachePlan) -> None:
     show("exact: loss of a step, relative", f"{error:.1e}", "≤ 1e-6", error <= 1e-6)
     gradient = float((one["gradient"] - other["gradient"]).norm() / other["gradient"].norm())
     show("exact: gradient of a step, relative", f"{gradient:.1e}", "≤ 1e-6", gradient <= 1e-6)
-    half = planned(stage, plan.home, "float16")
+    half = planned(stage, plan.root, "float16")
     cache_build.build(half)
     cache_build.release()
     halved = step_of(stage, CachedTeacher(half.folder, splits(stage), CPU), fused=True)()
