@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan import SweepPlan
+from service.shared_inputs import SharedInputs
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked
 from service.trial import Message, Ticket
-from trainers.config import Precision, TrialConfig
+from trainers.config import TrialConfig
 from trainers.jobs import Ending, Report, Vote
 from trainers.reporting import Outcome
 from trainers.trial_file import TrialFile
@@ -59,13 +60,13 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class TrialSetting:
-    """What all tickets share. `template`: a trial's file without its own config; `numerics`: of
-    each precision; `folder`: the parent of the trials' folders; `board`, `namespace`: where the
-    slots are found.
+    """What all tickets share. `template`: a trial's file without its own config; `shared`: what
+    the config then decides; `folder`: the parent of the trials' folders; `board`, `namespace`:
+    where the slots are found.
     """
 
     template: TrialFile
-    numerics: Mapping[Precision, dict[str, Any]]
+    shared: SharedInputs
     folder: Path
     board: str
     namespace: str
@@ -170,13 +171,8 @@ class Ledger:
 
     def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
         setting = self.setting
-        trial = setting.template.model_copy(
-            update={
-                "trial": asked.number,
-                "attempt": asked.attempt,
-                "config": config,
-                "numerics": setting.numerics[config.precision],
-            }
+        trial = setting.shared.trial(setting.template, config).model_copy(
+            update={"trial": asked.number, "attempt": asked.attempt}
         )
         run_id = self._start_run(asked, trial)
         self._open[asked.number] = _Open(asked, trial, run_id)

@@ -174,6 +174,12 @@ class TeacherCache(Strict):
     max_gib: Annotated[
         Positive | None, Field(description="the largest cache; default: what the disk can spare")
     ] = None
+    gpus: Annotated[
+        int,
+        Field(
+            ge=1, description="of one builder; several take a teacher larger than one, layerwise"
+        ),
+    ] = 1
     folder: str | None = Field(
         default=None,
         description=(
@@ -181,6 +187,15 @@ class TeacherCache(Strict):
             "read a copy on their own disk); default: the home folder"
         ),
     )
+
+    @model_validator(mode="after")
+    def _large_teacher(self) -> "TeacherCache":
+        if self.gpus > 1 and self.mode != "required":
+            raise ValueError(
+                "a teacher that needs several GPUs cannot be asked in every trial: mode must be "
+                f"required, but got gpus={self.gpus} with mode={self.mode}"
+            )
+        return self
 
     @property
     def url(self) -> str | None:
@@ -292,6 +307,7 @@ class SweepSpec(Strict):
             data=DataSource(**source),
             max_tokens=self.data.max_tokens,
             max_prompt_tokens=self.data.max_prompt_tokens,
+            teacher_gpus=self.teacher_cache.gpus,
         )
 
 

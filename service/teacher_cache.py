@@ -14,18 +14,22 @@ from service.estimates import tokens_per_trial
 from service.events import DriverEvent, Notice, Preparing
 from service.machine import free_bytes
 from service.plan import SweepPlan
-from service.shared_inputs import SharedInputs
+from service.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
 from service.teacher_choice import (
     ASKED_FOR,
     CacheCost,
+    HiddenStates,
     TeacherChoice,
-    cache_dtype,
+    cache_dtypes,
     choose_teacher,
+    hidden_states,
 )
 from service.words import size
+from trainers.teachers import cache_shelf
 from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull
 
 POLL_S = 0.5
+PATIENCE = 20  # polls until a build that found no free CPU begins all the same
 CANCEL_S = 10.0
 # A builder that dies is started again; the shards that it made are kept.
 BUILDER_RETRIES = 3
@@ -61,11 +65,11 @@ def cache_teacher(
     mode = plan.spec.teacher_cache.mode
     try:
         choice = choose_teacher(
-            plan.spec, cache_dtype(plan.spec, plan.gpus_per_worker), CacheCost()
+            plan.spec, cache_dtypes(plan.spec, plan.gpus_per_worker), CacheCost()
         )
         if choice.dtype is None:
             return _online(shared, choice, on_event)
-        return _Building(plan, home, shared, choice, on_event, stop).run()
+        return _Building(plan, home, shared, on_event, stop).run()
     except ray.exceptions.RayError as error:
         reason = str(getattr(error, "cause", None) or error).strip()
         if mode == "required":
@@ -83,46 +87,66 @@ def _online(
 
 @dataclass(frozen=True)
 class _Building:
-    """One driver's way to the cache."""
+    """One driver's way to the caches: one for each precision and attention that trials may have."""
 
     plan: SweepPlan
     home: Path
     shared: SharedInputs
-    choice: TeacherChoice
     on_event: Callable[[DriverEvent], None]
     stop: threading.Event
 
     def run(self) -> SharedInputs | None:
         """See `cache_teacher`."""
-        import ray
-
         self.on_event(Preparing(STAGE, 0.0))
-        section = self.plan.spec.teacher_cache
-        where = (section.root(self.home), section.url)
-        found: _Found = ray.get(self._task(_look).remote(self._request(), *where))
-        choice = choose_teacher(self.plan.spec, str(self.choice.dtype), self._cost(found))
+        found = {asked: self._look(asked) for asked in hidden_states(self.plan.spec)}
+        caches: dict[str, _Found] = {}
+        for each in found.values():  # what resolves alike has one cache
+            caches.setdefault(each.cache.key, each)
+        dtypes = [each.cache.request.storage_dtype for each in caches.values()]
+        choice = choose_teacher(self.plan.spec, dtypes, self._cost(list(caches.values())))
         if choice.dtype is None:
             return _online(self.shared, choice, self.on_event)
+        places: dict[str, CachedAs] = {}
+        for key, each in caches.items():
+            place = self._place(each)
+            if place is None:
+                return None
+            places[key] = CachedAs(f"cache:{each.cache.request.storage_dtype}", place)
+        total = sum(each.cache.bytes for each in caches.values())
+        self.on_event(Preparing(f"{STAGE} of {size(total)}", 1.0))
+        return replace(
+            self.shared, caches={asked: places[each.cache.key] for asked, each in found.items()}
+        )
+
+    def _look(self, asked: HiddenStates) -> _Found:
+        import ray
+
+        section = self.plan.spec.teacher_cache
+        update = {
+            "precision": asked.precision,
+            "attention_implementation": asked.attention,
+        }
+        config = self.plan.spec.budget().model_copy(update=update)
+        trial = self.shared.trial(self.shared.template(self.plan), config)
+        request = replace(CacheRequest.of_trial(trial, section.dtype), gpus=section.gpus)
+        task = _light(_look).remote(request, section.root(self.home), section.url)
+        found: _Found = ray.get(task)
         for name in found.damaged:
             self.on_event(Notice(f"{STAGE}: {name} is damaged and is made anew"))
-        place = found.place
-        if place is None:
-            if not self._build(found):
-                return None
-            place = ray.get(self._task(_put).remote(found.cache, section.url))
-        self.on_event(Preparing(f"{STAGE} of {size(found.cache.bytes)}", 1.0))
-        return replace(self.shared, teacher_source=choice.source, teacher_cache=place)
+        return found
 
-    def _request(self) -> CacheRequest:
-        """What serves the trial at any point: precision and attention are the same at all."""
-        values = next(iter(self.plan.space().enumerate(1)))
-        config = self.plan.trial_config(values)
-        template = self.shared.template(self.plan)
-        numerics = self.shared.numerics[config.precision]
-        trial = template.model_copy(update={"config": config, "numerics": numerics})
-        return CacheRequest.of_trial(trial, self.choice.dtype)
+    def _place(self, found: _Found) -> str | None:
+        """Where the cache is whole, by now; None when the sweep was stopped meanwhile."""
+        import ray
 
-    def _cost(self, found: _Found) -> CacheCost:
+        if found.place is not None:
+            return found.place
+        if not self._build(found):
+            return None
+        place: str = ray.get(_light(_put).remote(found.cache, self.plan.spec.teacher_cache.url))
+        return place
+
+    def _cost(self, found: list[_Found]) -> CacheCost:
         prepared, estimate = self.shared.prepared, self.plan.estimate
         facts = self.plan.facts.model_copy(
             update={
@@ -134,34 +158,36 @@ class _Building:
         section = self.plan.spec.teacher_cache
         others = 0 if section.is_elsewhere else estimate.checkpoint_bytes or 0
         return CacheCost(
-            bytes=found.missing,
+            bytes=sum(one.missing for one in found),
             disk_free=free_bytes(section.root(self.home)) - others,
-            tokens_held=sum(shard.num_positions for shard in found.cache.shards),
+            tokens_held=sum(shard.num_positions for one in found for shard in one.cache.shards),
             tokens_read=None if each is None else each * self.plan.num_trials,
         )
 
-    def _task(self, function: Callable[..., Any], *, gpus: float = 0) -> Any:
+    def _builder(self, cache: CachePlan, *, cpus: float) -> Any:
         import ray
 
-        made = ray.remote(max_retries=BUILDER_RETRIES)(function)
-        return made.options(num_cpus=self.plan.cpus_per_worker, num_gpus=gpus)
+        made = ray.remote(max_retries=BUILDER_RETRIES)(_build)
+        return made.options(num_cpus=cpus, num_gpus=gpus_of_teacher(self.plan)).remote(cache)
 
     def _build(self, found: _Found) -> bool:
         """Builds and publishes the cache; returns False when the sweep was stopped meanwhile. One
-        builder that is through is enough: then all shards are made, and the others end soon."""
+        builder that is through is enough: then all shards are made, and the others may go."""
         import ray
 
         cache, workers = found.cache, self.plan.slots * self.plan.workers_per_trial
         count = max(1, min(workers, math.ceil(found.missing / BYTES_PER_BUILDER)))
-        task = self._task(_build, gpus=self.plan.gpus_per_worker)
-        builders = [task.remote(cache) for _ in range(count)]
-        told = 0.0
+        builders = [self._builder(cache, cpus=self.plan.cpus_per_worker) for _ in range(count)]
+        told, polls = 0.0, 0
         try:
             while not (done := ray.wait(builders, timeout=POLL_S)[0]):
-                told = self._tell(cache, told)
+                told, polls = self._tell(cache, told), polls + 1
                 if self.stop.is_set():
                     _end(builders)
                     return False
+                if polls == PATIENCE and not cache_shelf.is_being_built(cache.root, cache.key):
+                    # other sweeps' slots hold the machine, perhaps for days: one works beside them
+                    builders.append(self._builder(cache, cpus=0))
             ray.get(done)
         except ray.exceptions.RayError as error:
             _end(builders)
@@ -169,6 +195,7 @@ class _Building:
                 # a builder that was ended may have written after the first one tidied up
                 shutil.rmtree(cache.building, ignore_errors=True)
             raise
+        _end(builders)
         return True
 
     def _tell(self, cache: CachePlan, told: float) -> float:
@@ -178,6 +205,13 @@ class _Building:
         if share > told:
             self.on_event(Preparing(STAGE, share))
         return share
+
+
+def _light(function: Callable[..., Any]) -> Any:
+    """A task that hashes and copies: it waits for nobody's CPU."""
+    import ray
+
+    return ray.remote(max_retries=BUILDER_RETRIES)(function).options(num_cpus=0)
 
 
 def _end(builders: list[Any]) -> None:

@@ -16,7 +16,7 @@ from trainers import fingerprints, store
 from trainers.trial_file import TrialFile
 
 # Raise it when hidden states or their layout come out differently for the same inputs.
-FORMAT = 1
+FORMAT = 2
 CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.safetensors"
 VERIFIED_FILE = ".verified.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -32,7 +32,8 @@ class CacheRequest:
     """What decides the content of a cache, and where its inputs lie.
 
     numerics: resolved ones of the build; storage_dtype: that of the teacher's hidden states for an
-    exact cache, or float16 | bfloat16 to store less.
+    exact cache, or float16 | bfloat16 to store less; gpus: over which the teacher is spread (no
+    part of the content).
     """
 
     teacher: Path
@@ -41,6 +42,7 @@ class CacheRequest:
     attention: str | None
     storage_dtype: str
     trust_remote_code: bool = False
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         if self.storage_dtype not in BYTES:

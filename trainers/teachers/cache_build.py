@@ -222,17 +222,19 @@ def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, DataFacts]:
     if key not in _LOADED:
         _LOADED.clear()
         facts = DataFacts.read(request.data)
-        model = models.load(
+        device = torch.device(request.numerics["device"])
+        model = models.load_on(
+            device,
             request.teacher,
             attention=request.attention,
             dtype=numerics.weights_dtype(request.numerics),
             trust=request.trust_remote_code,
+            gpus=request.gpus,
         )
-        device = torch.device(request.numerics["device"])
         split = Split.open(request.data, "validation")
         first = collate(split, np.arange(min(2, len(split))), facts.pad_token_id).to(device)
         # what is rebuilt from the cache is head times hidden state: that must be the whole truth
-        models.check_head(model.to(device), first.input_ids, facts.vocab_size)
+        models.check_head(model, first.input_ids, facts.vocab_size)
         _LOADED[key] = (OnlineTeacher(model, vocab_size=facts.vocab_size), facts)
     return _LOADED[key]
 

@@ -46,6 +46,15 @@ def is_whole(folder: str | Path) -> bool:
     return bool(system.exists(f"{root}/{CACHE_FILE}"))
 
 
+def is_being_built(root: Path, key: str) -> bool:
+    """Whether a process builds a shard of that cache now."""
+    for path in root.glob(f".{key}.*.lock"):
+        with store.locked(path, wait=False) as held:
+            if not held:
+                return True
+    return False
+
+
 def find(place: str | Path, key: str) -> str:
     """Returns the folder of the cache whose key starts with `key`. Raises `ValueError` for none or
     several."""
@@ -139,14 +148,5 @@ def _hash(system: Any, path: str) -> str:
 
 def _clear_builds(root: Path) -> None:
     for left in root.glob(".*.building"):
-        if not _is_locked(root, left.name[1 : -len(".building")]):
+        if not is_being_built(root, left.name[1 : -len(".building")]):
             shutil.rmtree(left)
-
-
-def _is_locked(root: Path, key: str) -> bool:
-    """Whether a process builds one of the cache's shards."""
-    for path in root.glob(f".{key}.*.lock"):
-        with store.locked(path, wait=False) as held:
-            if not held:
-                return True
-    return False
