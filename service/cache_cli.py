@@ -1,7 +1,6 @@
 """The commands of `kd-sweep cache`; `service.cli` adds them to its own."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +11,8 @@ from service import tables
 from service.errors import PlanError
 from service.machine import home_folder
 from service.words import count, size
-from trainers.teachers import cache
-from trainers.teachers.cache import CacheInfo
+from trainers.teachers import cache_shelf
+from trainers.teachers.cache_shelf import CacheInfo
 
 Show = Callable[[Any, RenderableType, bool], None]
 GIB = 1024**3
@@ -21,6 +20,12 @@ DAMAGED_EXIT_CODE = 1
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Key, or its unique beginning.")]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--folder", help="Where caches lie: a folder or a URL (s3://…); default: the home folder."
+    ),
+]
 Keys = Annotated[
     str | None, typer.Argument(metavar="[KEY]", help="Key, or its unique beginning; default: all.")
 ]
@@ -36,35 +41,35 @@ def add_commands(app: typer.Typer, show: Show) -> None:
 
 def _add_looking(group: typer.Typer, show: Show) -> None:
     @group.command(name="list")
-    def list_(as_json: AsJson = False) -> None:
+    def list_(folder: Place = None, as_json: AsJson = False) -> None:
         """List the teacher caches, the newest first.
 
         Example: kd-sweep cache list
         """
-        found = _all()
-        show([cache.describe(one) for one in found], _list_view(found), as_json)
+        found = _all(folder)
+        show([cache_shelf.describe(one) for one in found], _list_view(found), as_json)
 
     @group.command(name="show")
-    def show_(key: Key, as_json: AsJson = False) -> None:
+    def show_(key: Key, folder: Place = None, as_json: AsJson = False) -> None:
         """Show what a cache was built with.
 
         Example: kd-sweep cache show 3f2a
         """
-        folder = _find(key)
-        content = cache.describe(cache.show(folder)) | _built_with(folder)
+        found = _find(key, folder)
+        content = cache_shelf.describe(cache_shelf.show(found)) | _built_with(found)
         rows = [(name.replace("_", " "), str(value)) for name, value in content.items()]
         show(content, tables.table("", ("", ""), rows), as_json)
 
 
 def _add_keeping(group: typer.Typer, show: Show) -> None:
     @group.command()
-    def verify(key: Keys = None, as_json: AsJson = False) -> None:
+    def verify(key: Keys = None, folder: Place = None, as_json: AsJson = False) -> None:
         """Read every byte of a cache, or of all, and name files that are not what was built.
 
         Example: kd-sweep cache verify
         """
-        folders = [_find(key)] if key else [Path(one.folder) for one in _all()]
-        found = [{"key": folder.name, "damaged": cache.verify(folder)} for folder in folders]
+        places = [_find(key, folder)] if key else [one.folder for one in _all(folder)]
+        found = [{"key": _name(one), "damaged": cache_shelf.verify(one)} for one in places]
         show(found, _verified_view(found), as_json)
         if any(one["damaged"] for one in found):
             raise typer.Exit(DAMAGED_EXIT_CODE)
@@ -72,31 +77,40 @@ def _add_keeping(group: typer.Typer, show: Show) -> None:
     @group.command()
     def prune(
         keep_gib: Annotated[float, typer.Option(min=0, help="Keep the newest ones up to so much.")],
+        folder: Place = None,
         as_json: AsJson = False,
     ) -> None:
         """Delete the oldest caches, and what killed builds left. Not while a sweep reads them.
 
         Example: kd-sweep cache prune --keep-gib 50
         """
-        deleted = cache.prune(home_folder(), keep_bytes=int(keep_gib * GIB))
+        deleted = cache_shelf.prune(_place(folder), keep_bytes=int(keep_gib * GIB))
         freed = size(sum(one.bytes for one in deleted))
         view = Text(f"{len(deleted)} caches deleted, {freed} freed")
-        show([cache.describe(one) for one in deleted], view, as_json)
+        show([cache_shelf.describe(one) for one in deleted], view, as_json)
 
 
-def _all() -> list[CacheInfo]:
-    return cache.list_caches(home_folder())
+def _place(folder: str | None) -> str:
+    return folder.rstrip("/") if folder else str(home_folder() / "caches")
 
 
-def _find(key: str) -> Path:
+def _name(place: str) -> str:
+    return place.rsplit("/", 1)[-1]
+
+
+def _all(folder: str | None) -> list[CacheInfo]:
+    return cache_shelf.list_caches(_place(folder))
+
+
+def _find(key: str, folder: str | None) -> str:
     try:
-        return cache.find(home_folder(), key)
+        return cache_shelf.find(_place(folder), key)
     except ValueError as error:
         raise PlanError(str(error)) from error
 
 
-def _built_with(folder: Path) -> dict[str, Any]:
-    content = cache.read_description(folder)
+def _built_with(folder: str) -> dict[str, Any]:
+    content = cache_shelf.read_description(folder)
     return {
         "num_shards": len(content["shards"]),
         "attention": content["attention"],

@@ -187,7 +187,7 @@ class _Sweep:
     ) -> Ledger:
         setting = TrialSetting(
             template=shared.template(self._plan),
-            numerics=shared.numerics,
+            shared=shared,
             folder=self._folder / "trials",
             board=BOARD,
             namespace=namespace_of(self._plan.sweep_id),

@@ -1,6 +1,7 @@
 """What a sweep will take: tokens, time, hours of CPU and GPU, disk. Pure; it says how."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,15 +65,16 @@ def estimate_sweep(
     trials: int,
     slots: int,
     gpus_per_worker: float,
-    cache_dtype: str | None = None,
+    cache_dtypes: Sequence[str] = (),
 ) -> Estimate:
-    """Returns about what the sweep takes when every trial uses its whole budget. cache_dtype: that
-    of the teacher's cache; None where trials ask the teacher itself."""
+    """Returns about what the sweep takes when every trial uses its whole budget. cache_dtypes:
+    those of the teacher's caches; none where trials ask the teacher itself."""
     tokens = tokens_per_trial(spec, facts)
-    is_cached = cache_dtype is not None
+    is_cached = bool(cache_dtypes)
     trial_s, basis = _trial_seconds(spec, facts, tokens, gpus_per_worker, is_cached=is_cached)
     trials = _reachable(spec, trials, slots, trial_s)
     build_s = _build_seconds(spec, facts, slots, gpus_per_worker) if is_cached else None
+    build_s = None if build_s is None else build_s * len(cache_dtypes)
     # Where trials were measured, the cache that they read is there.
     build_first_s = 0.0 if facts.trial_s is not None else build_s or 0.0
     workers = spec.resources.workers_per_trial
@@ -90,19 +92,20 @@ def estimate_sweep(
         checkpoint_bytes=(
             None if student is None else student * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
         ),
-        teacher_cache_bytes=None if cache_dtype is None else cache_bytes(facts, cache_dtype),
+        teacher_cache_bytes=cache_bytes(facts, cache_dtypes) if is_cached else None,
         teacher_cache_s=build_s,
         basis=basis,
     )
 
 
-def cache_bytes(facts: InputFacts, dtype: str) -> int | None:
-    """Returns about how large the teacher's cache is, or None when unknown: a hidden state for each
-    response token of both splits, and the output matrix."""
+def cache_bytes(facts: InputFacts, dtypes: Sequence[str]) -> int | None:
+    """Returns about how large the teacher's caches are, or None when unknown: in each a hidden
+    state for each response token of both splits, and the output matrix."""
     width, tokens = facts.teacher_hidden_size, tokens_held(facts)
     if not width or tokens is None:
         return None
-    return width * (tokens * BYTES[dtype] + (facts.vocab_size or 0) * BYTES_PER_WEIGHT)
+    head = (facts.vocab_size or 0) * BYTES_PER_WEIGHT
+    return sum(width * (tokens * BYTES[dtype] + head) for dtype in dtypes)
 
 
 def tokens_held(facts: InputFacts) -> int | None:

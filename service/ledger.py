@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan import SweepPlan
+from service.shared_inputs import SharedInputs
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked
 from service.trial import Message, Ticket
 from trainers import shelves
-from trainers.config import Precision, TrialConfig
+from trainers.config import TrialConfig
 from trainers.jobs import Ending, Report, Vote
 from trainers.reporting import Outcome
 from trainers.trial_file import TrialFile
@@ -60,13 +61,14 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class TrialSetting:
-    """What all tickets share. `template`: a trial's file without its own config; `numerics`: of
-    each precision; `folder`: the parent of the trials' folders; `board`, `namespace`: where the
-    slots are found; `checkpoints`: the URL below which these lie, None for the trials' folders.
+    """What all tickets share. `template`: a trial's file without its own config; `shared`: what
+    the config then decides; `folder`: the parent of the trials' folders; `board`, `namespace`:
+    where the slots are found; `checkpoints`: the URL below which these lie, None for the trials'
+    folders.
     """
 
     template: TrialFile
-    numerics: Mapping[Precision, dict[str, Any]]
+    shared: SharedInputs
     folder: Path
     board: str
     namespace: str
@@ -180,13 +182,8 @@ class Ledger:
 
     def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
         setting = self.setting
-        trial = setting.template.model_copy(
-            update={
-                "trial": asked.number,
-                "attempt": asked.attempt,
-                "config": config,
-                "numerics": setting.numerics[config.precision],
-            }
+        trial = setting.shared.trial(setting.template, config).model_copy(
+            update={"trial": asked.number, "attempt": asked.attempt}
         )
         run_id = self._start_run(asked, trial)
         self._open[asked.number] = _Open(asked, trial, run_id)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,7 +12,7 @@ from service.cautions import cautions, rho_of
 from service.errors import PlanError
 from service.estimates import Estimate, Frozen, InputFacts, cache_bytes, estimate_sweep, tokens_held
 from service.spec import SweepSpec
-from service.teacher_choice import CacheCost, TeacherChoice, cache_dtype, choose_teacher
+from service.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from trainers.config import TrialConfig
 from trainers.sources import PrepareRequest
 
@@ -101,8 +101,9 @@ def make_plan(
     gpus = asked.gpus_per_worker
     gpus = float(cluster.num_gpus > 0) if gpus is None else gpus
     slots = count_slots(spec, cluster, gpus_per_worker=gpus, trials=trials)
+    _check_builder(spec, cluster)
     teacher, estimate = _choose(spec, facts, cluster, slots=slots, trials=trials, gpus=gpus)
-    _check_disk(estimate, cluster)
+    _check_disk(estimate, cluster, cache_is_elsewhere=spec.teacher_cache.is_elsewhere)
     return SweepPlan(
         sweep_id=sweep_id(spec, code_version=code_version, fingerprints=facts.fingerprints),
         spec=spec,
@@ -134,21 +135,23 @@ def _choose(
 ) -> tuple[TeacherChoice, Estimate]:
     """Where the teacher's signal comes from, and what the sweep takes with it."""
 
-    def estimate(dtype: str | None) -> Estimate:
+    def estimate(dtypes: Sequence[str]) -> Estimate:
         return estimate_sweep(
-            spec, facts, trials=trials, slots=slots, gpus_per_worker=gpus, cache_dtype=dtype
+            spec, facts, trials=trials, slots=slots, gpus_per_worker=gpus, cache_dtypes=dtypes
         )
 
-    dtype, online = cache_dtype(spec, gpus), estimate(None)
-    free = cluster.disk_free
+    dtypes, online = cache_dtypes(spec, gpus), estimate([])
+    held = tokens_held(facts)
+    # Of a disk elsewhere, the sweep itself sees what it can spare.
+    free = None if spec.teacher_cache.is_elsewhere else cluster.disk_free
     cost = CacheCost(
-        bytes=cache_bytes(facts, dtype),
+        bytes=cache_bytes(facts, dtypes),
         disk_free=None if free is None else free - (online.checkpoint_bytes or 0),
-        tokens_held=tokens_held(facts),
+        tokens_held=None if held is None else held * len(dtypes),
         tokens_read=online.tokens,
     )
-    chosen = choose_teacher(spec, dtype, cost)
-    return chosen, online if chosen.dtype is None else estimate(chosen.dtype)
+    chosen = choose_teacher(spec, dtypes, cost)
+    return chosen, online if chosen.dtype is None else estimate(dtypes)
 
 
 def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, str]) -> str:
@@ -168,6 +171,8 @@ def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[st
     """What a fingerprint says of an input's content, the place where it lies need not say."""
     left_out = {"tracking", "storage", "resources"}
     document = spec.model_dump(mode="json", exclude=left_out)
+    for place in ("folder", "gpus"):
+        del document["teacher_cache"][place]
     for role in ("teacher", "student"):
         if role in fingerprints:
             document[role].pop("model")
@@ -224,10 +229,22 @@ def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, 
     return slots
 
 
-def _check_disk(estimate: Estimate, cluster: Resources) -> None:
-    if cluster.disk_free is not None and estimate.disk_bytes > cluster.disk_free:
+def _check_builder(spec: SweepSpec, cluster: Resources) -> None:
+    needed = spec.teacher_cache.gpus
+    if needed > max(1, cluster.num_gpus):
+        raise PlanError(
+            f"teacher_cache.gpus: it must be at most the {cluster.num_gpus:g} GPUs that are here, "
+            f"but got {needed}. Lower it, or run on a larger machine."
+        )
+
+
+def _check_disk(estimate: Estimate, cluster: Resources, *, cache_is_elsewhere: bool) -> None:
+    needed = estimate.disk_bytes
+    if cache_is_elsewhere:
+        needed -= estimate.teacher_cache_bytes or 0
+    if cluster.disk_free is not None and needed > cluster.disk_free:
         raise PlanError(
             f"storage.path: the free disk must hold checkpoints and teacher cache, about "
-            f"{estimate.disk_bytes / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
+            f"{needed / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
             "Free some, name another storage.path, or lower trials."
         )

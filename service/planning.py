@@ -7,8 +7,9 @@ from service.errors import PlanError
 from service.estimates import InputFacts
 from service.machine import code_version, local_resources
 from service.measured import known_trial_s
+from service.places import storage_folder
 from service.plan import Resources, SweepPlan, make_plan
-from service.spec import SweepSpec, storage_folder
+from service.spec import SweepSpec
 from service.sweep_file import load_sweep
 
 

@@ -2,8 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from service.errors import PlanError
 from service.events import Preparing
 from service.plan import SweepPlan
-from trainers.config import Precision
+from service.teacher_choice import HiddenStates
+from trainers.config import Precision, TrialConfig
 from trainers.sources import Prepared, PrepareRequest
 from trainers.trial_file import TrialFile, TrialPaths
 
@@ -21,15 +22,32 @@ CANCEL_S = 10.0
 
 
 @dataclass(frozen=True)
+class CachedAs:
+    """A cache that trials read: source, as in `trial.json`; place: its folder or URL."""
+
+    source: str
+    place: str
+
+
+@dataclass(frozen=True)
 class SharedInputs:
-    """The prepared folders, and the numerics that each precision resolves to on the slots'
-    machines. teacher_source: as in `trial.json`; teacher_cache: the cache's folder, if it is one.
-    """
+    """The prepared folders, the numerics that each precision resolves to on the slots' machines,
+    and the caches of the teacher's hidden states; where there is none, trials ask the teacher."""
 
     prepared: Prepared
     numerics: dict[Precision, dict[str, Any]]
-    teacher_source: str = "online"
-    teacher_cache: str | None = None
+    caches: Mapping[HiddenStates, CachedAs] = field(default_factory=dict)
+
+    def trial(self, template: TrialFile, config: TrialConfig) -> TrialFile:
+        """Returns `template` with `config` and what it decides: numerics, and the source of the
+        teacher's signal."""
+        asked = HiddenStates(config.precision, config.attention_implementation)
+        changed: dict[str, Any] = {"config": config, "numerics": self.numerics[config.precision]}
+        if asked in self.caches:
+            cached = self.caches[asked]
+            paths = template.paths.model_copy(update={"teacher_cache": cached.place})
+            changed |= {"paths": paths, "teacher_source": cached.source}
+        return template.model_copy(update=changed)
 
     def template(self, plan: SweepPlan) -> TrialFile:
         """Returns what the files of all the sweep's trials have in common."""
@@ -39,13 +57,11 @@ class SharedInputs:
             config=plan.spec.budget(),
             world_size=plan.workers_per_trial,
             device=device(plan),
-            teacher_source=self.teacher_source,
             trust_remote_code=plan.trust_remote_code,
             fingerprints=prepared.fingerprints,
             versions={name: version(name) for name in LIBRARIES},
             paths=TrialPaths(
                 teacher=prepared.teacher,
-                teacher_cache=self.teacher_cache,
                 student=prepared.student,
                 data=prepared.data,
             ),
@@ -55,6 +71,12 @@ class SharedInputs:
 def device(plan: SweepPlan) -> str:
     """Returns what the plan's workers compute on: cuda | cpu."""
     return "cuda" if plan.gpus_per_worker > 0 else "cpu"
+
+
+def gpus_of_teacher(plan: SweepPlan) -> float:
+    """Returns the GPUs of a task that runs the teacher: a worker's, or those it is spread over."""
+    several = plan.spec.teacher_cache.gpus
+    return several if several > 1 else plan.gpus_per_worker
 
 
 def prepare_inputs(
@@ -81,7 +103,7 @@ def prepare_in_task(
 
     task = ray.remote(max_retries=1)(_task).options(
         num_cpus=min(plan.cpus_per_worker * plan.workers_per_trial * plan.slots, _largest_node()),
-        num_gpus=plan.gpus_per_worker,
+        num_gpus=gpus_of_teacher(plan),
     )
     answer = task.remote(prepare, plan, home, board)
     told = ("", 0.0)

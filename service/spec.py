@@ -185,6 +185,42 @@ class TeacherCache(Strict):
     max_gib: Annotated[
         Positive | None, Field(description="the largest cache; default: what the disk can spare")
     ] = None
+    gpus: Annotated[
+        int,
+        Field(
+            ge=1, description="of one builder; several take a teacher larger than one, layerwise"
+        ),
+    ] = 1
+    folder: str | None = Field(
+        default=None,
+        description=(
+            "where caches lie, seen alike by all nodes: a folder, or a URL (s3://…; then workers "
+            "read a copy on their own disk); default: the home folder"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _large_teacher(self) -> "TeacherCache":
+        if self.gpus > 1 and self.mode != "required":
+            raise ValueError(
+                "a teacher that needs several GPUs cannot be asked in every trial: mode must be "
+                f"required, but got gpus={self.gpus} with mode={self.mode}"
+            )
+        return self
+
+    @property
+    def url(self) -> str | None:
+        """The folder where it is a URL."""
+        return self.folder if self.folder and "://" in self.folder else None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether caches are built outside the home folder."""
+        return self.folder is not None and not self.url
+
+    def root(self, home: Path) -> Path:
+        """Returns the folder that caches are built in; those of a URL go there from here."""
+        return Path(str(self.folder)) if self.is_elsewhere else home / "caches"
 
 
 class Tracking(Strict):
@@ -295,6 +331,7 @@ class SweepSpec(Strict):
             data=DataSource(**source),
             max_tokens=self.data.max_tokens,
             max_prompt_tokens=self.data.max_prompt_tokens,
+            teacher_gpus=self.teacher_cache.gpus,
         )
 
 
@@ -329,44 +366,6 @@ def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
     return spec
 
 
-def absolute(spec: SweepSpec, folder: Path) -> SweepSpec:
-    """Returns the spec with local paths made absolute from `folder`, where workers find them."""
-    teacher = _absolute_model(spec.teacher, folder)
-    student = _absolute_model(spec.student, folder)
-    data = spec.data.model_copy(
-        update={
-            name: _located(getattr(spec.data, name), folder) for name in ("train", "validation")
-        }
-    )
-    changes = {"teacher": teacher, "student": student, "data": data}
-    if spec.storage.path and not is_url(spec.storage.path):
-        path = str((folder / Path(spec.storage.path).expanduser()).resolve())
-        changes["storage"] = spec.storage.model_copy(update={"path": path})
-    return spec.model_copy(update=changes)
-
-
 def is_url(place: str) -> bool:
     """Whether `place` is the URL of a store, not a folder."""
     return "://" in place
-
-
-def storage_folder(spec: SweepSpec, home: Path) -> Path:
-    """Returns the folder below which the sweep's files lie: the storage path, or where that is a
-    URL, the home folder."""
-    path = spec.storage.path
-    return home if path is None or is_url(path) else Path(path)
-
-
-def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:
-    if source.model is None:
-        return source
-    return source.model_copy(update={"model": _located(source.model, folder)})
-
-
-def _located(name: str, folder: Path) -> str:
-    """A name is a path when it looks like one or lies in `folder`; otherwise it is a hub's name."""
-    path = Path(name).expanduser()
-    looks_local = name.startswith((".", "/", "~")) or path.suffix in (".jsonl", ".json")
-    if looks_local or (folder / path).exists():
-        return str((folder / path).resolve())
-    return name

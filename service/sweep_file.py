@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from service.errors import SpecError
-from service.spec import SweepSpec, absolute, parse_spec
+from service.places import absolute
+from service.spec import SweepSpec, parse_spec
 from trainers.config import nearest
 
 # field of a sweep's storage: the environment variable that stands in for it

@@ -93,7 +93,8 @@ def _signal(plan: SweepPlan) -> str:
         return f"asked in every trial: {plan.teacher.reason}"
     seconds = plan.estimate.teacher_cache_s
     time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
-    return f"computed once{time}, kept in {plan.teacher.dtype} for all trials and later sweeps"
+    kept = plan.teacher.dtype.replace("+", " and ")
+    return f"computed once{time}, kept in {kept} for all trials and later sweeps"
 
 
 def _source(source: Any) -> str:

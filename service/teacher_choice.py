@@ -1,8 +1,11 @@
 """Where trials get the teacher's signal from: its cache, or the teacher itself, and why. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
-from service.cautions import values_of
+from search_spaces.space import SearchSpace
 from service.errors import PlanError
 from service.estimates import Frozen
 from service.spec import SweepSpec
@@ -13,12 +16,19 @@ GIB = 1024**3
 # A disk that is filled to its end stops whoever else writes to it.
 USABLE = 0.9
 ASKED_FOR = "teacher_cache.mode is online"
-# A cache holds what the teacher computed at one value of each of these.
-DECIDE_HIDDEN_STATES = ("precision", "attention_implementation")
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """What a trial decides of its teacher's hidden states; a cache serves one such pair."""
+
+    precision: Precision
+    attention: str | None
 
 
 class TeacherChoice(Frozen):
-    """source: as in `trial.json`, online | cache:<dtype>; reason: why it is online."""
+    """source: online | cache:<dtype>, or several dtypes with a plus between them; reason: why it is
+    online."""
 
     source: str = "online"
     reason: str = ""
@@ -41,36 +51,49 @@ class CacheCost:
     tokens_read: int | None = None
 
 
-def choose_teacher(spec: SweepSpec, dtype: str, cost: CacheCost) -> TeacherChoice:
-    """Returns the source of the teacher's signal in all trials of `spec`. Raises `PlanError` when a
-    cache is required and cannot be."""
+def choose_teacher(spec: SweepSpec, dtypes: Sequence[str], cost: CacheCost) -> TeacherChoice:
+    """Returns the source of the teacher's signal in all trials of `spec`, whose caches have
+    `dtypes`. Raises `PlanError` when a cache is required and cannot be."""
     mode = spec.teacher_cache.mode
     if mode == "online":
         return TeacherChoice(reason=ASKED_FOR)
-    reason = _searched(spec) or _too_large(spec, cost)
+    reason = _too_large(spec, cost)
     if reason and mode == "required":
         raise PlanError(f"teacher_cache.mode: required must be possible, but {reason}. Use auto.")
     if mode == "auto":
         reason = reason or _pays_nothing(cost)
-    return TeacherChoice(reason=reason) if reason else TeacherChoice(source=f"cache:{dtype}")
+    if reason:
+        return TeacherChoice(reason=reason)
+    return TeacherChoice(source="cache:" + "+".join(sorted(set(dtypes))))
 
 
-def cache_dtype(spec: SweepSpec, gpus_per_worker: float) -> str:
-    """Returns the dtype of the cache: the one that is asked for, or the teacher's own."""
-    precision = values_of(spec, spec.space(), "precision")[0]
-    if precision == Precision.AUTO:
-        precision = Precision.BFLOAT16 if gpus_per_worker > 0 else Precision.FLOAT32
-    return spec.teacher_cache.dtype or str(precision)
-
-
-def _searched(spec: SweepSpec) -> str:
+def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
+    """Returns all that trials of `spec` may ask for."""
     space = spec.space()
-    for name in DECIDE_HIDDEN_STATES:
-        # Under a condition, the other branches have the default.
-        is_conditional = name in space.domains and bool(space.domains[name].when)
-        if is_conditional or len(values_of(spec, space, name)) > 1:
-            return f"{name} is searched, and each value has hidden states of its own"
-    return ""
+    names = ("precision", "attention_implementation")
+    values = product(*(_possible(spec, space, name) for name in names))
+    return [HiddenStates(Precision(precision), attention) for precision, attention in values]
+
+
+def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
+    """Returns the dtype of each cache of the sweep: the one that is asked for, or the teacher's
+    own."""
+    auto = Precision.BFLOAT16 if gpus_per_worker > 0 else Precision.FLOAT32
+    resolved = {
+        (auto if each.precision == Precision.AUTO else each.precision, each.attention)
+        for each in hidden_states(spec)
+    }
+    return sorted(spec.teacher_cache.dtype or str(precision) for precision, _ in resolved)
+
+
+def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
+    """The field's values in all trials: controls, and branches without it, have the default."""
+    default = getattr(spec.budget(), name)
+    if name not in space.domains:
+        return [default]
+    domain = space.domains[name]
+    with_default = bool(domain.when) or spec.controls != "none"
+    return list(dict.fromkeys([*domain.points(2), *([default] if with_default else [])]))
 
 
 def _too_large(spec: SweepSpec, cost: CacheCost) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from service.places import storage_folder
 from service.plan import SweepPlan
-from service.spec import is_url, storage_folder
+from service.spec import is_url
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import read_trials

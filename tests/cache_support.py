@@ -31,8 +31,8 @@ def wanted(prepared: Prepared, **changed: Any) -> CacheRequest:
     return CacheRequest(**(values | changed))
 
 
-def planned(prepared: Prepared, home: Path, **changed: Any) -> CachePlan:
-    return cache_build.plan_cache(wanted(prepared, **changed), home, shard_bytes=SMALL_SHARD)
+def planned(prepared: Prepared, root: Path, **changed: Any) -> CachePlan:
+    return cache_build.plan_cache(wanted(prepared, **changed), root, shard_bytes=SMALL_SHARD)
 
 
 def splits(prepared: Prepared) -> dict[str, Split]:

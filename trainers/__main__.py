@@ -115,7 +115,7 @@ def _with_cache(trial: TrialFile, output: Path) -> TrialFile:
         return trial
     request = CacheRequest.of_trial(trial, trial.teacher_source.removeprefix("cache:"))
     folder = build(
-        plan_cache(request, output.absolute()),
+        plan_cache(request, output.absolute() / "caches"),
         lambda done, of: _say("teacher cache", {"shards": done, "of": of}),
     )
     release()

@@ -176,7 +176,14 @@ class _Preparation:
             from trainers.tasks.causal_lm import building
 
             self.progress("teacher and start scored", 0.0)
-            scored = building.score(teacher, student, data, device=_device(), trust=self._trust)
+            scored = building.score(
+                teacher,
+                student,
+                data,
+                device=_device(),
+                trust=self._trust,
+                teacher_gpus=self.request.teacher_gpus,
+            )
             (folder / "metrics.json").write_text(json.dumps(scored, indent=2) + "\n")
             self.progress("teacher and start scored", 1.0)
 

@@ -140,6 +140,7 @@ class PrepareRequest(BaseModel):
     data: DataSource
     max_tokens: int
     max_prompt_tokens: int
+    teacher_gpus: int = Field(default=1, description="over which the teacher is spread")
 
 
 class Prepared(BaseModel):

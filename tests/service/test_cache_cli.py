@@ -1,16 +1,18 @@
 """`kd-sweep cache` over caches that were written by hand."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
 from service.machine import home_folder
 from trainers import fingerprints, store
-from trainers.teachers import cache
+from trainers.teachers import cache, cache_copy
 
 NEW, OLD = "b" * 20, "a" * 20
 SHARD = "train-00000.safetensors"
@@ -73,6 +75,25 @@ def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
     result = call("show", "c")
     assert result.exit_code == 3
     assert "names 0" in result.stderr and NEW in result.stderr
+
+
+def test_caches_elsewhere_are_looked_at_by_folder_and_url(tmp_path: Path, newest: Path) -> None:
+    shutil.copytree(newest, tmp_path / NEW)
+    url = f"memory://{tmp_path.name}"
+    cache_copy.upload(newest, url)
+    for place in (str(tmp_path), url):
+        (row,) = rows("list", "--folder", place)
+        assert (row["key"], row["folder"]) == (NEW, f"{place}/{NEW}")
+        assert rows("show", "b", "--folder", place)["num_shards"] == 1
+        assert rows("verify", "--folder", place) == [{"key": NEW, "damaged": []}]
+    (tmp_path / NEW / SHARD).write_bytes(b"other")
+    system = fsspec.filesystem("memory")
+    system.pipe_file(f"/{tmp_path.name}/{NEW}/{SHARD}", b"other")
+    for place in (str(tmp_path), url):
+        assert rows("verify", "--folder", place) == [{"key": NEW, "damaged": [SHARD]}]
+        assert [one["key"] for one in rows("prune", "--keep-gib", "0", "--folder", place)] == [NEW]
+        assert rows("list", "--folder", place) == []
+    assert [one["key"] for one in rows("list")] == [NEW, OLD]
 
 
 def test_a_damaged_file_is_named(newest: Path) -> None:

@@ -72,7 +72,7 @@ class Desk:
         )
         setting = TrialSetting(
             template=shared.template(self.plan),
-            numerics=shared.numerics,
+            shared=shared,
             folder=self.folder / "trials",
             board="board",
             namespace="space",

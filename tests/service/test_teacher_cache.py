@@ -1,25 +1,29 @@
 """The cache before the slots, on a local Ray: built, found again, mended, or not to be had."""
 
+import itertools
 import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+import ray
 from fakes import make_sweep_plan
 from training_support import request
 
+from service import teacher_cache
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
 from service.session import ray_session
-from service.shared_inputs import SharedInputs
+from service.shared_inputs import CachedAs, SharedInputs
 from service.teacher_cache import cache_teacher
 from trainers.config import Precision
 from trainers.numerics import resolve
 from trainers.prepare import prepare
-from trainers.teachers import cache
+from trainers.teachers import cache, cache_shelf
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -41,17 +45,25 @@ def shared(home: Path) -> SharedInputs:
 class Sweep:
     """Asks for the cache, and keeps what was told."""
 
-    def __init__(self, home: Path, shared: SharedInputs, **section: Any) -> None:
+    def __init__(
+        self, home: Path, shared: SharedInputs, changes: Any = MappingProxyType({}), **section: Any
+    ) -> None:
         self.events: list[DriverEvent] = []
-        self.plan = make_sweep_plan(teacher_cache=section)
+        self.plan = make_sweep_plan(teacher_cache=section, **changes)
         self.found = cache_teacher(
             self.plan, home, shared, on_event=self.events.append, stop=threading.Event()
         )
 
     @property
+    def cached(self) -> CachedAs:
+        """The one cache."""
+        assert self.found is not None
+        (cached,) = set(self.found.caches.values())
+        return cached
+
+    @property
     def folder(self) -> Path:
-        assert self.found is not None and self.found.teacher_cache is not None
-        return Path(self.found.teacher_cache)
+        return Path(self.cached.place)
 
     @property
     def notices(self) -> list[str]:
@@ -67,10 +79,10 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
 ) -> None:
     first = Sweep(home, shared, mode="required")
     assert first.found is not None
-    trial = first.found.template(first.plan)
+    trial = first.found.trial(first.found.template(first.plan), first.plan.spec.budget())
     assert trial.teacher_source == "cache:float32"
     assert trial.paths.teacher_cache == str(first.folder)
-    assert cache.verify(first.folder) == []
+    assert cache_shelf.verify(first.folder) == []
     shares = [event.share for event in first.events if isinstance(event, Preparing)]
     assert (shares[0], shares[-1]) == (0.0, 1.0)
 
@@ -85,7 +97,7 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
     damaged.write_bytes(bytes(content))
     mended = Sweep(home, shared, mode="required")
     assert mended.notices == [f"teacher cache: {damaged.name} is damaged and is made anew"]
-    assert cache.verify(mended.folder) == []
+    assert cache_shelf.verify(mended.folder) == []
     now = stamps(mended.folder)
     # the index is written with the description
     assert {name for name in now if now[name] != built[name]} <= {damaged.name, cache.INDEX_FILE}
@@ -93,8 +105,58 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
 
 def test_a_smaller_dtype_is_another_cache(home: Path, shared: SharedInputs) -> None:
     sweep = Sweep(home, shared, dtype="float16")
-    assert sweep.found is not None and sweep.found.teacher_source == "cache:float16"
-    assert 0 < cache.show(sweep.folder).storage_error < 1e-3
+    assert sweep.cached.source == "cache:float16"
+    assert 0 < cache_shelf.show(sweep.folder).storage_error < 1e-3
+
+
+def test_each_searched_precision_and_attention_has_a_cache(
+    home: Path, shared: SharedInputs
+) -> None:
+    search = {
+        "tau": {"float": [1, 2]},
+        "precision": {"choice": ["float32", "bfloat16"]},
+        "attention_implementation": {"choice": ["eager", "sdpa"]},
+    }
+    sweep = Sweep(home, shared, {"search": search, "controls": "none"}, mode="required")
+    assert sweep.found is not None
+    template = sweep.found.template(sweep.plan)
+    seen = set()
+    for values in itertools.product(["float32", "bfloat16"], ["eager", "sdpa"]):
+        named = dict(zip(("precision", "attention_implementation"), values, strict=True))
+        trial = sweep.found.trial(template, sweep.plan.trial_config({"tau": 1.0} | named))
+        assert trial.teacher_source == f"cache:{values[0]}"
+        assert trial.paths.teacher_cache is not None
+        built = cache_shelf.read_description(trial.paths.teacher_cache)
+        assert (built["numerics"]["precision"], built["attention"]) == values
+        seen.add(trial.paths.teacher_cache)
+    assert len(seen) == 4
+
+
+def test_a_build_works_beside_whoever_holds_the_machine(
+    home: Path, shared: SharedInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_cache, "PATIENCE", 2)
+    holder = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
+    ray.get(holder.ready())
+    try:
+        sweep = Sweep(home, shared, folder=str(tmp_path), mode="required")
+        assert cache_shelf.verify(sweep.folder) == []
+    finally:
+        ray.util.remove_placement_group(holder)
+
+
+def test_a_cache_lies_where_the_spec_says(home: Path, shared: SharedInputs, tmp_path: Path) -> None:
+    near = Sweep(home, shared, folder=str(tmp_path / "near"), dtype="bfloat16")
+    assert near.folder.parent == tmp_path / "near"
+    url = f"file://{tmp_path}/far"
+    far = Sweep(home, shared, folder=url, dtype="bfloat16")
+    assert far.cached.place == f"{url}/{near.folder.name}"
+    assert cache_shelf.verify(far.cached.place) == []
+    # what was put there needs no second copy here, and is found again
+    assert not (home / "caches" / near.folder.name).exists()
+    before = stamps(tmp_path / "far" / near.folder.name)
+    assert Sweep(home, shared, folder=url, dtype="bfloat16").found == far.found
+    assert stamps(tmp_path / "far" / near.folder.name) == before
 
 
 def test_a_cache_above_the_limit_is_not_built(home: Path, shared: SharedInputs) -> None:

@@ -1,14 +1,14 @@
-"""The teacher cache on disk: what it is keyed by, how it is laid out, listed, checked and pruned.
+"""The teacher cache on disk: what it is keyed by, how it is laid out and checked.
 
-A cache is a folder `home/caches/<key>`: shards of last hidden states (safetensors, one row for each
+A cache is a folder `<root>/<key>`: shards of last hidden states (safetensors, one row for each
 learned position), the output head, an index from example to shard and row, and `cache.json` with
-sizes and checksums. It is built in `home/caches/.<key>.building` and renamed when whole. No torch.
+sizes and checksums. It is built in `<root>/.<key>.building` and renamed when whole. No torch.
 """
 
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from trainers import fingerprints, store
 from trainers.trial_file import TrialFile
 
 # Raise it when hidden states or their layout come out differently for the same inputs.
-FORMAT = 1
+FORMAT = 2
 CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.safetensors"
 VERIFIED_FILE = ".verified.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -32,7 +32,8 @@ class CacheRequest:
     """What decides the content of a cache, and where its inputs lie.
 
     numerics: resolved ones of the build; storage_dtype: that of the teacher's hidden states for an
-    exact cache, or float16 | bfloat16 to store less.
+    exact cache, or float16 | bfloat16 to store less; gpus: over which the teacher is spread (no
+    part of the content).
     """
 
     teacher: Path
@@ -41,6 +42,7 @@ class CacheRequest:
     attention: str | None
     storage_dtype: str
     trust_remote_code: bool = False
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         if self.storage_dtype not in BYTES:
@@ -82,10 +84,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class CachePlan:
-    """A cache to be built: its key, its shards, and about how many bytes it takes."""
+    """A cache to be built in the folder `root`: its key, its shards, and about how many bytes it
+    takes."""
 
     key: str
-    home: Path
+    root: Path
     request: CacheRequest
     hidden_size: int
     shards: tuple[Shard, ...]
@@ -94,17 +97,17 @@ class CachePlan:
     @property
     def folder(self) -> Path:
         """Where the whole cache lies."""
-        return self.home / "caches" / self.key
+        return self.root / self.key
 
     @property
     def building(self) -> Path:
         """Where its parts lie until it is whole."""
-        return self.folder.parent / f".{self.key}.building"
+        return self.root / f".{self.key}.building"
 
     @property
     def lock(self) -> Path:
         """Held by the process that publishes the cache or takes it back."""
-        return self.folder.parent / f".{self.key}.lock"
+        return self.root / f".{self.key}.lock"
 
     @property
     def is_published(self) -> bool:
@@ -115,21 +118,6 @@ class CachePlan:
         """Whether a shard's file is whole (its description is written after it)."""
         folder = self.folder if self.is_published else self.building
         return (folder / f"{shard.name}.json").is_file() or self.is_published
-
-
-@dataclass(frozen=True)
-class CacheInfo:
-    """One cache on disk, as `cache list` shows it."""
-
-    key: str
-    folder: str
-    bytes: int
-    num_positions: int
-    hidden_size: int
-    dtype: str
-    created: str
-    storage_error: float
-    problems: tuple[str, ...] = ()
 
 
 def key_of(
@@ -153,41 +141,6 @@ def key_of(
     )[:KEY_LENGTH]
 
 
-def list_caches(home: Path) -> list[CacheInfo]:
-    """Returns all whole caches under `home`, the newest first."""
-    root = home / "caches"
-    folders = [path.parent for path in root.glob(f"*/{CACHE_FILE}")] if root.is_dir() else []
-    return sorted((show(folder) for folder in folders), key=lambda c: c.created, reverse=True)
-
-
-def find(home: Path, key: str) -> Path:
-    """Returns the folder of the cache whose key starts with `key`. Raises `ValueError` for none or
-    several."""
-    found = [info for info in list_caches(home) if info.key.startswith(key)]
-    if len(found) != 1:
-        known = ", ".join(info.key for info in list_caches(home)) or "none"
-        raise ValueError(
-            f"cache: the key must name one cache, but got '{key}', which names {len(found)}. "
-            f"Known: {known}."
-        )
-    return Path(found[0].folder)
-
-
-def show(folder: Path) -> CacheInfo:
-    """Returns what `folder`'s description says, nothing checked."""
-    content = read_description(folder)
-    return CacheInfo(
-        key=folder.name,
-        folder=str(folder),
-        bytes=sum(path.stat().st_size for path in folder.iterdir()),
-        num_positions=sum(shard["num_positions"] for shard in content["shards"]),
-        hidden_size=content["hidden_size"],
-        dtype=content["dtype"],
-        created=content["created"],
-        storage_error=content["storage_error"],
-    )
-
-
 def read_description(folder: Path) -> dict[str, Any]:
     """Returns the content of `cache.json`. Raises `ValueError` when there is none or of another
     format."""
@@ -196,7 +149,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"teacher cache: {folder} must be a whole cache, but {CACHE_FILE} is missing."
         )
-    content: dict[str, Any] = json.loads(path.read_text())
+    return checked_format(json.loads(path.read_text()), folder)
+
+
+def checked_format(content: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """Returns the description that was read in `folder`. Raises `ValueError` for another format."""
     if content["format"] != FORMAT:
         raise ValueError(
             f"teacher cache: {folder} must be of format {FORMAT}, but got {content['format']}. "
@@ -205,9 +162,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     return content
 
 
-def verify(folder: Path) -> list[str]:
-    """Returns the names of the files whose bytes are not what was written; reads all of them."""
-    return [name for name, _ in _damaged(folder)]
+def checksums(content: dict[str, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of each file that a description names."""
+    shards = {shard["name"] + ".safetensors": shard["sha256"] for shard in content["shards"]}
+    return {**shards, **content["files"]}
 
 
 def check(folder: Path) -> None:
@@ -221,7 +179,7 @@ def check(folder: Path) -> None:
             f"teacher cache: every file in {folder} must have the checksum of its build, "
             f"but got {names}. Build again: only what is damaged is made anew."
         )
-    stamps = {name: _stamp(folder / name) for name in _checksums(folder)}
+    stamps = {name: _stamp(folder / name) for name in checksums(read_description(folder))}
     # where nothing can be written, the files are read again the next time
     if stamps != known and os.access(folder, os.W_OK):
         temporary = folder / f"{VERIFIED_FILE}.{os.getpid()}-{id(stamps)}.tmp"
@@ -235,7 +193,7 @@ def reopen(plan: CachePlan) -> list[str]:
     with store.locked(plan.lock):
         if not plan.is_published:
             return []
-        damaged = verify(plan.folder)
+        damaged = [name for name, _ in _damaged(plan.folder)]
         if not damaged:
             return []
         description = read_description(plan.folder)
@@ -249,52 +207,9 @@ def reopen(plan: CachePlan) -> list[str]:
         return damaged
 
 
-def prune(home: Path, *, keep_bytes: int) -> list[CacheInfo]:
-    """Deletes the oldest caches until at most `keep_bytes` are left, and what killed builds left
-    behind; returns the deleted caches. A cache that is being built stays."""
-    root = home / "caches"
-    for left in root.glob(".*.building") if root.is_dir() else ():
-        if not _is_locked(root, left.name[1 : -len(".building")]):
-            shutil.rmtree(left)
-    kept, deleted = 0, []
-    for info in list_caches(home):
-        kept += info.bytes
-        if kept > keep_bytes:
-            delete(Path(info.folder))
-            kept -= info.bytes
-            deleted.append(info)
-    return deleted
-
-
-def delete(folder: Path) -> None:
-    """Deletes one cache; its description goes first, so that a half-deleted one is none."""
-    (folder / CACHE_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder)
-
-
-def describe(info: CacheInfo) -> dict[str, Any]:
-    """Returns `info` as plain data."""
-    return asdict(info)
-
-
-def _is_locked(root: Path, key: str) -> bool:
-    """Whether a process builds one of the cache's shards."""
-    for path in root.glob(f".{key}.*.lock"):
-        with store.locked(path, wait=False) as held:
-            if not held:
-                return True
-    return False
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    content = read_description(folder)
-    shards = {shard["name"] + ".safetensors": shard["sha256"] for shard in content["shards"]}
-    return {**shards, **content["files"]}
-
-
 def _damaged(folder: Path, known: dict[str, list[int]] | None = None) -> list[tuple[str, str]]:
     found = []
-    for name, expected in _checksums(folder).items():
+    for name, expected in checksums(read_description(folder)).items():
         path = folder / name
         if not path.is_file():
             found.append((name, "missing"))

@@ -33,9 +33,9 @@ LARGEST_FLOAT16 = 65504.0
 HEADER_BYTES = 4096
 
 
-def plan_cache(request: CacheRequest, home: Path, *, shard_bytes: int = SHARD_BYTES) -> CachePlan:
-    """Returns the plan of the cache for a prepared teacher and data: nothing is built or loaded but
-    descriptions, except that the teacher's weights are hashed."""
+def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BYTES) -> CachePlan:
+    """Returns the plan of the cache in folder `root` for a prepared teacher and data: nothing is
+    built or loaded but descriptions, except that the teacher's weights are hashed."""
     facts = DataFacts.read(request.data)
     splits = {name: Split.open(request.data, name) for name in SPLITS}
     hidden_size = _hidden_size(request.teacher)
@@ -54,7 +54,7 @@ def plan_cache(request: CacheRequest, home: Path, *, shard_bytes: int = SHARD_BY
     )
     return CachePlan(
         key=key,
-        home=home,
+        root=root,
         request=request,
         hidden_size=hidden_size,
         shards=tuple(shards),
@@ -68,7 +68,7 @@ def build_shard(plan: CachePlan, number: int, *, wait: bool = True) -> bool:
     shard = plan.shards[number]
     if plan.is_built(shard):
         return True
-    lock = plan.folder.parent / f".{plan.key}.{shard.name}.lock"
+    lock = plan.root / f".{plan.key}.{shard.name}.lock"
     with store.locked(lock, wait=wait) as held:
         if held and not plan.is_built(shard):
             plan.building.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def publish(plan: CachePlan) -> Path:
         _describe(plan)
         shutil.rmtree(plan.folder, ignore_errors=True)
         plan.building.replace(plan.folder)
-    for lock in plan.folder.parent.glob(f".{plan.key}.*.lock"):
+    for lock in plan.root.glob(f".{plan.key}.*.lock"):
         lock.unlink(missing_ok=True)
     return plan.folder
 
@@ -127,9 +127,9 @@ def _says_disk_full(error: Exception) -> bool:
 
 def check_disk(plan: CachePlan) -> None:
     """Raises `DiskFull` when the disk has no room for what is still to be built."""
-    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    plan.root.mkdir(parents=True, exist_ok=True)
     there = sum(path.stat().st_size for path in plan.building.glob("*"))
-    if plan.bytes - there > shutil.disk_usage(plan.folder.parent).free:
+    if plan.bytes - there > shutil.disk_usage(plan.root).free:
         raise DiskFull(_disk_full(plan))
 
 
@@ -145,9 +145,9 @@ def _told(count: int, progress: Callable[[int, int], None]) -> Any:
 
 
 def _disk_full(plan: CachePlan) -> str:
-    free = shutil.disk_usage(plan.folder.parent).free
+    free = shutil.disk_usage(plan.root).free
     return (
-        f"teacher cache: the disk of {plan.folder.parent} must have room for "
+        f"teacher cache: the disk of {plan.root} must have room for "
         f"{plan.bytes / 1e6:.1f} MB, but got {free / 1e6:.1f} MB free. "
         "Free some, or train with the online teacher."
     )
@@ -222,17 +222,19 @@ def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, DataFacts]:
     if key not in _LOADED:
         _LOADED.clear()
         facts = DataFacts.read(request.data)
-        model = models.load(
+        device = torch.device(request.numerics["device"])
+        model = models.load_on(
+            device,
             request.teacher,
             attention=request.attention,
             dtype=numerics.weights_dtype(request.numerics),
             trust=request.trust_remote_code,
+            gpus=request.gpus,
         )
-        device = torch.device(request.numerics["device"])
         split = Split.open(request.data, "validation")
         first = collate(split, np.arange(min(2, len(split))), facts.pad_token_id).to(device)
         # what is rebuilt from the cache is head times hidden state: that must be the whole truth
-        models.check_head(model.to(device), first.input_ids, facts.vocab_size)
+        models.check_head(model, first.input_ids, facts.vocab_size)
         _LOADED[key] = (OnlineTeacher(model, vocab_size=facts.vocab_size), facts)
     return _LOADED[key]
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
 
 CPU = torch.device("cpu")
-TRIALS, STEPS = 16, 2
+STEPS = 2
 SECTIONS = ("step", "exact", "open", "sweep")
 
 
@@ -45,6 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=16, help="of the sweep")
+    parser.add_argument("--add-to", type=Path, help="a file that adds up the parts of a sweep")
     given = parser.parse_args()
     numerics.apply(stages.resolved())
     print(json.dumps(stages.resolved()))
@@ -60,7 +63,7 @@ def main() -> None:
         if "open" in given.sections:
             opening(Path(folder) / "large")
         if "sweep" in given.sections:
-            sweep(stage, Path(folder) / "sweep")
+            sweep(stage, Path(folder) / "sweep", given.trials, given.add_to)
 
 
 def planned(stage: stages.Stage, home: Path, dtype: str) -> CachePlan:
@@ -147,7 +150,7 @@ def exactness(stage: stages.Stage, plan: CachePlan) -> None:
     show("exact: loss of a step, relative", f"{error:.1e}", "≤ 1e-6", error <= 1e-6)
     gradient = float((one["gradient"] - other["gradient"]).norm() / other["gradient"].norm())
     show("exact: gradient of a step, relative", f"{gradient:.1e}", "≤ 1e-6", gradient <= 1e-6)
-    half = planned(stage, plan.home, "float16")
+    half = planned(stage, plan.root, "float16")
     cache_build.build(half)
     cache_build.release()
     halved = step_of(stage, CachedTeacher(half.folder, splits(stage), CPU), fused=True)()
@@ -202,36 +205,69 @@ def opening(folder: Path) -> None:
     )
 
 
-def sweep(stage: stages.Stage, folder: Path) -> None:
-    """16 trials with each teacher; CPU seconds of training, the cache's building added."""
-    spent: dict[str, float] = {}
-    waited: list[float] = []
-    for name, fused in (("naive online", False), ("fused online", True)):
-        trial, shared = stage.trial(steps=STEPS), run.Shared()
-        spent[name] = sum(
-            trained(trial, folder, fused=fused, shared=shared).train for _ in range(TRIALS)
-        )
+def sweep(stage: stages.Stage, folder: Path, trials: int, add_to: Path | None) -> None:
+    """Trials with each teacher in turn; CPU seconds of training, the cache's building added once.
+    `add_to` keeps what was measured, so that a long sweep can be run in parts."""
+    found = Spent.read(add_to)
     started = time.process_time()
     plan = planned(stage, folder, "float32")
     cache_build.build(plan)
     cache_build.release()
-    spent["cached"] = time.process_time() - started
-    shared = run.Shared()
-    trial = stage.trial(steps=STEPS, source="cache:float32", cache=plan.folder)
-    for _ in range(TRIALS):
-        done = trained(trial, folder, shared=shared)
-        spent["cached"] += done.train
-        waited.append(done.waited)
+    found.building = time.process_time() - started
+    online = stage.trial(steps=STEPS)
+    cached = stage.trial(steps=STEPS, source="cache:float32", cache=plan.folder)
+    variants = {
+        "naive online": functools.partial(trained, online, folder, fused=False),
+        "fused online": functools.partial(trained, online, folder),
+        "cached": functools.partial(trained, cached, folder),
+    }
+    shared = {name: run.Shared() for name in variants}
+    for _ in range(trials):
+        for name, train in variants.items():
+            done = train(shared=shared[name])
+            found.seconds[name].append(done.train)
+            if name == "cached":
+                found.waited.append(done.waited)
+        found.write(add_to)
+    show_sweep(found)
+
+
+def show_sweep(found: "Spent") -> None:
+    """Prints the sweep's lines of the table."""
+    count = len(found.waited)
+    whole = found.building + sum(found.seconds["cached"])
+    print(f"sweep: building took {found.building:.1f} CPU s")
     for other, bound in (("naive online", 0.45), ("fused online", 0.72)):
-        measured = spent["cached"] / spent[other]
+        measured = whole / sum(found.seconds[other])
         show(
-            f"sweep of {TRIALS} trials: cached ÷ {other}",
+            f"sweep of {count} trials: cached ÷ {other}",
             f"{measured:.3f}",
             f"≤ {bound}",
             measured <= bound,
         )
-    share = float(np.median(waited))
+    share = float(np.median(found.waited))
     show("sweep: time waiting for data, of a step", f"{share:.4f}", "≤ 0.02", share <= 0.02)
+
+
+@dataclass
+class Spent:
+    """CPU seconds of a sweep: the cache's building, each trial's training; shares of waiting."""
+
+    building: float = 0.0
+    seconds: dict[str, list[float]] = field(
+        default_factory=lambda: {"naive online": [], "fused online": [], "cached": []}
+    )
+    waited: list[float] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path | None) -> "Spent":
+        """What was measured before."""
+        return cls(**json.loads(path.read_text())) if path and path.exists() else cls()
+
+    def write(self, path: Path | None) -> None:
+        """Keeps it."""
+        if path:
+            path.write_text(json.dumps(asdict(self)))
 
 
 class Clock:

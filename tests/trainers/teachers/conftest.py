@@ -22,6 +22,6 @@ def built(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Cache
 @pytest.fixture
 def own(built: CachePlan, tmp_path: Path) -> CachePlan:
     """A copy of the cache that a test may damage."""
-    plan = replace(built, home=tmp_path)
+    plan = replace(built, root=tmp_path)
     shutil.copytree(built.folder, plan.folder)
     return plan

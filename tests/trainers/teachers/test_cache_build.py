@@ -14,7 +14,7 @@ from cache_support import SMALL_SHARD, damage, opened, planned
 from safetensors import SafetensorError
 
 from trainers.sources import Prepared
-from trainers.teachers import cache, cache_build
+from trainers.teachers import cache, cache_build, cache_shelf
 from trainers.teachers.cache import CachePlan
 
 
@@ -25,7 +25,7 @@ def test_it_has_several_shards_of_about_the_wanted_size(built: CachePlan) -> Non
 
 
 def test_the_plan_knows_the_size_beforehand(built: CachePlan) -> None:
-    actual = cache.show(built.folder).bytes
+    actual = cache_shelf.show(built.folder).bytes
     assert 0.6 * built.bytes < actual <= built.bytes
 
 
@@ -45,11 +45,11 @@ def test_a_flipped_byte_is_named_and_only_its_shard_is_built_again(
     whole = {path.name: path.stat().st_mtime_ns for path in own.folder.glob("*.safetensors")}
     good = (own.folder / hit).read_bytes()
     damage(own.folder / hit)
-    assert cache.verify(own.folder) == [hit]
+    assert cache_shelf.verify(own.folder) == [hit]
     with pytest.raises(ValueError, match=rf"but got {hit} \(other bytes\). Build again"):
         opened(own, prepared)
     cache_build.build(own)
-    assert cache.verify(own.folder) == []
+    assert cache_shelf.verify(own.folder) == []
     assert (own.folder / hit).read_bytes() == good
     again = {path.name: path.stat().st_mtime_ns for path in own.folder.glob("train*.safetensors")}
     assert {name for name, stamp in again.items() if whole[name] != stamp} == {hit}
@@ -82,7 +82,7 @@ def build_slowly(plan: CachePlan, pause: float) -> None:
 def test_a_killed_build_goes_on_at_its_shard(
     built: CachePlan, prepared: Prepared, tmp_path: Path
 ) -> None:
-    plan = replace(built, home=tmp_path)
+    plan = replace(built, root=tmp_path)
     context = multiprocessing.get_context("spawn")
     worker = context.Process(target=build_slowly, args=(plan, 0.3))
     worker.start()
@@ -92,7 +92,7 @@ def test_a_killed_build_goes_on_at_its_shard(
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
     worker.join(60)
-    assert not plan.is_published and cache.list_caches(tmp_path) == []
+    assert not plan.is_published and cache_shelf.list_caches(tmp_path) == []
     done = {
         path.name: path.stat().st_mtime_ns for path in plan.building.glob("train-*.safetensors")
     }
@@ -101,14 +101,14 @@ def test_a_killed_build_goes_on_at_its_shard(
     cache_build.build(plan)
     for name in whole:
         assert (plan.folder / name).stat().st_mtime_ns == done[name]
-    assert cache.verify(plan.folder) == []
+    assert cache_shelf.verify(plan.folder) == []
     for shard in plan.shards:
         name = shard.name + ".safetensors"
         assert (plan.folder / name).read_bytes() == (built.folder / name).read_bytes()
 
 
 def test_two_builders_of_one_cache_share_the_work(built: CachePlan, tmp_path: Path) -> None:
-    plan = replace(built, home=tmp_path)
+    plan = replace(built, root=tmp_path)
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=build_slowly, args=(plan, 0.1)) for _ in range(2)]
     for worker in workers:
@@ -116,8 +116,8 @@ def test_two_builders_of_one_cache_share_the_work(built: CachePlan, tmp_path: Pa
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert cache.verify(plan.folder) == []
-    assert [path.name for path in (tmp_path / "caches").iterdir() if path.is_dir()] == [plan.key]
+    assert cache_shelf.verify(plan.folder) == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [plan.key]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_two_builders_of_one_cache_share_the_work(built: CachePlan, tmp_path: Pa
 def test_a_full_disk_stops_the_build_and_leaves_nothing(
     built: CachePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    plan = replace(built, home=tmp_path)
+    plan = replace(built, root=tmp_path)
     calls: list[Path] = []
 
     def save(tensors: Any, path: Path, **other: Any) -> None:
@@ -144,14 +144,14 @@ def test_a_full_disk_stops_the_build_and_leaves_nothing(
     monkeypatch.setattr(cache_build, "save_file", save)
     with pytest.raises(ValueError, match=r"teacher cache: the disk of .* must have room for .* MB"):
         cache_build.build(plan)
-    left = [path for path in (tmp_path / "caches").iterdir() if path.is_dir()]
+    left = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert left == []
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_built(
     built: CachePlan, tmp_path: Path
 ) -> None:
-    huge = replace(built, home=tmp_path, bytes=1 << 60)
+    huge = replace(built, root=tmp_path, bytes=1 << 60)
     with pytest.raises(ValueError, match=r"must have room for 1152921504606.8 MB, but got"):
         cache_build.build(huge)
     assert not huge.building.exists()
@@ -160,7 +160,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_built(
 def test_what_is_missing_keeps_a_cache_from_being_published(
     built: CachePlan, tmp_path: Path
 ) -> None:
-    plan = replace(built, home=tmp_path)
+    plan = replace(built, root=tmp_path)
     cache_build.build_shard(plan, 0)
     with pytest.raises(
         ValueError, match=r"shards must be built before .* but train-00001 is missing"
@@ -170,7 +170,7 @@ def test_what_is_missing_keeps_a_cache_from_being_published(
 
 def test_progress_counts_shards(built: CachePlan, tmp_path: Path) -> None:
     heard: list[tuple[int, int]] = []
-    plan = replace(built, home=tmp_path)
+    plan = replace(built, root=tmp_path)
     cache_build.build(plan, lambda done, of: heard.append((done, of)))
     count = len(plan.shards)
     assert heard == [(done, count) for done in range(count + 1)]

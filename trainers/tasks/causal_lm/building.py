@@ -38,15 +38,22 @@ def initialise(source: ModelSource, role: str, tokenizer_folder: Path, folder: P
 
 
 def score(
-    teacher: Path, student: Path, data: Path, *, device: str, trust: bool
+    teacher: Path, student: Path, data: Path, *, device: str, trust: bool, teacher_gpus: int = 1
 ) -> dict[str, dict[str, float]]:
     """Returns validation metrics of `teacher` (with its entropy at temperature 1 over ln V) and of
     `student` against it, without generated text."""
     numerics = numerics_of.resolve(device, Precision.FLOAT32, torch.get_num_threads())
     numerics_of.apply(numerics)
     facts, split = DataFacts.read(data), Split.open(data, "validation")
-    model = models.load(teacher, attention=None, dtype=torch.float32, trust=trust)
-    maker = OnlineTeacher(model.to(device), vocab_size=facts.vocab_size)
+    model = models.load_on(
+        torch.device(device),
+        teacher,
+        attention=None,
+        dtype=torch.float32,
+        trust=trust,
+        gpus=teacher_gpus,
+    )
+    maker = OnlineTeacher(model, vocab_size=facts.vocab_size)
     of_teacher = _score(model, facts, split, None, numerics)
     entropy = of_teacher.pop("student_entropy")
     of_teacher |= {"entropy": entropy, "entropy_share": entropy / math.log(facts.vocab_size)}

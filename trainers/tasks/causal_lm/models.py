@@ -1,5 +1,6 @@
 """Loads causal language models and takes them apart: body, then one matrix that makes logits."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,71 @@ from trainers.signal import OutputHead
 HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 
 
-def load(folder: Path, *, attention: str | None, dtype: torch.dtype, trust: bool = False) -> Any:
-    """Returns the causal language model in `folder` on the CPU, in evaluation mode. The folder's
-    weights are never unpickled here: `prepare` refused or allowed that before."""
+def load(
+    folder: Path,
+    *,
+    attention: str | None,
+    dtype: torch.dtype,
+    trust: bool = False,
+    device_map: str | None = None,
+) -> Any:
+    """Returns the causal language model in `folder`, in evaluation mode, on the CPU or where
+    transformers' `device_map` puts it. The folder's weights are never unpickled here: `prepare`
+    refused or allowed that before."""
     from transformers import AutoModelForCausalLM
 
     quieten()
 
     options = {} if attention is None else {"attn_implementation": attention}
+    if device_map is not None:
+        options["device_map"] = device_map
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=trust, local_files_only=True, **options
     )
+    _fuse_gelu(model)
     return model.eval()
+
+
+def load_on(
+    device: torch.device,
+    folder: Path,
+    *,
+    attention: str | None,
+    dtype: torch.dtype,
+    trust: bool = False,
+    gpus: int = 1,
+) -> Any:
+    """Returns the model in `folder` on `device`, or, with several `gpus`, with some of its layers
+    on each GPU that this process sees. Raises `ValueError` where that needs what is not there."""
+    if gpus == 1:
+        return load(folder, attention=attention, dtype=dtype, trust=trust).to(device)
+    rule = f"teacher_cache.gpus: a teacher spread over {gpus} GPUs needs"
+    if find_spec("accelerate") is None:
+        raise ValueError(
+            f"{rule} the package accelerate, but got none. "
+            "Install it on every node: pip install 'kd-sweep[large-teachers]'."
+        )
+    if torch.cuda.device_count() < gpus:
+        raise ValueError(f"{rule} as many here, but got {torch.cuda.device_count()}.")
+    model = load(folder, attention=attention, dtype=dtype, trust=trust, device_map="auto")
+    outside = {str(place) for place in model.hf_device_map.values()} & {"cpu", "disk"}
+    if outside:
+        raise ValueError(
+            f"{rule} room for all layers, but some are left on {', '.join(sorted(outside))}. "
+            "Use more GPUs."
+        )
+    return model
+
+
+def _fuse_gelu(model: nn.Module) -> None:
+    """GPT-2's GELU is written out in eight operations, each a pass over memory and half of them in
+    float32 under autocast; torch's own is the same function in one."""
+    from transformers.activations import NewGELUActivation
+
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def quieten() -> None:
@@ -50,17 +104,23 @@ def body_of(model: Any) -> nn.Module:
 
 
 def head_of(model: Any, vocab_size: int) -> OutputHead:
-    """Returns the output head over the real vocabulary: padding rows beyond `vocab_size` are
-    cut."""
+    """Returns the output head over the real vocabulary, where the model takes its tokens: padding
+    rows beyond `vocab_size` are cut."""
     layer = model.get_output_embeddings()
     config = model.config.get_text_config()
     bias = getattr(layer, "bias", None)
+    device = model.get_input_embeddings().weight.device  # another one only if the model is spread
     return OutputHead(
-        weight=layer.weight[:vocab_size],
-        bias=None if bias is None else bias[:vocab_size],
+        weight=_first(layer.weight, vocab_size).to(device),
+        bias=None if bias is None else _first(bias, vocab_size).to(device),
         soft_cap=getattr(config, "final_logit_softcapping", None),
         scale=_scale(config),
     )
+
+
+def _first(rows: Tensor, count: int) -> Tensor:
+    """The gradient of a slice is a second tensor as large as the whole, so all rows are none."""
+    return rows if len(rows) == count else rows[:count]
 
 
 def _scale(config: Any) -> float:
@@ -72,10 +132,11 @@ def _scale(config: Any) -> float:
 
 
 def hidden_states(body: nn.Module, input_ids: Tensor) -> Tensor:
-    """Returns the last hidden states [B * T, D] of right-padded token ids [B, T]. No mask is
+    """Returns the last hidden states [B * T, D] of right-padded token ids [B, T], on their device.
+    No mask is
     needed: under causal attention no real token looks at the padding behind it."""
     hidden: Tensor = body(input_ids=input_ids, use_cache=False).last_hidden_state
-    return hidden.flatten(0, 1)
+    return hidden.flatten(0, 1).to(input_ids.device)
 
 
 @torch.no_grad()
@@ -85,6 +146,7 @@ def check_head(model: Any, input_ids: Tensor, vocab_size: int) -> None:
     loss would be wrong."""
     own = model(input_ids=input_ids, use_cache=False).logits.flatten(0, 1)[:, :vocab_size].float()
     ours = head_of(model, vocab_size).logits(hidden_states(body_of(model), input_ids)).float()
+    own = own.to(ours.device)
     error = ((own - ours).abs().max() / own.abs().max().clamp_min(1e-30)).item()
     allowed = HEAD_TOLERANCE.get(model.dtype, 4e-2)
     if not error <= allowed:

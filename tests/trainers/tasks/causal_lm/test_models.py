@@ -1,6 +1,8 @@
 """Models taken apart into body and head: right for the usual families, refused where it would be
 wrong."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,3 +98,59 @@ def test_padding_on_the_right_does_not_reach_real_tokens() -> None:
         short = models.hidden_states(models.body_of(model), ids).view(2, 9, -1)
         long = models.hidden_states(models.body_of(model), padded).view(2, 14, -1)
     torch.testing.assert_close(long[:, :9], short)
+
+
+def test_a_loaded_gpt2_has_one_call_for_its_gelu_and_says_the_same(tmp_path: Path) -> None:
+    plain = make("gpt2")
+    plain.save_pretrained(tmp_path)
+    fused = models.load(tmp_path, attention=None, dtype=torch.float32)
+    kinds = {type(module).__name__ for module in fused.modules()}
+    assert "GELU" in kinds and "NewGELUActivation" not in kinds
+    gradients = []
+    for model in (plain, fused):
+        logits = model(input_ids=tokens()).logits
+        logits.square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(logits, plain(input_ids=tokens()).logits, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("found", "count", "places", "problem"),
+    [
+        (None, 2, {}, r"needs the package accelerate, but got none. .*kd-sweep\[large-teachers\]"),
+        ("there", 1, {}, "needs as many here, but got 1"),
+        (
+            "there",
+            2,
+            {"h.0": 0, "h.1": "cpu"},
+            "needs room for all layers, but some are left on cpu",
+        ),
+    ],
+)
+def test_a_teacher_is_spread_only_where_that_can_be(
+    monkeypatch: pytest.MonkeyPatch, found: Any, count: int, places: dict[str, Any], problem: str
+) -> None:
+    monkeypatch.setattr(models, "find_spec", lambda name: found)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(models, "load", lambda *_, **__: SimpleNamespace(hf_device_map=places))
+    where = (torch.device("cuda"), Path("teacher"))
+    with pytest.raises(ValueError, match=rf"a teacher spread over 2 GPUs {problem}"):
+        models.load_on(*where, attention=None, dtype=torch.float32, gpus=2)
+
+
+def test_a_spread_teacher_is_loaded_by_device_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    spread = SimpleNamespace(hf_device_map={"h.0": 0, "h.1": 1})
+
+    def load(folder: Path, **options: Any) -> Any:
+        asked.append(options["device_map"])
+        return spread
+
+    monkeypatch.setattr(models, "find_spec", lambda name: "there")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(models, "load", load)
+    where = (torch.device("cuda"), Path("teacher"))
+    assert models.load_on(*where, attention=None, dtype=torch.float32, gpus=2) is spread
+    assert asked == ["auto"]
