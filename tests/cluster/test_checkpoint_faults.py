@@ -1,6 +1,7 @@
 """What happens to checkpoints and to other files of a sweep, with real training."""
 
 import signal
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,17 @@ REAL: dict[str, Any] = {
     "evaluation": {"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
     "trials": 4,
 }
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[HandCluster]:
+    """One for all tests: here it is the storage that fails."""
+    made = HandCluster()
+    try:
+        made.start(nodes=2)
+        yield made
+    finally:
+        made.stop()
 
 
 def begin(start: Start, name: str = "events", **order: Any) -> Any:
