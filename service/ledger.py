@@ -236,6 +236,7 @@ class Ledger:
 
     def _retrying(self, entry: _Open, attempt: int, vote: Vote) -> None:
         entry.trial = entry.trial.model_copy(update={"attempt": attempt})
+        self.store.note_attempt(entry.asked.number, attempt)
         self._start_run(entry.asked, entry.trial)
         asked = entry.asked
         self.on_event(

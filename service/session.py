@@ -89,7 +89,7 @@ def ray_session(plan: SweepPlan, folder: Path, address: str | None) -> Iterator[
     under the sweep.
     """
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
-    with _explained(plan), _at_hand(plan, folder, address):
+    with _at_hand(plan, folder, address), _explained(plan):
         yield
 
 
@@ -100,7 +100,7 @@ def _explained(plan: SweepPlan) -> Iterator[None]:
 
     try:
         yield
-    except (ray.exceptions.RayError, ConnectionError) as error:
+    except ray.exceptions.RayError as error:
         lines = str(error).strip().splitlines()
         raise JobError(
             f"sweep {plan.sweep_id}: Ray must stay up while it runs, but got "

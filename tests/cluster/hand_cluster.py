@@ -100,6 +100,9 @@ class HandCluster:
     def _ray(self, arguments: list[str], name: str) -> None:
         subprocess.run(
             [str(BIN / "ray"), "start", *arguments, OBJECT_STORE, "--disable-usage-stats"]
+            # Ray's own port for it may be taken by another cluster on this machine, and without its
+            # agent a head takes no job.
+            + [f"--dashboard-agent-listen-port={free_port()}"]
             + [f"--temp-dir={self.folder / name}"],
             env=os.environ | self.environment,
             check=True,

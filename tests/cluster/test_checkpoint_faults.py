@@ -1,6 +1,7 @@
 """What happens to checkpoints and to other files of a sweep, with real training."""
 
 import signal
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,21 @@ REAL: dict[str, Any] = {
         "max_train_examples": 64,
         "max_validation_examples": 8,
     },
-    "training": {"steps": 24, "batch_size": 4},
+    "training": {"steps": 200, "batch_size": 4},
     "evaluation": {"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
     "trials": 4,
 }
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[HandCluster]:
+    """One for all tests: here it is the storage that fails."""
+    made = HandCluster()
+    try:
+        made.start(nodes=2)
+        yield made
+    finally:
+        made.stop()
 
 
 def begin(start: Start, name: str = "events", **order: Any) -> Any:
@@ -52,8 +64,8 @@ def test_a_worker_that_is_killed_while_it_writes_a_checkpoint(
     attempts = [e["attempt"] for e in sweep.events("TrialStarted") if e["trial"] == 1]
     assert attempts == [0, 1]
     steps = steps_logged(f"sqlite:///{tmp_path}/mlflow.db", 1)
-    assert sorted(set(steps)) == list(range(1, 25))
-    assert steps.count(1) == steps.count(6) == 1, "what the first checkpoint holds is kept"
+    assert sorted(set(steps)) == list(range(1, 201))
+    assert steps.count(1) == steps.count(50) == 1, "what the first checkpoint holds is kept"
 
 
 def test_a_disk_that_is_full_at_a_checkpoint(
@@ -64,7 +76,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(
     assert_whole(tmp_path, cluster, **REAL)
     assert [e["attempt"] for e in sweep.events("TrialStarted") if e["trial"] == 1] == [0]
     said = [e["text"] for e in sweep.events("Notice") if e["text"].startswith("trial 1 says")]
-    assert len(said) == 3 and "No space left" in said[0] and "after step 12" in said[0]
+    assert len(said) == 3 and "No space left" in said[0] and "after step 100" in said[0]
 
 
 def test_files_that_are_damaged_while_nobody_runs(
@@ -73,7 +85,7 @@ def test_files_that_are_damaged_while_nobody_runs(
     first = begin(start, "first")
     folder = folder_of(tmp_path, **REAL)
     trial = folder / "trials" / "0"
-    first.wait_for(lambda: len(list(trial.glob("checkpoints/step-*"))) == 2, 300)
+    first.wait_for(lambda: len(list(trial.glob("checkpoints/step-*"))) >= 2, 300)
     first.process.send_signal(signal.SIGKILL)
     first.wait()
     newest = max(trial.glob("checkpoints/step-*"))
@@ -101,7 +113,7 @@ def test_a_new_cluster_goes_on_from_an_object_store(
     changes = REAL | {"storage": storage}
     bucket = tmp_path / "bucket" / "sweeps" / folder_of(tmp_path, **changes).name / "trials"
     first = begin(start, "first", document=document(**changes))
-    first.wait_for(lambda: len(list(bucket.glob("0/step-*/check.json"))) == 2, 300)
+    first.wait_for(lambda: len(list(bucket.glob("0/step-*/check.json"))) >= 2, 300)
     first.process.send_signal(signal.SIGKILL)
     first.wait()
 
@@ -122,5 +134,5 @@ def test_a_new_cluster_goes_on_from_an_object_store(
     assert not list(bucket.glob("*/step-*")), "given up when the trials had ended"
     assert not list(folder_of(home, **changes).glob("trials/*/checkpoints"))
     steps = steps_logged(uri, 0)
-    assert steps.count(1) == steps.count(12) == 1, "the second driver went on from the store"
+    assert steps.count(1) == steps.count(100) == 1, "the second driver went on from the store"
     assert_nothing_is_held(cluster)

@@ -221,6 +221,15 @@ def test_a_retry_goes_on_in_the_same_run(tmp_path: Path) -> None:
     assert [event.attempt for event in desk.of(TrialStarted)] == [0, 1]
 
 
+def test_the_next_driver_counts_on_from_a_retry(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    take(ledger)
+    ledger.receive(Message("retrying", 0, 2, "0-1", vote=Vote(Ending.LOST, error="signal 9")))
+    again, _ = desk.open()
+    assert take(again).trial.attempt == 3
+
+
 def test_stopping_hands_nothing_out_and_closes_what_is_open(tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
     ledger, store = desk.open()

@@ -144,7 +144,7 @@ def main() -> None:
             user = User(cluster, Path(folder))
             user.wait(user.submit("first", steps=20))
             began = time.time()
-            sweep = user.submit("second", steps=1200)
+            sweep = user.submit("second", steps=600)
             until(lambda: any(user.steps(sweep).values()))
             first = min(at for steps in user.steps(sweep).values() for at, _ in steps)
             print(f"submit to the first step: {first - began:.1f} s", flush=True)
