@@ -313,7 +313,8 @@ def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
     """Returns the rows' sums of products [C, 1]."""
-    return torch.linalg.vecdot(first, second).unsqueeze(-1)
+    product: Tensor = torch.linalg.vecdot(first, second)
+    return product.unsqueeze(-1)
 
 
 def _positive(mixture: Tensor) -> Tensor:
