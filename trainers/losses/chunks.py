@@ -21,6 +21,7 @@ GPU_BLOCK_ELEMENTS = 1 << 23
 # Matrix products are up to a third faster where rows start on cache lines, which those of a
 # vocabulary of 50,257 entries do not by themselves.
 ALIGNED_ELEMENTS = 64
+VOCAB_PART = 1024  # and a tenth faster where what is read of the matrix stays in the cache
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
     for start in range(0, num_rows, max(1, size)):
         stop = min(start + size, num_rows)
         rows = hidden[start:stop].to(dtype)
-        buffer = _linear(rows, weight, batch.head.bias, products[: stop - start])
+        buffer = linear(rows, weight, batch.head.bias, products[: stop - start])
         yield Chunk(start, stop, rows, buffer, teacher.logits(start, stop))
 
 
@@ -125,10 +126,17 @@ class _Teacher:
         rows = self.signal.hidden[start:stop].detach().to(self.dtype)
         head = self.signal.head
         buffer = self.buffer[: stop - start]
-        return to_logits(_linear(rows, self.weight, head.bias, buffer), head)
+        return to_logits(linear(rows, self.weight, head.bias, buffer), head)
 
 
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
-    if bias is None:
-        return torch.mm(rows, weight.t(), out=buffer)
-    return torch.addmm(bias.detach().to(rows.dtype), rows, weight.t(), out=buffer)
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
+    """Returns rows @ weight.T + bias in the buffer; on a CPU a part of the vocabulary at a time."""
+    vocab_size = weight.shape[0]
+    width = vocab_size if buffer.is_cuda else VOCAB_PART
+    for start in range(0, vocab_size, max(1, width)):
+        part, out = weight[start : start + width].t(), buffer[:, start : start + width]
+        if bias is None:
+            torch.mm(rows, part, out=out)
+        else:
+            torch.addmm(bias[start : start + width].detach().to(rows.dtype), rows, part, out=out)
+    return buffer
