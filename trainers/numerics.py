@@ -1,5 +1,6 @@
 """What makes the same trial give the same bits: resolved numerics, reset globals, seeds."""
 
+import ctypes
 import os
 import platform
 import random
@@ -17,6 +18,8 @@ PROBE = 256
 # default. Batches differ in shape, so that grows by gigabytes and is hardly ever used again.
 # Read by the library at its first product.
 SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "16"}
+# glibc's names and numbers: tensors of up to 32 MiB come from the heap, of which 256 MiB are kept.
+HEAP_SETTINGS = {"M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TRIM_THRESHOLD": (-1, 256 << 20)}
 
 
 def resolve(device: str, precision: Precision, threads: int) -> dict[str, Any]:
@@ -43,11 +46,20 @@ def apply(numerics: dict[str, Any]) -> None:
     # cuBLAS reads this when its first handle is made; without it deterministic mode refuses matmuls
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _bound_memory()
+    keep_freed_memory()
     torch.set_num_threads(numerics["threads"])
     torch.set_float32_matmul_precision(numerics["matmul_precision"])
     torch.use_deterministic_algorithms(numerics["deterministic"])
     # filling every new tensor with NaN finds bugs, but costs a pass over memory
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def keep_freed_memory() -> bool:
+    """Returns whether the C library now keeps what tensors free (glibc does so when asked). Left to
+    itself it gives megabytes back after each operation, and the next one waits for them to be
+    zeroed again: up to half of the time of an elementwise loss on a CPU."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    return mallopt is not None and all(mallopt(*pair) for pair in HEAP_SETTINGS.values())
 
 
 def autocast(numerics: dict[str, Any]) -> torch.autocast:

@@ -367,3 +367,21 @@ def test_a_loss_of_ones_own_is_held_to_the_contract(folder: Path) -> None:
     assert "the teacher's logits got a gradient" in broken.stdout
     assert_refused(call("check-loss", "own_losses:foward"), 2, "Did you mean 'forward'?")
     assert_refused(call("check-loss", "own_losses"), 2, "must be written module:function")
+
+
+def test_rho_range_proposes_a_range_with_its_table_and_picture(folder: Path) -> None:
+    model = {"config": CONFIG | {"n_positions": 256}}
+    data = document()["data"] | {"max_tokens": 256, "max_prompt_tokens": 224}
+    sweep = document(teacher=model, student=model, data=data)
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    shown = call("rho-range", "sweep.yaml", "--json")
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    log_vocab = found["log_vocab"]
+    assert found["rho"] == pytest.approx([c * log_vocab for c in found["rho_per_log_vocab"]])
+    assert 0 < found["rho"][0] < found["rho"][1]
+    assert {row["policy"] for row in found["rows"]} == {"cist", "fixed"}
+    # A teacher that was never trained is as good as uniform at tau = 1.
+    (plain,) = [row for row in found["rows"] if row["tau"] == 1.0]
+    assert plain["share_of_log_vocab"] == pytest.approx(1.0, abs=0.01)
+    assert "proposed range" in Path(found["picture"]).read_text()

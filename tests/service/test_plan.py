@@ -237,3 +237,10 @@ def test_rho_and_its_share_of_the_vocabulary_stand_together() -> None:
     search = {"rho_per_log_vocab": {"float": [0.5, 2]}}
     (row,) = plan(loss={"policy": "cist"}, search=search).search_rows()
     assert row["domain"] == "float 0.5 to 2 (rho 3.45 to 13.8)"
+
+
+def test_a_divergence_of_ones_own_is_searched_like_any_other() -> None:
+    made = plan(search={"divergence": {"choice": ["forward_kl", "my_losses:mine"]}})
+    (row,) = made.search_rows()
+    assert "my_losses:mine" in row["domain"]
+    assert made.warnings == ()

@@ -162,3 +162,25 @@ def test_gradient_checkpointing_changes_no_gradient(prepared: Prepared, tmp_path
         prepared, tmp_path / "b", generation_prompts=0, gradient_checkpointing=True
     )
     assert saved == pytest.approx(plain, rel=1e-6)
+
+
+OWN = """
+def forward(*, student_logits, teacher_logits):
+    student, teacher = student_logits.log_softmax(-1), teacher_logits.detach().log_softmax(-1)
+    return (teacher.exp() * (teacher - student)).sum(-1)
+"""
+
+
+def test_a_divergence_of_ones_own_trains_as_the_shipped_one_does(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_losses_of_a_trial.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own, shipped = (
+        first_gradient_norm(prepared, tmp_path / number, divergence=name, tau=2.0)
+        for number, name in (("1", "own_losses_of_a_trial:forward"), ("2", "forward_kl"))
+    )
+    other = first_gradient_norm(prepared, tmp_path / "3", divergence="reverse_kl", tau=2.0)
+    for name, value in shipped.items():
+        assert own[name] == pytest.approx(value, rel=1e-5), name
+    assert own != pytest.approx(other, rel=1e-3)

@@ -1,6 +1,9 @@
 """Resolved numerics, and globals that a trial cannot leave changed."""
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,24 @@ def test_seeds_of_several_parts_differ_in_each() -> None:
     assert len(drawn) == 4
     numerics.seed_all(0, 0)
     assert torch.rand(1).item() in drawn
+
+
+FAULTS = """
+import resource, torch
+from trainers.numerics import keep_freed_memory
+assert keep_freed_memory()
+def work():
+    for _ in range(20):
+        torch.exp(torch.ones(1 << 20)) + torch.ones(1 << 20)
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_of_freed_tensors_is_used_again() -> None:
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # pages; 20 times 12 MiB are 60,000

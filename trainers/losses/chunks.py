@@ -23,6 +23,7 @@ GPU_BLOCK_ELEMENTS = 1 << 24
 # vocabulary of 50,257 entries do not by themselves. A GPU multiplies four times as fast where the
 # dimensions, too, are such multiples.
 ALIGNED_ELEMENTS = 64
+VOCAB_PART = 1024  # and a tenth faster where what is read of the matrix stays in the cache
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,7 @@ class _Linear:
             self.bias = torch.nn.functional.pad(bias.detach().to(weight.dtype), (0, missing))
 
     def products(self, rows: Tensor) -> Tensor:
-        buffer = self.buffer[: rows.shape[0]]
-        if self.bias is None:
-            return torch.mm(rows, self.weight.t(), out=buffer)
-        return torch.addmm(self.bias, rows, self.weight.t(), out=buffer)
+        return linear(rows, self.weight, self.bias, self.buffer[: rows.shape[0]])
 
 
 class _Teacher:
@@ -160,3 +158,16 @@ class _Teacher:
         rows = self.signal.hidden[start:stop].detach().to(self.dtype)
         head = self.signal.head
         return to_logits(self.linear.products(rows)[:, : head.vocab_size], head)
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
+    """Returns rows @ weight.T + bias in the buffer; on a CPU a part of the vocabulary at a time."""
+    vocab_size = weight.shape[0]
+    width = vocab_size if buffer.is_cuda else VOCAB_PART
+    for start in range(0, vocab_size, max(1, width)):
+        part, out = weight[start : start + width].t(), buffer[:, start : start + width]
+        if bias is None:
+            torch.mm(rows, part, out=out)
+        else:
+            torch.addmm(bias[start : start + width], rows, part, out=out)
+    return buffer

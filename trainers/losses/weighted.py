@@ -12,6 +12,7 @@ from trainers.losses.divergences import both_kls, in_float, kl, log_probabilitie
 TINY = 1e-30
 MAX_BUCKETS = 8192
 DEEPEST = 22.0  # nats; the last bucket takes what lies deeper
+WHOLE = 2.0**50
 
 
 def adaptive_kl(
@@ -158,24 +159,34 @@ def _sum_over_head(
     """
     num_buckets = min(MAX_BUCKETS, probabilities.shape[-1])
     depth = log_probability.amax(-1, keepdim=True) - log_probability
-    bucket = depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1).long()
+    bucket = depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1).trunc_()
     zeros = probabilities.new_zeros(*probabilities.shape[:-1], num_buckets + 1)
-    # Column k: what lies in the buckets above k.
-    bucket += 1
-    mass_above = zeros.scatter_add(-1, bucket, probabilities).cumsum_(-1)
-    values_above = zeros.scatter_add_(-1, bucket, values).cumsum_(-1)
+    # Column k: what lies in the buckets above k. (Straight to int64 takes three times as long.)
+    column = bucket.int().long().add_(1)
+    mass_above = _running_sums(zeros.scatter_add(-1, column, probabilities))
+    values_above = _running_sums(zeros.scatter_add_(-1, column, values))
     border = (mass_above[..., 1:] < mass).sum(-1, keepdim=True).clamp_(max=num_buckets - 1)
     above = mass_above.gather(-1, border)
 
-    on_border = torch.where(bucket == border + 1, probabilities, -1.0)
-    top, index = on_border.topk(_most(on_border), dim=-1)
-    in_head = (above + top.cumsum(-1) - top < mass) & (top >= 0)
+    # A mask of floats: with booleans each step takes several times as long.
+    on_border = torch.eq(bucket, border.to(bucket.dtype), out=torch.empty_like(bucket))
+    count = on_border.sum(-1, keepdim=True)
+    top, index = on_border.mul_(probabilities).topk(_most(count), dim=-1)
+    in_head = above + _running_sums(top) - top < mass
+    in_head &= torch.arange(top.shape[-1], device=top.device) < count
     in_head[..., :1] |= border == 0
     rest = (values.gather(-1, index) * in_head).sum(-1)
     return values_above.gather(-1, border).squeeze(-1) + rest
 
 
-def _most(on_border: Tensor) -> int:
-    """Returns the largest number of entries that are not negative in any row."""
-    counts = (on_border >= 0).sum(-1)
+def _most(counts: Tensor) -> int:
+    """Returns the largest count."""
     return int(counts.max()) if counts.numel() else 0
+
+
+def _running_sums(values: Tensor) -> Tensor:
+    """Returns cumsum(values, -1) of values in [0, 2]. Where bits must repeat, torch refuses that of
+    floats on a GPU: there it is taken over whole numbers of 2^-50."""
+    if not values.is_cuda:
+        return values.cumsum(-1)
+    return ((values.double() * WHOLE).long().cumsum(-1) / WHOLE).to(values.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from trainers.catalogue import POLICIES, Policy
 from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
-from trainers.losses.chunks import aligned_buffer, chunk_rows, padded
+from trainers.losses.chunks import aligned_buffer, chunk_rows, linear, padded
 from trainers.losses.passes import measures
 from trainers.signal import OutputHead, TeacherSignal
 
@@ -102,10 +102,10 @@ def matmuls(inputs: Inputs, config: TrialConfig | None = None) -> Step:
             rows, own, theirs = slice(start, stop), buffer[: stop - start], other[: stop - start]
             for one in first:
                 if one.needs_student:
-                    torch.mm(hidden[rows], weight.t(), out=own)
-                torch.mm(inputs.teacher[rows], teacher_weight.t(), out=theirs)
-            torch.mm(hidden[rows], weight.t(), out=own)
-            torch.mm(inputs.teacher[rows], teacher_weight.t(), out=theirs)
+                    linear(hidden[rows], weight, None, own)
+                linear(inputs.teacher[rows], teacher_weight, None, theirs)
+            linear(hidden[rows], weight, None, own)
+            linear(inputs.teacher[rows], teacher_weight, None, theirs)
             torch.mm(own, weight)
             gradient.addmm_(own.t(), hidden[rows])
 

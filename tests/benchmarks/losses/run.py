@@ -24,6 +24,7 @@ import torch
 
 from trainers.catalogue import DIVERGENCES
 from trainers.config import TrialConfig
+from trainers.numerics import keep_freed_memory
 
 MIB = 1 << 20
 GPU_REPEATS = 10
@@ -65,6 +66,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("medium")
+    keep_freed_memory()  # for all variants, as in a trial
     if given.one:
         print(json.dumps(peak_of(given.one[0], int(given.one[1]))))
         return

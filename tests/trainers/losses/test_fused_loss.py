@@ -28,10 +28,12 @@ CONTEXT = LossContext(sequence_ids=torch.arange(100) // 9, step=3, num_steps=10)
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 10 positions, worked on 3 at a time: remainders everywhere."""
+    """Chunks of 10 positions, worked on 3 at a time, products of 20 entries: remainders
+    everywhere."""
     monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 10)
     monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 0)
     monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 3 * 53)
+    monkeypatch.setattr(chunks, "VOCAB_PART", 20)
 
 
 def _batch(

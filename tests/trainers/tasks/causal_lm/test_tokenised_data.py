@@ -43,6 +43,16 @@ def test_what_is_read_is_what_was_encoded(tokenizer: Any, tmp_path: Path) -> Non
     assert facts.num_tokens == split.num_tokens.sum()
 
 
+def test_ids_beyond_65535_are_kept(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [0, 65_534, 65_535, 65_536, 151_935]
+    monkeypatch.setattr(templates, "encode", lambda *_: (ids, [False, False, True, True, True], 2))
+    facts = write([Record(instruction="?", response="!")], tmp_path, tokenizer, Lengths(64, 96))
+    assert Split.open(tmp_path, "train").tokens(0).tolist() == ids
+    assert facts.num_response_tokens == 3
+
+
 def test_long_prompts_are_dropped_and_long_responses_cut(tokenizer: Any, tmp_path: Path) -> None:
     rows = [
         Record(instruction="short?", response="yes"),
