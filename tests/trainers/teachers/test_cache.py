@@ -109,6 +109,9 @@ KEY_CHANGES: dict[str, Callable[[Prepared], dict[str, Any]]] = {
     "storage dtype": lambda p: {"storage_dtype": "float16"},
     "attention": lambda p: {"attention": "eager"},
     "precision": lambda p: {"numerics": numerics.resolve("cpu", Precision.BFLOAT16, 1)},
+    "matmul precision": lambda p: {
+        "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1) | {"matmul_precision": "high"}
+    },
     "teacher": lambda p: {"teacher": Path(p.student)},
 }
 
@@ -120,19 +123,34 @@ def test_whatever_decides_a_hidden_state_is_in_the_key(
     assert planned(prepared, tmp_path, **KEY_CHANGES[change](prepared)).key != built.key
 
 
+def test_code_that_makes_other_hidden_states_makes_another_key(
+    built: CachePlan, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
+    assert planned(prepared, tmp_path).key != built.key
+
+
+def test_neither_threads_nor_gpus_are_in_the_key(
+    built: CachePlan, prepared: Prepared, tmp_path: Path
+) -> None:
+    two = numerics.resolve("cpu", Precision.FLOAT32, 2)
+    assert planned(prepared, tmp_path, numerics=two, gpus=2).key == built.key
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"max_tokens": 21, "max_prompt_tokens": 20},
         {"tokenizer": {"train": {"vocab_size": 310}}},
         {"template": "{instruction}"},
+        {"max_train_examples": 59},
     ],
-    ids=["lengths", "tokenizer", "template"],
+    ids=["lengths", "tokenizer", "template", "content"],
 )
 def test_other_data_is_another_key(prepared: Prepared, tmp_path: Path, changed: Any) -> None:
     teacher, student = ModelSource(config=gpt2(1, 16)), ModelSource(config=gpt2(1, 16))
     plain = request(tmp_path, teacher=teacher, student=student)
-    if "template" in changed:
+    if changed.keys() <= set(type(plain.data).model_fields):
         changed = {"data": plain.data.model_copy(update=changed)}
     other = request(tmp_path, teacher=teacher, student=student, **changed)
     keys = []

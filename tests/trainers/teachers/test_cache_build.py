@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import time
 from dataclasses import replace
@@ -87,7 +88,8 @@ def test_a_killed_build_goes_on_at_its_shard(
     worker = context.Process(target=build_slowly, args=(plan, 0.3))
     worker.start()
     deadline = time.monotonic() + 120
-    while len(list(plan.building.glob("*.json"))) < 2 and time.monotonic() < deadline:
+    reached = random.randrange(1, sum(shard.split == "train" for shard in plan.shards))
+    while len(list(plan.building.glob("*.json"))) < reached and time.monotonic() < deadline:
         time.sleep(0.01)
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
@@ -96,7 +98,7 @@ def test_a_killed_build_goes_on_at_its_shard(
     done = {
         path.name: path.stat().st_mtime_ns for path in plan.building.glob("train-*.safetensors")
     }
-    assert 2 <= len(done) < len(plan.shards)
+    assert reached <= len(done) < len(plan.shards), f"killed at shard {reached}"
     whole = {name for name in done if (plan.building / name).with_suffix(".json").is_file()}
     cache_build.build(plan)
     for name in whole:
