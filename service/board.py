@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.jobs import Ending, Job, Order, Report, StopOrder, Vote
+from trainers.jobs import Ending, Job, Order, Report, Said, StopOrder, Vote
 
 LONG_POLL_S = 30.0
 CANCELLED = "cancelled"
+News = Report | Said | Vote | str
 
 
 @dataclass
@@ -25,7 +26,7 @@ class _Lease:
 
     job: Job
     seen: float
-    news: deque[Report | Vote | str] = field(default_factory=deque)
+    news: deque[News] = field(default_factory=deque)
     reports: int = 0
     collected: int = 0
     stopping: bool = False
@@ -102,7 +103,7 @@ class Board:
             self._queue.append(job.lease)
         await self._tell()
 
-    async def news(self, lease_id: str, timeout_s: float) -> list[Report | Vote | str]:
+    async def news(self, lease_id: str, timeout_s: float) -> list[News]:
         """Returns what happened since the last call, nothing after `timeout_s`; keeps the lease
         alive.
 
@@ -119,7 +120,7 @@ class Board:
         lease.seen = self._clock()
         found = list(lease.news)
         lease.news.clear()
-        if lease.over and any(not isinstance(item, Report) for item in found):
+        if lease.over and any(isinstance(item, Vote | str) for item in found):
             self._leases.pop(lease_id, None)
         return found
 
@@ -200,6 +201,13 @@ class Board:
         await self._until(
             lambda: lease.collected >= number or lease.over or lease.stopping, self._lease_ttl_s
         )
+
+    async def say(self, lease_id: str, said: Said) -> None:
+        """Passes a worker's notice on to whoever follows the lease."""
+        lease = self._leases.get(lease_id)
+        if lease is not None and not lease.over:
+            lease.news.append(said)
+            await self._tell()
 
     async def vote(self, slot_id: str, epoch: int, index: int, rank: int, vote: Vote) -> bool:
         """Takes a rank's word on how job `index` ended; returns whether all ranks of the group gave

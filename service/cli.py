@@ -1,6 +1,7 @@
 """The command line: one function a command, which reads its arguments, calls, and prints."""
 
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 from typer.core import TyperGroup
 
-from service import cache_cli, cluster_cli, rerun_cli, sweep_file, tables
+from service import cache_cli, cluster_cli, profiles, rerun_cli, sweep_file, tables
 from service import doctor as doctor_checks
 from service.errors import SpecError, SweepError
 from service.machine import home_folder
@@ -56,11 +57,22 @@ Sweep = Annotated[
 @app.callback()
 def main_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="KD_SWEEP_PROFILE",
+            help="Cluster, storage and record of \\[profiles.NAME] in kd-sweep.toml.",
+        ),
+    ] = None,
 ) -> None:
     """Finds how to distil a language model best: divergence, temperature, CIST's rho, weights.
 
     Start with: kd-sweep run demo
     """
+    if profile is not None:
+        file = profiles.find_file(Path.cwd(), home_folder())
+        os.environ |= profiles.variables_of(profile, file, os.environ)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from service.errors import JobError
 from service.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.ledger import Ledger, TrialSetting, num_left
 from service.plan import SweepPlan
-from service.probe import check_storage_is_shared
+from service.probe import check_storage_is_shared, check_store_answers
 from service.reconcile import settle_runs
 from service.records import RunRecord
 from service.session import BOARD, draining_nodes, namespace_of, ray_session, sweep_lock
@@ -27,7 +27,7 @@ from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked, Search
 from service.teacher_cache import cache_teacher
-from service.wishes import ENDED, Wishes, study_storage, sweep_folder
+from service.wishes import ENDED, Wishes, checkpoints_url, study_storage, sweep_folder
 from trainers.worker import SlotConfig, Trains, standing_trainer
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,11 @@ ACTOR_DEATHS = 3
 
 @dataclass(frozen=True)
 class Tools:
-    """What does the work inside Ray's processes; pickled by name. Tests put small ones here."""
+    """What does the work inside Ray's processes; pickled by name. Tests put small ones here.
+    `trainer` is also called with `checkpoints`, a URL, where these lie at one."""
 
     prepare: Prepare = prepare_inputs
-    trainer: Callable[[], Trains] = field(
+    trainer: Callable[..., Trains] = field(
         default=partial(standing_trainer, checkpoint_every_s=CHECKPOINT_EVERY_S)
     )
 
@@ -149,8 +150,7 @@ class _Sweep:
 
     def _work(self, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
         """Makes what all trials share, then runs what is left of them."""
-        if self._place.ray_address is not None:
-            check_storage_is_shared(self._folder)
+        self._check_storage()
         self._board = _start_board()
         shared = prepare_in_task(
             self._plan,
@@ -166,6 +166,15 @@ class _Sweep:
             )
         if shared is not None:
             self._run_trials(self._ledger(store, run_id, shared, resumed=resumed))
+
+    def _check_storage(self) -> None:
+        url = checkpoints_url(self._plan)
+        if url is not None:
+            check_store_answers(url)
+        if self._place.ray_address is not None:
+            check_storage_is_shared(self._folder)
+        if url is not None and self._place.ray_address is not None:
+            check_storage_is_shared(url)
 
     def _recorded(self) -> list[RunRecord]:
         from service.runs import Runs
@@ -183,6 +192,7 @@ class _Sweep:
             board=BOARD,
             namespace=namespace_of(self._plan.sweep_id),
             sweep_run_id=run_id,
+            checkpoints=checkpoints_url(self._plan),
         )
         return Ledger(
             plan=self._plan,
@@ -226,7 +236,7 @@ class _Sweep:
                 slot=f"slot-{number}",
                 board=self._board,
                 folder=str(self._folder.resolve()),
-                trainer=self._place.tools.trainer,
+                trainer=self._trainer(),
                 sinks=sinks,
                 max_jobs=1 if plan.isolation == "strict" else None,
             )
@@ -234,6 +244,10 @@ class _Sweep:
         ]
         storage = str(self._folder / "slots")
         return SlotPool([Slot(config, shape, storage) for config in configs], self._board)
+
+    def _trainer(self) -> Callable[[], Trains]:
+        trainer, url = self._place.tools.trainer, checkpoints_url(self._plan)
+        return trainer if url is None else partial(trainer, checkpoints=url)
 
     def _tune(self, ledger: Ledger) -> None:
         from ray import tune

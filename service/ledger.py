@@ -19,6 +19,7 @@ from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked
 from service.trial import Message, Ticket
+from trainers import shelves
 from trainers.config import TrialConfig
 from trainers.jobs import Ending, Report, Vote
 from trainers.reporting import Outcome
@@ -62,7 +63,8 @@ class Recorder(Protocol):
 class TrialSetting:
     """What all tickets share. `template`: a trial's file without its own config; `shared`: what
     the config then decides; `folder`: the parent of the trials' folders; `board`, `namespace`:
-    where the slots are found.
+    where the slots are found; `checkpoints`: the URL below which these lie, None for the trials'
+    folders.
     """
 
     template: TrialFile
@@ -71,6 +73,13 @@ class TrialSetting:
     board: str
     namespace: str
     sweep_run_id: str
+    checkpoints: str | None = None
+
+    def checkpoints_of(self, number: int) -> Path | str:
+        """Returns where the checkpoints of the trial lie."""
+        if self.checkpoints is not None:
+            return f"{self.checkpoints}/{number}"
+        return self.folder / str(number) / CHECKPOINTS
 
 
 @dataclass
@@ -138,7 +147,9 @@ class Ledger:
         entry.lease = message.lease
         if message.kind == "evaluated" and message.report is not None:
             return self._evaluated(entry, message.report)
-        if message.kind == "retrying" and message.vote is not None:
+        if message.kind == "said":
+            self.on_event(Notice(f"trial {message.trial} says: {message.text}"))
+        elif message.kind == "retrying" and message.vote is not None:
             self._retrying(entry, message.attempt, message.vote)
         elif message.kind == "ended" and message.vote is not None:
             self._ended(entry, message.vote)
@@ -189,11 +200,9 @@ class Ledger:
     def _take_over_checkpoints(self, asked: Asked) -> None:
         """Moves the checkpoints of the trial that this one repeats: what was paid for is not paid
         for again."""
-        new = self.setting.folder / str(asked.number) / CHECKPOINTS
-        old = self.setting.folder / str(asked.retry_of) / CHECKPOINTS
-        if asked.retry_of is not None and old.is_dir() and not new.exists():
-            new.parent.mkdir(parents=True, exist_ok=True)
-            old.rename(new)
+        if asked.retry_of is not None:
+            places = map(self.setting.checkpoints_of, (asked.retry_of, asked.number))
+            shelves.move(*places)
 
     def _start_run(self, asked: Asked, trial: TrialFile) -> str:
         return self.recorder.start_trial(
@@ -227,6 +236,7 @@ class Ledger:
 
     def _retrying(self, entry: _Open, attempt: int, vote: Vote) -> None:
         entry.trial = entry.trial.model_copy(update={"attempt": attempt})
+        self.store.note_attempt(entry.asked.number, attempt)
         self._start_run(entry.asked, entry.trial)
         asked = entry.asked
         self.on_event(

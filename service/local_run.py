@@ -24,7 +24,7 @@ from service.records import RunRecord
 from service.report import verdict
 from service.spec import METRICS
 from service.states import TrialState
-from service.wishes import Wishes
+from service.wishes import Wishes, sweep_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED_EXIT_CODE = 130
@@ -199,7 +199,7 @@ def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
     from service.figures import temperature_page
 
     objective = plan.spec.objective[0]
-    path = Path(plan.spec.storage.path or home) / "sweeps" / plan.sweep_id / "temperature.html"
+    path = sweep_folder(plan, home) / "temperature.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         temperature_page(

@@ -7,6 +7,7 @@ from service.errors import PlanError
 from service.estimates import InputFacts
 from service.machine import code_version, local_resources
 from service.measured import known_trial_s
+from service.places import storage_folder
 from service.plan import Resources, SweepPlan, make_plan
 from service.spec import SweepSpec
 from service.sweep_file import load_sweep
@@ -25,11 +26,10 @@ def plan_here(
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
     spec = load_sweep(reference, overrides, folder)
-    storage = Path(spec.storage.path or home)
     return make_plan(
         spec,
         input_facts(spec, home),
-        cluster or local_resources(storage),
+        cluster or local_resources(storage_folder(spec, home)),
         code_version=code_version(),
     )
 

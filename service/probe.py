@@ -1,5 +1,6 @@
-"""Whether every node sees the sweep's folder: a checkpoint written on one is read on another."""
+"""Whether every node sees the sweep's storage: a checkpoint written on one is read on another."""
 
+import posixpath
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,28 +10,64 @@ from service.errors import PlanError
 TIMEOUT_S = 60
 
 
-def check_storage_is_shared(folder: Path) -> None:
-    """Looks for a fresh file of the sweep's folder from each node of the cluster that this process
-    has joined. Raises `PlanError` with the nodes that do not see it."""
+def check_storage_is_shared(place: Path | str) -> None:
+    """Looks for a fresh file of the sweep's folder, or of the store at a URL, from each node of the
+    cluster that this process has joined. Raises `PlanError` with the nodes that do not see it."""
     import ray
 
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     if len(nodes) < 2:
         return
-    path = folder / f"probe-{uuid.uuid4().hex}"
-    path.write_text(path.name)
+    path = f"{place}/probe-{uuid.uuid4().hex}"
+    _write(path)
     try:
         blind = [nodes[node] for node, sees in _asked(path, list(nodes)).items() if not sees]
     finally:
-        path.unlink()
+        _remove(path)
     if blind:
         raise PlanError(
-            f"storage.path: every node must see {folder}, but {', '.join(blind)} did not. Name a "
+            f"storage.path: every node must see {place}, but {', '.join(blind)} did not. Name a "
             "folder that is mounted on all nodes, or run with nodes that have it."
         )
 
 
-def _asked(path: Path, nodes: list[str]) -> dict[str, bool]:
+def check_store_answers(url: str) -> None:
+    """Writes to the store at `url` and reads it back. Raises `PlanError` with what it answered."""
+    path = f"{url}/probe-{uuid.uuid4().hex}"
+    try:
+        _write(path)
+        found = sees(path)
+        _remove(path)
+    except Exception as error:  # every kind of store has errors of its own
+        raise PlanError(
+            f"storage.path: {url} must take and give files, but got {type(error).__name__}: "
+            f"{error}. Install what fsspec needs for it (s3fs, gcsfs, …) and set its credentials "
+            "where trials run, or name a folder."
+        ) from error
+    if not found:
+        raise PlanError(f"storage.path: {url} must give back what it took, but did not.")
+
+
+def _write(path: str) -> None:
+    system, root = _system(path)
+    system.makedirs(posixpath.dirname(root), exist_ok=True)
+    system.pipe_file(root, posixpath.basename(path).encode())
+
+
+def _remove(path: str) -> None:
+    system, root = _system(path)
+    system.rm_file(root)
+
+
+def _system(path: str) -> tuple[Any, str]:
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(path)
+    system.invalidate_cache()
+    return system, str(root)
+
+
+def _asked(path: str, nodes: list[str]) -> dict[str, bool]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -38,7 +75,7 @@ def _asked(path: Path, nodes: list[str]) -> dict[str, bool]:
     answers = {
         node: task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(str(path))
+        ).remote(path)
         for node in nodes
     }
     ready, _ = ray.wait(list(answers.values()), num_returns=len(answers), timeout=TIMEOUT_S)
@@ -46,6 +83,6 @@ def _asked(path: Path, nodes: list[str]) -> dict[str, bool]:
 
 
 def sees(path: str) -> bool:
-    """Whether this machine reads the file as it was written."""
-    file = Path(path)
-    return file.exists() and file.read_text() == file.name
+    """Whether this machine reads the file (a path or URL) as it was written."""
+    system, root = _system(path)
+    return bool(system.exists(root)) and system.cat_file(root) == posixpath.basename(path).encode()

@@ -87,7 +87,7 @@ class Runs:
         counts: dict[Any, int] = {}
         for run in self._pages(conditions, f"metrics.`{metric}` {order}", PAGE if per else top):
             record = run_record(run)
-            if record.metric(metric) is None or (len(chosen) == top and not per):
+            if record.metric(metric) is None:
                 break
             if record.tags.get("kind") != tags.KIND_TRIAL:
                 continue
@@ -95,6 +95,8 @@ class Runs:
             counts[group] = counts.get(group, 0) + 1
             if counts[group] <= top:
                 chosen.append(record)
+            if len(chosen) == top and not per:
+                break  # one run more would ask for another page
         return chosen
 
     def get(self, reference: str) -> RunRecord:

@@ -85,9 +85,32 @@ def ray_session(plan: SweepPlan, folder: Path, address: str | None) -> Iterator[
     `address`.
 
     The caller holds the sweep's lock, so whatever still runs under this sweep's temporary folder
-    belongs to a driver that was killed, and is ended first.
+    belongs to a driver that was killed, and is ended first. Raises `JobError` when this Ray breaks
+    under the sweep.
     """
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    with _at_hand(plan, folder, address), _explained(plan):
+        yield
+
+
+@contextmanager
+def _explained(plan: SweepPlan) -> Iterator[None]:
+    """Says in one sentence what a Ray that broke, or answers no more, means for the sweep."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines()
+        raise JobError(
+            f"sweep {plan.sweep_id}: Ray must stay up while it runs, but got "
+            f"{type(error).__name__}: {lines[0] if lines else ''} What is finished is kept; go on "
+            f"with: kd-sweep resume {plan.sweep_id}."
+        ) from error
+
+
+@contextmanager
+def _at_hand(plan: SweepPlan, folder: Path, address: str | None) -> Iterator[None]:
     if address is not None:
         with _joined(plan, address):
             yield

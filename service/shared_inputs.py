@@ -18,6 +18,7 @@ from trainers.trial_file import TrialFile, TrialPaths
 
 LIBRARIES = ("torch", "transformers", "datasets", "tokenizers", "ray", "optuna", "mlflow")
 Prepare = Callable[[PrepareRequest, Path, Callable[[str, float], None]], Prepared]
+CANCEL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,24 @@ def prepare_in_task(
             told = progress
             on_event(Preparing(*progress))
         if stop.is_set():
-            ray.cancel(answer, force=True)
+            end_tasks([answer])
             return None
     try:
         shared: SharedInputs = ray.get(answer)
     except ray.exceptions.RayTaskError as error:
         raise PlanError(f"preparing the sweep: {error.cause}") from error
     return shared
+
+
+def end_tasks(tasks: list[Any]) -> None:
+    """Interrupts those tasks that still run, and waits for them, `CANCEL_S` at most; leaving Ray
+    ends what does not listen. Not by force: where a task ends at that very moment, Ray ends the
+    driver."""
+    import ray
+
+    for task in ray.wait(tasks, num_returns=len(tasks), timeout=0)[1]:
+        ray.cancel(task)
+    ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_S)
 
 
 def _largest_node() -> float:

@@ -159,6 +159,17 @@ class ResourceRequest(Strict):
         Field(description="strict: fresh processes for each trial, about 20 s each"),
     ] = "slot"
 
+    @model_validator(mode="after")
+    def _shares_of_gpus_work(self) -> "ResourceRequest":
+        gpus = self.gpus_per_worker or 0.0
+        if gpus % 1 and (gpus > 1 or self.workers_per_trial > 1):
+            raise ValueError(
+                "gpus_per_worker: must be a whole number above 1, and with several workers a "
+                f"trial, which cannot share a GPU, but got {gpus:g} with {self.workers_per_trial} "
+                "worker(s). Use a whole number, or workers_per_trial: 1 with less than one GPU."
+            )
+        return self
+
 
 class TeacherCache(Strict):
     """Whether the teacher runs once: its last hidden states, on disk, serve every trial."""
@@ -225,10 +236,23 @@ class Tracking(Strict):
 class Storage(Strict):
     """Where trials, checkpoints and the Optuna study lie."""
 
-    path: str | None = Field(default=None, description="a folder; default: the home folder")
+    path: str | None = Field(
+        default=None,
+        description="a folder, or a URL for the checkpoints (s3://bucket/prefix, any that fsspec "
+        "knows) beside the home folder; default: the home folder",
+    )
     study_url: str | None = Field(
         default=None, description="a database for the Optuna study; default: a journal file"
     )
+
+    @model_validator(mode="after")
+    def _has_a_study_that_lasts(self) -> "Storage":
+        if self.path and is_url(self.path) and not (self.study_url and is_url(self.study_url)):
+            raise ValueError(
+                "study_url: must name a database where path is a URL, since a journal needs a file "
+                f"system, but got {self.study_url}. Set it: postgresql://user@host/optuna."
+            )
+        return self
 
 
 class SweepSpec(Strict):
@@ -342,34 +366,6 @@ def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
     return spec
 
 
-def absolute(spec: SweepSpec, folder: Path) -> SweepSpec:
-    """Returns the spec with local paths made absolute from `folder`, where workers find them."""
-    teacher = _absolute_model(spec.teacher, folder)
-    student = _absolute_model(spec.student, folder)
-    data = spec.data.model_copy(
-        update={
-            name: _located(getattr(spec.data, name), folder) for name in ("train", "validation")
-        }
-    )
-    cache = spec.teacher_cache
-    if cache.is_elsewhere:
-        place = str((folder / Path(str(cache.folder)).expanduser()).resolve())
-        cache = cache.model_copy(update={"folder": place})
-    return spec.model_copy(
-        update={"teacher": teacher, "student": student, "data": data, "teacher_cache": cache}
-    )
-
-
-def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:
-    if source.model is None:
-        return source
-    return source.model_copy(update={"model": _located(source.model, folder)})
-
-
-def _located(name: str, folder: Path) -> str:
-    """A name is a path when it looks like one or lies in `folder`; otherwise it is a hub's name."""
-    path = Path(name).expanduser()
-    looks_local = name.startswith((".", "/", "~")) or path.suffix in (".jsonl", ".json")
-    if looks_local or (folder / path).exists():
-        return str((folder / path).resolve())
-    return name
+def is_url(place: str) -> bool:
+    """Whether `place` is the URL of a store, not a folder."""
+    return "://" in place

@@ -1,5 +1,4 @@
-"""What waits for the tracking server: in memory while it answers, as JSON Lines on disk while it
-does not.
+"""What waits for the tracking server: JSON Lines on disk, one file a writer, until it is delivered.
 
 An entry holds its own time and place, so delivering it twice changes nothing: entries are delivered
 at least once and recorded exactly once. Nothing here knows MLflow; `deliver` is an argument.
@@ -7,6 +6,7 @@ at least once and recorded exactly once. Nothing here knows MLflow; `deliver` is
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import threading
@@ -112,17 +112,18 @@ _ADAPTER: TypeAdapter[Entry] = TypeAdapter(Entry)
 
 class SpoolFile:
     """One writer's file in the spool, held under a lock for as long as the writer lives. Made on
-    the first append, gone after a replay.
+    the first append.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._descriptor: int | None = None
+        self._done = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits in this file."""
-        return self._descriptor is None
+        return self._descriptor is None or os.fstat(self._descriptor).st_size == 0
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Writes whole lines at the end. Raises `OSError` when the disk refuses; nothing is half
@@ -139,19 +140,31 @@ class SpoolFile:
             os.ftruncate(self._descriptor, size)
             raise OSError(f"{self._path}: the disk took only a part of {len(data)} bytes")
 
-    def replay(self, deliver: Deliver) -> None:
-        """Delivers all that waits and removes the file. Raises `Away` and keeps everything
-        otherwise.
-        """
-        if self._descriptor is not None:
-            _replay(self._path, deliver)
-            self.release()
+    def first(self) -> tuple[list[Entry], int]:
+        """Returns the oldest entries that wait, `MAX_DELIVERY` at most, and where they end."""
+        if self.is_empty:
+            return [], self._done
+        with self._path.open("rb") as file:
+            file.seek(self._done)
+            lines = list(itertools.islice(file, MAX_DELIVERY))
+        return [_ADAPTER.validate_json(line) for line in lines], self._done + sum(map(len, lines))
+
+    def forget(self, end: int) -> None:
+        """Drops what stands before `end`, because it was delivered."""
+        assert self._descriptor is not None  # something was read from it
+        self._done = end
+        if os.fstat(self._descriptor).st_size == end:
+            os.ftruncate(self._descriptor, 0)
+            self._done = 0
 
     def release(self) -> None:
-        """Gives the file up: what is left in it may be replayed by anyone."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Gives the file up: what is left in it may be replayed by anyone, an empty one goes."""
+        if self._descriptor is None:
+            return
+        if self.is_empty:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = None
 
 
 def replay_folder(folder: Path, deliver: Deliver) -> int:
@@ -175,10 +188,8 @@ def _replay(path: Path, deliver: Deliver) -> None:
     entries, broken = _read(path)
     rejected = list(broken)
     for start in range(0, len(entries), MAX_DELIVERY):
-        rejected += [
-            f"{_line(found.entry).decode().strip()}\t{found.reason}"
-            for found in deliver(entries[start : start + MAX_DELIVERY])
-        ]
+        delivered = deliver(entries[start : start + MAX_DELIVERY])
+        rejected += [_refused(found) for found in delivered]
     note_rejected(path.parent, rejected)
     path.unlink(missing_ok=True)
 
@@ -209,10 +220,14 @@ def _line(entry: Entry) -> bytes:
     return entry.model_dump_json().encode() + b"\n"
 
 
+def _refused(found: Rejected) -> str:
+    return f"{found.entry.model_dump_json()}\t{found.reason}"
+
+
 class Outbox:
-    """Takes entries at once and delivers them from a thread, in order; while the server is away
-    they go to the spool. Nothing here raises into the caller or waits for the server, except
-    `close`.
+    """Takes entries at once and delivers them from a thread, in order. Each stands in the spool
+    until it is delivered, so that a process that is killed loses nothing of what it put in. Nothing
+    here raises into the caller or waits for the server, except `close`.
 
     interval_s: between deliveries; retry_s: between attempts while the server is away.
     """
@@ -230,8 +245,7 @@ class Outbox:
         self._spool = SpoolFile(folder)
         self._deliver = deliver
         self._interval_s, self._retry_s, self._clock = interval_s, retry_s, clock
-        self._waiting: list[Entry] = []
-        self._in_flight: list[Entry] = []
+        self._unwritten: list[Entry] = []  # what the disk did not take
         self._retry_at = 0.0
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -248,55 +262,66 @@ class Outbox:
     def is_empty(self) -> bool:
         """Whether everything that was put in has been delivered."""
         with self._lock:
-            return self._spool.is_empty and not self._waiting and not self._in_flight
+            return self._spool.is_empty and not self._unwritten
 
     def put(self, entry: Entry) -> None:
         """Takes one entry; returns at once."""
         with self._lock:
-            self._waiting.append(entry)
+            self._unwritten.append(entry)
+            if len(self._unwritten) == 1:
+                self._write()
 
     def cycle(self) -> None:
-        """One round of delivery; what cannot be delivered is in the spool afterwards."""
+        """One round of delivery; what cannot be delivered waits for the next."""
         with self._lock:
-            self._in_flight, self._waiting = self._waiting, []
+            self._write()
+        if self._clock() < self._retry_at:
+            return
         try:
-            self._deliver_or_spool(self._in_flight)
+            self._deliver_spool()
+            self._deliver_unwritten()
+            self._retry_at = 0.0
+        except Away as error:
+            if not self._retry_at:
+                logger.warning(
+                    "tracking is away, keeping what comes in %s: %s", self._folder, error
+                )
+            self._retry_at = self._clock() + self._retry_s
+
+    def _write(self) -> None:
+        """Moves to the spool what is only in memory; a full disk leaves it there."""
+        if not self._unwritten:
+            return
+        try:
+            self._spool.append(self._unwritten)
         except OSError as error:
             logger.warning(
                 "the spool of tracking cannot be written, keeping it in memory: %s", error
             )
-            with self._lock:
-                self._waiting = self._in_flight + self._waiting
-        with self._lock:
-            self._in_flight = []
+        else:
+            self._unwritten = []
 
-    def _deliver_or_spool(self, entries: list[Entry]) -> None:
-        backlog = not self._spool.is_empty
-        if backlog and entries:
-            self._spool.append(entries)
-        if (not entries and not backlog) or (self._clock() < self._retry_at and backlog):
-            return
-        try:
-            if backlog:
-                self._spool.replay(self._deliver)
-            else:
-                self._send(entries)
-        except Away as error:
-            if not backlog:
-                logger.warning(
-                    "tracking is away, keeping what comes in %s: %s", self._folder, error
-                )
-                self._keep(entries)
-            self._retry_at = self._clock() + self._retry_s
+    def _deliver_spool(self) -> None:
+        while not self._abandoned:
+            with self._lock:
+                entries, end = self._spool.first()
+            if not entries:
+                return
+            self._send(entries)
+            with self._lock:
+                if not self._abandoned:
+                    self._spool.forget(end)
+
+    def _deliver_unwritten(self) -> None:
+        with self._lock:
+            entries = list(self._unwritten)
+        if entries:
+            self._send(entries)
+            with self._lock:
+                del self._unwritten[: len(entries)]
 
     def _send(self, entries: list[Entry]) -> None:
-        for found in self._deliver(entries):
-            note_rejected(self._folder, [f"{_line(found.entry).decode().strip()}\t{found.reason}"])
-
-    def _keep(self, entries: list[Entry]) -> None:
-        with self._lock:
-            if not self._abandoned:
-                self._spool.append(entries)
+        note_rejected(self._folder, [_refused(found) for found in self._deliver(entries)])
 
     def _run(self) -> None:
         while not self._closing:
@@ -323,9 +348,8 @@ class Outbox:
     def _give_up_the_rest(self) -> bool:
         with self._lock:
             self._abandoned = True
-            rest = self._in_flight + self._waiting
-            if rest:
-                self._spool.append(rest)
+            if self._unwritten:
+                self._spool.append(self._unwritten)
             delivered = self._spool.is_empty
             self._spool.release()
         return delivered

@@ -169,6 +169,13 @@ class StudyStore:
         trial.set_user_attr(ATTEMPT, self._frozen(number).user_attrs.get(ATTEMPT, 0) + 1)
         return self._asked(trial)
 
+    def note_attempt(self, number: int, attempt: int) -> None:
+        """Notes that running trial `number` is at this attempt, so that a driver after this one
+        counts on from it."""
+        trial = self._live(number)
+        if trial is not None:
+            trial.set_user_attr(ATTEMPT, attempt)
+
     def reconcile(self) -> list[Asked]:
         """Returns the trials that a dead driver left running, each as a new attempt. Those whose
         end was already decided (told half-way, or with a verdict of early stopping) are ended

@@ -4,6 +4,7 @@ Numbers such as 5e-4 are numbers here (YAML 1.1 takes them for text), `on`, `off
 are text (YAML 1.1: booleans), and a name written twice is an error, not a silent choice.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from importlib.resources import files
@@ -13,9 +14,12 @@ from typing import Any
 import yaml
 
 from service.errors import SpecError
-from service.spec import SweepSpec, absolute, parse_spec
+from service.places import absolute
+from service.spec import SweepSpec, parse_spec
 from trainers.config import nearest
 
+# field of a sweep's storage: the environment variable that stands in for it
+STORAGE_VARIABLES = {"path": "KD_SWEEP_STORAGE", "study_url": "KD_SWEEP_STUDY_URL"}
 _YAML = "tag:yaml.org,2002:"
 _SCALARS = {
     "bool": (re.compile(r"(true|false|True|False)$"), "tfTF"),
@@ -76,7 +80,17 @@ def load_sweep(reference: str, overrides: Sequence[str], folder: Path) -> SweepS
     document = read_document(reference, folder)
     for override in overrides:
         apply_override(document, override)
+    _fill_storage(document)
     return absolute(parse_spec(document), folder)
+
+
+def _fill_storage(document: dict[str, Any]) -> None:
+    """Takes from the environment where the sweep itself does not say it."""
+    for name, variable in STORAGE_VARIABLES.items():
+        if os.environ.get(variable):
+            storage = document.setdefault("storage", {})
+            if isinstance(storage, dict):
+                storage.setdefault(name, os.environ[variable])
 
 
 def read_document(reference: str, folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from service.estimates import tokens_per_trial
 from service.events import DriverEvent, Notice, Preparing
 from service.machine import free_bytes
 from service.plan import SweepPlan
-from service.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
+from service.shared_inputs import CachedAs, SharedInputs, end_tasks, gpus_of_teacher
 from service.teacher_choice import (
     ASKED_FOR,
     CacheCost,
@@ -25,12 +25,11 @@ from service.teacher_choice import (
     hidden_states,
 )
 from service.words import size
-from trainers.teachers import cache_shelf
+from trainers.teachers import cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull
 
 POLL_S = 0.5
 PATIENCE = 20  # polls until a build that found no free CPU begins all the same
-CANCEL_S = 10.0
 # A builder that dies is started again; the shards that it made are kept.
 BUILDER_RETRIES = 3
 # A process starts in seconds: less than so much is not worth another one.
@@ -183,19 +182,19 @@ class _Building:
             while not (done := ray.wait(builders, timeout=POLL_S)[0]):
                 told, polls = self._tell(cache, told), polls + 1
                 if self.stop.is_set():
-                    _end(builders)
+                    end_tasks(builders)
                     return False
-                if polls == PATIENCE and not cache_shelf.is_being_built(cache.root, cache.key):
+                if polls == PATIENCE and not cache_inventory.is_being_built(cache.root, cache.key):
                     # other sweeps' slots hold the machine, perhaps for days: one works beside them
                     builders.append(self._builder(cache, cpus=0))
             ray.get(done)
         except ray.exceptions.RayError as error:
-            _end(builders)
+            end_tasks(builders)
             if isinstance(getattr(error, "cause", None), DiskFull):
                 # a builder that was ended may have written after the first one tidied up
                 shutil.rmtree(cache.building, ignore_errors=True)
             raise
-        _end(builders)
+        end_tasks(builders)
         return True
 
     def _tell(self, cache: CachePlan, told: float) -> float:
@@ -214,23 +213,13 @@ def _light(function: Callable[..., Any]) -> Any:
     return ray.remote(max_retries=BUILDER_RETRIES)(function).options(num_cpus=0)
 
 
-def _end(builders: list[Any]) -> None:
-    """Interrupts the builders that still run, and waits until they are gone. Not by force: where a
-    task ends at that very moment, Ray ends the driver."""
-    import ray
-
-    for builder in ray.wait(builders, num_returns=len(builders), timeout=0)[1]:
-        ray.cancel(builder)
-    ray.wait(builders, num_returns=len(builders), timeout=CANCEL_S)
-
-
 def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
     """Finds the cache and, where it is damaged, takes it back into building."""
-    from trainers.teachers import cache, cache_shelf
+    from trainers.teachers import cache, cache_inventory
     from trainers.teachers.cache_build import plan_cache
 
     plan = plan_cache(request, root)
-    if url and cache_shelf.is_whole(f"{url.rstrip('/')}/{plan.key}"):
+    if url and cache_inventory.is_whole(f"{url.rstrip('/')}/{plan.key}"):
         return _Found(plan, f"{url.rstrip('/')}/{plan.key}")
     damaged: list[str] = []
     if plan.is_published:
@@ -246,15 +235,15 @@ def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
 def _put(cache: CachePlan, url: str | None) -> str:
     """Where trials find the built cache: its folder, or below `url`, where it then is alone."""
     from trainers import store
-    from trainers.teachers import cache_copy, cache_shelf
+    from trainers.teachers import cache_copy, cache_inventory
 
     if not url:
         return str(cache.folder)
     place = f"{url.rstrip('/')}/{cache.key}"
     with store.locked(cache.lock):  # another sweep may have built it along, and be putting it there
-        if not cache_shelf.is_whole(place):
+        if not cache_inventory.is_whole(place):
             cache_copy.upload(cache.folder, url)
-            cache_shelf.delete(cache.folder)
+            cache_inventory.delete(cache.folder)
     return place
 
 

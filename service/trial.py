@@ -12,7 +12,7 @@ from typing import Any
 
 from service.board import CANCELLED
 from service.failures import Budgets, Decision, decide
-from trainers.jobs import Ending, Job, Report, Vote
+from trainers.jobs import Ending, Job, Report, Said, Vote
 from trainers.trial_file import TrialFile
 
 POLL_S = 0.5  # Tune waits 2 s for the function of a stopped trial before it kills the actor
@@ -34,10 +34,10 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Message:
-    """What a Tune trial reports. `kind`: evaluated | retrying | ended | cancelled.
+    """What a Tune trial reports. `kind`: evaluated | said | retrying | ended | cancelled.
 
-    evaluated carries `report`; ended carries the last `vote`; retrying carries the failed `vote`
-    and the number of the attempt that follows.
+    evaluated carries `report`; said carries `text`; ended carries the last `vote`; retrying carries
+    the failed `vote` and the number of the attempt that follows.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class Message:
     lease: str
     report: Report | None = None
     vote: Vote | None = None
+    text: str = ""
 
 
 def train_in_slot(config: dict[str, Any]) -> None:
@@ -77,7 +78,9 @@ def follow(board: Any, ticket: Ticket, *, get: Any) -> Iterator[Message]:
                 if item.evaluation > evaluations:
                     evaluations = item.evaluation
                     yield Message("evaluated", number, attempt, job.lease, report=item)
-            elif isinstance(item, Vote):
+            elif isinstance(item, Said):
+                yield Message("said", number, attempt, job.lease, text=item.text)
+            else:
                 vote = item
         if vote is None:
             yield Message("cancelled", number, attempt, job.lease)
@@ -93,7 +96,7 @@ def follow(board: Any, ticket: Ticket, *, get: Any) -> Iterator[Message]:
         yield Message("retrying", number, attempt, job.lease, vote=vote)
 
 
-def _lease(board: Any, job: Job, *, get: Any) -> Iterator[Report | Vote]:
+def _lease(board: Any, job: Job, *, get: Any) -> Iterator[Report | Said | Vote]:
     """Yields a lease's news to its end; gives the lease back however the caller leaves."""
     get(board.submit.remote(job))
     try:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from service.places import storage_folder
 from service.plan import SweepPlan
+from service.spec import is_url
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import read_trials
@@ -45,8 +47,16 @@ class Wishes(BaseModel):
 
 
 def sweep_folder(plan: SweepPlan, home: Path) -> Path:
-    """Returns the folder of all that this sweep writes."""
-    return Path(plan.spec.storage.path or home) / "sweeps" / plan.sweep_id
+    """Returns the folder of all that this sweep writes; where the storage path is a URL, of all but
+    its checkpoints."""
+    return storage_folder(plan.spec, home) / "sweeps" / plan.sweep_id
+
+
+def checkpoints_url(plan: SweepPlan) -> str | None:
+    """Returns the URL below which the trials' checkpoints lie, by number; None when they lie in the
+    sweep's folder."""
+    path = plan.spec.storage.path
+    return f"{path.rstrip('/')}/sweeps/{plan.sweep_id}/trials" if path and is_url(path) else None
 
 
 def study_storage(plan: SweepPlan, folder: Path) -> str:

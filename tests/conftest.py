@@ -34,6 +34,10 @@ ENVIRONMENT = {
 }
 # What a user may have set for work, and what would change the outcome of a test.
 UNSET = (
+    "KD_SWEEP_ADDRESS",
+    "KD_SWEEP_PROFILE",
+    "KD_SWEEP_STORAGE",
+    "KD_SWEEP_STUDY_URL",
     "MLFLOW_TRACKING_URI",
     "MLFLOW_EXPERIMENT_NAME",
     "MLFLOW_RUN_ID",

@@ -1,6 +1,7 @@
 """Stand-ins that several tests share: a plan of a tiny search, shared inputs that cost nothing, and
 a trial that trains nothing and scores by a formula."""
 
+import errno
 import hashlib
 import math
 import os
@@ -8,8 +9,10 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from service.estimates import InputFacts
 from service.plan import Resources, SweepPlan, make_plan
@@ -92,6 +95,45 @@ class FormulaTrainer:
 
     def __call__(self) -> "FormulaTrial":
         return FormulaTrial(self)
+
+
+@dataclass(frozen=True)
+class FaultyDisk:
+    """Makes real trials. In the first attempt at `trial` the disk fails while its second checkpoint
+    is written: `killed` ends the worker half-way, `full` has room for half of that one and of all
+    that follow."""
+
+    kind: str
+    trial: int = 1
+
+    def __call__(self, checkpoints: str | None = None) -> Callable[..., TrialResult]:
+        from trainers.worker import standing_trainer
+
+        train = standing_trainer(checkpoints=checkpoints)
+
+        def run(trial: TrialFile, output: Path, **place: Any) -> TrialResult:
+            if trial.trial != self.trial or trial.attempt > 0:
+                return train(trial, output, **place)
+            with patch("torch.save", self._failing()):
+                return train(trial, output, **place)
+
+        return run
+
+    def _failing(self) -> Callable[[Any, Any], None]:
+        import torch
+
+        save, calls = torch.save, count(1)
+
+        def failing(state: Any, file: Any) -> None:
+            if next(calls) == 1:
+                return save(state, file)
+            file.write(b"half")
+            file.flush()
+            if self.kind == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return failing
 
 
 @dataclass

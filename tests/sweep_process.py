@@ -2,21 +2,23 @@
 
     python sweep_process.py HOME EVENTS JSON
 
-JSON holds `document` (changes of the tiny sweep), `step_s`, `faults` and `prepare` (real |
-nothing). Each event becomes a line of EVENTS: its class and its fields.
+JSON holds `document` (changes of the tiny sweep), `step_s`, `faults`, `prepare` (real | nothing)
+and `disk` (what fails in a real trial, see `FaultyDisk`). Each event becomes a line of EVENTS: its
+class and its fields.
 """
 
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from service.driver import Tools
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,27 +80,38 @@ class SweepProcess:
 
 def main(home: Path, events: Path, order: dict[str, Any]) -> None:
     """Runs the sweep in this process."""
-    from fakes import Faults, FormulaTrainer, make_sweep_plan, prepare_nothing
+    from fakes import make_sweep_plan
+    from rich.console import Console
 
-    from service.driver import Place, Tools, run_at
+    from service.driver import Place, run_at
+    from service.local_run import StopOnSignal
 
     plan = make_sweep_plan(**order.get("document", {}))
-    tools = Tools()
-    if order.get("prepare") != "real":
-        faults = Faults(**order.get("faults", {}))
-        tools = Tools(prepare_nothing, FormulaTrainer(order.get("step_s", 0.0), faults))
-    stop = threading.Event()
-
-    def on_event(event: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: stop.set())
-        with events.open("a") as file:
-            fields = dataclasses.asdict(event)
-            file.write(json.dumps({"event": type(event).__name__} | fields, default=str) + "\n")
-
     uri = order.get("tracking", f"sqlite:///{home}/mlflow.db")
-    run_at(Place(home, uri, order.get("address"), tools), plan, on_event=on_event, stop=stop)
+    place = Place(home, uri, order.get("address"), tools_of(order))
+    with StopOnSignal(Console()) as stopper:
+
+        def on_event(event: Any) -> None:
+            stopper.install()
+            with events.open("a") as file:
+                fields = dataclasses.asdict(event)
+                file.write(json.dumps({"event": type(event).__name__} | fields, default=str) + "\n")
+
+        run_at(place, plan, on_event=on_event, stop=stopper.stop)
+
+
+def tools_of(order: dict[str, Any]) -> "Tools":
+    """What the order wants to be done in Ray's processes."""
+    from fakes import Faults, FaultyDisk, FormulaTrainer, prepare_nothing
+
+    from service.driver import Tools
+
+    if "disk" in order:
+        return Tools(trainer=FaultyDisk(order["disk"]))
+    if order.get("prepare") == "real":
+        return Tools()
+    faults = Faults(**order.get("faults", {}))
+    return Tools(prepare_nothing, FormulaTrainer(order.get("step_s", 0.0), faults))
 
 
 if __name__ == "__main__":

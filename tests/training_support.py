@@ -99,6 +99,11 @@ class Recorder:
     stop_after: int | None = None
     steps: dict[int, dict[str, float]] = field(default_factory=dict)
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def notice(self, text: str) -> None:
+        """Keeps a notice."""
+        self.notices.append(text)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keeps a step."""

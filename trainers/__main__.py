@@ -41,6 +41,10 @@ class LineReporter:
         self._keep(step, metrics)
         _say(f"step {step}, evaluation {evaluation}", metrics)
 
+    def notice(self, text: str) -> None:
+        """Shows the text."""
+        print(text, file=sys.stderr)
+
     def should_stop(self) -> bool:
         """Returns whether the step to stop after is done."""
         return self._stop_after is not None and self._step >= self._stop_after

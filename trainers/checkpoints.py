@@ -3,10 +3,10 @@ up."""
 
 import json
 import logging
-import os
 import random
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from trainers.fingerprints import of_file
+from trainers.shelves import Shelf, shelf_at
 
 STATE_FILE, CHECK_FILE = "state.pt", "check.json"
 KEEP_LAST = 2
@@ -22,50 +23,66 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints under one folder, named by step. Kept: the last two (when one is damaged the
-    one before it is good), and the best by validation cross-entropy."""
+    """The checkpoints in one place (a folder or fsspec URL), named by step. Kept: the last two
+    (when one is damaged the one before it is good), and the best by validation cross-entropy.
+    `tell` hears in words what went wrong with one of them."""
 
-    folder: Path
+    place: Path | str
+    tell: Callable[[str], None] = logger.warning
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        return shelf_at(self.place)
 
     def write(self, step: int, state: dict[str, Any], *, score: float) -> None:
         """Writes `state` (tensors and plain values) as the checkpoint after `step`; lower `score`
-        is better."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".step-{step:08d}.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        torch.save(state, temporary / STATE_FILE)
-        check = {"step": step, "score": score, "sha256": of_file(temporary / STATE_FILE)}
-        (temporary / CHECK_FILE).write_text(json.dumps(check))
-        final = self.folder / f"step-{step:08d}"
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.replace(final)
-        self._prune()
+        is better. Where it cannot be written (a full disk), training is worth more than the
+        checkpoint: that is told, and the ones before it stay."""
+
+        def fill(folder: Path) -> None:
+            # torch would hide the reason of a failed write, were it given the path
+            with (folder / STATE_FILE).open("wb") as file:
+                torch.save(state, file)
+            check = {"step": step, "score": score, "sha256": of_file(folder / STATE_FILE)}
+            (folder / CHECK_FILE).write_text(json.dumps(check))
+
+        try:
+            self._shelf.put(f"step-{step:08d}", fill, last=CHECK_FILE)
+            self._prune()
+        except OSError as error:
+            self.tell(
+                f"the checkpoint after step {step} must be written to {self.place}, but got: "
+                f"{error}. Training goes on, with the one before it; make room there."
+            )
 
     def read_last(self, device: torch.device) -> dict[str, Any] | None:
-        """Returns the state of the newest whole checkpoint, or None. A damaged one is named in a
-        warning."""
-        for path in reversed(self._all()):
-            problem = _problem(path)
-            if problem is None:
-                return torch.load(path / STATE_FILE, map_location=device, weights_only=True)  # type: ignore[no-any-return]
-            logger.warning("checkpoint %s is damaged (%s); using the one before it", path, problem)
+        """Returns the state of the newest whole checkpoint, or None. A damaged one is told."""
+        for name in reversed(self._shelf.names()):
+            with self._shelf.get(name) as folder:
+                problem = _problem(folder)
+                if problem is None:
+                    return torch.load(folder / STATE_FILE, map_location=device, weights_only=True)  # type: ignore[no-any-return]
+            self.tell(
+                f"checkpoint {self.place}/{name} is damaged ({problem}); using the one before it"
+            )
         return None
 
     def discard(self) -> None:
         """Deletes all checkpoints: the trial has ended and its student is saved."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _all(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+        self._shelf.clear()
 
     def _prune(self) -> None:
-        paths = self._all()
-        scores = {path: _score(path) for path in paths}
-        best = min(paths, key=lambda path: scores[path])
-        for path in paths[:-KEEP_LAST]:
-            if path != best:
-                shutil.rmtree(path)
+        names = self._shelf.names()
+        best = min(names, key=self._score)
+        for name in names[:-KEEP_LAST]:
+            if name != best:
+                self._shelf.remove(name)
+
+    def _score(self, name: str) -> float:
+        try:
+            return float(json.loads(self._shelf.text(name, CHECK_FILE))["score"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return float("inf")
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -96,15 +113,8 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 def _problem(path: Path) -> str | None:
     try:
-        check = json.loads((path / CHECK_FILE).read_text())
+        expected = json.loads((path / CHECK_FILE).read_text())["sha256"]
         actual = of_file(path / STATE_FILE)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None if check["sha256"] == actual else f"{STATE_FILE} does not match its checksum"
-
-
-def _score(path: Path) -> float:
-    try:
-        return float(json.loads((path / CHECK_FILE).read_text())["score"])
-    except (OSError, ValueError, KeyError):
-        return float("inf")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if expected == actual else f"{STATE_FILE} does not match its checksum"

@@ -62,3 +62,10 @@ class Report:
     evaluation: int
     step: int
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that a worker wants the user to know about its trial; it ends nothing."""
+
+    text: str

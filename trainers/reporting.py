@@ -34,6 +34,9 @@ class Reporter(Protocol):
     def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
         """Takes the validation metrics of evaluation number `evaluation` (1-based) after `step`."""
 
+    def notice(self, text: str) -> None:
+        """Takes something that the user should know and that ends nothing."""
+
     def should_stop(self) -> int:
         """Returns a `Stop`: whether, and how, the trial has to leave at this step boundary."""
 
@@ -46,6 +49,9 @@ class SilentReporter:
 
     def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
         """Drops the metrics."""
+
+    def notice(self, text: str) -> None:
+        """Drops the text."""
 
     def should_stop(self) -> bool:
         """Returns False."""

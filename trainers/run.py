@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from trainers.teachers.online import OnlineTeacher, SignalMaker
 from trainers.trial_file import TrialFile
 from trainers.world import World
 
+log = logging.getLogger(__name__)
 Kept = TypeVar("Kept")
 CHECKED_EXAMPLES = 2
 
@@ -74,10 +76,12 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     process_group: dist.ProcessGroup | None = None,
     shared: Shared | None = None,
     checkpoint_every_s: float | None = None,
+    checkpoints: str | None = None,
 ) -> TrialResult:
     """Trains `trial` and returns its result; every worker of the trial calls this with the same
     arguments but its own rank. Writes `output/student` (Hugging Face folder), `output/samples.json`
-    and, while training, `output/checkpoints`, from which an interrupted trial is taken up. Bits
+    and, while training, checkpoints, from which an interrupted trial is taken up: in
+    `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's number. Bits
     depend on `trial` alone. Raises `ValueError` when inputs are missing or do not fit together."""
     shared = shared or Shared()
     shared.globals.restore()
@@ -98,7 +102,10 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         world=world,
         reporter=reporter,
         evaluate=lambda loop: _evaluate(trial, output, inputs, loop),
-        checkpoints=Checkpoints(output / "checkpoints"),
+        checkpoints=Checkpoints(
+            f"{checkpoints}/{trial.trial}" if checkpoints else output / "checkpoints",
+            reporter.notice if world.is_first else log.warning,
+        ),
         checkpoint_every_s=checkpoint_every_s,
     )
     ended = train(loop)

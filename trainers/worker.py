@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainers.jobs import Ending, Job, Order, Report, StopOrder, Vote
+from trainers.jobs import Ending, Job, Order, Report, Said, StopOrder, Vote
 from trainers.reporting import Outcome, Reporter, Stop, TrialResult
 from trainers.trial_file import TrialFile
 
@@ -121,6 +121,10 @@ class SlotReporter:
         report = Report(evaluation, step, dict(metrics))
         self._unread = self._worker.config.board.report.remote(self._job.lease, report)
 
+    def notice(self, text: str) -> None:
+        """Passes the text on to the driver, which shows it."""
+        self._worker.config.board.say.remote(self._job.lease, Said(text))
+
     def should_stop(self) -> Stop:
         """Returns whether, and how, the board has told this slot to leave the trial."""
         order = self._worker.stop
@@ -129,11 +133,19 @@ class SlotReporter:
         return Stop.PAUSE if order.pause else Stop.END
 
 
-def standing_trainer(checkpoint_every_s: float | None = None) -> Trains:
-    """Returns `run_trial` for one process: data, teacher and the students' start stay loaded."""
+def standing_trainer(
+    checkpoint_every_s: float | None = None, checkpoints: str | None = None
+) -> Trains:
+    """Returns `run_trial` for one process: data, teacher and the students' start stay loaded.
+    `checkpoints`: see `run_trial`."""
     from trainers.run import Shared, run_trial
 
-    return functools.partial(run_trial, shared=Shared(), checkpoint_every_s=checkpoint_every_s)
+    return functools.partial(
+        run_trial,
+        shared=Shared(),
+        checkpoint_every_s=checkpoint_every_s,
+        checkpoints=checkpoints,
+    )
 
 
 def work(config: dict[str, Any]) -> None:
@@ -276,7 +288,7 @@ def _train(worker: _Worker, job: Job, sink: Sink | None, group: Any) -> TrialRes
     trial = TrialFile.model_validate_json(job.trial_json)
     output = Path(job.output)
     output.mkdir(parents=True, exist_ok=True)
-    before = _result_of_earlier_attempt(trial, output)
+    before = _result_of_earlier_attempt(trial, output) if trial.attempt > 0 else None
     if before is not None:
         if sink is not None:
             sink.log(before.steps, before.metrics)
@@ -296,14 +308,19 @@ def _train(worker: _Worker, job: Job, sink: Sink | None, group: Any) -> TrialRes
 
 def _result_of_earlier_attempt(trial: TrialFile, output: Path) -> TrialResult | None:
     """Returns the result that an attempt before this one left when its driver died before it heard
-    of it; None when there is none, or it was stopped on the way."""
+    of it; None when there is none, it is damaged, or it was stopped on the way: then the trial goes
+    on from its checkpoint."""
     path = output / RESULT
-    if trial.attempt == 0 or not path.exists():
+    if not path.exists():
         return None
-    fields = json.loads(path.read_text())
-    fields["outcome"] = Outcome(fields["outcome"])
-    fields["student"] = Path(fields["student"]) if fields["student"] else None
-    result = TrialResult(**fields)
+    try:
+        fields = json.loads(path.read_text())
+        fields["outcome"] = Outcome(fields["outcome"])
+        fields["student"] = Path(fields["student"]) if fields["student"] else None
+        result = TrialResult(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        log.warning("trial %d: %s is damaged (%s) and left aside", trial.trial, path, error)
+        return None
     return result if result.outcome in (Outcome.COMPLETED, Outcome.DIVERGED) else None
 
 

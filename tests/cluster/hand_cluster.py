@@ -2,6 +2,7 @@
 CPU for trials, and workers that can be killed."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,15 +52,24 @@ class HandCluster:
     def kill_node(self, name: str) -> int:
         """SIGKILLs the node's raylet and, as a lost machine would, all of its workers; returns how
         many processes that were."""
-        (raylet,) = [
-            pid
-            for pid in self._ours()
-            if f"raylet_socket_name={self.folder / name}/" in command(pid)
-        ]
+        raylet = self._raylet(name)
         found = [raylet, *descendants(raylet)]
         for pid in found:
             end(pid)
         return len(found)
+
+    def announce_end(self, name: str, *, deadline_s: int) -> None:
+        """Tells Ray, as a cloud does, that the node of this name is to be taken away."""
+        sockets = self.ask("{n['RayletSocketName']: n['NodeID'] for n in ray.nodes()}")
+        (node,) = [sockets[path] for path in sockets if f"{self.folder / name}/" in path]
+        subprocess.run(
+            [str(BIN / "ray"), "drain-node", f"--address={self.address}", f"--node-id={node}"]
+            + ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+            + [f"--deadline-remaining-seconds={deadline_s}"],
+            env=os.environ | self.environment,
+            check=True,
+            capture_output=True,
+        )
 
     def kill_like(self, words: str) -> bool:
         """SIGKILLs one process of the cluster whose command line holds `words`."""
@@ -67,6 +78,18 @@ class HandCluster:
                 end(pid)
                 return True
         return False
+
+    def ask(self, expression: str) -> Any:
+        """What the Python expression is worth in a process that has joined the cluster."""
+        text = f"import json, ray; ray.init('{self.address}', logging_level='ERROR'); "
+        done = subprocess.run(
+            [sys.executable, "-c", f"{text} print(json.dumps({expression}))"],
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout.splitlines()[-1])
 
     def stop(self) -> None:
         """Ends everything of this cluster and removes its folder."""
@@ -77,11 +100,22 @@ class HandCluster:
     def _ray(self, arguments: list[str], name: str) -> None:
         subprocess.run(
             [str(BIN / "ray"), "start", *arguments, OBJECT_STORE, "--disable-usage-stats"]
+            # Ray's own port for it may be taken by another cluster on this machine, and without its
+            # agent a head takes no job.
+            + [f"--dashboard-agent-listen-port={free_port()}"]
             + [f"--temp-dir={self.folder / name}"],
             env=os.environ | self.environment,
             check=True,
             capture_output=True,
         )
+
+    def _raylet(self, name: str) -> int:
+        (found,) = [
+            pid
+            for pid in self._ours()
+            if f"raylet_socket_name={self.folder / name}/" in command(pid)
+        ]
+        return found
 
     def _ours(self) -> list[int]:
         mark = f"KD_SWEEP_TEST_CLUSTER={self.folder}"

@@ -8,7 +8,7 @@ import pytest
 
 from service import board as board_module
 from service.board import CANCELLED, Board
-from trainers.jobs import Ending, Job, Order, Report, StopOrder, Vote
+from trainers.jobs import Ending, Job, Order, Report, Said, StopOrder, Vote
 from trainers.reporting import Outcome, TrialResult
 
 
@@ -106,6 +106,19 @@ async def test_a_job_of_a_dead_group_ends_as_lost_at_once() -> None:
     await board.slot_lost("a", "signal 9")
     assert await board.news("0-0", 1) == [Vote(Ending.LOST, error="signal 9")]
     assert not await board.vote("a", 1, 0, 0, done(1.0)), "a late vote of the dead group"
+
+
+@on_a_loop
+async def test_a_notice_is_passed_on_and_ends_nothing() -> None:
+    board = Board()
+    await board.enter("a", 1)
+    await board.submit(make_job())
+    await board.next_job("a", 1, 0, 0)
+    await board.say("0-0", Said("the disk is full"))
+    assert await board.news("0-0", 1) == [Said("the disk is full")]
+    await board.vote("a", 1, 0, 0, done(1.0))
+    await board.say("0-0", Said("too late"))
+    assert await board.news("0-0", 1) == [done(1.0)]
 
 
 @on_a_loop

@@ -163,3 +163,24 @@ def test_a_killed_driver_and_a_stopped_one_lose_nothing(
     ]
     assert len(completed) == 6
     assert all(len(finished(tmp_path, LONG, number)) == 1 for number in completed)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(
+    tmp_path: Path, start: Callable[[str], SweepProcess]
+) -> None:
+    first = start("first")
+    first.wait_for(lambda: len(first.events("TrialEnded")) >= 1)
+    for _ in range(2):
+        first.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert first.wait(60) != 0
+    assert processes_of(tmp_path, LONG) == []
+    ended = {event["trial"] for event in first.events("TrialEnded") if event["objective"]}
+
+    second = start("second")
+    assert second.wait() == 0, second.output()
+    assert not ended & {event["trial"] for event in second.events("TrialStarted")}
+    states = [record.state for record in records(tmp_path, LONG).values()]
+    assert states.count(TrialState.COMPLETED) == 6
+    sweep_id = make_sweep_plan(**LONG).sweep_id
+    assert "RUNNING" not in {run.info.status for run in runs(tmp_path, sweep_id).values()}

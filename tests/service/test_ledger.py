@@ -9,7 +9,7 @@ import pytest
 from fakes import make_sweep_plan, prepare_nothing
 
 from service.driver import open_study
-from service.events import DriverEvent, TrialEnded, TrialEvaluated, TrialStarted
+from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.ledger import Ledger, TrialSetting
 from service.plan import SweepPlan
 from service.reconcile import settle_runs
@@ -221,6 +221,15 @@ def test_a_retry_goes_on_in_the_same_run(tmp_path: Path) -> None:
     assert [event.attempt for event in desk.of(TrialStarted)] == [0, 1]
 
 
+def test_the_next_driver_counts_on_from_a_retry(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    take(ledger)
+    ledger.receive(Message("retrying", 0, 2, "0-1", vote=Vote(Ending.LOST, error="signal 9")))
+    again, _ = desk.open()
+    assert take(again).trial.attempt == 3
+
+
 def test_stopping_hands_nothing_out_and_closes_what_is_open(tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
     ledger, store = desk.open()
@@ -285,6 +294,16 @@ def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> N
     last, store = desk.open()
     assert last.next_ticket() is None, "it is repeated once"
     assert store.counts()[TrialState.COMPLETED] == 1
+
+
+def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ticket = take(ledger)
+    assert not ledger.receive(Message("said", 0, 0, "0-0", text="the disk is full"))
+    assert desk.events[-1] == Notice("trial 0 says: the disk is full")
+    ledger.receive(ended(ticket, done(rouge_l=2.0)))
+    assert desk.memory.finished["0"][0] is TrialState.COMPLETED
 
 
 def test_runs_that_never_heard_of_their_trials_end_are_ended(tmp_path: Path) -> None:

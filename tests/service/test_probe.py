@@ -4,7 +4,7 @@ import pytest
 
 from service import probe
 from service.errors import PlanError
-from service.probe import check_storage_is_shared, sees
+from service.probe import check_storage_is_shared, check_store_answers, sees
 
 # Ray is imported by name only when a test runs: it reads its environment once a process, and a
 # sweep's session sets that first.
@@ -20,9 +20,9 @@ def test_a_node_that_does_not_see_the_storage_is_named(
 ) -> None:
     asked: list[str] = []
 
-    def answers(path: Path, nodes: list[str]) -> dict[str, bool]:
+    def answers(path: str, nodes: list[str]) -> dict[str, bool]:
         asked.extend(nodes)
-        assert sees(str(path)), "the file is there while the nodes look"
+        assert sees(path), "the file is there while the nodes look"
         return {"a": True, "b": False}
 
     monkeypatch.setattr("ray.nodes", lambda: NODES)
@@ -31,6 +31,13 @@ def test_a_node_that_does_not_see_the_storage_is_named(
         check_storage_is_shared(tmp_path)
     assert asked == ["a", "b"], "dead nodes are not asked"
     assert list(tmp_path.iterdir()) == [], "the probe leaves nothing"
+
+
+def test_a_store_that_a_url_names_is_tried_out(tmp_path: Path) -> None:
+    check_store_answers(f"file://{tmp_path}/store")
+    assert list((tmp_path / "store").iterdir()) == []
+    with pytest.raises(PlanError, match=r"no-such://x must take .*, but got ValueError"):
+        check_store_answers("no-such://x")
 
 
 def test_one_node_shares_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,9 @@ class SinkReporter:
     def evaluated(self, step: int, evaluation: int, metrics: dict[str, float]) -> None:
         self.log(step, metrics)
 
+    def notice(self, text: str) -> None:
+        raise AssertionError(text)
+
     def should_stop(self) -> bool:
         self.step += 1
         return self.stop_after is not None and self.step > self.stop_after

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
 
 from service.errors import TrackingError
@@ -118,6 +119,21 @@ def test_best_stops_at_top_and_may_look_at_all_sweeps(
 ) -> None:
     found = runs.best(None, "rouge_l", "maximize", top=2)
     assert [(one.sweep_id, one.trial) for one in found] == [(store[1][1], 0), (store[1][0], 1)]
+
+
+def test_best_asks_the_store_once(
+    runs: Runs, sweep_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    search = MlflowClient.search_runs
+
+    def counted(client: MlflowClient, **question: Any) -> Any:
+        asked.append(question)
+        return search(client, **question)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    assert len(runs.best(sweep_id, "rouge_l", "maximize", top=2)) == 2
+    assert len(asked) == 1
 
 
 def test_best_counts_trials_that_were_stopped_early(runs: Runs, sweep_id: str) -> None:

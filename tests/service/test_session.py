@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes import make_sweep_plan
 
+from service import session
 from service.errors import JobError
 from service.session import end_leftovers, sweep_lock, temporary_folder
 
@@ -50,3 +52,14 @@ def test_sockets_fit_below_the_temporary_folder(
     session = "session_2026-11-21_23-59-59_123456_1234567/sockets/plasma_store"
     assert len(str(folder / session)) < 107
     assert folder != temporary_folder(tmp_path / "other")
+
+
+def test_a_ray_that_breaks_is_one_sentence_with_the_way_on() -> None:
+    import ray
+
+    plan = make_sweep_plan()
+    message = f"{plan.sweep_id}: Ray must stay up .* ActorDiedError: .*resume {plan.sweep_id}"
+    with pytest.raises(JobError, match=message), session._explained(plan):
+        raise ray.exceptions.ActorDiedError
+    with pytest.raises(ValueError, match="ours"), session._explained(plan):
+        raise ValueError("ours")

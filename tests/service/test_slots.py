@@ -89,3 +89,12 @@ def test_one_rank_that_fails_frees_the_other_and_the_slot_lives(tmp_path: Path) 
     assert "trial 1 is cursed" in failed["error"]
     ups = [event["num_slots"] for event in sweep.events("SlotsUp")]
     assert ups == [1], "the group was never replaced"
+
+
+def test_a_slot_may_ask_for_a_part_of_a_gpu() -> None:
+    from service.slots import SlotShape
+
+    scaling = SlotShape(1, 2.0, 0.25).scaling()
+    assert scaling.use_gpu and scaling.resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
+    without = SlotShape(2, 1.0, 0.0).scaling()
+    assert not without.use_gpu and without.resources_per_worker == {"CPU": 1.0}

@@ -222,3 +222,20 @@ def test_the_schema_describes_every_searchable_field() -> None:
     assert schema["$defs"]["Training"]["properties"]["batch_size"]["minimum"] == 1
     assert schema["$defs"]["Training"]["additionalProperties"] is False
     assert schema["$defs"]["Loss"]["properties"]["policy"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "works"),
+    [
+        ({"gpus_per_worker": 0.25}, True),
+        ({"gpus_per_worker": 2, "workers_per_trial": 2}, True),
+        ({"gpus_per_worker": 1.5}, False),
+        ({"gpus_per_worker": 0.5, "workers_per_trial": 2}, False),
+    ],
+)
+def test_a_part_of_a_gpu_is_for_one_worker(resources: dict[str, Any], works: bool) -> None:
+    if works:
+        assert spec(resources=resources).resources.gpus_per_worker == resources["gpus_per_worker"]
+        return
+    with pytest.raises(SpecError, match=r"gpus_per_worker: must be a whole number .* but got"):
+        spec(resources=resources)

@@ -1,6 +1,9 @@
 """The spool with a server that is switched on and off, and a clock that is moved by hand."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,14 +66,44 @@ def outbox(tmp_path: Path, server: Server, clock: Clock) -> Outbox:
     return Outbox(tmp_path / "spool", server, retry_s=5, clock=clock)
 
 
-def test_what_the_server_takes_never_touches_the_disk(
+def test_what_the_server_takes_leaves_no_file_behind(
     outbox: Outbox, server: Server, tmp_path: Path
 ) -> None:
     outbox.put(metrics(1))
     outbox.put(metrics(2))
     outbox.cycle()
     assert (server.taken, server.calls) == ([1, 2], 1)
-    assert not (tmp_path / "spool").exists()
+    outbox.put(metrics(3))
+    assert outbox.close(1)
+    assert server.taken == [1, 2, 3]
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_killed_process_loses_nothing_that_it_put_in(tmp_path: Path, server: Server) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from service.spool import MetricsEntry, Outbox\n"
+        "outbox = Outbox(Path(sys.argv[1]), lambda entries: [])\n"
+        "for step in (1, 2):\n"
+        "    outbox.put(MetricsEntry(run='r', at_ms=step, step=step, metrics={'loss': 1.0}))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert replay_folder(tmp_path, server) == 0
+    assert server.taken == [1, 2]
+
+
+def test_more_than_one_delivery_takes_keeps_its_order(
+    outbox: Outbox, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.spool.MAX_DELIVERY", 2)
+    for step in range(5):
+        outbox.put(metrics(step))
+    outbox.cycle()
+    assert (server.taken, server.calls) == ([0, 1, 2, 3, 4], 3)
 
 
 def test_an_outage_of_a_week_loses_nothing_and_keeps_the_order(
@@ -88,6 +121,7 @@ def test_an_outage_of_a_week_loses_nothing_and_keeps_the_order(
     outbox.cycle()
     assert server.taken == [*range(7 * 24), 1000]
     assert outbox.is_empty
+    outbox.close(1)
     assert not list((tmp_path / "spool").glob("*.jsonl"))
 
 
@@ -126,17 +160,17 @@ def test_closing_spools_what_the_server_does_not_take(
 
 
 def test_a_server_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
-    hanging, taken = threading.Event(), Server()
+    asked, hanging, taken = threading.Event(), threading.Event(), Server()
 
     def hang(entries: Sequence[Entry]) -> list[Rejected]:
+        asked.set()
         hanging.wait(30)
         return []
 
     outbox = Outbox(tmp_path, hang, interval_s=0.01)
     outbox.start()
     outbox.put(metrics(1))
-    while not outbox._in_flight:
-        pass
+    assert asked.wait(30)
     outbox.put(metrics(2))
     assert not outbox.close(0.05)
     assert replay_folder(tmp_path, taken) == 0
@@ -151,14 +185,21 @@ def test_a_full_disk_keeps_the_entries_in_memory(
         raise OSError(28, "No space left on device")
 
     server.is_up = False
-    outbox.put(metrics(1))
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", refuse)
+        outbox.put(metrics(1))
+        outbox.put(metrics(2))
         outbox.cycle()
-    assert not outbox.is_empty
-    server.is_up, clock.now = True, 100
+        assert not outbox.is_empty
+        server.is_up, clock.now = True, 100
+        outbox.cycle()
+        assert server.taken == [1, 2], "a full disk does not hold up a server that answers"
+        server.is_up = False
+        outbox.put(metrics(3))
+        outbox.cycle()
+    server.is_up, clock.now = True, 200
     outbox.cycle()
-    assert server.taken == [1]
+    assert server.taken == [1, 2, 3]
 
 
 def test_a_line_cut_short_by_the_disk_is_taken_back(
@@ -171,9 +212,8 @@ def test_a_line_cut_short_by_the_disk_is_taken_back(
         with pytest.raises(OSError, match="the disk took only a part"):
             spool.append([metrics(2)])
     spool.append([metrics(3)])
-    server = Server()
-    spool.replay(server)
-    assert server.taken == [1, 3]
+    entries, _ = spool.first()
+    assert [entry.at_ms for entry in entries] == [1, 3]
 
 
 def test_the_file_of_a_living_writer_is_left_alone(tmp_path: Path, server: Server) -> None:

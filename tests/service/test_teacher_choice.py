@@ -8,9 +8,10 @@ from fakes import make_document
 
 from service.errors import PlanError, SpecError
 from service.estimates import InputFacts, cache_bytes
+from service.places import absolute
 from service.plan import Resources, SweepPlan, make_plan
 from service.shared_inputs import gpus_of_teacher
-from service.spec import SweepSpec, absolute, parse_spec
+from service.spec import SweepSpec, parse_spec
 from service.teacher_choice import CacheCost, cache_dtypes, choose_teacher, hidden_states
 
 GIB = 1024**3

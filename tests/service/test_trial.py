@@ -9,7 +9,7 @@ from fakes import make_sweep_plan
 from service.board import CANCELLED
 from service.failures import Budgets
 from service.trial import Message, Ticket, follow
-from trainers.jobs import Ending, Job, Report, Vote
+from trainers.jobs import Ending, Job, Report, Said, Vote
 from trainers.reporting import Outcome, TrialResult
 from trainers.trial_file import TrialFile, TrialPaths
 
@@ -64,6 +64,14 @@ def test_reports_and_the_end_are_passed_on(ticket: Ticket) -> None:
     assert (messages[0].report, messages[1].vote) == (report, DONE)
     assert board.released == ["3-0"]
     assert TrialFile.read(Path(ticket.output) / "trial.json") == ticket.trial
+
+
+def test_what_a_worker_says_is_passed_on(ticket: Ticket) -> None:
+    messages, _ = play(ticket, [[Said("the disk is full")], [DONE]])
+    assert [(message.kind, message.text) for message in messages] == [
+        ("said", "the disk is full"),
+        ("ended", ""),
+    ]
 
 
 def test_a_lost_attempt_is_followed_by_another_that_repeats_no_evaluation(ticket: Ticket) -> None:

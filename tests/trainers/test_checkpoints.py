@@ -2,20 +2,22 @@
 
 import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from trainers import checkpoints
+from trainers import checkpoints, shelves
 from trainers.checkpoints import Checkpoints
 
 CPU = torch.device("cpu")
 
 
-def write(folder: Path, scores: dict[int, float]) -> Checkpoints:
-    made = Checkpoints(folder)
+def write(place: Path | str, scores: dict[int, float]) -> Checkpoints:
+    made = Checkpoints(place)
     for step, score in scores.items():
         made.write(step, {"step": step, "weights": torch.full((3,), float(step))}, score=score)
     return made
@@ -88,3 +90,93 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     assert state is not None
     checkpoints.restore_random_state(state["random"][0], CPU)
     assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == drawn
+
+
+def full_after(num_bytes: int) -> Any:
+    """Takes the place of `torch.save` on a disk that has room for so many bytes."""
+
+    def save(state: Any, file: Any) -> None:
+        file.write(b"x" * num_bytes)
+        raise OSError(28, "No space left on device")
+
+    return save
+
+
+def test_a_full_disk_costs_the_checkpoint_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    write(tmp_path, {1: 3.0})
+    made = Checkpoints(tmp_path, told.append)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", full_after(10))
+        made.write(2, {"step": 2}, score=1.0)
+    assert kept(tmp_path) == ["step-00000001"], "nothing half-written is left"
+    (text,) = told
+    assert "after step 2" in text and "No space left" in text and str(tmp_path) in text
+    made.write(3, {"step": 3}, score=1.0)
+    state = made.read_last(CPU)
+    assert state is not None and state["step"] == 3
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """An object store: its URL, and fsspec's view of it."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    yield f"memory://{tmp_path}/trials/7", system
+    system.store.clear()  # fsspec keeps it as long as the process
+
+
+def test_an_object_store_keeps_the_last_two_and_the_best(store: tuple[str, Any]) -> None:
+    url, system = store
+    made = write(url, {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: 5.0})
+    names = [path.rsplit("/", 1)[-1] for path in system.ls(url, detail=False)]
+    assert sorted(names) == ["step-00000002", "step-00000004", "step-00000005"]
+    state = Checkpoints(url).read_last(CPU)
+    assert state is not None and state["weights"].tolist() == [5.0, 5.0, 5.0]
+    made.discard()
+    assert not system.exists(url)
+    assert made.read_last(CPU) is None
+
+
+def test_a_half_sent_checkpoint_is_named_and_the_one_before_it_used(
+    store: tuple[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, system = store
+    told: list[str] = []
+    write(url, {1: 3.0})
+    made = Checkpoints(url, told.append)
+    send = type(system).put_file
+
+    def cut(self: Any, local: str, remote: str) -> None:
+        if remote.endswith("check.json"):
+            raise OSError("the connection broke")
+        send(self, local, remote)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(system), "put_file", cut)
+        made.write(2, {"step": 2}, score=1.0)
+    state = made.read_last(CPU)
+    assert state is not None and state["step"] == 1
+    assert "the connection broke" in told[0] and "step-00000002 is damaged" in told[1]
+
+
+@pytest.mark.parametrize("kind", ["folder", "url"])
+def test_checkpoints_move_to_the_trial_that_repeats_theirs(
+    tmp_path: Path, store: tuple[str, Any], kind: str
+) -> None:
+    old: Path | str = tmp_path / "7" if kind == "folder" else store[0]
+    new: Path | str = tmp_path / "8" / "checkpoints" if kind == "folder" else f"{store[0]}8"
+    shelves.move(old, new)
+    assert Checkpoints(new).read_last(CPU) is None, "there was nothing to move"
+    write(old, {4: 1.0})
+    shelves.move(old, new)
+    state = Checkpoints(new).read_last(CPU)
+    assert state is not None and state["step"] == 4
+    assert Checkpoints(old).read_last(CPU) is None
+    write(old, {9: 1.0})
+    shelves.move(old, new)
+    state = Checkpoints(new).read_last(CPU)
+    assert state is not None and state["step"] == 4, "what it has already is its own"

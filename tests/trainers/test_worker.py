@@ -1,6 +1,7 @@
 """What a slot's worker does around a trial, without Ray's processes."""
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_a_finished_attempt_whose_driver_died_is_not_trained_again(tmp_path: Pat
     assert again == first
     assert worker.train.calls == 1  # type: ignore[attr-defined]
     assert sink.logged[-1] == (4, {"rouge_l": 3.0})
+
+
+@pytest.mark.parametrize("left", ["", '{"outcome": "compl', '{"outcome": "completed"}', "[]"])
+def test_a_damaged_result_is_named_and_the_trial_trained_on(
+    tmp_path: Path, left: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "result.json").write_text(left)
+    worker = make_worker(trained, MemorySink())
+    with caplog.at_level(logging.WARNING):
+        vote = _run(worker, make_job(tmp_path, attempt=1))
+    close(worker)
+    assert vote.ending is Ending.DONE and worker.train.calls == 1  # type: ignore[attr-defined]
+    assert f"trial 5: {tmp_path}/result.json is damaged" in caplog.text
 
 
 def test_a_stopped_attempt_is_trained_on(tmp_path: Path) -> None:

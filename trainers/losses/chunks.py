@@ -14,20 +14,28 @@ from trainers.signal import OutputHead
 # More rows read and write the weight's gradient less often; two buffers of them must stay far below
 # the logits of a batch.
 MIN_CHUNK_ROWS = 128
-CHUNK_ELEMENTS = 1 << 24
-# On a CPU, elementwise work is done on rows that stay in the cache.
+CHUNK_ELEMENTS = 1 << 25
+GPU_CHUNK_ELEMENTS = 1 << 26
+# Elementwise work is done on rows that stay in a CPU's cache; a GPU wants more of them a call.
 BLOCK_ELEMENTS = 1 << 18
+GPU_BLOCK_ELEMENTS = 1 << 24
+# Matrix products are up to a third faster where rows start on cache lines, which those of a
+# vocabulary of 50,257 entries do not by themselves. A GPU multiplies four times as fast where the
+# dimensions, too, are such multiples.
+ALIGNED_ELEMENTS = 64
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Positions start to stop: hidden [C, D] in the compute dtype, products `hidden @ weight.T +
     bias` [C, V] (before scale and cap) and the teacher's logits [C, V] or None. Both are
-    buffers."""
+    buffers, whose rows may lie further apart than they are long. `padded` is products with a
+    column, of zeros, for each row of zeros of `weight`."""
 
     start: int
     stop: int
     hidden: Tensor
+    padded: Tensor
     products: Tensor
     teacher_logits: Tensor | None
 
@@ -43,31 +51,53 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
 def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
     """Yields the batch's chunks in order; each is overwritten by the next. No gradient is recorded.
 
-    weight: the student's output matrix in the dtype of the products.
+    weight: what `product_weight` returns of the batch.
     """
-    hidden, dtype = batch.hidden.detach(), weight.dtype
+    hidden, vocab_size = batch.hidden.detach(), batch.head.vocab_size
     num_rows = hidden.shape[0]
-    widest = batch.head if batch.signal is None else batch.signal.head
-    size = _even(num_rows, max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // widest.vocab_size))
-    products = hidden.new_empty((size, batch.head.vocab_size), dtype=dtype)
+    size = chunk_rows(num_rows, weight if batch.signal is None else batch.signal.head.weight)
+    student = _Linear(weight, batch.head.bias, size)
     teacher = _Teacher(batch, size)
     for start in range(0, num_rows, max(1, size)):
         stop = min(start + size, num_rows)
-        rows = hidden[start:stop].to(dtype)
-        buffer = _linear(rows, weight, batch.head.bias, products[: stop - start])
-        yield Chunk(start, stop, rows, buffer, teacher.logits(start, stop))
+        rows = hidden[start:stop].to(weight.dtype)
+        padded = student.products(rows)
+        products = padded[:, :vocab_size]
+        yield Chunk(start, stop, rows, padded, products, teacher.logits(start, stop))
 
 
 def product_weight(batch: Positions) -> Tensor:
     """Returns the student's output matrix in the dtype of its matrix products, cut from the
-    graph."""
-    return batch.head.weight.detach().to(compute_dtype(batch.hidden))
+    graph; on a GPU with rows of zeros behind it where its own number is an odd one."""
+    return padded(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
 
 
-def _even(num_rows: int, most: int) -> int:
-    """Returns the size of chunks of at most `most` rows that are as good as equal."""
+def chunk_rows(num_rows: int, weight: Tensor) -> int:
+    """Returns the rows of a chunk of products with `weight` [V, D]: as good as the same in all
+    chunks of a batch."""
+    elements = GPU_CHUNK_ELEMENTS if weight.is_cuda else CHUNK_ELEMENTS
+    most = max(MIN_CHUNK_ROWS, elements // max(1, weight.shape[0]))
     num_chunks = max(1, math.ceil(num_rows / most))
     return math.ceil(num_rows / num_chunks)
+
+
+def pads(weight: Tensor) -> bool:
+    """Returns whether the speed of a product hangs on its dimensions."""
+    return weight.is_cuda
+
+
+def padded(weight: Tensor) -> Tensor:
+    """Returns the output matrix, with rows of zeros behind it where its products are faster so."""
+    missing = -weight.shape[0] % ALIGNED_ELEMENTS
+    if missing == 0 or not pads(weight):
+        return weight
+    return torch.nn.functional.pad(weight, (0, 0, 0, missing))
+
+
+def aligned_buffer(weight: Tensor, num_rows: int) -> Tensor:
+    """Returns room [num_rows, V] for products with `weight` [V, D], in its dtype."""
+    width = math.ceil(weight.shape[0] / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
+    return weight.new_empty((num_rows, width))[:, : weight.shape[0]]
 
 
 def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
@@ -75,7 +105,8 @@ def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
     num_rows, width = chunk.products.shape
     if chunk.teacher_logits is not None:
         width = chunk.teacher_logits.shape[1]
-    size = num_rows if chunk.products.is_cuda else max(1, BLOCK_ELEMENTS // width)
+    elements = GPU_BLOCK_ELEMENTS if chunk.products.is_cuda else BLOCK_ELEMENTS
+    size = max(1, elements // max(1, width))
     for start in range(0, num_rows, size):
         yield start, min(start + size, num_rows)
 
@@ -94,6 +125,24 @@ def without_student(batch: Positions) -> Positions:
     return replace(batch, head=OutputHead(batch.head.weight[:0]))
 
 
+class _Linear:
+    """`rows @ weight.T + bias` of at most `size` rows at a time, in one buffer."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, size: int) -> None:
+        self.weight = weight
+        self.buffer = aligned_buffer(weight, size)
+        self.bias = None
+        if bias is not None:
+            missing = weight.shape[0] - bias.shape[0]
+            self.bias = torch.nn.functional.pad(bias.detach().to(weight.dtype), (0, missing))
+
+    def products(self, rows: Tensor) -> Tensor:
+        buffer = self.buffer[: rows.shape[0]]
+        if self.bias is None:
+            return torch.mm(rows, self.weight.t(), out=buffer)
+        return torch.addmm(self.bias, rows, self.weight.t(), out=buffer)
+
+
 class _Teacher:
     """The teacher's logits chunk by chunk, in one buffer."""
 
@@ -101,21 +150,13 @@ class _Teacher:
         self.signal = batch.signal
         if self.signal is None:
             return
-        hidden, weight = self.signal.hidden, self.signal.head.weight
-        self.dtype = compute_dtype(hidden)
-        self.weight = weight.detach().to(self.dtype)
-        self.buffer = hidden.new_empty((size, weight.shape[0]), dtype=self.dtype)
+        head = self.signal.head
+        self.dtype = compute_dtype(self.signal.hidden)
+        self.linear = _Linear(padded(head.weight.detach().to(self.dtype)), head.bias, size)
 
     def logits(self, start: int, stop: int) -> Tensor | None:
         if self.signal is None:
             return None
         rows = self.signal.hidden[start:stop].detach().to(self.dtype)
         head = self.signal.head
-        buffer = self.buffer[: stop - start]
-        return to_logits(_linear(rows, self.weight, head.bias, buffer), head)
-
-
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
-    if bias is None:
-        return torch.mm(rows, weight.t(), out=buffer)
-    return torch.addmm(bias.detach().to(rows.dtype), rows, weight.t(), out=buffer)
+        return to_logits(self.linear.products(rows)[:, : head.vocab_size], head)

@@ -1,9 +1,8 @@
-"""Value and gradient of the most used divergences written out, in place where that is safe.
+"""Value and gradient of each divergence written out, in place where that is safe.
 
-Autograd walks the vocabulary about twice as often for the same numbers; every other row goes that
-way. A function takes softened logits [C, V] (the teacher's may be overwritten) and a coefficient
-[C, 1], and returns the values [C] and coefficient times the gradient with respect to the student's
-softened logits.
+Autograd walks the vocabulary about twice as often for the same numbers; only a divergence of the
+user's own goes that way. A function takes a `Given` and a coefficient [C, 1], and returns the
+values [C] and coefficient times the gradient with respect to the student's softened logits.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,9 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.losses.weighted import head_share
+from trainers.catalogue import Weighting
+from trainers.losses import weighted
+from trainers.losses.labelled import HIDDEN
 
-Written = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], tuple[Tensor, Tensor]]
+
+@dataclass(frozen=True)
+class Given:
+    """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
+    labels [C, 1]; parameters: the divergence's own."""
+
+    student: Tensor
+    teacher: Tensor
+    column: Tensor
+    parameters: Mapping[str, Any]
+
+
+Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
 
 
 def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,86 +39,68 @@ def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
     return softmax, normaliser
 
 
-def forward_kl(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p."""
-    q, q_normaliser = probabilities(student)
-    p, p_normaliser = probabilities(teacher)
-    gap = teacher.sub_(student).add_(q_normaliser - p_normaliser)
-    value = torch.linalg.vecdot(p, gap)
-    return value, q.sub_(p).mul_(coefficient)
+    q, q_normaliser = probabilities(given.student)
+    p, p_normaliser = probabilities(given.teacher)
+    gap = given.teacher.sub_(given.student).add_(q_normaliser - p_normaliser)
+    value = _dot(p, gap)
+    return value.squeeze(-1), q.sub_(p).mul_(coefficient)
 
 
-def reverse_kl(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖p); gradient q (log(q/p) - KL)."""
-    q, q_normaliser = probabilities(student)
-    p_normaliser = torch.logsumexp(teacher, dim=-1, keepdim=True)
-    gap = teacher.sub_(student).sub_(p_normaliser - q_normaliser).neg_()
-    value = torch.linalg.vecdot(q, gap)
-    return value, gap.sub_(value.unsqueeze(-1)).mul_(q).mul_(coefficient)
+    q, q_normaliser = probabilities(given.student)
+    _, p_normaliser = probabilities(given.teacher)
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    value = _dot(q, gap.add_(p_normaliser - q_normaliser))
+    return value.squeeze(-1), gap.sub_(value).mul_(q).mul_(coefficient)
 
 
-def generalized_jsd(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """beta KL(p‖m) + (1 - beta) KL(q‖m); gradient (1 - beta) q (log(q/m) - KL(q‖m))."""
-    beta = parameters["beta"]
+    beta = given.parameters["beta"]
     if beta in (0.0, 1.0):
-        end = forward_kl if beta == 0.0 else reverse_kl
-        return end(student, teacher, coefficient, parameters)
-    share = 1 / (beta * (1 - beta)) if parameters["unit_curvature"] else 1.0
-    q, q_normaliser = probabilities(student)
-    p, p_normaliser = probabilities(teacher)
-    tiny = torch.finfo(q.dtype).tiny  # where both underflow nothing is added, and log stays finite
-    mixture = torch.lerp(q, p, beta).clamp_(min=tiny).log_()
-    of_teacher = torch.linalg.vecdot(p, teacher.sub_(p_normaliser).sub_(mixture))
-    gap = (student - q_normaliser).sub_(mixture)
-    of_student = torch.linalg.vecdot(q, gap)
-    slope = gap.sub_(of_student.unsqueeze(-1)).mul_(q).mul_(coefficient * (share * (1 - beta)))
-    return share * (beta * of_teacher + (1 - beta) * of_student), slope
+        return (forward_kl if beta == 0.0 else reverse_kl)(given, coefficient)
+    share = 1 / (beta * (1 - beta)) if given.parameters["unit_curvature"] else 1.0
+    q, q_normaliser = probabilities(given.student)
+    p, p_normaliser = probabilities(given.teacher)
+    mixture = _positive(torch.lerp(q, p, beta)).log_()
+    of_teacher = _dot(p, given.teacher.sub_(p_normaliser).sub_(mixture))
+    gap = torch.sub(given.student, mixture, out=mixture).sub_(q_normaliser)
+    of_student = _dot(q, gap)
+    slope = gap.sub_(of_student).mul_(q).mul_(coefficient * (share * (1 - beta)))
+    return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
 
 
-def jeffreys(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def jeffreys(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """(1 - weight) KL(p‖q) + weight KL(q‖p)."""
-    sides = _Sides.of(student, teacher)
-    weight = torch.full_like(coefficient, parameters["weight"])
-    return _both_kls(sides, 1 - weight, weight, coefficient)
+    weight = torch.full_like(coefficient, given.parameters["weight"])
+    return _both_kls(_Sides.of(given), 1 - weight, weight, coefficient)
 
 
-def entropy_switched(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), the one of the side with more entropy times entropy_weight."""
-    sides = _Sides.of(student, teacher)
-    surplus = (sides.q * sides.log_q).sum(-1, keepdim=True)
-    surplus -= (sides.p * sides.log_p).sum(-1, keepdim=True)
-    weight = parameters["entropy_weight"]
+    sides = _Sides.of(given)
+    surplus = _dot(sides.q, sides.log_q) - _dot(sides.p, sides.log_p)
+    weight = given.parameters["entropy_weight"]
     forward, reverse = (torch.where(side > 0, weight, 1.0) for side in (surplus, -surplus))
     return _both_kls(sides, forward, reverse, coefficient)
 
 
-def adaptive_kl(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
-    if parameters["head_mass"] >= 1.0:
-        return forward_kl(student, teacher, coefficient, parameters)
-    sides = _Sides.of(student, teacher)
-    share = head_share(sides.q, sides.log_p, sides.p, parameters["head_mass"])
+    if given.parameters["head_mass"] >= 1.0:
+        return forward_kl(given, coefficient)
+    sides = _Sides.of(given)
+    share = weighted.head_share(sides.q, sides.log_p, sides.p, given.parameters["head_mass"])
     return _both_kls(sides, share, 1 - share, coefficient)
 
 
-def token_wise(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q: (1-w) q (d+1) - w
     p."""
-    sides = _Sides.of(student, teacher)
+    sides = _Sides.of(given)
     gap = sides.log_q.sub_(sides.log_p)
     share = torch.sigmoid(-gap)
     forward = sides.p.mul_(share)
@@ -116,49 +111,146 @@ def token_wise(
     return value, _through_softmax(by_log_q, sides.q, coefficient)
 
 
-def skew_forward_kl(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖m), m = alpha p + (1 - alpha) q; gradient (1 - alpha) q (Σ q p/m - p/m)."""
-    alpha = parameters["alpha"]
+    alpha = given.parameters["alpha"]
     if alpha == 0.0:
-        return forward_kl(student, teacher, coefficient, parameters)
-    sides = _Sides.of(student, teacher)
-    mixture = torch.lerp(sides.q, sides.p, alpha).clamp_(min=torch.finfo(sides.q.dtype).tiny)
+        return forward_kl(given, coefficient)
+    sides = _Sides.of(given)
+    mixture = _positive(torch.lerp(sides.q, sides.p, alpha))
     value = torch.linalg.vecdot(sides.p, sides.log_p.sub_(mixture.log()))
     quotient = sides.p.div_(mixture)
-    mean = torch.linalg.vecdot(sides.q, quotient).unsqueeze(-1)
+    mean = _dot(sides.q, quotient)
     return value, quotient.sub_(mean).mul_(sides.q).mul_(coefficient * (alpha - 1))
 
 
-def skew_reverse_kl(
-    student: Tensor, teacher: Tensor, coefficient: Tensor, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
+def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖m), m = alpha q + (1 - alpha) p; gradient q (r - Σ q r), r = log(q/m) - alpha q/m, its
     last part left out where the mixture is constant."""
-    alpha = parameters["alpha"]
+    alpha = given.parameters["alpha"]
     if alpha == 0.0:
-        return reverse_kl(student, teacher, coefficient, parameters)
-    sides = _Sides.of(student, teacher)
-    mixture = torch.lerp(sides.p, sides.q, alpha).clamp_(min=torch.finfo(sides.q.dtype).tiny)
+        return reverse_kl(given, coefficient)
+    sides = _Sides.of(given)
+    mixture = _positive(torch.lerp(sides.p, sides.q, alpha))
     rate = sides.log_q.sub_(mixture.log())
     value = torch.linalg.vecdot(sides.q, rate)
-    if not parameters["detach_mixture"]:
+    if not given.parameters["detach_mixture"]:
         rate.sub_((sides.q / mixture).mul_(alpha))
-    mean = torch.linalg.vecdot(sides.q, rate).unsqueeze(-1)
-    return value, rate.sub_(mean).mul_(sides.q).mul_(coefficient)
+    return value, rate.sub_(_dot(sides.q, rate)).mul_(sides.q).mul_(coefficient)
+
+
+def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """½ Σ |q - p|; gradient ½ q (s - Σ q s), s the sign of q - p."""
+    q = torch.softmax(given.student, dim=-1)
+    gap = q - torch.softmax(given.teacher, dim=-1)
+    value = 0.5 * torch.linalg.vector_norm(gap, ord=1, dim=-1)
+    sign = gap.sign_()
+    return value, sign.sub_(_dot(q, sign)).mul_(q).mul_(0.5 * coefficient)
+
+
+def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """The alpha-beta family; by log q: (q^s - p^alpha q^beta) / alpha with s = alpha + beta, and in
+    the limit of alpha 0 q^beta log(q/p)."""
+    alpha, beta = given.parameters["alpha"], given.parameters["beta"]
+    total = alpha + beta
+    value = None
+    if 0.0 in (alpha, beta, total):  # limits, of which each has a formula of its own
+        value = weighted.alpha_beta(
+            student_logits=given.student, teacher_logits=given.teacher, **given.parameters
+        )
+    sides = _Sides.of(given)
+    both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()
+    own = torch.mul(sides.log_q, total).exp_()
+    if value is None:
+        theirs = sides.log_p.mul_(total).exp_().sum(-1)
+        ends = (alpha * theirs + beta * own.sum(-1)) / total
+        value = (ends - both.sum(-1)) / (alpha * beta)
+    if alpha == 0.0:
+        by_log_q = sides.log_q.sub_(sides.log_p).mul_(own)
+    else:
+        by_log_q = own.sub_(both).div_(alpha)
+    return value, _through_softmax(by_log_q, sides.q, coefficient)
+
+
+def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """¼ Σ_ij a_i b_j (d_i - d_j)², weights constant; gradient ½ a (d - E_b d) + ½ b (d - E_a d)."""
+    weighting = Weighting(given.parameters["weighting"])
+    inner = torch.softmax(given.student, dim=-1)
+    outer = inner
+    if weighting == Weighting.TEACHER_STUDENT:
+        outer = torch.softmax(given.teacher, dim=-1)
+    elif weighting == Weighting.UNIFORM_STUDENT:
+        outer = torch.full_like(inner, 1 / inner.shape[-1])
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    gap.sub_(_dot(inner, gap))
+    inner_mean, outer_mean = _dot(inner, gap), _dot(outer, gap)
+    both = inner + outer
+    slope = both.mul_(gap)
+    value = 0.25 * _dot(slope, gap) - 0.5 * inner_mean * outer_mean
+    slope.addcmul_(inner, -outer_mean).addcmul_(outer, -inner_mean)
+    return value.squeeze(-1), slope.mul_(0.5 * coefficient)
+
+
+def centred_mse(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """‖c(z) - c(v)‖² / (2V); gradient c(z - v) / V."""
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    gap.sub_(gap.mean(-1, keepdim=True))
+    num_entries = gap.shape[-1]
+    value = torch.linalg.vecdot(gap, gap) / (2 * num_entries)
+    return value, gap.mul_(coefficient / num_entries)
+
+
+def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """t KL of label against rest + n KL(p̂‖q̂) among the others; gradient t (q_y - p_y) at the label
+    and n (q̂ - p̂) - t (q_y - p_y) q̂ elsewhere."""
+    target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
+    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
+    gap = given.teacher.sub_(given.student).add_(student.normaliser - teacher.normaliser)
+    others = _dot(teacher.p, gap)
+    given.student.scatter_(-1, given.column, student.label)
+    binary = (teacher.log_odds.exp() * (teacher.log_odds - student.log_odds)).sum(-1)
+    step = target * (student.log_odds.exp() - teacher.log_odds.exp())[..., :1]
+    slope = student.p.mul_(coefficient * (rest - step))
+    slope.addcmul_(teacher.p, coefficient * -rest)
+    slope.scatter_(-1, given.column, coefficient * step)
+    return target * binary + rest * others.squeeze(-1), slope
+
+
+def normalised(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """gamma times the cross-entropy of p̂ to q̂ among the others; gradient gamma (q̂ - p̂). The part
+    at temperature 1 is `label_weight` times the cross-entropy to the label."""
+    gamma = given.parameters["gamma"]
+    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
+    value = gamma * (student.normaliser - _dot(teacher.p, given.student)).squeeze(-1)
+    given.student.scatter_(-1, given.column, student.label)
+    return value, student.p.sub_(teacher.p).mul_(gamma * coefficient)
+
+
+def label_weight(teacher_logits: Tensor, column: Tensor) -> Tensor:
+    """Returns p_y at temperature 1 [C, 1], of unsoftened logits."""
+    normaliser = torch.logsumexp(teacher_logits, dim=-1, keepdim=True)
+    return (teacher_logits.gather(-1, column) - normaliser).exp()
 
 
 WRITTEN: dict[str, Written] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
-    "generalized_jsd": generalized_jsd,
     "jeffreys": jeffreys,
-    "entropy_switched": entropy_switched,
-    "adaptive_kl": adaptive_kl,
-    "token_wise": token_wise,
+    "generalized_jsd": generalized_jsd,
     "skew_forward_kl": skew_forward_kl,
     "skew_reverse_kl": skew_reverse_kl,
+    "total_variation": total_variation,
+    "adaptive_kl": adaptive_kl,
+    "alpha_beta": alpha_beta,
+    "token_wise": token_wise,
+    "concrete_score": concrete_score,
+    "centred_mse": centred_mse,
+    "entropy_switched": entropy_switched,
+    "decoupled": decoupled,
+    "normalised": normalised,
+    # Both are forward KL: one with a weight a position, the other to a mixed teacher.
+    "token_scaled": forward_kl,
+    "interpolated": forward_kl,
 }
 
 
@@ -173,11 +265,32 @@ class _Sides:
     log_p: Tensor
 
     @classmethod
-    def of(cls, student: Tensor, teacher: Tensor) -> "_Sides":
-        """Returns both sides of softened logits; the teacher's are overwritten."""
-        q, q_normaliser = probabilities(student)
-        p, p_normaliser = probabilities(teacher)
-        return cls(q, p, student - q_normaliser, teacher.sub_(p_normaliser))
+    def of(cls, given: Given) -> "_Sides":
+        """Returns both sides; the teacher's logits are overwritten."""
+        q, q_normaliser = probabilities(given.student)
+        p, p_normaliser = probabilities(given.teacher)
+        return cls(q, p, given.student - q_normaliser, given.teacher.sub_(p_normaliser))
+
+
+@dataclass(frozen=True)
+class _Others:
+    """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
+    label, and their normaliser [C, 1]; label: its logit [C, 1]; log_odds: log-probabilities of
+    label and rest [C, 2]."""
+
+    p: Tensor
+    normaliser: Tensor
+    label: Tensor
+    log_odds: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, given: Given) -> "_Others":
+        """Returns the side of softened logits, whose label's column is left hidden."""
+        label = logits.gather(-1, given.column)
+        p, normaliser = probabilities(logits.scatter_(-1, given.column, HIDDEN))
+        surplus = label - normaliser
+        odds = torch.cat((surplus, -surplus), dim=-1)
+        return cls(p, normaliser, label, torch.nn.functional.logsigmoid(odds))
 
 
 def _both_kls(
@@ -187,14 +300,24 @@ def _both_kls(
     (log(q/p)
     - KL(q‖p))."""
     gap = sides.log_q.sub_(sides.log_p)
-    of_student = torch.linalg.vecdot(sides.q, gap).unsqueeze(-1)
-    of_teacher = -torch.linalg.vecdot(sides.p, gap).unsqueeze(-1)
+    of_student, of_teacher = _dot(sides.q, gap), -_dot(sides.p, gap)
     value = (forward * of_teacher + reverse * of_student).squeeze(-1)
     slope = gap.mul_(reverse).add_(forward - reverse * of_student).mul_(sides.q)
-    return value, slope.sub_(sides.p.mul_(forward)).mul_(coefficient)
+    return value, slope.addcmul_(sides.p, -forward).mul_(coefficient)
 
 
 def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:
     """Returns the gradient by logits, times coefficient, of that by log q (overwritten)."""
-    total = by_log_q.sum(-1, keepdim=True)
-    return by_log_q.sub_(q * total).mul_(coefficient)
+    return by_log_q.addcmul_(q, -by_log_q.sum(-1, keepdim=True)).mul_(coefficient)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the rows' sums of products [C, 1]."""
+    sums: Tensor = torch.linalg.vecdot(first, second)
+    return sums.unsqueeze(-1)
+
+
+def _positive(mixture: Tensor) -> Tensor:
+    """Returns it without zeros: where both sides underflow nothing is added, and logs stay
+    finite."""
+    return mixture.clamp_(min=torch.finfo(mixture.dtype).tiny)

@@ -4,13 +4,14 @@ Logits of all positions never exist at once. Gradients are made in the forward p
 logits are at hand only there) and scaled in the backward pass.
 """
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainers.catalogue import Policy
+from trainers.catalogue import Scaling
 from trainers.config import TrialConfig
 from trainers.losses.chunks import (
     Chunk,
@@ -21,12 +22,15 @@ from trainers.losses.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.closed_form import WRITTEN, probabilities
+from trainers.losses.closed_form import WRITTEN, Given, label_weight, probabilities
 from trainers.losses.context import LossSums, Positions
+from trainers.losses.divergences import in_float
+from trainers.losses.kernel import by_kernel, has_kernel
 from trainers.losses.passes import Measure, Shared
 from trainers.losses.plain import cross_entropy
 from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
+from trainers.signal import OutputHead
 
 
 def fused_sums(
@@ -73,21 +77,37 @@ class _Gradients:
         """Takes a chunk whose products hold the loss's gradient with respect to them."""
         inner = chunk.products
         if self.hidden is not None:
-            self.hidden[chunk.start : chunk.stop] = inner @ weight
+            self.hidden[chunk.start : chunk.stop] = chunk.padded @ weight
         if self.bias is not None:
             self.bias += inner.sum(0, dtype=self.bias.dtype)
         if self.weight is None:
             return
         if inner.dtype == self.weight.dtype:
             self.weight.addmm_(inner.t(), chunk.hidden)
-            return
-        for start in range(0, inner.shape[1], VOCAB_SLICE):
-            part = inner[:, start : start + VOCAB_SLICE]
-            self.weight[start : start + VOCAB_SLICE] += part.t() @ chunk.hidden
+        elif adds_unrounded(inner.device, inner.dtype):
+            wide = self.weight.dtype
+            torch.addmm(self.weight, inner.t(), chunk.hidden, out_dtype=wide, out=self.weight)
+        else:
+            for start in range(0, inner.shape[1], VOCAB_SLICE):
+                part = inner[:, start : start + VOCAB_SLICE]
+                self.weight[start : start + VOCAB_SLICE] += part.t() @ chunk.hidden
 
 
 # Low-precision products are added to a wider sum in slices, so that no second [V, D] is made.
 VOCAB_SLICE = 8192
+
+
+@functools.cache
+def adds_unrounded(device: torch.device, dtype: torch.dtype) -> bool:
+    """Returns whether this torch adds matrix products of `dtype` on this device to a float32 sum in
+    one call: which versions and devices do is told nowhere, so it is tried once."""
+    ones = torch.ones(16, 16, device=device, dtype=dtype)
+    total = torch.ones(16, 16, device=device)
+    try:
+        torch.addmm(total, ones, ones, out_dtype=torch.float32, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return bool((total == 17).all())
 
 
 class _Job:
@@ -106,7 +126,8 @@ class _Job:
         weight = product_weight(self.batch)
         hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
         for chunk in walk(self.batch, weight):
-            for start, stop in blocks(chunk):
+            whole = [(0, chunk.stop - chunk.start)]  # the kernel keeps nothing beside the chunk
+            for start, stop in whole if self._has_kernel else blocks(chunk):
                 block_hard, block_soft = self._block(chunk, start, stop, gradients)
                 hard += block_hard
                 soft += block_soft
@@ -128,47 +149,80 @@ class _Job:
         shared = self.shared.rows(first, first + stop - start)
         if gradients is None:
             return self._values(products, teacher, labels, shared)
+        if self._has_kernel and self.term is not None and teacher is not None:
+            return by_kernel(self.term, products, teacher, labels, shared)
         if self._is_written:
             with torch.no_grad():
-                return self._written(products, teacher, labels, shared)
+                return self._written(products, teacher, labels, shared, gradients)
         return self._by_autograd(products, teacher, labels, shared, gradients)
+
+    @property
+    def _has_kernel(self) -> bool:
+        """Whether one kernel does all that is elementwise."""
+        head = self.batch.head
+        plain = head.soft_cap is None and head.scale == 1.0
+        return self.term is not None and plain and has_kernel(self.config, self.batch.hidden)
 
     @property
     def _is_written(self) -> bool:
         """Whether the gradient is known in closed form."""
-        if self.batch.head.soft_cap is not None:
-            return False
-        row = self.config.divergence in WRITTEN and self.config.policy != Policy.CURRICULUM
-        return self.term is None or row
+        return self.term is None or self.config.divergence in WRITTEN
 
     def _written(
-        self, products: Tensor, teacher: Tensor | None, labels: Tensor, shared: Shared
+        self,
+        products: Tensor,
+        teacher: Tensor | None,
+        labels: Tensor,
+        shared: Shared,
+        gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
         """Closed form: as `_block`."""
         logits = to_logits(products, self.batch.head).to(self.wide)
         column = labels.unsqueeze(-1)
         q, normaliser = probabilities(logits)
-        hard = (normaliser - logits.gather(-1, column)).sum()
-        if self.term is None or teacher is None:
-            products.copy_(
-                self._to_products(q.scatter_add_(-1, column, -torch.ones_like(normaliser)))
-            )
-            return hard, torch.zeros_like(hard)
-        softened = self.term.softened(logits, teacher, shared)
-        coefficient = self.config.soft_weight * softened.weight / softened.tau_s
-        value, slope = WRITTEN[self.config.divergence](
-            softened.student, softened.teacher, coefficient.unsqueeze(-1), self.term.parameters
-        )
-        if softened.slope is not None:
-            slope = pull_back(slope, softened.student, softened.slope)
-        slope.add_(q, alpha=self.config.hard_weight)
-        slope.scatter_add_(-1, column, torch.full_like(normaliser, -self.config.hard_weight))
-        products.copy_(self._to_products(slope))
-        return hard, (softened.weight * value).sum()
+        cross_entropy = normaliser - logits.gather(-1, column)
+        by_logits = q.scatter_add_(-1, column, -torch.ones_like(normaliser))
+        soft = torch.zeros_like(cross_entropy)
+        if self.term is not None and teacher is not None:
+            hard_slope, hard_factor = by_logits, torch.full_like(soft, self.config.hard_weight)
+            if self.config.divergence == "normalised":
+                share = label_weight(in_float(teacher), column)
+                soft = soft + share * cross_entropy
+                hard_factor += self.config.soft_weight * share
+            value, slope = self._soft(logits, teacher, column, shared, gradients)
+            soft = soft.squeeze(-1) + value
+            by_logits = slope.addcmul_(hard_slope, hard_factor)
+        products.copy_(_to_products(by_logits, logits, self.batch.head))
+        return cross_entropy.sum(), soft.sum()
 
-    def _to_products(self, slope: Tensor) -> Tensor:
-        """Returns the gradient by products of that by logits."""
-        return slope if self.batch.head.scale == 1.0 else slope.mul_(self.batch.head.scale)
+    def _soft(
+        self,
+        logits: Tensor,
+        teacher: Tensor,
+        column: Tensor,
+        shared: Shared,
+        gradients: _Gradients,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the scaled soft loss [C] and soft_weight times its gradient by logits [C, V]."""
+        assert self.term is not None
+        softened = self.term.softened(logits, teacher, shared)
+        student, target, weight = softened.student, softened.teacher, softened.weight
+        if shared.row_weight is not None:
+            weight = weight * shared.row_weight
+        if shared.mix is not None:
+            target = torch.lerp(student, target, shared.mix.to(student.dtype))
+        given = Given(student, target, column, self.term.parameters)
+        coefficient = self.config.soft_weight * weight / softened.tau_s
+        value, slope = WRITTEN[self.config.divergence](given, coefficient.unsqueeze(-1))
+        value = weight * value
+        if gradients.temperature is not None:
+            power = POWERS[self.config.scaling or Scaling.NONE]
+            through_weight = power * self.config.soft_weight * value / softened.tau_s
+            by_temperature = through_weight - torch.linalg.vecdot(slope, student)
+            gradients.temperature += by_temperature.sum()
+        if softened.slope is not None:
+            slope = pull_back(slope, student, softened.slope)
+        return value, slope
 
     def _by_autograd(
         self,
@@ -178,7 +232,7 @@ class _Job:
         shared: Shared,
         gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
-        """As `_block`, for every other row."""
+        """As `_block`, for a divergence of the user's own."""
         with torch.enable_grad():
             leaf = products.detach().to(self.wide).requires_grad_()
             asked = [leaf]
@@ -202,6 +256,17 @@ class _Job:
         if self.term is None or teacher is None:
             return hard, torch.zeros_like(hard)
         return hard, self.term.values(logits, teacher, labels, shared).sum()
+
+
+# The power of tau in each scaling that a learned temperature goes with.
+POWERS = {Scaling.NONE: 0, Scaling.TAU: 1, Scaling.TAU_SQUARED: 2}
+
+
+def _to_products(slope: Tensor, logits: Tensor, head: OutputHead) -> Tensor:
+    """Returns the gradient by products of that by logits (overwritten)."""
+    if head.soft_cap is not None:
+        slope.mul_(1 - (logits / head.soft_cap).square_())
+    return slope if head.scale == 1.0 else slope.mul_(head.scale)
 
 
 class _FusedLinear(torch.autograd.Function):
@@ -240,7 +305,14 @@ class _FusedLinear(torch.autograd.Function):
             )
         made = (gradients.hidden, gradients.weight, gradients.bias, gradients.temperature)
         scaled = [
-            None if value is None else value.mul_(grad_total).to(dtype)
+            None if value is None else _scaled(value, grad_total, dtype)
             for value, dtype in zip(made, ctx.dtypes, strict=True)
         ]
         return (*scaled, None)
+
+
+def _scaled(value: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns value (overwritten) times factor in `dtype`."""
+    if value.is_cuda and value.dtype != dtype:  # a GPU rounds on the way, a CPU makes a copy first
+        return torch.mul(value, factor, out=torch.empty_like(value, dtype=dtype))
+    return value.mul_(factor).to(dtype)

@@ -43,9 +43,9 @@ class Temperatures:
 
 @dataclass(frozen=True)
 class PolicyInput:
-    """student, teacher: unsoftened logits [N, V] in float, cut from the graph; shared: a
-    temperature that the training or the batch decided ([] for curriculum, [N] for token_adaptive),
-    else None."""
+    """student, teacher: unsoftened logits [N, V], cut from the graph; shared: a temperature that
+    the training or the batch decided ([] for curriculum, [N] for token_adaptive), else None.
+    Temperatures come in float32 or wider, whatever the logits are in."""
 
     config: TrialConfig
     student: Tensor
@@ -57,12 +57,16 @@ class PolicyInput:
     def tau(self) -> Tensor:
         """The config's tau, a scalar tensor."""
         assert self.config.tau is not None  # TrialConfig has one under the policies that ask for it
-        return self.student.new_tensor(self.config.tau)
+        return self.constant(self.config.tau)
+
+    def constant(self, value: float) -> Tensor:
+        """Returns a scalar tensor, filled where it lies: no GPU waits."""
+        return self.student.new_full((), value, dtype=_wide(self.student))
 
 
 def none(given: PolicyInput) -> Temperatures:
     """Logits as they are: 1 on both sides."""
-    one = given.student.new_ones(())
+    one = given.constant(1.0)
     return Temperatures(one, one)
 
 
@@ -73,7 +77,7 @@ def fixed(given: PolicyInput) -> Temperatures:
 
 def fixed_teacher(given: PolicyInput) -> Temperatures:
     """tau on the teacher, 1 on the student; with forward KL it is TTM. Zheng and Yang 2024."""
-    return Temperatures(given.tau, given.student.new_ones(()))
+    return Temperatures(given.tau, given.constant(1.0))
 
 
 def cist(given: PolicyInput) -> Temperatures:
@@ -84,7 +88,7 @@ def cist(given: PolicyInput) -> Temperatures:
     """
     rho = cist_rho(given.config, given.vocab_size)
     student, place = _largest_centred(given.student)
-    teacher, _ = _largest_centred(given.teacher)
+    teacher = given.teacher.amax(-1) - given.teacher.mean(-1)  # without the place: ten times faster
     tau_s = student / rho
     slope = Slope(place=place, peak=torch.full_like(tau_s, 1 / rho))
     return _clamped(given.config, Temperatures(teacher / rho, tau_s, slope))
@@ -122,7 +126,7 @@ def dynamic(given: PolicyInput) -> Temperatures:
     temperatures; its second, plain KL is left out.
     """
     student, place = _largest_centred(given.student)
-    teacher, _ = _largest_centred(given.teacher)
+    teacher = given.teacher.amax(-1) - given.teacher.mean(-1)
     both = (student + teacher).clamp_min(SMALLEST_SCALE)
     unit = 2 * given.tau / both
     slope = Slope(place=place, peak=unit * teacher / both)
@@ -185,12 +189,12 @@ def soften(
     else:
         soft_student = student / temperatures.tau_s.unsqueeze(-1)
         soft_teacher = teacher / temperatures.tau_t.unsqueeze(-1)
-    weight = _weight(config, teacher, tau_t, tau_s)
+    weight = scaled_weight(config, teacher, tau_t, tau_s)
     return Softened(soft_student, soft_teacher, weight, tau_t, tau_s, slope)
 
 
-def _weight(config: TrialConfig, teacher: Tensor, tau_t: Tensor, tau_s: Tensor) -> Tensor:
-    """Returns the scaling's factor [N], from temperatures [N]."""
+def scaled_weight(config: TrialConfig, teacher: Tensor, tau_t: Tensor, tau_s: Tensor) -> Tensor:
+    """Returns the scaling's factor [N], from temperatures [N] and the teacher's logits [N, V]."""
     if config.policy != Policy.CURRICULUM:
         tau_t, tau_s = tau_t.detach(), tau_s.detach()
     factor = SCALINGS[config.scaling or Scaling.NONE](tau_t, _base_tau(config, tau_s), tau_s)
@@ -221,10 +225,14 @@ def _power_sum(teacher: Tensor, tau_t: Tensor) -> Tensor:
     return (torch.logsumexp(teacher / tau_t.unsqueeze(-1), dim=-1) - normaliser).exp()
 
 
+def _wide(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
 def _largest_centred(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the largest centred logit [N] and where it stands [N]."""
     largest, place = logits.max(-1)
-    return largest - logits.mean(-1), place
+    return largest - logits.mean(-1, dtype=_wide(logits)), place
 
 
 def _deviation(logits: Tensor) -> Tensor:

@@ -10,12 +10,13 @@ from torch import Tensor
 from trainers.catalogue import POLICIES, Policy
 from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
+from trainers.losses.chunks import aligned_buffer, chunk_rows, padded
 from trainers.losses.passes import measures
 from trainers.signal import OutputHead, TeacherSignal
 
 Step = Callable[[], None]
 SEQUENCE = 128
-CHUNK = 128
+LIGER_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -85,26 +86,28 @@ def ours(inputs: Inputs, config: TrialConfig, *, fused: bool) -> Step:
 
 
 def matmuls(inputs: Inputs, config: TrialConfig | None = None) -> Step:
-    """Returns the matrix products of the fused loss and nothing else, in the same chunks: student,
-    teacher, gradients of hidden states and of the weight, and the first pass's where there is
-    one."""
+    """Returns the matrix products of the fused loss and nothing else, in the same chunks and
+    buffers: student, teacher, gradients of hidden states and of the weight (in the weight's own
+    dtype), and the first pass's where there is one."""
     size, first = inputs.size, measures(config) if config else []
-    like = inputs.weight.detach()
-    buffer, other = like.new_empty(CHUNK, size.vocab), like.new_empty(CHUNK, size.vocab)
+    weight, hidden = padded(inputs.weight.detach()), inputs.hidden.detach()
+    teacher_weight = padded(inputs.teacher_weight)
+    chunk = chunk_rows(size.positions, weight)
+    buffer, other = (aligned_buffer(weight, chunk).zero_() for _ in range(2))
 
     def step() -> None:
-        weight, hidden = inputs.weight.detach(), inputs.hidden.detach()
         gradient = torch.zeros_like(weight)
-        for start in range(0, size.positions, CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, size.positions, chunk):
+            stop = min(start + chunk, size.positions)
+            rows, own, theirs = slice(start, stop), buffer[: stop - start], other[: stop - start]
             for one in first:
                 if one.needs_student:
-                    torch.mm(hidden[rows], weight.t(), out=buffer)
-                torch.mm(inputs.teacher[rows], inputs.teacher_weight.t(), out=other)
-            torch.mm(hidden[rows], weight.t(), out=buffer)
-            torch.mm(inputs.teacher[rows], inputs.teacher_weight.t(), out=other)
-            torch.mm(buffer, weight)
-            gradient.addmm_(buffer.t(), hidden[rows])
+                    torch.mm(hidden[rows], weight.t(), out=own)
+                torch.mm(inputs.teacher[rows], teacher_weight.t(), out=theirs)
+            torch.mm(hidden[rows], weight.t(), out=own)
+            torch.mm(inputs.teacher[rows], teacher_weight.t(), out=theirs)
+            torch.mm(own, weight)
+            gradient.addmm_(own.t(), hidden[rows])
 
     return step
 
@@ -138,7 +141,7 @@ def liger_chunked(inputs: Inputs) -> Step:
         beta=0.5,
         temperature=2.0,
         compiled=False,
-        chunk_size=CHUNK,
+        chunk_size=LIGER_CHUNK,
     )
 
     def step() -> None:
@@ -151,10 +154,11 @@ def liger_chunked(inputs: Inputs) -> Step:
 
 
 def liger_triton(inputs: Inputs) -> Step:
-    """Returns Liger's Triton linear JSD (beta ½), without a hard loss; needs a GPU."""
+    """Returns Liger's Triton linear JSD (beta ½), without a hard loss; its weight's gradient is
+    summed in float32, as ours. Needs a GPU."""
     from liger_kernel.transformers import LigerFusedLinearJSD
 
-    loss = LigerFusedLinearJSD(jsd_beta=0.5, temperature=2.0)
+    loss = LigerFusedLinearJSD(jsd_beta=0.5, temperature=2.0, accum_dtype=torch.float32)
 
     def step() -> None:
         inputs.clear()

@@ -4,7 +4,8 @@
 
 CPU seconds of one thread, variants interleaved in one process, ratios taken round by round,
 medians. Memory: a fresh process each, the resident peak over the step less what was there before
-it. On a CUDA device the same with its clock and allocator (bfloat16). Peers that are not installed
+it. On a CUDA device the same with its clock (of GPU_REPEATS steps) and allocator, in bfloat16.
+`--only` keeps to the variants or rows whose name contains it. Peers that are not installed or fail
 are left out.
 """
 
@@ -22,8 +23,10 @@ import cases
 import torch
 
 from trainers.catalogue import DIVERGENCES
+from trainers.config import TrialConfig
 
 MIB = 1 << 20
+GPU_REPEATS = 10
 BOUNDS_TIME = {
     ("jsd fused", "jsd plain"): (0.52, 0.40),
     ("jsd fused", "jsd trl"): (0.45, 0.34),
@@ -37,6 +40,15 @@ BOUNDS_MEMORY = {
     ("jsd fused", "jsd trl"): 0.09,
 }
 BOUND_MATMULS, BOUND_GROWTH = 1.35, 1.2
+MEASURED_MEMORY = (
+    "jsd fused",
+    "jsd plain",
+    "jsd trl",
+    "jsd liger",
+    "jsd liger triton",
+    "forward_kl fused",
+    "forward_kl plain",
+)
 
 
 def main() -> None:
@@ -48,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--positions", type=int, default=1024)
     parser.add_argument("--rows-positions", type=int, default=256)
-    parser.add_argument("--only", default="", help="rows whose divergence:policy contains this")
+    parser.add_argument("--only", default="", help="variants, or divergence:policy, with this")
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "POSITIONS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -60,7 +72,7 @@ def main() -> None:
     if given.section in ("all", "memory"):
         memory()
     if given.section in ("all", "time"):
-        times(given.rounds, given.positions)
+        times(given.rounds, given.positions, given.only)
     if given.section in ("all", "rows"):
         rows(given.rounds, given.rows_positions, given.only)
 
@@ -93,7 +105,7 @@ def processor() -> str:
 
 
 def seconds(step: cases.Step) -> float:
-    """Returns the CPU seconds of a step, or the GPU's."""
+    """Returns the CPU seconds of a step, or the GPU's from its first call to its last."""
     if device() == "cpu":
         started = time.process_time()
         step()
@@ -101,20 +113,19 @@ def seconds(step: cases.Step) -> float:
     torch.cuda.synchronize()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    step()
+    for _ in range(GPU_REPEATS):
+        step()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1000
+    return float(start.elapsed_time(end)) / 1000 / GPU_REPEATS
 
 
 def interleaved(steps: dict[str, cases.Step], rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds of each step in each round, after one round to warm up."""
+    """Returns the seconds of each step in each round; each must have run once before."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for name, step in steps.items():
-            spent = seconds(step)
-            if number:
-                taken[name].append(spent)
+            taken[name].append(seconds(step))
     return taken
 
 
@@ -125,29 +136,34 @@ def ratio(taken: dict[str, list[float]], name: str, other: str) -> tuple[float, 
 
 
 def made(makers: dict[str, Callable[[], cases.Step]]) -> dict[str, cases.Step]:
-    """Returns the steps of what is installed and can run here."""
+    """Returns the steps of what is installed and can run here, each run once."""
     steps = {}
     for name, maker in makers.items():
         if "triton" in name and device() == "cpu":
             continue
         try:
-            steps[name] = maker()
-        except (ImportError, RuntimeError) as error:
-            print(f"   {name}: left out ({str(error).splitlines()[0]})")
+            step = maker()
+            step()
+        except Exception as error:  # a peer may raise anything; without it the rest still tells
+            print(f"   {name}: left out ({type(error).__name__}: {error})")
+        else:
+            steps[name] = step
     return steps
 
 
-def times(rounds: int, positions: int) -> None:
+def times(rounds: int, positions: int, only: str) -> None:
     """Prints the time table of the two main losses."""
     size = cases.with_positions(cases.GPT2, positions)
     widths = f"{size.student_width}/{size.teacher_width}"
     print(f"\n## time: V={size.vocab}, N={size.positions}, d={widths}, {rounds} rounds")
     inputs = cases.Inputs(size, device(), dtype())
-    taken = interleaved(made(cases.variants(inputs)), rounds)
+    makers = cases.variants(inputs)
+    chosen = {name: maker for name, maker in makers.items() if only in name or name == "matmuls"}
+    taken = interleaved(made(chosen), rounds)
     print("| variant | s | of the matmuls |\n|---|---|---|")
     for name, spent in taken.items():
         of_matmuls = ratio(taken, name, "matmuls")[0]
-        print(f"| {name} | {statistics.median(spent):.3f} | {of_matmuls:.2f} |")
+        print(f"| {name} | {statistics.median(spent):.4g} | {of_matmuls:.2f} |")
     print("\n| ratio | median (min-max) | gate | goal | |\n|---|---|---|---|---|")
     for (name, other), (gate, goal) in BOUNDS_TIME.items():
         if name not in taken or other not in taken:
@@ -170,12 +186,7 @@ def rows(rounds: int, positions: int, only: str) -> None:
             if only not in f"{divergence}:{policy}":
                 continue
             config = cases.config_of(divergence, policy)
-            steps = {
-                "matmuls": cases.matmuls(inputs, config),
-                "fused": cases.ours(inputs, config, fused=True),
-                "plain": cases.ours(inputs, config, fused=False),
-            }
-            taken = interleaved(steps, rounds)
+            taken = interleaved(made(row_makers(inputs, config)), rounds)
             floor, low, high = ratio(taken, "fused", "matmuls")
             plain = ratio(taken, "fused", "plain")[0]
             verdict = "ok" if floor <= BOUND_MATMULS and plain <= 1 else "MISSED"
@@ -183,14 +194,27 @@ def rows(rounds: int, positions: int, only: str) -> None:
             print(f"| {divergence} | {policy} | {shown} | {plain:.2f} | {verdict} |", flush=True)
 
 
+def row_makers(inputs: cases.Inputs, config: TrialConfig) -> dict[str, Callable[[], cases.Step]]:
+    """Returns the three ways of a row; made when called."""
+    return {
+        "matmuls": lambda: cases.matmuls(inputs, config),
+        "fused": lambda: cases.ours(inputs, config, fused=True),
+        "plain": lambda: cases.ours(inputs, config, fused=False),
+    }
+
+
 def peak_of(variant: str, positions: int) -> float:
     """Returns the MiB that one step of a variant adds at its peak, gradients included."""
     inputs = cases.Inputs(cases.with_positions(cases.QWEN, positions), device(), dtype())
     step = cases.variants(inputs)[variant]()
     if device() == "cuda":
+        step()  # the libraries' own workspaces are not the loss's
+        inputs.clear()
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
+        torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / MIB
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = status_kib("VmRSS")
@@ -211,7 +235,7 @@ def in_a_fresh_process(variant: str, positions: int) -> float | None:
     command = [sys.executable, __file__, "--one", variant, str(positions)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(f"   {variant}: left out ({done.stderr.strip().splitlines()[-1]})")
+        print(f"   {variant}: left out ({(done.stderr.strip() or 'no message').splitlines()[-1]})")
         return None
     return float(json.loads(done.stdout.splitlines()[-1]))
 
@@ -222,28 +246,23 @@ def memory() -> None:
     print(f"\n## memory: V={size.vocab}, d={size.student_width}/{size.teacher_width}")
     print("| variant | N | peak MiB |\n|---|---|---|")
     peaks: dict[str, float] = {}
-    names = (
-        "jsd fused",
-        "jsd plain",
-        "jsd trl",
-        "jsd liger",
-        "forward_kl fused",
-        "forward_kl plain",
-    )
-    for name in names:
+    for name in MEASURED_MEMORY:
+        if "triton" in name and device() == "cpu":
+            continue
         peak = in_a_fresh_process(name, size.positions)
         if peak is not None:
             peaks[name] = peak
             print(f"| {name} | {size.positions} | {peak:.0f} |", flush=True)
     longer = in_a_fresh_process("jsd fused", 4 * size.positions)
-    print(f"| jsd fused | {4 * size.positions} | {longer:.0f} |")
+    if longer is not None:
+        print(f"| jsd fused | {4 * size.positions} | {longer:.0f} |")
     print("\n| ratio | | bound | |\n|---|---|---|---|")
     found = {
         f"{name} / {other}": (peaks[name] / peaks[other], bound)
         for (name, other), bound in BOUNDS_MEMORY.items()
         if name in peaks and other in peaks
     }
-    if longer is not None:
+    if longer is not None and "jsd fused" in peaks:
         found["jsd fused, N 4096 / N 1024"] = (longer / peaks["jsd fused"], BOUND_GROWTH)
     for name, (value, bound) in found.items():
         print(f"| {name} | {value:.3f} | {bound} | {'ok' if value <= bound else 'MISSED'} |")

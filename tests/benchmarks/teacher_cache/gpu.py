@@ -50,7 +50,7 @@ BUSY, WAITING = 0.85, 0.05
 def main() -> None:
     """Builds models, data and cache, and shows each way of training."""
     given = arguments()
-    device = torch.device(given.device)
+    device = torch.device(given.device, 0)  # as a trial has it, with its number
     resolved = numerics.resolve(device.type, Precision.BFLOAT16, 1)
     numerics.apply(resolved)
     print(f"{resolved['device_name']}, torch {torch.__version__}, {resolved['precision']}")

@@ -276,6 +276,9 @@ class Clock:
     def __init__(self) -> None:
         self.train, self.evaluation, self.waited, self._mark = 0.0, 0.0, 0.0, 0.0
 
+    def notice(self, text: str) -> None:
+        """Drops the text."""
+
     def should_stop(self) -> bool:
         """A step begins."""
         self._mark = time.process_time()

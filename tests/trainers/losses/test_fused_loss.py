@@ -10,7 +10,15 @@ from trainers.catalogue import DIVERGENCES as CATALOGUE
 from trainers.catalogue import POLICIES as POLICY_CATALOGUE
 from trainers.catalogue import Policy
 from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, LossContext, LossSums, chunks, closed_form
+from trainers.losses import (
+    DistillationLoss,
+    LossContext,
+    LossSums,
+    chunks,
+    closed_form,
+    custom,
+    soft_term,
+)
 from trainers.losses.context import Positions
 from trainers.signal import OutputHead, TeacherSignal
 
@@ -95,6 +103,16 @@ def test_equals_the_plain_form_in_float32(name: str, policy: str) -> None:
 def test_any_number_of_positions_and_entries(num: int, vocab: int) -> None:
     for policy in ("fixed", "cist"):
         _compare(_config("generalized_jsd", policy), _batch(num, vocab, bias=False), 1e-10)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", ["forward_kl", "alpha_beta", "token_scaled"])
+def test_a_padded_output_matrix_changes_nothing(
+    name: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "pads", lambda weight: True)
+    _compare(_config(name, "fixed"), _batch(bias=bias), 1e-10)
+    assert chunks.product_weight(_batch()).shape == (64, 8)
 
 
 @pytest.mark.parametrize("policy", ["fixed", "cist"])
@@ -293,6 +311,15 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
         ("adaptive_kl", {"head_mass": 0.2}),
         ("adaptive_kl", {"head_mass": 1.0}),
         ("entropy_switched", {"entropy_weight": 7.0}),
+        ("alpha_beta", {"alpha": 0.0, "beta": 0.0}),
+        ("alpha_beta", {"alpha": 0.0, "beta": 0.6}),
+        ("alpha_beta", {"alpha": 0.6, "beta": 0.0}),
+        ("alpha_beta", {"alpha": 0.6, "beta": -0.6}),
+        ("alpha_beta", {"alpha": 1.2, "beta": 0.3}),
+        ("concrete_score", {"weighting": "uniform_student"}),
+        ("concrete_score", {"weighting": "teacher_student"}),
+        ("decoupled", {"target_weight": 3.0, "non_target_weight": 0.5}),
+        ("normalised", {"gamma": 0.3}),
     ],
     ids=str,
 )
@@ -322,6 +349,29 @@ def test_logits_of_80_stay_finite(name: str, policy: str, dtype: torch.dtype) ->
     sums.total.backward()
     assert sums.total.isfinite() and hidden.grad is not None
     assert hidden.grad.isfinite().all() and eye.weight.grad.isfinite().all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("scaling", ["none", "tau", "tau_squared"])
+def test_a_learned_temperature_gets_the_scalings_gradient_too(scaling: str) -> None:
+    _compare(_config("reverse_kl", "curriculum", scaling=scaling), _batch(), 1e-10)
+
+
+def own_divergence(*, student_logits: Tensor, teacher_logits: Tensor, alpha: float = 0.3) -> Tensor:
+    """What a user might write: its gradient is not known here."""
+    gap = student_logits.log_softmax(-1) - teacher_logits.detach().log_softmax(-1)
+    return alpha * gap.square().mean(-1)
+
+
+@pytest.mark.parametrize("policy", sorted(set(Policy) - {Policy.NONE}))
+def test_a_divergence_of_the_users_own_equals_its_plain_form(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soft_term, "load", lambda name: own_divergence)
+    monkeypatch.setattr(custom, "load", lambda name: own_divergence)
+    config = _config("mine:own_divergence", policy, alpha=0.7)
+    batch = _batch()
+    _compare(config, batch, 1e-10)
+    _compare(config, replace(batch, head=replace(batch.head, soft_cap=4.0, scale=0.3)), 1e-10)
 
 
 def test_written_gradients_are_the_ones_used(monkeypatch: pytest.MonkeyPatch) -> None:

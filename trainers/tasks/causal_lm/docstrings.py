@@ -1,8 +1,10 @@
 """Real English that every machine has: the docstrings of the running Python's standard library."""
 
 import ast
+import functools
 import hashlib
 import json
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,8 +65,13 @@ def _root() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
 
 
+@functools.cache
 def _files(root: Path) -> list[Path]:
-    return [p for p in sorted(root.rglob("*.py")) if not LEFT_OUT & set(p.relative_to(root).parts)]
+    found: list[Path] = []
+    for folder, below, names in os.walk(root):
+        below[:] = set(below) - LEFT_OUT  # an environment's packages are many times the library
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    return sorted(found)
 
 
 def _module_name(path: Path) -> str:

@@ -1,0 +1,161 @@
+"""Where the checkpoints of one trial stand: a folder, or an object store that fsspec knows. A shelf
+holds named sets of files, each whole or damaged but never taken for whole."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+Fill = Callable[[Path], None]
+
+
+class Shelf(Protocol):
+    """Sets of files by name. Everything raises `OSError` when the storage does not take or give."""
+
+    def names(self) -> list[str]:
+        """Returns the names of all sets, in order."""
+
+    def put(self, name: str, fill: Fill, *, last: str) -> None:
+        """Keeps what `fill` writes into the folder that it is given; the file `last`, the proof
+        that a set is whole, arrives after the others."""
+
+    def text(self, name: str, file: str) -> str:
+        """Returns the content of a small file of the set."""
+
+    def get(self, name: str) -> AbstractContextManager[Path]:
+        """Yields a folder with the set's files."""
+
+    def remove(self, name: str) -> None:
+        """Deletes the set."""
+
+    def clear(self) -> None:
+        """Deletes all sets."""
+
+
+def shelf_at(place: Path | str) -> Shelf:
+    """Returns the shelf in a folder, or at an fsspec URL such as s3://bucket/prefix."""
+    return (
+        UrlShelf(place) if isinstance(place, str) and "://" in place else FolderShelf(Path(place))
+    )
+
+
+def move(old: Path | str, new: Path | str) -> None:
+    """Moves all sets of one shelf to another of the same kind that is still empty; does nothing
+    when there are none, or the other one has some."""
+    if not shelf_at(old).names() or shelf_at(new).names():
+        return
+    if isinstance(new, Path):
+        new.parent.mkdir(parents=True, exist_ok=True)
+        Path(old).rename(new)
+        return
+    system, source = _system(str(old))
+    system.mv(source, _system(str(new))[1], recursive=True)
+
+
+@dataclass(frozen=True)
+class FolderShelf:
+    """A folder of a file system: a set appears under its name with one rename."""
+
+    folder: Path
+
+    def names(self) -> list[str]:
+        """See `Shelf`."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if path.name[0] != ".")
+
+    def put(self, name: str, fill: Fill, *, last: str) -> None:
+        """See `Shelf`."""
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            self.remove(name)
+            temporary.replace(self.folder / name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def text(self, name: str, file: str) -> str:
+        """See `Shelf`."""
+        return (self.folder / name / file).read_text()
+
+    @contextmanager
+    def get(self, name: str) -> Iterator[Path]:
+        """See `Shelf`."""
+        yield self.folder / name
+
+    def remove(self, name: str) -> None:
+        """See `Shelf`."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def clear(self) -> None:
+        """See `Shelf`."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class UrlShelf:
+    """An object store, which renames nothing: files are written on this node's disk, then sent one
+    by one."""
+
+    url: str
+
+    def names(self) -> list[str]:
+        """See `Shelf`."""
+        system, root = _system(self.url)
+        if not system.isdir(root):
+            return []
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False))
+
+    def put(self, name: str, fill: Fill, *, last: str) -> None:
+        """See `Shelf`."""
+        system, root = _system(self.url)
+        with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
+            fill(Path(made))
+            self.remove(name)
+            system.makedirs(f"{root}/{name}", exist_ok=True)
+            for file in sorted(os.listdir(made), key=lambda file: file == last):
+                system.put_file(f"{made}/{file}", f"{root}/{name}/{file}")
+
+    def text(self, name: str, file: str) -> str:
+        """See `Shelf`."""
+        system, root = _system(self.url)
+        return str(system.cat_file(f"{root}/{name}/{file}").decode())
+
+    @contextmanager
+    def get(self, name: str) -> Iterator[Path]:
+        """See `Shelf`."""
+        system, root = _system(self.url)
+        with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
+            for path in system.ls(f"{root}/{name}", detail=False):
+                system.get_file(path, f"{made}/{path.rsplit('/', 1)[-1]}")
+            yield Path(made)
+
+    def remove(self, name: str) -> None:
+        """See `Shelf`."""
+        system, root = _system(self.url)
+        _remove(system, f"{root}/{name}")
+
+    def clear(self) -> None:
+        """See `Shelf`."""
+        _remove(*_system(self.url))
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """Returns the file system behind the URL and the path in it, without anything remembered:
+    another node may have written there."""
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(url)
+    system.invalidate_cache()
+    return system, str(root).rstrip("/")
+
+
+def _remove(system: Any, path: str) -> None:
+    if system.exists(path):
+        system.rm(path, recursive=True)
