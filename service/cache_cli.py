@@ -11,8 +11,8 @@ from service import tables
 from service.errors import PlanError
 from service.machine import home_folder
 from service.words import count, size
-from trainers.teachers import cache_shelf
-from trainers.teachers.cache_shelf import CacheInfo
+from trainers.teachers import cache_inventory
+from trainers.teachers.cache_inventory import CacheInfo
 
 Show = Callable[[Any, RenderableType, bool], None]
 GIB = 1024**3
@@ -47,7 +47,7 @@ def _add_looking(group: typer.Typer, show: Show) -> None:
         Example: kd-sweep cache list
         """
         found = _all(folder)
-        show([cache_shelf.describe(one) for one in found], _list_view(found), as_json)
+        show([cache_inventory.describe(one) for one in found], _list_view(found), as_json)
 
     @group.command(name="show")
     def show_(key: Key, folder: Place = None, as_json: AsJson = False) -> None:
@@ -56,7 +56,7 @@ def _add_looking(group: typer.Typer, show: Show) -> None:
         Example: kd-sweep cache show 3f2a
         """
         found = _find(key, folder)
-        content = cache_shelf.describe(cache_shelf.show(found)) | _built_with(found)
+        content = cache_inventory.describe(cache_inventory.show(found)) | _built_with(found)
         rows = [(name.replace("_", " "), str(value)) for name, value in content.items()]
         show(content, tables.table("", ("", ""), rows), as_json)
 
@@ -69,7 +69,7 @@ def _add_keeping(group: typer.Typer, show: Show) -> None:
         Example: kd-sweep cache verify
         """
         places = [_find(key, folder)] if key else [one.folder for one in _all(folder)]
-        found = [{"key": _name(one), "damaged": cache_shelf.verify(one)} for one in places]
+        found = [{"key": _name(one), "damaged": cache_inventory.verify(one)} for one in places]
         show(found, _verified_view(found), as_json)
         if any(one["damaged"] for one in found):
             raise typer.Exit(DAMAGED_EXIT_CODE)
@@ -84,10 +84,10 @@ def _add_keeping(group: typer.Typer, show: Show) -> None:
 
         Example: kd-sweep cache prune --keep-gib 50
         """
-        deleted = cache_shelf.prune(_place(folder), keep_bytes=int(keep_gib * GIB))
+        deleted = cache_inventory.prune(_place(folder), keep_bytes=int(keep_gib * GIB))
         freed = size(sum(one.bytes for one in deleted))
         view = Text(f"{len(deleted)} caches deleted, {freed} freed")
-        show([cache_shelf.describe(one) for one in deleted], view, as_json)
+        show([cache_inventory.describe(one) for one in deleted], view, as_json)
 
 
 def _place(folder: str | None) -> str:
@@ -99,18 +99,18 @@ def _name(place: str) -> str:
 
 
 def _all(folder: str | None) -> list[CacheInfo]:
-    return cache_shelf.list_caches(_place(folder))
+    return cache_inventory.list_caches(_place(folder))
 
 
 def _find(key: str, folder: str | None) -> str:
     try:
-        return cache_shelf.find(_place(folder), key)
+        return cache_inventory.find(_place(folder), key)
     except ValueError as error:
         raise PlanError(str(error)) from error
 
 
 def _built_with(folder: str) -> dict[str, Any]:
-    content = cache_shelf.read_description(folder)
+    content = cache_inventory.read_description(folder)
     return {
         "num_shards": len(content["shards"]),
         "attention": content["attention"],

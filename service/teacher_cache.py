@@ -25,7 +25,7 @@ from service.teacher_choice import (
     hidden_states,
 )
 from service.words import size
-from trainers.teachers import cache_shelf
+from trainers.teachers import cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull
 
 POLL_S = 0.5
@@ -106,8 +106,8 @@ class _Building:
         if choice.dtype is None:
             return _online(self.shared, choice, self.on_event)
         places: dict[str, CachedAs] = {}
-        for key, each in caches.items():
-            place = self._place(each)
+        for number, (key, each) in enumerate(caches.items(), start=1):
+            place = self._place(each, STAGE if len(caches) == 1 else f"{STAGE} {number}")
             if place is None:
                 return None
             places[key] = CachedAs(f"cache:{each.cache.request.storage_dtype}", place)
@@ -134,13 +134,13 @@ class _Building:
             self.on_event(Notice(f"{STAGE}: {name} is damaged and is made anew"))
         return found
 
-    def _place(self, found: _Found) -> str | None:
+    def _place(self, found: _Found, stage: str) -> str | None:
         """Where the cache is whole, by now; None when the sweep was stopped meanwhile."""
         import ray
 
         if found.place is not None:
             return found.place
-        if not self._build(found):
+        if not self._build(found, stage):
             return None
         place: str = ray.get(_light(_put).remote(found.cache, self.plan.spec.teacher_cache.url))
         return place
@@ -169,7 +169,7 @@ class _Building:
         made = ray.remote(max_retries=BUILDER_RETRIES)(_build)
         return made.options(num_cpus=cpus, num_gpus=gpus_of_teacher(self.plan)).remote(cache)
 
-    def _build(self, found: _Found) -> bool:
+    def _build(self, found: _Found, stage: str) -> bool:
         """Builds and publishes the cache; returns False when the sweep was stopped meanwhile. One
         builder that is through is enough: then all shards are made, and the others may go."""
         import ray
@@ -180,11 +180,11 @@ class _Building:
         told, polls = 0.0, 0
         try:
             while not (done := ray.wait(builders, timeout=POLL_S)[0]):
-                told, polls = self._tell(cache, told), polls + 1
+                told, polls = self._tell(cache, stage, told), polls + 1
                 if self.stop.is_set():
                     end_tasks(builders)
                     return False
-                if polls == PATIENCE and not cache_shelf.is_being_built(cache.root, cache.key):
+                if polls == PATIENCE and not cache_inventory.is_being_built(cache.root, cache.key):
                     # other sweeps' slots hold the machine, perhaps for days: one works beside them
                     builders.append(self._builder(cache, cpus=0))
             ray.get(done)
@@ -197,12 +197,12 @@ class _Building:
         end_tasks(builders)
         return True
 
-    def _tell(self, cache: CachePlan, told: float) -> float:
+    def _tell(self, cache: CachePlan, stage: str, told: float) -> float:
         total = sum(shard.num_positions for shard in cache.shards)
         made = sum(shard.num_positions for shard in cache.shards if cache.is_built(shard))
         share = made / total if total else 1.0
         if share > told:
-            self.on_event(Preparing(STAGE, share))
+            self.on_event(Preparing(stage, share))
         return share
 
 
@@ -215,11 +215,11 @@ def _light(function: Callable[..., Any]) -> Any:
 
 def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
     """Finds the cache and, where it is damaged, takes it back into building."""
-    from trainers.teachers import cache, cache_shelf
+    from trainers.teachers import cache, cache_inventory
     from trainers.teachers.cache_build import plan_cache
 
     plan = plan_cache(request, root)
-    if url and cache_shelf.is_whole(f"{url.rstrip('/')}/{plan.key}"):
+    if url and cache_inventory.is_whole(f"{url.rstrip('/')}/{plan.key}"):
         return _Found(plan, f"{url.rstrip('/')}/{plan.key}")
     damaged: list[str] = []
     if plan.is_published:
@@ -235,15 +235,15 @@ def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
 def _put(cache: CachePlan, url: str | None) -> str:
     """Where trials find the built cache: its folder, or below `url`, where it then is alone."""
     from trainers import store
-    from trainers.teachers import cache_copy, cache_shelf
+    from trainers.teachers import cache_copy, cache_inventory
 
     if not url:
         return str(cache.folder)
     place = f"{url.rstrip('/')}/{cache.key}"
     with store.locked(cache.lock):  # another sweep may have built it along, and be putting it there
-        if not cache_shelf.is_whole(place):
+        if not cache_inventory.is_whole(place):
             cache_copy.upload(cache.folder, url)
-            cache_shelf.delete(cache.folder)
+            cache_inventory.delete(cache.folder)
     return place
 
 

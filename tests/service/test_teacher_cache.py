@@ -23,7 +23,7 @@ from service.teacher_cache import cache_teacher
 from trainers.config import Precision
 from trainers.numerics import resolve
 from trainers.prepare import prepare
-from trainers.teachers import cache, cache_shelf
+from trainers.teachers import cache, cache_inventory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -82,7 +82,7 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
     trial = first.found.trial(first.found.template(first.plan), first.plan.spec.budget())
     assert trial.teacher_source == "cache:float32"
     assert trial.paths.teacher_cache == str(first.folder)
-    assert cache_shelf.verify(first.folder) == []
+    assert cache_inventory.verify(first.folder) == []
     shares = [event.share for event in first.events if isinstance(event, Preparing)]
     assert (shares[0], shares[-1]) == (0.0, 1.0)
 
@@ -97,7 +97,7 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
     damaged.write_bytes(bytes(content))
     mended = Sweep(home, shared, mode="required")
     assert mended.notices == [f"teacher cache: {damaged.name} is damaged and is made anew"]
-    assert cache_shelf.verify(mended.folder) == []
+    assert cache_inventory.verify(mended.folder) == []
     now = stamps(mended.folder)
     # the index is written with the description
     assert {name for name in now if now[name] != built[name]} <= {damaged.name, cache.INDEX_FILE}
@@ -106,7 +106,7 @@ def test_the_cache_is_built_once_and_mended_where_it_is_damaged(
 def test_a_smaller_dtype_is_another_cache(home: Path, shared: SharedInputs) -> None:
     sweep = Sweep(home, shared, dtype="float16")
     assert sweep.cached.source == "cache:float16"
-    assert 0 < cache_shelf.show(sweep.folder).storage_error < 1e-3
+    assert 0 < cache_inventory.show(sweep.folder).storage_error < 1e-3
 
 
 def test_each_searched_precision_and_attention_has_a_cache(
@@ -126,7 +126,7 @@ def test_each_searched_precision_and_attention_has_a_cache(
         trial = sweep.found.trial(template, sweep.plan.trial_config({"tau": 1.0} | named))
         assert trial.teacher_source == f"cache:{values[0]}"
         assert trial.paths.teacher_cache is not None
-        built = cache_shelf.read_description(trial.paths.teacher_cache)
+        built = cache_inventory.read_description(trial.paths.teacher_cache)
         assert (built["numerics"]["precision"], built["attention"]) == values
         seen.add(trial.paths.teacher_cache)
     assert len(seen) == 4
@@ -140,7 +140,7 @@ def test_a_build_works_beside_whoever_holds_the_machine(
     ray.get(holder.ready())
     try:
         sweep = Sweep(home, shared, folder=str(tmp_path), mode="required")
-        assert cache_shelf.verify(sweep.folder) == []
+        assert cache_inventory.verify(sweep.folder) == []
     finally:
         ray.util.remove_placement_group(holder)
 
@@ -151,7 +151,7 @@ def test_a_cache_lies_where_the_spec_says(home: Path, shared: SharedInputs, tmp_
     url = f"file://{tmp_path}/far"
     far = Sweep(home, shared, folder=url, dtype="bfloat16")
     assert far.cached.place == f"{url}/{near.folder.name}"
-    assert cache_shelf.verify(far.cached.place) == []
+    assert cache_inventory.verify(far.cached.place) == []
     # what was put there needs no second copy here, and is found again
     assert not (home / "caches" / near.folder.name).exists()
     before = stamps(tmp_path / "far" / near.folder.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers import store
-from trainers.teachers import cache, cache_shelf
+from trainers.teachers import cache, cache_inventory
 
 KEEP_BYTES = 200 << 30
 USED_FILE = ".used"
@@ -46,7 +46,7 @@ def _download(url: str, folder: Path, keep_bytes: int) -> None:
     import fsspec
 
     system, source = fsspec.core.url_to_fs(url)
-    if not cache_shelf.is_whole(url):
+    if not cache_inventory.is_whole(url):
         raise ValueError(f"teacher cache: {url} must be a whole cache, but it has no description.")
     files: list[dict[str, Any]] = system.ls(source, detail=True)
     total = sum(file["size"] for file in files)
@@ -69,7 +69,7 @@ def _make_room(root: Path, current: Path, keep_bytes: int) -> None:
         for copy in copies:
             kept += sum(path.stat().st_size for path in copy.iterdir())
             if kept > keep_bytes and copy != current:
-                cache_shelf.delete(copy)
+                cache_inventory.delete(copy)
 
 
 def _last_used(copy: Path) -> float:

@@ -20,7 +20,7 @@ from trainers.sources import ModelSource, Prepared
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import Split
-from trainers.teachers import cache, cache_build, cache_shelf
+from trainers.teachers import cache, cache_build, cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
@@ -89,9 +89,9 @@ def test_a_smaller_dtype_is_half_the_size_and_says_its_error(
 ) -> None:
     plan = planned(prepared, tmp_path, storage_dtype=dtype)
     cache_build.build(plan)
-    info = cache_shelf.show(plan.folder)
+    info = cache_inventory.show(plan.folder)
     assert 0 < info.storage_error < error
-    assert cache_shelf.show(built.folder).storage_error == 0
+    assert cache_inventory.show(built.folder).storage_error == 0
     batch = collate(splits(prepared)["train"], np.array([1, 2]), 0)
     small, exact = opened(plan, prepared).signal(batch), opened(built, prepared).signal(batch)
     assert small.hidden.dtype == exact.hidden.dtype
@@ -109,6 +109,9 @@ KEY_CHANGES: dict[str, Callable[[Prepared], dict[str, Any]]] = {
     "storage dtype": lambda p: {"storage_dtype": "float16"},
     "attention": lambda p: {"attention": "eager"},
     "precision": lambda p: {"numerics": numerics.resolve("cpu", Precision.BFLOAT16, 1)},
+    "matmul precision": lambda p: {
+        "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1) | {"matmul_precision": "high"}
+    },
     "teacher": lambda p: {"teacher": Path(p.student)},
 }
 
@@ -120,19 +123,34 @@ def test_whatever_decides_a_hidden_state_is_in_the_key(
     assert planned(prepared, tmp_path, **KEY_CHANGES[change](prepared)).key != built.key
 
 
+def test_code_that_makes_other_hidden_states_makes_another_key(
+    built: CachePlan, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
+    assert planned(prepared, tmp_path).key != built.key
+
+
+def test_neither_threads_nor_gpus_are_in_the_key(
+    built: CachePlan, prepared: Prepared, tmp_path: Path
+) -> None:
+    two = numerics.resolve("cpu", Precision.FLOAT32, 2)
+    assert planned(prepared, tmp_path, numerics=two, gpus=2).key == built.key
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"max_tokens": 21, "max_prompt_tokens": 20},
         {"tokenizer": {"train": {"vocab_size": 310}}},
         {"template": "{instruction}"},
+        {"max_train_examples": 59},
     ],
-    ids=["lengths", "tokenizer", "template"],
+    ids=["lengths", "tokenizer", "template", "content"],
 )
 def test_other_data_is_another_key(prepared: Prepared, tmp_path: Path, changed: Any) -> None:
     teacher, student = ModelSource(config=gpt2(1, 16)), ModelSource(config=gpt2(1, 16))
     plain = request(tmp_path, teacher=teacher, student=student)
-    if "template" in changed:
+    if changed.keys() <= set(type(plain.data).model_fields):
         changed = {"data": plain.data.model_copy(update=changed)}
     other = request(tmp_path, teacher=teacher, student=student, **changed)
     keys = []
@@ -203,18 +221,18 @@ def test_caches_are_listed_found_and_pruned_oldest_first(own: CachePlan) -> None
     description = json.loads((older / cache.CACHE_FILE).read_text())
     description["created"] = "2020-01-01T00:00:00+00:00"
     (older / cache.CACHE_FILE).write_text(json.dumps(description))
-    infos = cache_shelf.list_caches(own.root)
+    infos = cache_inventory.list_caches(own.root)
     assert [info.key for info in infos] == [own.key, older.name]
     assert infos[0].dtype == "float32" and infos[0].hidden_size == 32
-    assert cache_shelf.find(own.root, own.key[:6]) == str(own.folder)
+    assert cache_inventory.find(own.root, own.key[:6]) == str(own.folder)
     with pytest.raises(ValueError, match=r"but got 'x', which names 0. Known: "):
-        cache_shelf.find(own.root, "x")
+        cache_inventory.find(own.root, "x")
     (own.folder.parent / ".left.building").mkdir()
-    deleted = cache_shelf.prune(own.root, keep_bytes=infos[0].bytes)
+    deleted = cache_inventory.prune(own.root, keep_bytes=infos[0].bytes)
     assert [info.key for info in deleted] == [older.name]
     assert [path.name for path in own.folder.parent.iterdir()] == [own.key]
-    cache_shelf.prune(own.root, keep_bytes=0)
-    assert cache_shelf.list_caches(own.root) == []
+    cache_inventory.prune(own.root, keep_bytes=0)
+    assert cache_inventory.list_caches(own.root) == []
 
 
 def test_a_trial_names_the_cache_that_serves_it(built: CachePlan, prepared: Prepared) -> None:

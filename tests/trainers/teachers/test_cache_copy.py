@@ -12,7 +12,7 @@ from training_support import Recorder, trial
 
 from trainers.run import run_trial
 from trainers.sources import Prepared
-from trainers.teachers import cache, cache_copy, cache_shelf
+from trainers.teachers import cache, cache_copy, cache_inventory
 from trainers.teachers.cache import CachePlan
 from trainers.teachers.cached import CachedTeacher
 
@@ -83,7 +83,7 @@ def test_the_copy_that_was_not_used_for_longest_makes_room(
         system.copy(root, root.replace(built.key, name), recursive=True)
         copied = cache_copy.local(url.replace(built.key, name), root=tmp_path)
         assert copied.is_dir()
-    size = cache_shelf.show(tmp_path / "newer").bytes
+    size = cache_inventory.show(tmp_path / "newer").bytes
     cache_copy.local(url, root=tmp_path, keep_bytes=int(2.5 * size))
     left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert left == {"newer", built.key}

@@ -20,8 +20,9 @@ from trainers.teachers.online import SignalMaker
 from trainers.world import World
 
 MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
-# Enough rows for a fast matrix product, few enough that what is made of them stays in a cache.
-MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, 1 << 19
+# Enough rows for a fast matrix product, few enough that what is made of them stays in a CPU's
+# cache; a GPU wants work for each call.
+MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, {"cpu": 1 << 19, "cuda": 1 << 26}
 SHUFFLE_SEED = 0
 SHOWN_SAMPLES = 20
 
@@ -92,7 +93,8 @@ class Evaluator:
     def _add(self, sums: Tensor, student: StudentWithLoss, batch: Batch) -> None:
         hidden, head = student.hidden(batch), student.head()
         signal = None if self.teacher is None else self.teacher.signal(batch)
-        rows = max(MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS // head.vocab_size)
+        most = MAX_CHUNK_LOGITS[self.world.device.type]
+        rows = max(MIN_CHUNK_ROWS, most // head.vocab_size)
         for start in range(0, len(batch.labels), rows):
             part = slice(start, start + rows)
             logits = head.logits(hidden[part]).float()

@@ -112,7 +112,7 @@ def test_chunks_and_batches_do_not_show(
     config = trial(prepared, tau=2.0, generation_prompts=0).config
     whole = evaluate(loaded, config)
     monkeypatch.setattr(evaluation, "MIN_CHUNK_ROWS", 7)
-    monkeypatch.setattr(evaluation, "MAX_CHUNK_LOGITS", 1)
+    monkeypatch.setitem(evaluation.MAX_CHUNK_LOGITS, "cpu", 1)
     monkeypatch.setitem(evaluation.MAX_BATCH_TOKENS, "cpu", 64)
     for name, value in evaluate(loaded, config).items():
         assert value == pytest.approx(whole[name], rel=1e-5), name
