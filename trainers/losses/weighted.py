@@ -171,7 +171,7 @@ def _sum_over_head(
     edge = border.to(depth.dtype)
     on_border = torch.lt(depth, edge + 1, out=torch.empty_like(depth))
     in_above = torch.lt(depth, edge, out=depth)
-    sum_above = torch.linalg.vecdot(values, in_above)
+    sum_above: Tensor = torch.linalg.vecdot(values, in_above)
     on_border -= in_above
     count = on_border.sum(-1, keepdim=True)
     top, index = on_border.mul_(probabilities).topk(_most(count), dim=-1)
