@@ -159,24 +159,27 @@ def _sum_over_head(
     """
     num_buckets = min(MAX_BUCKETS, probabilities.shape[-1])
     depth = log_probability.amax(-1, keepdim=True) - log_probability
-    bucket = depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1).trunc_()
+    depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1)
     zeros = probabilities.new_zeros(*probabilities.shape[:-1], num_buckets + 1)
     # Column k: what lies in the buckets above k. (Straight to int64 takes three times as long.)
-    column = bucket.int().long().add_(1)
-    mass_above = _running_sums(zeros.scatter_add(-1, column, probabilities))
-    values_above = _running_sums(zeros.scatter_add_(-1, column, values))
+    column = depth.int().long().add_(1)
+    mass_above = _running_sums(zeros.scatter_add_(-1, column, probabilities))
     border = (mass_above[..., 1:] < mass).sum(-1, keepdim=True).clamp_(max=num_buckets - 1)
     above = mass_above.gather(-1, border)
 
-    # A mask of floats: with booleans each step takes several times as long.
-    on_border = torch.eq(bucket, border.to(bucket.dtype), out=torch.empty_like(bucket))
+    # Masks of floats: with booleans each step takes several times as long.
+    edge = border.to(depth.dtype)
+    on_border = torch.lt(depth, edge + 1, out=torch.empty_like(depth))
+    in_above = torch.lt(depth, edge, out=depth)
+    sum_above: Tensor = torch.linalg.vecdot(values, in_above)
+    on_border -= in_above
     count = on_border.sum(-1, keepdim=True)
     top, index = on_border.mul_(probabilities).topk(_most(count), dim=-1)
     in_head = above + _running_sums(top) - top < mass
     in_head &= torch.arange(top.shape[-1], device=top.device) < count
     in_head[..., :1] |= border == 0
     rest = (values.gather(-1, index) * in_head).sum(-1)
-    return values_above.gather(-1, border).squeeze(-1) + rest
+    return sum_above + rest
 
 
 def _most(counts: Tensor) -> int:
@@ -186,7 +189,11 @@ def _most(counts: Tensor) -> int:
 
 def _running_sums(values: Tensor) -> Tensor:
     """Returns cumsum(values, -1) of values in [0, 2]. Where bits must repeat, torch refuses that of
-    floats on a GPU: there it is taken over whole numbers of 2^-50."""
-    if not values.is_cuda:
-        return values.cumsum(-1)
-    return ((values.double() * WHOLE).long().cumsum(-1) / WHOLE).to(values.dtype)
+    floats on a GPU."""
+    return whole_running_sums(values) if values.is_cuda else values.cumsum(-1)
+
+
+def whole_running_sums(values: Tensor) -> Tensor:
+    """Returns cumsum(values, -1) of values in [0, 2], taken over whole numbers of 2^-50."""
+    whole = (values.double() * WHOLE).long().cumsum(-1)
+    return (whole.double() / WHOLE).to(values.dtype)

@@ -5,13 +5,14 @@
 CPU seconds of one thread, variants interleaved in one process, ratios taken round by round,
 medians. Memory: a fresh process each, the resident peak over the step less what was there before
 it. On a CUDA device the same with its clock (of GPU_REPEATS steps) and allocator, in bfloat16.
-`--only` keeps to the variants or rows whose name contains it. Peers that are not installed or fail
-are left out.
+`--only` keeps to the variants or rows with this regular expression. Peers that are not installed or
+fail are left out.
 """
 
 import argparse
 import json
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--positions", type=int, default=1024)
     parser.add_argument("--rows-positions", type=int, default=256)
-    parser.add_argument("--only", default="", help="variants, or divergence:policy, with this")
+    parser.add_argument(
+        "--only", default="", help="variants, or divergence:policy, with this pattern"
+    )
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "POSITIONS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -160,7 +163,9 @@ def times(rounds: int, positions: int, only: str) -> None:
     print(f"\n## time: V={size.vocab}, N={size.positions}, d={widths}, {rounds} rounds")
     inputs = cases.Inputs(size, device(), dtype())
     makers = cases.variants(inputs)
-    chosen = {name: maker for name, maker in makers.items() if only in name or name == "matmuls"}
+    chosen = {
+        name: maker for name, maker in makers.items() if re.search(only, name) or name == "matmuls"
+    }
     taken = interleaved(made(chosen), rounds)
     print("| variant | s | of the matmuls |\n|---|---|---|")
     for name, spent in taken.items():
@@ -185,7 +190,7 @@ def rows(rounds: int, positions: int, only: str) -> None:
     inputs = cases.Inputs(size, device(), dtype())
     for divergence, traits in DIVERGENCES.items():
         for policy in sorted(traits.policies):
-            if only not in f"{divergence}:{policy}":
+            if not re.search(only, f"{divergence}:{policy}"):
                 continue
             config = cases.config_of(divergence, policy)
             taken = interleaved(made(row_makers(inputs, config)), rounds)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from trainers.losses import DIVERGENCES
-from trainers.losses.weighted import adaptive_kl
+from trainers.losses.weighted import adaptive_kl, whole_running_sums
 
 
 def _logits(rows: int = 5, vocab: int = 13, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,6 +126,15 @@ def test_adaptive_head_is_the_sorted_one(vocab: int, mass: float) -> None:
         value = adaptive_kl(student_logits=student, teacher_logits=teacher, head_mass=mass)
         oracle = _adaptive(*_oracle(student, teacher), mass)
         np.testing.assert_allclose(value.numpy(), oracle, rtol=1e-8)
+
+
+def test_running_sums_over_whole_numbers_are_those_of_floats() -> None:
+    values = torch.rand(3, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values /= values.sum(-1, keepdim=True)
+    for given, tolerance in ((values, 1e-12), (values.float(), 1e-6)):
+        found = whole_running_sums(given)
+        assert found.dtype == given.dtype
+        np.testing.assert_allclose(found.numpy(), np.cumsum(values.numpy(), -1), rtol=tolerance)
 
 
 def test_adaptive_with_everything_in_the_head_is_forward_kl() -> None:

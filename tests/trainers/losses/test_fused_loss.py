@@ -4,107 +4,38 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fused_loss_support import CONTEXT, PAIRS, compare, make_batch, make_config, run, shrink_chunks
 from torch import Tensor
 
 from trainers.catalogue import DIVERGENCES as CATALOGUE
-from trainers.catalogue import POLICIES as POLICY_CATALOGUE
 from trainers.catalogue import Policy
 from trainers.config import TrialConfig
-from trainers.losses import (
-    DistillationLoss,
-    LossContext,
-    LossSums,
-    chunks,
-    closed_form,
-    custom,
-    soft_term,
-)
-from trainers.losses.context import Positions
-from trainers.signal import OutputHead, TeacherSignal
-
-PAIRS = [(name, policy) for name, row in CATALOGUE.items() for policy in sorted(row.policies)]
-CONTEXT = LossContext(sequence_ids=torch.arange(100) // 9, step=3, num_steps=10)
+from trainers.losses import DistillationLoss, closed_form, custom, soft_term
+from trainers.signal import OutputHead
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 10 positions, worked on 3 at a time, products of 20 entries: remainders
-    everywhere."""
-    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 10)
-    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 0)
-    monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 3 * 53)
-    monkeypatch.setattr(chunks, "VOCAB_PART", 20)
-
-
-def _batch(
-    num: int = 37, vocab: int = 53, dtype: torch.dtype = torch.float64, bias: bool = True
-) -> Positions:
-    generator = torch.Generator().manual_seed(num)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
-
-    head = OutputHead(draw(vocab, 8), draw(vocab) if bias else None)
-    signal = TeacherSignal(draw(num, 12), OutputHead(0.5 * draw(vocab, 12), draw(vocab)))
-    labels = torch.randint(vocab, (num,), generator=generator)
-    return Positions(draw(num, 8), head, labels, signal)
-
-
-def _config(name: str, policy: str, **fields: object) -> TrialConfig:
-    if "tau" in POLICY_CATALOGUE[Policy(policy)].parameters:
-        fields = {"tau": 2.5, **fields}
-    return TrialConfig(divergence=name, policy=policy, **fields)
-
-
-def _run(
-    config: TrialConfig, batch: Positions, *, fused: bool, autocast: bool = False
-) -> tuple[LossSums, list[Tensor]]:
-    """Sums, and the gradients of their mean by hidden states, weight, bias and learned values."""
-    leaves = [t.clone().requires_grad_() for t in (batch.hidden, batch.head.weight)]
-    if batch.head.bias is not None:
-        leaves.append(batch.head.bias.clone().requires_grad_())
-    head = replace(batch.head, weight=leaves[1], bias=leaves[2] if len(leaves) > 2 else None)
-    loss = DistillationLoss(config, head.vocab_size, fused=fused)
-    if batch.hidden.dtype == torch.float64:
-        loss = loss.double()
-    num = batch.hidden.shape[0]
-    ids = CONTEXT.sequence_ids[:num] if CONTEXT.sequence_ids is not None else None
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        sums = loss(leaves[0], head, batch.labels, batch.signal, replace(CONTEXT, sequence_ids=ids))
-    (sums.total / max(num, 1)).backward()
-    grads = [leaf.grad for leaf in (*leaves, *loss.parameters())]
-    assert all(grad is not None for grad in grads)
-    return sums, grads  # type: ignore[return-value]
-
-
-def _compare(config: TrialConfig, batch: Positions, tolerance: float) -> None:
-    plain, plain_grads = _run(config, batch, fused=False)
-    fused, fused_grads = _run(config, batch, fused=True)
-    pairs = [(plain.total, fused.total), (plain.hard, fused.hard), (plain.soft, fused.soft)]
-    for expected, found in (*pairs, *zip(plain_grads, fused_grads, strict=True)):
-        assert found.dtype == expected.dtype and found.shape == expected.shape
-        error = (found - expected).norm() / expected.norm().clamp_min(1e-30)
-        assert error <= tolerance or (found - expected).abs().max() < 1e-12
-    assert not fused.hard.requires_grad and not fused.soft.requires_grad
+    shrink_chunks(monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "policy"), PAIRS)
 def test_equals_the_plain_form_in_float64(name: str, policy: str) -> None:
-    _compare(_config(name, policy), _batch(), 1e-10)
+    compare(make_config(name, policy), make_batch(), 1e-10)
 
 
 @pytest.mark.parametrize(
     ("name", "policy"), [(name, policy) for name, policy in PAIRS if CATALOGUE[name].smooth]
 )
 def test_equals_the_plain_form_in_float32(name: str, policy: str) -> None:
-    _compare(_config(name, policy), _batch(dtype=torch.float32), 1e-5)
+    compare(make_config(name, policy), make_batch(dtype=torch.float32), 1e-5)
 
 
 @pytest.mark.parametrize("num", [1, 9, 10, 11, 30])
 @pytest.mark.parametrize("vocab", [2, 31, 64])
 def test_any_number_of_positions_and_entries(num: int, vocab: int) -> None:
     for policy in ("fixed", "cist"):
-        _compare(_config("generalized_jsd", policy), _batch(num, vocab, bias=False), 1e-10)
+        compare(make_config("generalized_jsd", policy), make_batch(num, vocab, bias=False), 1e-10)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -119,31 +50,31 @@ def test_a_padded_output_matrix_changes_nothing(
 
 @pytest.mark.parametrize("policy", ["fixed", "cist"])
 def test_soft_cap_and_scale(policy: str) -> None:
-    batch = _batch()
+    batch = make_batch()
     assert batch.signal is not None
     for cap, scale in ((None, 0.3), (4.0, 1.0), (4.0, 0.3)):
         head = replace(batch.head, soft_cap=cap, scale=scale)
         teacher = replace(batch.signal.head, soft_cap=cap, scale=1.7)
         signal = replace(batch.signal, head=teacher)
-        _compare(_config("forward_kl", policy), replace(batch, head=head, signal=signal), 1e-10)
+        compare(make_config("forward_kl", policy), replace(batch, head=head, signal=signal), 1e-10)
     # A cap so low that it is felt: the loss is another one.
     capped = replace(batch, head=replace(batch.head, soft_cap=0.5))
-    plain, _ = _run(TrialConfig(), batch, fused=True)
-    assert not torch.isclose(_run(TrialConfig(), capped, fused=True)[0].total, plain.total)
+    plain, _ = run(TrialConfig(), batch, fused=True)
+    assert not torch.isclose(run(TrialConfig(), capped, fused=True)[0].total, plain.total)
 
 
 @pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0), (0.5, 2.0)])
 def test_loss_weights(weights: tuple[float, float]) -> None:
     config = TrialConfig(hard_weight=weights[0], soft_weight=weights[1], tau=2.0)
-    _compare(config, _batch(), 1e-10)
-    sums, _ = _run(config, _batch(), fused=True)
+    compare(config, make_batch(), 1e-10)
+    sums, _ = run(config, make_batch(), fused=True)
     torch.testing.assert_close(sums.total.detach(), weights[0] * sums.hard + weights[1] * sums.soft)
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_without_a_teacher_it_is_the_cross_entropy(fused: bool) -> None:
-    batch = replace(_batch(), signal=None)
-    sums, grads = _run(TrialConfig(hard_weight=0.1), batch, fused=fused)
+    batch = replace(make_batch(), signal=None)
+    sums, grads = run(TrialConfig(hard_weight=0.1), batch, fused=fused)
     logits = (batch.head.logits(batch.hidden)).requires_grad_()
     expected = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
     torch.testing.assert_close(sums.total, expected)
@@ -167,33 +98,33 @@ def test_without_a_teacher_it_is_the_cross_entropy(fused: bool) -> None:
 def test_no_positions_give_zero_and_reach_every_parameter(
     fused: bool, name: str, policy: str
 ) -> None:
-    sums, grads = _run(_config(name, policy), _batch(0), fused=fused)
+    sums, grads = run(make_config(name, policy), make_batch(0), fused=fused)
     assert sums.total == 0 and sums.hard == 0 and sums.soft == 0
     assert all((grad == 0).all() for grad in grads)
 
 
 def test_a_frozen_head_gets_no_gradient_and_costs_none() -> None:
-    batch = _batch()
+    batch = make_batch()
     hidden = batch.hidden.clone().requires_grad_()
     loss = DistillationLoss(TrialConfig(tau=2.0), 53)
     loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total.backward()
-    _, grads = _run(TrialConfig(tau=2.0), batch, fused=False)
+    _, grads = run(TrialConfig(tau=2.0), batch, fused=False)
     torch.testing.assert_close(hidden.grad, 37 * grads[0])
     assert batch.head.weight.grad is None
 
 
 def test_a_frozen_body_trains_the_head_alone() -> None:
-    batch = _batch()
+    batch = make_batch()
     weight = batch.head.weight.clone().requires_grad_()
     head = replace(batch.head, weight=weight)
     loss = DistillationLoss(TrialConfig(tau=2.0), 53)
     loss(batch.hidden, head, batch.labels, batch.signal, CONTEXT).total.backward()
-    _, grads = _run(TrialConfig(tau=2.0), batch, fused=False)
+    _, grads = run(TrialConfig(tau=2.0), batch, fused=False)
     torch.testing.assert_close(weight.grad, 37 * grads[1])
 
 
 def test_tied_embeddings_get_both_gradients() -> None:
-    batch = _batch()
+    batch = make_batch()
     ids = torch.arange(37) % 53
     found = []
     for fused in (False, True):
@@ -206,75 +137,37 @@ def test_tied_embeddings_get_both_gradients() -> None:
 
 
 def test_real_vocabulary_is_a_view_and_padding_rows_get_zero() -> None:
-    batch = _batch()
+    batch = make_batch()
     padded = torch.cat((batch.head.weight, torch.full((3, 8), 9.0))).requires_grad_()
     loss = DistillationLoss(TrialConfig(policy="cist"), 53)
     loss(
         batch.hidden, OutputHead(padded[:53]), batch.labels, batch.signal, CONTEXT
     ).total.backward()
     real = replace(batch, head=OutputHead(batch.head.weight))
-    _, grads = _run(TrialConfig(policy="cist"), real, fused=False)
+    _, grads = run(TrialConfig(policy="cist"), real, fused=False)
     assert padded.grad is not None and (padded.grad[53:] == 0).all()
     torch.testing.assert_close(padded.grad[:53], 37 * grads[1])
 
 
 @pytest.mark.parametrize("grad", ["no_grad", "inference_mode"])
 def test_evaluation_needs_no_gradients(grad: str) -> None:
-    batch = _batch()
+    batch = make_batch()
     with getattr(torch, grad)():
         loss = DistillationLoss(TrialConfig(policy="cist"), 53)
         sums = loss(batch.hidden, batch.head, batch.labels, batch.signal, CONTEXT)
-    expected, _ = _run(TrialConfig(policy="cist"), batch, fused=False)
+    expected, _ = run(TrialConfig(policy="cist"), batch, fused=False)
     torch.testing.assert_close(sums.total, expected.total.detach())
     assert not sums.total.requires_grad
 
 
 def test_a_second_backward_is_refused() -> None:
-    batch = _batch()
+    batch = make_batch()
     hidden = batch.hidden.clone().requires_grad_()
     loss = DistillationLoss(TrialConfig(), 53)
     total = loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="must be back-propagated once, .* but got a second"):
         total.backward()
-
-
-@pytest.mark.parametrize(("name", "policy"), [("forward_kl", "fixed"), ("reverse_kl", "cist")])
-def test_bfloat16_sums_the_weight_gradient_in_float32(name: str, policy: str) -> None:
-    low = _batch(200, dtype=torch.bfloat16)
-    assert low.head.bias is not None and low.signal is not None
-    high = Positions(
-        low.hidden.double(),
-        OutputHead(low.head.weight.double(), low.head.bias.double()),
-        low.labels,
-        TeacherSignal(
-            low.signal.hidden.double(),
-            OutputHead(low.signal.head.weight.double(), low.signal.head.bias.double()),  # type: ignore[union-attr]
-        ),
-    )
-    config = _config(name, policy)
-    _, exact = _run(config, high, fused=False)
-    _, plain = _run(config, low, fused=False)
-    _, found = _run(config, low, fused=True)
-    for grad, other, reference in zip(found, plain, exact, strict=True):
-        assert grad.dtype == torch.bfloat16
-        # The plain form adds up all positions in one product: 20 chunks must not be worse.
-        error, others = ((g.double() - reference).norm() for g in (grad, other))
-        assert error < 1.1 * others
-
-
-def test_autocast_computes_products_in_bfloat16_and_keeps_float32_gradients() -> None:
-    batch = _batch(dtype=torch.float32)
-    config = _config("forward_kl", "cist")
-    plain, plain_grads = _run(config, batch, fused=False, autocast=True)
-    fused, fused_grads = _run(config, batch, fused=True, autocast=True)
-    exact, _ = _run(config, batch, fused=True)
-    assert fused.total.dtype == torch.float32
-    assert fused.total.item() == pytest.approx(plain.total.item(), rel=1e-3)
-    assert fused.total.item() != exact.total.item()
-    for expected, found in zip(plain_grads, fused_grads, strict=True):
-        assert found.dtype == torch.float32
-        assert (found - expected).norm() / expected.norm() < 0.02
 
 
 def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,11 +182,11 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
                     widest = max(widest, tensor.shape[0])
             return out
 
-    batch = _batch()
+    batch = make_batch()
     leaf = batch.hidden.clone().requires_grad_()
     for name, policy in (("generalized_jsd", "cist"), ("token_scaled", "fixed")):
         with Watch():
-            loss = DistillationLoss(_config(name, policy), 53)
+            loss = DistillationLoss(make_config(name, policy), 53)
             ids = replace(CONTEXT, sequence_ids=torch.arange(37) // 9)
             loss(leaf, batch.head, batch.labels, batch.signal, ids).total.backward()
     assert 0 < widest <= 12  # a chunk of 10, or the transposed matrix of 12 rows
@@ -327,35 +220,16 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
 )
 @pytest.mark.parametrize("policy", ["fixed", "cist"])
 def test_settings_of_written_gradients(name: str, fields: dict[str, object], policy: str) -> None:
-    batch = _batch()
+    batch = make_batch()
     scaled = replace(batch, head=replace(batch.head, scale=0.4))
-    _compare(_config(name, policy, **fields), scaled, 1e-10)
+    compare(make_config(name, policy, **fields), scaled, 1e-10)
     detached = {} if policy == "fixed" else {"detach_student_temperature": True}
-    _compare(_config(name, policy, scaling="none", **fields, **detached), batch, 1e-10)
-
-
-@pytest.mark.parametrize(
-    ("name", "policy"), [(name, policy) for name, policy in PAIRS if policy in ("fixed", "none")]
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_of_80_stay_finite(name: str, policy: str, dtype: torch.dtype) -> None:
-    signs = torch.randn(12, 53, generator=torch.Generator().manual_seed(0)).sign()
-    eye = OutputHead(torch.eye(53, dtype=dtype).requires_grad_())
-    hidden = (80 * signs).to(dtype).requires_grad_()
-    signal = TeacherSignal(
-        (80 * signs.roll(1, 0)).to(dtype), OutputHead(torch.eye(53, dtype=dtype))
-    )
-    context = replace(CONTEXT, sequence_ids=torch.zeros(12))
-    config = TrialConfig(divergence=name, policy=policy)
-    sums = DistillationLoss(config, 53)(hidden, eye, torch.zeros(12).long(), signal, context)
-    sums.total.backward()
-    assert sums.total.isfinite() and hidden.grad is not None
-    assert hidden.grad.isfinite().all() and eye.weight.grad.isfinite().all()  # type: ignore[union-attr]
+    compare(make_config(name, policy, scaling="none", **fields, **detached), batch, 1e-10)
 
 
 @pytest.mark.parametrize("scaling", ["none", "tau", "tau_squared"])
 def test_a_learned_temperature_gets_the_scalings_gradient_too(scaling: str) -> None:
-    _compare(_config("reverse_kl", "curriculum", scaling=scaling), _batch(), 1e-10)
+    compare(make_config("reverse_kl", "curriculum", scaling=scaling), make_batch(), 1e-10)
 
 
 def own_divergence(*, student_logits: Tensor, teacher_logits: Tensor, alpha: float = 0.3) -> Tensor:
@@ -370,10 +244,10 @@ def test_a_divergence_of_the_users_own_equals_its_plain_form(
 ) -> None:
     monkeypatch.setattr(soft_term, "load", lambda name: own_divergence)
     monkeypatch.setattr(custom, "load", lambda name: own_divergence)
-    config = _config("mine:own_divergence", policy, alpha=0.7)
-    batch = _batch()
-    _compare(config, batch, 1e-10)
-    _compare(config, replace(batch, head=replace(batch.head, soft_cap=4.0, scale=0.3)), 1e-10)
+    config = make_config("mine:own_divergence", policy, alpha=0.7)
+    batch = make_batch()
+    compare(config, batch, 1e-10)
+    compare(config, replace(batch, head=replace(batch.head, soft_cap=4.0, scale=0.3)), 1e-10)
 
 
 def test_written_gradients_are_the_ones_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +260,7 @@ def test_written_gradients_are_the_ones_used(monkeypatch: pytest.MonkeyPatch) ->
 
         monkeypatch.setitem(closed_form.WRITTEN, name, watched)
     for name in closed_form.WRITTEN:
-        _run(TrialConfig(divergence=name), _batch(), fused=True)
-        _run(TrialConfig(divergence=name), _batch(), fused=False)
+        run(TrialConfig(divergence=name), make_batch(), fused=True)
+        run(TrialConfig(divergence=name), make_batch(), fused=False)
     assert set(called) == set(closed_form.WRITTEN)
     assert len(called) == len(closed_form.WRITTEN) * 15  # blocks of 37 positions, by fused alone
