@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-import ray
 from fakes import make_sweep_plan
 from training_support import request
 
@@ -135,6 +134,8 @@ def test_each_searched_precision_and_attention_has_a_cache(
 def test_a_build_works_beside_whoever_holds_the_machine(
     home: Path, shared: SharedInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import ray
+
     monkeypatch.setattr(teacher_cache, "PATIENCE", 2)
     holder = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
     ray.get(holder.ready())
