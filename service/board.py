@@ -79,7 +79,7 @@ class Board:
         self._slots: dict[str, _Slot] = {}
         self._cancelled = False
         self._closed = False
-        self._draining = False
+        self._open: int | None = None
         self._stop_wanted = False
         self._progress: tuple[str, float] = ("", 0.0)
 
@@ -174,7 +174,7 @@ class Board:
         def ready() -> bool:
             if over() or self._closed or len(slot.jobs) > index:
                 return True
-            return rank == 0 and (bool(self._queue) or self._draining)
+            return rank == 0 and (bool(self._queue) or self._has_spare())
 
         await self._until(ready, LONG_POLL_S)
         if slot.epoch == epoch and slot.alive and len(slot.jobs) > index:
@@ -183,7 +183,7 @@ class Board:
             return Order.QUIT if slot.retired or self._closed else Order.DIE
         if rank == 0 and self._queue:
             return await self._take(slot)
-        if rank == 0 and self._draining:
+        if rank == 0 and self._has_spare():
             slot.retired = True
             await self._tell()
             return Order.QUIT
@@ -270,9 +270,10 @@ class Board:
                     slot.busy.stopping = slot.busy.pausing = True
         await self._tell()
 
-    async def drain(self) -> None:
-        """Notes that no trial will come but those that run: a slot without a job is given back."""
-        self._draining = True
+    async def drain(self, num_open: int) -> None:
+        """Notes that no trial will come but `num_open` ones that were begun, each of which may need
+        a slot again: a slot without a job is given back when there are more than that."""
+        self._open = num_open if self._open is None else min(self._open, num_open)
         await self._tell()
 
     async def ask_to_stop(self) -> None:
@@ -328,6 +329,11 @@ class Board:
                 await asyncio.wait_for(self._changed.wait_for(ready), timeout_s)
             except TimeoutError:
                 return
+
+    def _has_spare(self) -> bool:
+        """Whether there are more slots than trials that may still come to them."""
+        up = sum(s.alive and not (s.retired or s.leaving) for s in self._slots.values())
+        return self._open is not None and up > self._open
 
     async def _take(self, slot: _Slot) -> Job:
         lease = self._leases[self._queue.popleft()]

@@ -203,7 +203,7 @@ class _Sweep:
             release=lambda lease: self._board.release.remote(lease),
             resumed=resumed,
             late=self._late,
-            on_spent=lambda: self._board.drain.remote(),
+            on_spent=lambda num_open: self._board.drain.remote(num_open),
         )
 
     def _run_trials(self, ledger: Ledger) -> None:

@@ -96,7 +96,8 @@ class _Open:
 @dataclass
 class Ledger:
     """See the module. `release` tells the board that a lease has no follower any more; `resumed`
-    are the trials that a driver before this one left running."""
+    are the trials that a driver before this one left running; `on_spent` hears how many trials are
+    open once no other will be begun, and whenever one of them ends."""
 
     plan: SweepPlan
     store: StudyStore
@@ -106,13 +107,14 @@ class Ledger:
     release: Callable[[str], None]
     resumed: list[Asked] = field(default_factory=list)
     late: Callable[[], bool] = lambda: False
-    on_spent: Callable[[], None] = lambda: None
+    on_spent: Callable[[int], None] = lambda num_open: None
 
     def __post_init__(self) -> None:
         self._open: dict[int, _Open] = {}
         self._stopping = threading.Event()
         self._objectives = [objective.metric for objective in self.plan.spec.objective]
         self._left = num_left(self.plan, self.store)
+        self._is_spent = False
 
     def stop(self) -> None:
         """Hands out no further ticket."""
@@ -129,7 +131,8 @@ class Ledger:
         while not self.stopping:
             asked = self._next_point()
             if asked is None:
-                self.on_spent()
+                self._is_spent = True
+                self.on_spent(len(self._open))
                 return None
             try:
                 config = self.plan.trial_config(asked.values)
@@ -279,6 +282,8 @@ class Ledger:
         self.store.tell(number, state, told)
         self.recorder.finish_trial(entry.run_id, state, objective=objective, error=error)
         self.on_event(TrialEnded(number, state, objective, error))
+        if self._is_spent:
+            self.on_spent(len(self._open))
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         return [float(metrics[name]) for name in self._objectives if name in metrics]

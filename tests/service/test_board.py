@@ -305,13 +305,43 @@ async def test_a_slot_is_given_back_when_no_trial_will_come() -> None:
     board = Board()
     await board.enter("a", 2)
     await board.submit(make_job())
-    await board.drain()
+    await board.drain(1)
     assert await board.next_job("a", 1, 0, 0) == make_job(), "what waits is still run"
-    assert await board.next_job("a", 1, 1, 1) is Order.WAIT, "only rank 0 decides"
-    assert await board.next_job("a", 1, 1, 0) is Order.QUIT
+    waiting = asyncio.create_task(board.next_job("a", 1, 1, 0))
+    await asyncio.sleep(0)
+    assert not waiting.done(), "its trial may want it again"
+    await board.drain(0)
+    assert await waiting is Order.QUIT
     assert await board.next_job("a", 1, 1, 1) is Order.QUIT
     assert await board.enter("a", 2) == -1
     assert (await board.status())["retired"] == ["a"]
+
+
+@on_a_loop
+async def test_the_last_trial_finds_a_slot_however_late_it_comes() -> None:
+    board = Board()
+    for slot in ("a", "b"):
+        await board.enter(slot, 1)
+    await board.drain(1)
+    idle = [asyncio.create_task(board.next_job(slot, 1, 0, 0)) for slot in ("a", "b")]
+    done, pending = await asyncio.wait(idle, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() for task in done] == [Order.QUIT], "one slot is one too many"
+    await board.submit(make_job(7))
+    assert await pending.pop() == make_job(7)
+
+
+@on_a_loop
+async def test_a_slot_that_is_lost_is_nobodys_spare() -> None:
+    board = Board()
+    for slot in ("a", "b"):
+        await board.enter(slot, 1)
+    await board.slot_lost("a", "its node is gone")
+    await board.drain(1)
+    idle = asyncio.create_task(board.next_job("b", 1, 0, 0))
+    await asyncio.sleep(0)
+    assert not idle.done()
+    await board.submit(make_job(7))
+    assert await idle == make_job(7)
 
 
 @on_a_loop

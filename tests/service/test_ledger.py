@@ -296,6 +296,19 @@ def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> N
     assert store.counts()[TrialState.COMPLETED] == 1
 
 
+def test_who_gives_slots_back_hears_how_many_trials_are_open(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=2)
+    ledger, _ = desk.open()
+    heard: list[int] = []
+    ledger.on_spent = heard.append
+    first, second = take(ledger), take(ledger)
+    assert heard == [], "others may come"
+    assert ledger.next_ticket() is None
+    ledger.receive(ended(first, done(rouge_l=1.0)))
+    ledger.receive(ended(second, done(rouge_l=2.0)))
+    assert heard == [2, 1, 0]
+
+
 def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
     ledger, _ = desk.open()

@@ -66,6 +66,16 @@ def test_reports_and_the_end_are_passed_on(ticket: Ticket) -> None:
     assert TrialFile.read(Path(ticket.output) / "trial.json") == ticket.trial
 
 
+def test_a_damaged_trial_file_of_an_attempt_before_is_written_anew(ticket: Ticket) -> None:
+    path = Path(ticket.output) / "trial.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"trial": 3, "conf')
+    with pytest.raises(ValueError, match=f"{path} is not a trial.json"):
+        TrialFile.read(path)
+    play(ticket, [[DONE]])
+    assert TrialFile.read(path) == ticket.trial
+
+
 def test_what_a_worker_says_is_passed_on(ticket: Ticket) -> None:
     messages, _ = play(ticket, [[Said("the disk is full")], [DONE]])
     assert [(message.kind, message.text) for message in messages] == [
