@@ -10,7 +10,7 @@ from torch import Tensor
 from trainers.catalogue import DIVERGENCES as CATALOGUE
 from trainers.catalogue import Policy
 from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, closed_form, custom, soft_term
+from trainers.losses import DistillationLoss, chunks, closed_form, custom, soft_term
 from trainers.signal import OutputHead
 
 
@@ -44,8 +44,8 @@ def test_a_padded_output_matrix_changes_nothing(
     name: str, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "pads", lambda weight: True)
-    _compare(_config(name, "fixed"), _batch(bias=bias), 1e-10)
-    assert chunks.product_weight(_batch()).shape == (64, 8)
+    compare(make_config(name, "fixed"), make_batch(bias=bias), 1e-10)
+    assert chunks.product_weight(make_batch()).shape == (64, 8)
 
 
 @pytest.mark.parametrize("policy", ["fixed", "cist"])
