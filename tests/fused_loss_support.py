@@ -25,6 +25,7 @@ def shrink_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 3 * 53)
     monkeypatch.setattr(chunks, "GPU_BLOCK_ELEMENTS", 3 * 53)
     monkeypatch.setattr(chunks, "VOCAB_PART", 20)
+    monkeypatch.setattr(chunks, "HUGE_PAGE_BYTES", 1)
 
 
 def make_batch(

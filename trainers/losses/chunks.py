@@ -1,7 +1,10 @@
 """Walks the positions of a batch in chunks: logits of a few rows at a time, in buffers that are
 reused."""
 
+import ctypes
 import math
+import mmap
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -23,7 +26,9 @@ GPU_BLOCK_ELEMENTS = 1 << 24
 # vocabulary of 50,257 entries do not by themselves. A GPU multiplies four times as fast where the
 # dimensions, too, are such multiples.
 ALIGNED_ELEMENTS = 64
-VOCAB_PART = 512  # and a tenth faster where what is read of the matrix stays in the cache
+# And a tenth faster where the part of the matrix that is read stays in a CPU's cache.
+VOCAB_PART = 512
+HUGE_PAGE_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,23 @@ def padded(weight: Tensor) -> Tensor:
 
 def aligned_buffer(weight: Tensor, num_rows: int) -> Tensor:
     """Returns room [num_rows, V] for products with `weight` [V, D], in its dtype."""
-    width = math.ceil(weight.shape[0] / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
-    return weight.new_empty((num_rows, width))[:, : weight.shape[0]]
+    vocab_size = weight.shape[0]
+    width = math.ceil(vocab_size / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
+    return in_huge_pages(weight.new_empty((num_rows, width)))[:, :vocab_size]
+
+
+def in_huge_pages(tensor: Tensor) -> Tensor:
+    """Returns the tensor, which nothing has touched yet; Linux is asked to hand out its memory in
+    pages of 2 MiB, where it would stop 512 times as often to zero one."""
+    if sys.platform != "linux" or tensor.device.type != "cpu":
+        return tensor
+    storage = tensor.untyped_storage()
+    skipped = -storage.data_ptr() % mmap.PAGESIZE
+    if storage.nbytes() - skipped >= HUGE_PAGE_BYTES:
+        start = ctypes.c_void_p(storage.data_ptr() + skipped)
+        length = ctypes.c_size_t(storage.nbytes() - skipped)
+        ctypes.CDLL(None).madvise(start, length, mmap.MADV_HUGEPAGE)  # refused: as before
+    return tensor
 
 
 def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
