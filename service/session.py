@@ -131,16 +131,17 @@ def _started(plan: SweepPlan, temporary: Path) -> Iterator[None]:
     import ray
 
     workers = plan.slots * plan.workers_per_trial
-    ray.init(
-        address=LOCAL,
-        num_cpus=max(1, math.ceil(workers * plan.cpus_per_worker)),
-        namespace=namespace_of(plan.sweep_id),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(temporary),
-    )
+    with _starting("a Ray must start on this machine", "Is it full, or busy with other work?"):
+        ray.init(
+            address=LOCAL,
+            num_cpus=max(1, math.ceil(workers * plan.cpus_per_worker)),
+            namespace=namespace_of(plan.sweep_id),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(temporary),
+        )
     try:
         yield
     finally:
@@ -151,16 +152,28 @@ def _started(plan: SweepPlan, temporary: Path) -> Iterator[None]:
 def _joined(plan: SweepPlan, address: str) -> Iterator[None]:
     import ray
 
-    ray.init(
-        address=address,
-        namespace=namespace_of(plan.sweep_id),
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with _starting(f"a Ray must answer at {address}", "Does the cluster still run?"):
+        ray.init(
+            address=address,
+            namespace=namespace_of(plan.sweep_id),
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _starting(rule: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Ray raises bare exceptions, and several kinds of them
+        lines = str(error).strip().splitlines()
+        raise JobError(
+            f"cluster: {rule}, but got {type(error).__name__}: {lines[0] if lines else ''} {remedy}"
+        ) from error
 
 
 def draining_nodes() -> set[str]:

@@ -40,9 +40,7 @@ class Checkpoints:
         checkpoint: that is told, and the ones before it stay."""
 
         def fill(folder: Path) -> None:
-            # torch would hide the reason of a failed write, were it given the path
-            with (folder / STATE_FILE).open("wb") as file:
-                torch.save(state, file)
+            _save(state, folder / STATE_FILE)
             check = {"step": step, "score": score, "sha256": of_file(folder / STATE_FILE)}
             (folder / CHECK_FILE).write_text(json.dumps(check))
 
@@ -109,6 +107,18 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     random.setstate((version, tuple(words), gauss))
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Writes `state`. Raises `OSError` where it cannot be written: torch itself, given a path,
+    would not say why, and given a file hides the reason behind an error of its own."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def _problem(path: Path) -> str | None:

@@ -152,7 +152,7 @@ def test_two_sweeps_share_a_cluster(cluster: HandCluster, start: Start, tmp_path
     sweeps = [start(made["name"], document=made) for made in documents]
     for sweep in sweeps:
         assert sweep.wait(400) == 0, sweep.output()
-        assert {e["num_slots"] for e in sweep.events("SlotsUp")} == {0, 1}
+        assert max(e["num_slots"] for e in sweep.events("SlotsUp")) == 1
     for made in documents:
         assert len([r for r in study_of(tmp_path, **made) if r.objective is not None]) == 4
     assert_nothing_is_held(cluster)

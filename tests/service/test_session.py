@@ -54,6 +54,15 @@ def test_sockets_fit_below_the_temporary_folder(
     assert folder != temporary_folder(tmp_path / "other")
 
 
+def test_a_ray_that_does_not_start_is_one_sentence() -> None:
+    message = r"a Ray must answer at auto, but got Exception: timed out\. Does the cluster"
+    with (
+        pytest.raises(JobError, match=message),
+        session._starting("a Ray must answer at auto", "Does the cluster still run?"),
+    ):
+        raise Exception("timed out.\nA long story")
+
+
 def test_a_ray_that_breaks_is_one_sentence_with_the_way_on() -> None:
     import ray
 

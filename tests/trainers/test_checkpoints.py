@@ -1,5 +1,6 @@
 """Checkpoints are whole or absent, damaged ones are passed over by name, and few are kept."""
 
+import io
 import logging
 import random
 from collections.abc import Iterator
@@ -92,14 +93,13 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == drawn
 
 
-def full_after(num_bytes: int) -> Any:
-    """Takes the place of `torch.save` on a disk that has room for so many bytes."""
+class FullDisk(io.FileIO):
+    """A file on a disk that has room for 1000 bytes, whoever writes to it."""
 
-    def save(state: Any, file: Any) -> None:
-        file.write(b"x" * num_bytes)
-        raise OSError(28, "No space left on device")
-
-    return save
+    def write(self, data: Any) -> int:
+        if self.tell() + len(memoryview(data).cast("B")) > 1000:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
 
 
 def test_a_full_disk_costs_the_checkpoint_and_no_more(
@@ -109,8 +109,8 @@ def test_a_full_disk_costs_the_checkpoint_and_no_more(
     write(tmp_path, {1: 3.0})
     made = Checkpoints(tmp_path, told.append)
     with monkeypatch.context() as patch:
-        patch.setattr("torch.save", full_after(10))
-        made.write(2, {"step": 2}, score=1.0)
+        patch.setattr(Path, "open", lambda path, mode: FullDisk(path, mode))
+        made.write(2, {"step": 2, "weights": torch.zeros(5000)}, score=1.0)
     assert kept(tmp_path) == ["step-00000001"], "nothing half-written is left"
     (text,) = told
     assert "after step 2" in text and "No space left" in text and str(tmp_path) in text
