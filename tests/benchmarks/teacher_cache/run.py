@@ -102,7 +102,7 @@ def step_of(
         sums = student(batch, teacher.signal(batch), step=0, num_steps=1)
         (sums.total / len(batch.labels)).backward()
         head = student.model.get_output_embeddings().weight
-        result = {"loss": float(sums.total), "gradient": head.grad.clone()}
+        result = {"loss": float(sums.total.detach()), "gradient": head.grad.clone()}
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
