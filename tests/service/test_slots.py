@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import make_sweep_plan
-from sweep_process import SweepProcess
+from sweep_process import ROOT, SweepProcess
 
 from service.states import TrialState
 from service.study_trials import read_trials
@@ -92,9 +92,14 @@ def test_one_rank_that_fails_frees_the_other_and_the_slot_lives(tmp_path: Path) 
 
 
 def test_a_slot_may_ask_for_a_part_of_a_gpu() -> None:
-    from service.slots import SlotShape
-
-    scaling = SlotShape(1, 2.0, 0.25).scaling()
-    assert scaling.use_gpu and scaling.resources_per_worker == {"CPU": 2.0, "GPU": 0.25}
-    without = SlotShape(2, 1.0, 0.0).scaling()
-    assert not without.use_gpu and without.resources_per_worker == {"CPU": 1.0}
+    # Imported here, Ray would read its settings before the tests that start one have made them.
+    script = (
+        "from service.slots import SlotShape\n"
+        "for shape in (SlotShape(1, 2.0, 0.25), SlotShape(2, 1.0, 0.0)):\n"
+        "    scaling = shape.scaling()\n"
+        "    print(scaling.use_gpu, scaling.resources_per_worker)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["True {'CPU': 2.0, 'GPU': 0.25}", "False {'CPU': 1.0}"]
