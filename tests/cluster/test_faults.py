@@ -23,6 +23,8 @@ from whole import (
     under_way,
 )
 
+from service.tracking import replay_spool
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 DRIVER_KILLS = 20
@@ -90,6 +92,8 @@ def test_a_tracking_server_that_is_away_for_a_minute(
         time.sleep(OUTAGE_S)
         server.start()
         assert sweep.wait(400) == 0, sweep.output()
+        # Where the sweep was over before the server was back, the next command delivers its record.
+        assert replay_spool(server.uri, tmp_path) == 0
         assert_whole(tmp_path, cluster, server.uri)
         for number in range(8):
             assert steps_logged(server.uri, number) == list(range(1, 9)), f"trial {number}"

@@ -25,7 +25,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.kill()
 
 
-def test_a_killed_server_costs_nothing_that_was_reported(server: Server, tmp_path: Path) -> None:
+def test_a_killed_server_costs_nothing_that_was_reported(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     home, plan = tmp_path / "home", plan_of()
     ensure_store(server.uri, home)
     tracker, sinks = make_tracker(server.uri, home), make_sinks(server.uri, home)
@@ -62,6 +64,7 @@ def test_a_killed_server_costs_nothing_that_was_reported(server: Server, tmp_pat
     assert replay_spool(server.uri, home) == 0
     assert replay_spool(server.uri, home) == 0
     assert not list(spool_folder(home, server.uri).glob("*"))
+    assert capsys.readouterr().out == "", "stdout belongs to what --json prints"
     check_what_is_recorded(Runs(server.uri), plan.sweep_id, runs[0], tmp_path)
 
 
