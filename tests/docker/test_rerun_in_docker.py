@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,8 @@ class Recorded:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Tests that run in the background hand down a Ctrl-C that is ignored.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def ask(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -168,7 +172,7 @@ def test_an_interrupted_rerun_stops_its_container(
 ) -> None:
     with recorded.start("rerun", recorded.trial) as process:
         trainer(engine, process)
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         process.communicate(timeout=TIMEOUT_S)
     assert process.returncode != CONFIRMED
     assert "KILLED" in recorded.states()
