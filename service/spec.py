@@ -211,7 +211,7 @@ class TeacherCache(Strict):
     @property
     def url(self) -> str | None:
         """The folder where it is a URL."""
-        return self.folder if self.folder and "://" in self.folder else None
+        return self.folder if self.folder and is_url(self.folder) else None
 
     @property
     def is_elsewhere(self) -> bool:

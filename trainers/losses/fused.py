@@ -127,8 +127,10 @@ class _Job:
         weight = product_weight(self.batch)
         hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
         for chunk in walk(self.batch, weight):
-            whole = [(0, chunk.stop - chunk.start)]  # the kernel keeps nothing beside the chunk
-            for start, stop in whole if self._has_kernel else blocks(chunk):
+            # The kernel, which makes gradients, keeps nothing beside the chunk.
+            by_chunk = gradients is not None and self._has_kernel
+            whole = [(0, chunk.stop - chunk.start)]
+            for start, stop in whole if by_chunk else blocks(chunk):
                 block_hard, block_soft = self._block(chunk, start, stop, gradients)
                 hard += block_hard
                 soft += block_soft
