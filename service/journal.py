@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from service.errors import JobError, PlanError
+from service.spec import is_url
 
 
 def open_storage(storage: str) -> Any:
@@ -19,7 +20,7 @@ def open_storage(storage: str) -> Any:
 
     Raises `JobError` for a journal broken in the middle, `PlanError` for an unreachable database.
     """
-    if "://" in storage:
+    if is_url(storage):
         return _open_database(storage)
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ def read_storage(storage: str) -> Any:
 
     Raises `JobError` when there is no such journal, or it is broken; `PlanError` as `open_storage`.
     """
-    if "://" in storage:
+    if is_url(storage):
         return _open_database(storage)
     path = Path(storage)
     if not path.exists():

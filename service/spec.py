@@ -7,8 +7,10 @@ class, so a field has one name, type, range and default wherever it is written.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -223,10 +225,24 @@ class TeacherCache(Strict):
         return Path(str(self.folder)) if self.is_elsewhere else home / "caches"
 
 
+def without_password(address: str) -> str:
+    """Returns `address`; raises ValueError, which does not repeat it, where it holds a password."""
+    if is_url(address) and urlsplit(address).password is not None:
+        raise ValueError(
+            "must hold no password, since it is recorded with the plan, but got one. Leave it out: "
+            "a database's is read from ~/.pgpass or PGPASSWORD where the sweep runs, MLflow's from "
+            "MLFLOW_TRACKING_PASSWORD"
+        )
+    return address
+
+
+Recorded = Annotated[str, AfterValidator(without_password)]
+
+
 class Tracking(Strict):
     """Where runs are recorded."""
 
-    uri: str | None = Field(
+    uri: Recorded | None = Field(
         default=None,
         description="MLflow's; default: MLFLOW_TRACKING_URI, else SQLite in the home folder",
     )
@@ -241,7 +257,7 @@ class Storage(Strict):
         description="a folder, or a URL for the checkpoints (s3://bucket/prefix, any that fsspec "
         "knows) beside the home folder; default: the home folder",
     )
-    study_url: str | None = Field(
+    study_url: Recorded | None = Field(
         default=None, description="a database for the Optuna study; default: a journal file"
     )
 
