@@ -102,7 +102,8 @@ def prepare_in_task(
     import ray
 
     task = ray.remote(max_retries=1)(_task).options(
-        num_cpus=min(plan.cpus_per_worker * plan.workers_per_trial * plan.slots, _largest_node()),
+        # A worker's share: where other sweeps hold the rest of the machine, the slots could begin too.
+        num_cpus=plan.cpus_per_worker,
         num_gpus=gpus_of_teacher(plan),
     )
     answer = task.remote(prepare, plan, home, board)
@@ -131,14 +132,6 @@ def end_tasks(tasks: list[Any]) -> None:
     for task in ray.wait(tasks, num_returns=len(tasks), timeout=0)[1]:
         ray.cancel(task)
     ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_S)
-
-
-def _largest_node() -> float:
-    """Returns the CPUs of the cluster's largest node: more than that no task ever gets."""
-    import ray
-
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return max(float(resources.get("CPU", 0.0)) for resources in alive)
 
 
 def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedInputs:

@@ -22,6 +22,22 @@ from trainers.sources import Prepared, PrepareRequest
 from trainers.trial_file import TrialFile
 
 CONFIG = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}
+TRAINABLE = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}
+# The sections of a sweep whose trials train for real, in seconds.
+REAL: dict[str, Any] = {
+    "teacher": {"config": TRAINABLE},
+    "student": {"config": TRAINABLE},
+    "tokenizer": {"train": {"vocab_size": 400}},
+    "data": {
+        "train": "builtin:docstrings",
+        "validation": "builtin:docstrings",
+        "max_tokens": 128,
+        "max_prompt_tokens": 96,
+        "max_train_examples": 64,
+        "max_validation_examples": 8,
+    },
+    "evaluation": {"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
+}
 
 
 def make_document(**changes: Any) -> dict[str, Any]:

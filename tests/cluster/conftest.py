@@ -9,19 +9,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hand_cluster import HandCluster  # path above
+from hand_cluster import HandCluster, running_cluster  # path above
 from sweep_process import SweepProcess  # path above
 from whole import STEP_S, Start, document  # path above
 
 
 @pytest.fixture
 def cluster() -> Iterator[HandCluster]:
-    made = HandCluster()
-    try:
-        made.start(nodes=2)
+    with running_cluster() as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

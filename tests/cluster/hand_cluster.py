@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ class HandCluster:
         mark = f"KD_SWEEP_TEST_CLUSTER={self.folder}"
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         return [pid for pid in pids if pid != os.getpid() and mark in environment(pid)]
+
+
+@contextlib.contextmanager
+def running_cluster(nodes: int = 2) -> Iterator[HandCluster]:
+    """A head and so many nodes of one CPU for as long as the context lasts."""
+    made = HandCluster()
+    try:
+        made.start(nodes)
+        yield made
+    finally:
+        made.stop()
 
 
 def free_port() -> int:

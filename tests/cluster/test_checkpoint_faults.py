@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_cluster import HandCluster
+from fakes import REAL
+from hand_cluster import HandCluster, running_cluster
 from sweep_process import SweepProcess
 from whole import (
     Start,
@@ -21,38 +22,18 @@ from whole import (
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}
-REAL: dict[str, Any] = {
-    "teacher": {"config": MODEL},
-    "student": {"config": MODEL},
-    "tokenizer": {"train": {"vocab_size": 400}},
-    "data": {
-        "train": "builtin:docstrings",
-        "validation": "builtin:docstrings",
-        "max_tokens": 128,
-        "max_prompt_tokens": 96,
-        "max_train_examples": 64,
-        "max_validation_examples": 8,
-    },
-    "training": {"steps": 200, "batch_size": 4},
-    "evaluation": {"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
-    "trials": 4,
-}
+LONG: dict[str, Any] = REAL | {"training": {"steps": 200, "batch_size": 4}, "trials": 4}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[HandCluster]:
     """One for all tests: here it is the storage that fails."""
-    made = HandCluster()
-    try:
-        made.start(nodes=2)
+    with running_cluster() as made:
         yield made
-    finally:
-        made.stop()
 
 
 def begin(start: Start, name: str = "events", **order: Any) -> Any:
-    return start(name, **({"prepare": "real", "document": document(**REAL)} | order))
+    return start(name, **({"prepare": "real", "document": document(**LONG)} | order))
 
 
 def test_a_worker_that_is_killed_while_it_writes_a_checkpoint(
@@ -60,7 +41,7 @@ def test_a_worker_that_is_killed_while_it_writes_a_checkpoint(
 ) -> None:
     sweep = begin(start, disk="killed")
     assert sweep.wait(400) == 0, sweep.output()
-    assert_whole(tmp_path, cluster, **REAL)
+    assert_whole(tmp_path, cluster, **LONG)
     attempts = [e["attempt"] for e in sweep.events("TrialStarted") if e["trial"] == 1]
     assert attempts == [0, 1]
     steps = steps_logged(f"sqlite:///{tmp_path}/mlflow.db", 1)
@@ -73,7 +54,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(
 ) -> None:
     sweep = begin(start, disk="full")
     assert sweep.wait(400) == 0, sweep.output()
-    assert_whole(tmp_path, cluster, **REAL)
+    assert_whole(tmp_path, cluster, **LONG)
     assert [e["attempt"] for e in sweep.events("TrialStarted") if e["trial"] == 1] == [0]
     said = [e["text"] for e in sweep.events("Notice") if e["text"].startswith("trial 1 says")]
     assert len(said) == 3 and "No space left" in said[0] and "after step 100" in said[0]
@@ -83,7 +64,7 @@ def test_files_that_are_damaged_while_nobody_runs(
     cluster: HandCluster, start: Start, tmp_path: Path
 ) -> None:
     first = begin(start, "first")
-    folder = folder_of(tmp_path, **REAL)
+    folder = folder_of(tmp_path, **LONG)
     trial = folder / "trials" / "0"
     first.wait_for(lambda: len(list(trial.glob("checkpoints/step-*"))) >= 2, 300)
     first.process.send_signal(signal.SIGKILL)
@@ -97,7 +78,7 @@ def test_files_that_are_damaged_while_nobody_runs(
 
     second = begin(start, "second")
     assert second.wait(400) == 0, second.output()
-    assert_whole(tmp_path, cluster, **REAL)
+    assert_whole(tmp_path, cluster, **LONG)
     said = [e["text"] for e in second.events("Notice") if newest.name in e["text"]]
     assert said and "damaged" in said[0] and "the one before it" in said[0]
     runs = runs_of(f"sqlite:///{tmp_path}/mlflow.db")
@@ -110,7 +91,7 @@ def test_a_new_cluster_goes_on_from_an_object_store(
     """Only checkpoints, study and record are left: the home folder is another one."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     storage = {"path": f"file://{tmp_path}/bucket", "study_url": f"sqlite:///{tmp_path}/study.db"}
-    changes = REAL | {"storage": storage}
+    changes = LONG | {"storage": storage}
     bucket = tmp_path / "bucket" / "sweeps" / folder_of(tmp_path, **changes).name / "trials"
     first = begin(start, "first", document=document(**changes))
     first.wait_for(lambda: len(list(bucket.glob("0/step-*/check.json"))) >= 2, 300)

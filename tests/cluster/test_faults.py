@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hand_cluster import HandCluster
+from hand_cluster import HandCluster, running_cluster
 from mlflow_server import Server
 from sweep_process import SweepProcess
 from whole import (
@@ -107,9 +107,7 @@ def test_a_head_that_is_lost(cluster: HandCluster, start: Start, tmp_path: Path)
     cluster.stop()
     sweep.process.kill()  # a job's driver dies with its head; this one stood outside
     sweep.process.wait()
-    another = HandCluster()
-    try:
-        another.start(nodes=2)
+    with running_cluster() as another:
         last = SweepProcess(
             tmp_path,
             "another",
@@ -121,8 +119,6 @@ def test_a_head_that_is_lost(cluster: HandCluster, start: Start, tmp_path: Path)
         with closing(last):
             assert last.wait(400) == 0, last.output()
         assert_whole(tmp_path, another)
-    finally:
-        another.stop()
 
 
 def test_two_workers_on_two_nodes_are_one_trial(

@@ -11,28 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import make_document
-from hand_cluster import HandCluster
+from fakes import REAL, make_document
+from hand_cluster import HandCluster, running_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}
-DOCUMENT: dict[str, Any] = make_document(
-    name="submitted",
-    teacher={"config": MODEL},
-    student={"config": MODEL},
-    tokenizer={"train": {"vocab_size": 400}},
-    data={
-        "train": "builtin:docstrings",
-        "validation": "builtin:docstrings",
-        "max_tokens": 128,
-        "max_prompt_tokens": 96,
-        "max_train_examples": 64,
-        "max_validation_examples": 8,
-    },
-    training={"steps": 60, "batch_size": 8},
-    evaluation={"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
-    trials=4,
+DOCUMENT = make_document(
+    **REAL, name="submitted", training={"steps": 60, "batch_size": 8}, trials=4
 )
 
 
@@ -75,12 +60,8 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[HandCluster]:
-    made = HandCluster()
-    try:
-        made.start(nodes=2)
+    with running_cluster() as made:
         yield made
-    finally:
-        made.stop()
 
 
 def test_a_sweep_is_submitted_stopped_resumed_and_extended(

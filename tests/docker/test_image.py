@@ -20,6 +20,7 @@ MAX_OWN_GB = 0.15  # what neither torch, Ray, MLflow nor anything they need brin
 # Prints the size in bytes of the distributions that those three do not need.
 OWN_SIZE = """
 import os, re
+from importlib.util import cache_from_source
 from importlib.metadata import distributions
 from packaging.requirements import Requirement
 
@@ -40,7 +41,10 @@ while waiting:
     waiting += [(plain(e.name), tuple(sorted(e.extras))) for e in entries if needs(e, key[1])]
 needed = {name for name, _ in seen}
 files = [d.locate_file(f) for n, d in found.items() if n not in needed for f in d.files or []]
-print(sum(os.path.getsize(path) for path in files if os.path.isfile(path)))
+paths = {str(path) for path in files}
+sources = {path for path in paths if path.endswith(".py")}
+paths |= {cache_from_source(path) for path in sources} | {path + "c" for path in sources}
+print(sum(os.path.getsize(path) for path in paths if os.path.isfile(path)))
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import make_sweep_plan
+from fakes import REAL, TRAINABLE, make_sweep_plan
 from sweep_process import ROOT, SweepProcess
 
 from service.states import TrialState
@@ -18,22 +18,11 @@ from service.wishes import sweep_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-MODEL = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}
-REAL: dict[str, Any] = {
+BITS: dict[str, Any] = REAL | {
     "name": "bits",
-    "teacher": {"config": MODEL | {"n_embd": 32}},
-    "student": {"config": MODEL},
-    "tokenizer": {"train": {"vocab_size": 400}},
-    "data": {
-        "train": "builtin:docstrings",
-        "validation": "builtin:docstrings",
-        "max_tokens": 128,
-        "max_prompt_tokens": 96,
-        "max_train_examples": 64,
-        "max_validation_examples": 8,
-    },
+    "teacher": {"config": TRAINABLE | {"n_embd": 32}},
     "training": {"steps": 2, "batch_size": 8},
-    "evaluation": {"evaluations": 1, "generation_prompts": 2, "max_new_tokens": 4},
+    "evaluation": REAL["evaluation"] | {"evaluations": 1},
     "search": {"tau": {"choice": [1.0, 4.0]}},
     "teacher_cache": {"mode": "required"},
     "trials": 5,
@@ -47,9 +36,9 @@ PAIRS: dict[str, Any] = {
 
 
 def test_a_used_slot_computes_what_a_fresh_process_computes(tmp_path: Path) -> None:
-    with closing(SweepProcess(tmp_path, document=REAL, prepare="real")) as sweep:
+    with closing(SweepProcess(tmp_path, document=BITS, prepare="real")) as sweep:
         assert sweep.wait() == 0, sweep.output()
-    trials = sweep_folder(make_sweep_plan(**REAL), tmp_path) / "trials"
+    trials = sweep_folder(make_sweep_plan(**BITS), tmp_path) / "trials"
     hashes: dict[float, set[str]] = {}
     for folder in sorted(trials.iterdir()):
         trial = json.loads((folder / "trial.json").read_text())

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "cluster")]
 
 import yaml  # noqa: E402  # path above
-from fakes import make_document  # noqa: E402  # path above
-from hand_cluster import HandCluster  # noqa: E402  # path above
+from fakes import REAL, make_document  # noqa: E402  # path above
+from hand_cluster import HandCluster, running_cluster  # noqa: E402  # path above
 from mlflow import MlflowClient  # noqa: E402  # path above
 
 MODEL = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 160}
@@ -33,22 +33,8 @@ Steps = dict[int, list[tuple[float, int]]]
 
 def document(name: str, steps: int) -> dict[str, Any]:
     """A sweep of four trials of `steps` steps."""
-    return make_document(
-        name=name,
-        teacher={"config": MODEL},
-        student={"config": MODEL},
-        tokenizer={"train": {"vocab_size": 400}},
-        data={
-            "train": "builtin:docstrings",
-            "validation": "builtin:docstrings",
-            "max_tokens": 128,
-            "max_prompt_tokens": 96,
-            "max_train_examples": 64,
-            "max_validation_examples": 8,
-        },
-        training={"steps": steps, "batch_size": 8},
-        evaluation={"evaluations": 4, "generation_prompts": 2, "max_new_tokens": 4},
-    )
+    models = {"teacher": {"config": MODEL}, "student": {"config": MODEL}}
+    return make_document(**REAL | models, name=name, training={"steps": steps, "batch_size": 8})
 
 
 class User:
@@ -137,29 +123,22 @@ def repeated(steps: Steps) -> dict[int, int]:
 
 def main() -> None:
     """Measures and prints."""
-    cluster = HandCluster()
-    with tempfile.TemporaryDirectory(prefix="kd-bench-") as folder:
-        try:
-            cluster.start(nodes=2)
-            user = User(cluster, Path(folder))
-            user.wait(user.submit("first", steps=20))
-            began = time.time()
-            sweep = user.submit("second", steps=600)
-            until(lambda: any(user.steps(sweep).values()))
-            first = min(at for steps in user.steps(sweep).values() for at, _ in steps)
-            print(f"submit to the first step: {first - began:.1f} s", flush=True)
-            for name, words in (("worker", "ray::RayTrainWorker"), ("driver", "--child")):
-                time.sleep(5)
-                moment = time.time()
-                cluster.kill_like(words)
-                back = after_fault(user, sweep, moment)
-                print(
-                    f"SIGKILL of a {name} to the next step of its trial: {back:.1f} s", flush=True
-                )
-            user.wait(sweep)
-            print(f"steps done more than once, by trial: {repeated(user.steps(sweep))}")
-        finally:
-            cluster.stop()
+    with running_cluster() as cluster, tempfile.TemporaryDirectory(prefix="kd-bench-") as folder:
+        user = User(cluster, Path(folder))
+        user.wait(user.submit("first", steps=20))
+        began = time.time()
+        sweep = user.submit("second", steps=600)
+        until(lambda: any(user.steps(sweep).values()))
+        first = min(at for steps in user.steps(sweep).values() for at, _ in steps)
+        print(f"submit to the first step: {first - began:.1f} s", flush=True)
+        for name, words in (("worker", "ray::RayTrainWorker"), ("driver", "--child")):
+            time.sleep(5)
+            moment = time.time()
+            cluster.kill_like(words)
+            back = after_fault(user, sweep, moment)
+            print(f"SIGKILL of a {name} to the next step of its trial: {back:.1f} s", flush=True)
+        user.wait(sweep)
+        print(f"steps done more than once, by trial: {repeated(user.steps(sweep))}")
 
 
 if __name__ == "__main__":
