@@ -52,9 +52,10 @@ class HandCluster:
 
     def kill_node(self, name: str) -> int:
         """SIGKILLs the node's raylet and, as a lost machine would, all of its workers; returns how
-        many processes that were."""
-        raylet = self._raylet(name)
-        found = [raylet, *descendants(raylet)]
+        many processes that were, 0 of a node that has left already."""
+        mark = f"raylet_socket_name={self.folder / name}/"
+        raylets = [pid for pid in self._ours() if mark in command(pid)]
+        found = [pid for raylet in raylets for pid in (raylet, *descendants(raylet))]
         for pid in found:
             end(pid)
         return len(found)
@@ -109,14 +110,6 @@ class HandCluster:
             check=True,
             capture_output=True,
         )
-
-    def _raylet(self, name: str) -> int:
-        (found,) = [
-            pid
-            for pid in self._ours()
-            if f"raylet_socket_name={self.folder / name}/" in command(pid)
-        ]
-        return found
 
     def _ours(self) -> list[int]:
         mark = f"KD_SWEEP_TEST_CLUSTER={self.folder}"

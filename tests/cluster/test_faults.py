@@ -18,6 +18,7 @@ from whole import (
     assert_nothing_is_held,
     assert_whole,
     document,
+    in_a_step,
     steps_logged,
     study_of,
     under_way,
@@ -54,14 +55,15 @@ def test_a_slots_controller_that_is_killed(
 def test_a_worker_that_is_killed_in_a_step(
     cluster: HandCluster, start: Start, tmp_path: Path
 ) -> None:
-    sweep = start("events")
-    under_way(sweep)
+    alone = {"resources": {"slots": 1}}  # with two, the other worker may be between trials
+    sweep = start("events", document=document(**alone))
+    in_a_step(sweep)
     assert cluster.kill_like("ray::RayTrainWorker")
     killed = time.monotonic()
     sweep.wait_for(lambda: any(e["attempt"] for e in sweep.events("TrialStarted")), 60)
     assert time.monotonic() - killed < 60
     assert sweep.wait(400) == 0, sweep.output()
-    assert_whole(tmp_path, cluster)
+    assert_whole(tmp_path, cluster, **alone)
 
 
 def test_a_driver_that_is_killed_at_random_moments(
@@ -131,16 +133,17 @@ def test_two_workers_on_two_nodes_are_one_trial(
 
 
 def test_a_node_whose_end_is_announced(cluster: HandCluster, start: Start, tmp_path: Path) -> None:
-    sweep = start("events")
+    many = {"trials": 16}
+    sweep = start("events", document=document(**many))
     under_way(sweep)
     cluster.announce_end("node-1", deadline_s=60)
     sweep.wait_for(
         lambda: any("node is about to go" in e["text"] for e in sweep.events("Notice")), 60
     )
     cluster.add_node("node-2")
-    cluster.kill_node("node-1")
+    cluster.kill_node("node-1")  # which leaves by itself as soon as nothing runs on it
     assert sweep.wait(400) == 0, sweep.output()
-    assert_whole(tmp_path, cluster)
+    assert_whole(tmp_path, cluster, **many)
     retried = [e for e in sweep.events("TrialStarted") if e["attempt"]]
     assert len(retried) == 1, "only the trial on that node was moved"
 

@@ -1,5 +1,6 @@
 """The sweep that faults happen to, and what must be true of it afterwards."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,13 @@ def assert_nothing_is_held(cluster: HandCluster) -> None:
 def under_way(sweep: SweepProcess, ended: int = 1) -> None:
     """Waits until so many trials have ended."""
     sweep.wait_for(lambda: len(sweep.events("TrialEnded")) >= ended, 300)
+
+
+def in_a_step(sweep: SweepProcess) -> None:
+    """Waits until a trial is between its first evaluation and its last."""
+
+    def half_way() -> bool:
+        evaluated = Counter(event["trial"] for event in sweep.events("TrialEvaluated"))
+        return 1 in evaluated.values()
+
+    sweep.wait_for(half_way, 300)
