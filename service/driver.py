@@ -3,6 +3,7 @@
 The order is the same on a laptop and in a Ray job, for a new sweep and for one whose driver died.
 """
 
+import importlib
 import logging
 import shutil
 import threading
@@ -152,14 +153,20 @@ class _Sweep:
         """Makes what all trials share, then runs what is left of them."""
         self._check_storage()
         self._board = _start_board()
-        shared = prepare_in_task(
-            self._plan,
-            self._place.home,
-            self._board,
-            prepare=self._place.tools.prepare,
-            on_event=self._on_event,
-            stop=self._stop,
-        )
+        # Seconds of imports, done while the task works and this process waits.
+        imports = threading.Thread(target=_import_what_runs_trials)
+        imports.start()
+        try:
+            shared = prepare_in_task(
+                self._plan,
+                self._place.home,
+                self._board,
+                prepare=self._place.tools.prepare,
+                on_event=self._on_event,
+                stop=self._stop,
+            )
+        finally:
+            imports.join()
         if shared is not None:
             shared = cache_teacher(
                 self._plan, self._place.home, shared, on_event=self._on_event, stop=self._stop
@@ -367,6 +374,11 @@ def best_of(store: StudyStore, direction: str) -> tuple[int, float] | None:
     sign = 1 if direction == "maximize" else -1
     objective, number = max(found, key=lambda pair: (sign * pair[0], -pair[1]))
     return number, objective
+
+
+def _import_what_runs_trials() -> None:
+    for name in ("ray.tune", "service.searcher", "service.slots", "service.trial"):
+        importlib.import_module(name)
 
 
 def _start_board() -> Any:

@@ -102,7 +102,7 @@ def prepare_in_task(
     import ray
 
     task = ray.remote(max_retries=1)(_task).options(
-        # A worker's share: where other sweeps hold the rest of the machine, the slots could begin too.
+        # A worker's share: where other sweeps hold the rest of the machine, slots could begin too.
         num_cpus=plan.cpus_per_worker,
         num_gpus=gpus_of_teacher(plan),
     )
