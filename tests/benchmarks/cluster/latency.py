@@ -127,14 +127,14 @@ def main() -> None:
         user = User(cluster, Path(folder))
         user.wait(user.submit("first", steps=20))
         began = time.time()
-        sweep = user.submit("second", steps=600)
+        sweep = user.submit("second", steps=3000)
         until(lambda: any(user.steps(sweep).values()))
         first = min(at for steps in user.steps(sweep).values() for at, _ in steps)
         print(f"submit to the first step: {first - began:.1f} s", flush=True)
         for name, words in (("worker", "ray::RayTrainWorker"), ("driver", "--child")):
             time.sleep(5)
             moment = time.time()
-            cluster.kill_like(words)
+            assert cluster.kill_like(words), f"no {name} was left to kill"
             back = after_fault(user, sweep, moment)
             print(f"SIGKILL of a {name} to the next step of its trial: {back:.1f} s", flush=True)
         user.wait(sweep)
