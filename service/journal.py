@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from service.errors import JobError, PlanError
-from service.spec import is_url
+from trainers.shelves import is_url
 
 
 def open_storage(storage: str) -> Any:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from service.spec import SweepSpec, is_url
+from service.spec import SweepSpec
+from trainers.shelves import is_url
 from trainers.sources import ModelSource
 
 

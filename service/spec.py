@@ -31,6 +31,7 @@ from service.errors import SpecError
 from service.spec_checks import check_search
 from service.validation import explain
 from trainers.config import NOT_SEARCHABLE, Positive, TrialConfig, nearest
+from trainers.shelves import is_url
 from trainers.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 
 Direction = Literal["maximize", "minimize"]
@@ -380,8 +381,3 @@ def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
     except ValueError as error:
         raise SpecError(str(error)) from error
     return spec
-
-
-def is_url(place: str) -> bool:
-    """Whether `place` is the URL of a store, not a folder."""
-    return "://" in place

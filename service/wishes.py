@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 
 from service.places import storage_folder
 from service.plan import SweepPlan
-from service.spec import is_url
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import read_trials
+from trainers.shelves import is_url
 
 JOURNAL = "study.journal"
 ENDED = "ended"  # in the sweep's folder: how its last driver ended, written before Ray is left

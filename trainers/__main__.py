@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainers.reporting import Outcome, TrialResult
+from trainers.shelves import is_url
 from trainers.trial_file import TrialFile
 
 EXIT_BAD_INPUT, EXIT_DIVERGED = 2, 1
@@ -110,7 +111,7 @@ def _with_cache(trial: TrialFile, output: Path) -> TrialFile:
     from trainers.teachers.cache_build import build, plan_cache, release
 
     place = trial.paths.teacher_cache
-    is_there = place is not None and ("://" in place or Path(place).is_dir())
+    is_there = place is not None and (is_url(place) or Path(place).is_dir())
     if trial.teacher_source == "online" or is_there:
         return trial
     request = CacheRequest.of_trial(trial, trial.teacher_source.removeprefix("cache:"))

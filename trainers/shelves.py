@@ -38,9 +38,12 @@ class Shelf(Protocol):
 
 def shelf_at(place: Path | str) -> Shelf:
     """Returns the shelf in a folder, or at an fsspec URL such as s3://bucket/prefix."""
-    return (
-        UrlShelf(place) if isinstance(place, str) and "://" in place else FolderShelf(Path(place))
-    )
+    return UrlShelf(place) if isinstance(place, str) and is_url(place) else FolderShelf(Path(place))
+
+
+def is_url(place: str) -> bool:
+    """Whether `place` is the URL of a store, not a folder."""
+    return "://" in place
 
 
 def move(old: Path | str, new: Path | str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers import store
+from trainers.shelves import is_url
 from trainers.teachers import cache, cache_inventory
 
 KEEP_BYTES = 200 << 30
@@ -32,7 +33,7 @@ def local(place: str, *, root: Path | None = None, keep_bytes: int = KEEP_BYTES)
     else a copy under `root` (default: the node's temporary folder), made once for all workers of
     the node. Copies that were not used for longest make room beyond `keep_bytes`. Raises
     `ValueError` when there is no whole cache, or it is larger than the bound."""
-    if "://" not in place:
+    if not is_url(place):
         return Path(place)
     root = root or Path(tempfile.gettempdir()) / "kd-sweep-caches"
     target = root / place.rstrip("/").rsplit("/", 1)[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers import store
+from trainers.shelves import is_url
 from trainers.teachers import cache
 from trainers.teachers.cache import CACHE_FILE
 
@@ -106,7 +107,7 @@ def verify(folder: str | Path) -> list[str]:
 def prune(place: str | Path, *, keep_bytes: int) -> list[CacheInfo]:
     """Deletes the oldest caches until at most `keep_bytes` are left, and what killed builds left
     behind; returns the deleted caches. A cache that is being built stays."""
-    if "://" not in str(place):
+    if not is_url(str(place)):
         _clear_builds(Path(place))
     kept, deleted = 0, []
     for info in list_caches(place):
