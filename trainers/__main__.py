@@ -80,6 +80,7 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
     from torch import distributed as dist
 
     from trainers.run import check_fingerprints, run_trial
+    from trainers.world import leave
 
     check_fingerprints(trial)
     output.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
         )
     finally:
         if group is not None:
-            dist.destroy_process_group()
+            leave(group)
 
 
 def _with_cache(trial: TrialFile, output: Path) -> TrialFile:

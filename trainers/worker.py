@@ -268,9 +268,12 @@ def _run(worker: _Worker, job: Job) -> Vote:
         # The frames keep the model, and the model keeps the sockets of the group: a peer in a
         # collective learns of this only when they close.
         traceback.clear_frames(error.__traceback__)
-    _destroy(group)
-    group = None
-    if vote.ending is not Ending.DONE:
+    if group is not None:
+        from trainers.world import leave
+
+        leave(group)
+        group = None
+    elif vote.ending is not Ending.DONE:
         gc.collect()
     _close(worker, job, sink, vote)
     return vote
@@ -337,13 +340,6 @@ def _process_group(worker: _Worker) -> Any:
     import torch.distributed as dist
 
     return dist.new_group(timeout=timedelta(seconds=worker.config.collective_timeout_s))
-
-
-def _destroy(group: Any) -> None:
-    if group is not None:
-        import torch.distributed as dist
-
-        dist.destroy_process_group(group)
 
 
 def _failed(job: Job, error: Exception) -> Vote:

@@ -1,9 +1,13 @@
 """The workers of one trial: who this one is, and the few things they say to each other."""
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+# The defaults of its functions would keep a group that was there before it was imported.
+import torch.distributed.nn.functional
 from torch import Tensor
 from torch import distributed as dist
 
@@ -61,3 +65,14 @@ class World:
     @property
     def _wire(self) -> torch.device:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+
+def leave(group: dist.ProcessGroup) -> None:
+    """Gives `group` back; whoever calls this holds no model of it any more, and drops `group` next.
+
+    The group ends its threads when the last one lets go of it, and they may need the interpreter's
+    lock for that. So the last one must not be a `DistributedDataParallel` in a cycle, which would
+    wait for them with the lock in its hand, nor may they live when the interpreter ends.
+    """
+    gc.collect()
+    dist.destroy_process_group(group)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.world import leave
 
 NUM, VOCAB, WIDTH = 30, 13, 6
 ROWS = ([0, 20], [20, 30])  # uneven on purpose
@@ -68,7 +69,8 @@ def main() -> None:
     module = nn.parallel.DistributedDataParallel(Student(CONFIGS["cist"]))
     rows = slice(0, NUM) if rank == 0 else slice(0, 0)
     torch.save(gradients(module, rows, 2), folder / f"empty-{rank}.pt")
-    torch.distributed.destroy_process_group()
+    del module
+    leave(torch.distributed.group.WORLD)
 
 
 if __name__ == "__main__":
