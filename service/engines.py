@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OnLine = Callable[[str], None]
 LAST_LINES = 15
+# What the launcher of several workers says once one of them has failed: long, and no reason.
+LAUNCHER, WHO_FAILED = "torch/distributed/elastic/", "failed (exitcode:"
 MEMORY_SHARE = 0.9
 MAX_PROCESSES = 2048
 KILLED = 137
@@ -248,7 +250,8 @@ def launcher(workers: int) -> list[str]:
 
 
 def _pass_on(line: str, last: deque[str], on_line: OnLine) -> None:
-    last.append(line)
+    if WHO_FAILED in line or not any(LAUNCHER in kept for kept in last):
+        last.append(line)
     on_line(line)
 
 

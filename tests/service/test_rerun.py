@@ -213,6 +213,15 @@ def test_two_workers_are_launched_and_give_the_same_bits_each_time(
     assert results[0] == results[1]
 
 
+def test_the_reason_of_a_failed_worker_is_told_not_its_launchers_report(tmp_path: Path) -> None:
+    arguments = ["absent.json", "--output", "out"]
+    ended = LocalEngine().train(tmp_path, arguments, workers=2, on_line=silent)
+    assert ended.code != 0
+    assert "absent.json" in ended.last_lines
+    assert "failed (exitcode: 2)" in ended.last_lines
+    assert "Traceback" not in ended.last_lines
+
+
 def test_an_exported_folder_trains_to_the_same_weights(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
