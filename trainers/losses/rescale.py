@@ -26,28 +26,29 @@ class Slope:
         return Slope(self.place, peak, spread)
 
 
-def centred_over(logits: Tensor, tau: Tensor, slope: Slope) -> Tensor:
-    """Returns (logits - mean) / tau [N, V] for tau [N], which moves with the logits as `slope`
-    says."""
-    out = _CentredOver.apply(logits, tau, slope)  # type: ignore[no-untyped-call]
+def centred_over(logits: Tensor, centred: Tensor, tau: Tensor, slope: Slope) -> Tensor:
+    """Returns `centred` / tau, in its place, for `centred` = logits - mean [N, V], cut from the
+    graph, and tau [N], which moves with the logits as `slope` says."""
+    out = _CentredOver.apply(logits, centred, tau, slope)  # type: ignore[no-untyped-call]
     assert isinstance(out, Tensor)
     return out
 
 
 class _CentredOver(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tau: Tensor, slope: Slope) -> Tensor:
+    def forward(ctx: Any, _: Tensor, centred: Tensor, tau: Tensor, slope: Slope) -> Tensor:
         inverse = 1 / tau.unsqueeze(-1)
-        out = (logits - logits.mean(-1, keepdim=True)).mul_(inverse)
+        ctx.mark_dirty(centred)
+        out = centred.mul_(inverse)
         ctx.save_for_backward(out, inverse)
         ctx.slope = slope
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         out, inverse = ctx.saved_tensors
-        return pull_back(gradient * inverse, out, ctx.slope), None, None
+        return pull_back(gradient * inverse, out, ctx.slope), None, None, None
 
 
 def pull_back(gradient: Tensor, out: Tensor, slope: Slope) -> Tensor:

@@ -158,6 +158,19 @@ def test_gradient_through_the_temperature_is_the_values(
     assert torch.autograd.gradcheck(soft, logits[0].clone().requires_grad_())
 
 
+@pytest.mark.parametrize("vocab_size", [4096, 4097, 5000])
+def test_the_temperature_follows_the_first_of_the_largest_logits(vocab_size: int) -> None:
+    """Of a vocabulary that is searched by blocks: at its ends, where blocks meet, with a tie."""
+    places = [0, 63, 64, 4095, vocab_size - 1, 70]
+    student = torch.zeros(len(places), vocab_size)
+    student[range(len(places)), places] = 3.0
+    student[-1, [71, 200, vocab_size - 1]] = 3.0
+    softened = soften(_config(Policy.CIST, rho=2.0), student, student, vocab_size)
+    assert softened.slope is not None and softened.slope.place is not None
+    assert softened.slope.place.tolist() == places
+    assert softened.student.amax(-1).tolist() == pytest.approx([2.0] * len(places))
+
+
 def test_detached_temperature_is_a_constant(logits: tuple[Tensor, Tensor]) -> None:
     for policy in ("cist", "dynamic"):
         student = logits[0].clone().requires_grad_()
