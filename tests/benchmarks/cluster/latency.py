@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mlflow import MlflowClient  # noqa: E402  # path above
 
 MODEL = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 160}
 WAIT_S = 240.0
+SILENCE_S = 5.0  # longer than an evaluation, shorter than any new start
 Steps = dict[int, list[tuple[float, int]]]
 
 
@@ -101,17 +103,14 @@ def until(ready: Callable[[], Any]) -> Any:
 
 
 def after_fault(user: User, sweep: str, moment: float) -> float:
-    """Returns the seconds from `moment` to the next step of a trial that was begun before it and
-    fell silent for longer than a step takes."""
+    """Returns the seconds from `moment` to the next step of a trial that fell silent about then."""
 
     def returned() -> float | None:
-        gaps = []
         for steps in user.steps(sweep).values():
-            before = [at for at, _ in steps if at <= moment]
-            after = [at for at, _ in steps if at > moment]
-            if before and after and min(after) - max(before) > 1:
-                gaps.append(min(after) - moment)
-        return max(gaps, default=None)
+            for (last, _), (following, _) in pairwise(steps):
+                if following > moment and following - last > SILENCE_S:
+                    return following - moment
+        return None
 
     return float(until(returned))
 
