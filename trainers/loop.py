@@ -42,8 +42,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loop:
-    """Everything a trial trains with. `module` is the student, or its DDP wrapper;
-    `checkpoint_every_s` adds checkpoints between evaluations (None: only at evaluations)."""
+    """Everything a trial trains with. `module` is the student, or its DDP wrapper; a checkpoint is
+    written at each evaluation but the last, and every `checkpoint_every_s` (None: never) between
+    them."""
 
     config: TrialConfig
     student: StudentWithLoss
@@ -207,7 +208,9 @@ class _Run:
         evaluated = self.progress.step in self.evaluate_after
         if evaluated and not self._evaluate():
             return False
-        if evaluated or self._checkpoint_is_due():
+        # after the last step the student itself is saved, and every checkpoint goes
+        is_last = self.progress.step == self.num_steps
+        if not is_last and (evaluated or self._checkpoint_is_due()):
             self._checkpoint()
         return True
 

@@ -13,6 +13,7 @@ import torch
 from training_support import Recorder, gpt2, trial
 
 from trainers import fingerprints
+from trainers.checkpoints import Checkpoints
 from trainers.reporting import Outcome, SilentReporter, TrialResult
 from trainers.run import Shared, check_fingerprints, run_trial
 from trainers.sources import ModelSource, Prepared
@@ -173,6 +174,16 @@ def test_a_resumed_trial_ends_with_the_bits_of_one_that_was_never_interrupted(
     assert list(recorder.evaluations) == [3, 4]
     assert resumed.weights_sha256 == whole.weights_sha256
     assert resumed.metrics == whole.metrics
+
+
+def test_no_checkpoint_is_written_when_the_student_itself_is_saved_next(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(Checkpoints, "write", lambda _, step, *__, **___: written.append(step))
+    file = trial(prepared, tau=2.0, steps=6, evaluations=3)
+    run_trial(file, tmp_path, reporter=Recorder(), checkpoint_every_s=1e9)
+    assert written == [2, 4]
 
 
 def test_two_workers_train_to_the_weights_of_one(
