@@ -258,7 +258,7 @@ def _largest(logits: Tensor) -> tuple[Tensor, Tensor]:
     """
     width = logits.shape[-1]
     num_blocks = width // BLOCK
-    if logits.is_cuda or num_blocks < BLOCK:
+    if logits.device.type != "cpu" or num_blocks < BLOCK:
         return logits.max(-1)
     end = num_blocks * BLOCK
     blocks = [logits[:, :end].view(-1, num_blocks, BLOCK).amax(-1)]
