@@ -23,7 +23,14 @@ from service.probe import check_storage_is_shared, check_store_answers
 from service.reconcile import settle_runs
 from service.records import RunRecord
 from service.session import BOARD, draining_nodes, namespace_of, ray_session, sweep_lock
-from service.shared_inputs import Prepare, SharedInputs, prepare_in_task, prepare_inputs
+from service.shared_inputs import (
+    Prepare,
+    SharedInputs,
+    end_tasks,
+    finish_preparing,
+    prepare_inputs,
+    start_preparing,
+)
 from service.states import TrialState
 from service.study import StudyStore
 from service.study_trials import Asked, Search
@@ -93,19 +100,19 @@ def run_at(
     from service.tracking import Tracker, ensure_store, spool_folder
 
     folder = sweep_folder(plan, place.home)
-    with sweep_lock(folder):
+    with sweep_lock(folder), ray_session(plan, folder, place.ray_address):
+        on_event(Preparing("Ray is up", 0.0))
+        # MLflow takes seconds to import, in which Ray's first processes start.
         ensure_store(place.tracking_uri, place.home)
         spool = spool_folder(place.home, place.tracking_uri)
         tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)
         try:
-            with ray_session(plan, folder, place.ray_address):
-                on_event(Preparing("Ray is up", 0.0))
-                (folder / ENDED).unlink(missing_ok=True)
-                summary = _Sweep(place, plan, tracker, on_event=on_event, stop=stop).run()
-                # Leaving Ray may end this process when a slot was just starting.
-                (folder / ENDED).write_text(summary.state)
+            (folder / ENDED).unlink(missing_ok=True)
+            summary = _Sweep(place, plan, tracker, on_event=on_event, stop=stop).run()
         finally:
             tracker.close()
+        # Leaving Ray may end this process when a slot was just starting.
+        (folder / ENDED).write_text(summary.state)
     on_event(SweepEnded(summary))
     return summary
 
@@ -151,25 +158,21 @@ class _Sweep:
 
     def _work(self, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
         """Makes what all trials share, then runs what is left of them."""
-        self._check_storage()
         self._board = _start_board()
         # Seconds of imports, done while the task works and this process waits.
         imports = threading.Thread(target=_import_what_runs_trials)
         imports.start()
+        tools, home = self._place.tools, self._place.home
+        task = start_preparing(self._plan, home, self._board, tools.prepare)
         try:
-            shared = prepare_in_task(
-                self._plan,
-                self._place.home,
-                self._board,
-                prepare=self._place.tools.prepare,
-                on_event=self._on_event,
-                stop=self._stop,
-            )
+            self._check_storage()
+            shared = finish_preparing(task, self._board, on_event=self._on_event, stop=self._stop)
         finally:
+            end_tasks([task])
             imports.join()
         if shared is not None:
             shared = cache_teacher(
-                self._plan, self._place.home, shared, on_event=self._on_event, stop=self._stop
+                self._plan, home, shared, on_event=self._on_event, stop=self._stop
             )
         if shared is not None:
             self._run_trials(self._ledger(store, run_id, shared, resumed=resumed))

@@ -88,17 +88,8 @@ def prepare_inputs(
     return prepare(request, home, progress)
 
 
-def prepare_in_task(
-    plan: SweepPlan,
-    home: Path,
-    board: Any,
-    *,
-    prepare: Prepare,
-    on_event: Callable[[Preparing], None],
-    stop: threading.Event,
-) -> SharedInputs | None:
-    """Returns what all trials share, made in a Ray task; None when the sweep was stopped
-    meanwhile. Raises `PlanError` with what the task raised: without it no trial can begin."""
+def start_preparing(plan: SweepPlan, home: Path, board: Any, prepare: Prepare) -> Any:
+    """Starts the Ray task that makes what all trials share, and returns what it will answer."""
     import ray
 
     task = ray.remote(max_retries=1)(_task).options(
@@ -106,7 +97,16 @@ def prepare_in_task(
         num_cpus=plan.cpus_per_worker,
         num_gpus=gpus_of_teacher(plan),
     )
-    answer = task.remote(prepare, plan, home, board)
+    return task.remote(prepare, plan, home, board)
+
+
+def finish_preparing(
+    answer: Any, board: Any, *, on_event: Callable[[Preparing], None], stop: threading.Event
+) -> SharedInputs | None:
+    """Returns the task's answer when it is there; None when the sweep was stopped before. Raises
+    `PlanError` with what the task raised: without it no trial can begin."""
+    import ray
+
     told = ("", 0.0)
     while not ray.wait([answer], timeout=0.5)[0]:
         progress = ray.get(board.read_progress.remote())
@@ -114,7 +114,6 @@ def prepare_in_task(
             told = progress
             on_event(Preparing(*progress))
         if stop.is_set():
-            end_tasks([answer])
             return None
     try:
         shared: SharedInputs = ray.get(answer)

@@ -1,6 +1,6 @@
 """Slots: long-lived Ray Train runs whose workers train one trial after another.
 
-Each slot has a thread here that hosts `TorchTrainer.fit()` and starts it anew when it ends before
+Each slot has a thread here that hosts Ray Train's `fit()` and starts it anew when it ends before
 its time. Inside a run Ray Train restarts a group of workers by itself.
 """
 
@@ -8,18 +8,24 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import BackendConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2.api.callback import UserCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from service.machine import count_cpus
 from trainers.worker import SlotConfig, work
 
 log = logging.getLogger(__name__)
 CONTROLLER_FAILURES = 3
+# A slot that starts is several processes on this machine, each busy with imports. More of them than
+# cores would all come up late; the next one starts when one is up, or has had its time.
+AT_ONCE = max(1, count_cpus() // 2)
+START_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,15 @@ class SlotShape:
             resources_per_worker=resources,
         )
 
+    def backend(self) -> BackendConfig:
+        """Returns what joins several workers. One is alone, and then only the worker loads torch:
+        the driver and each slot's controller are spared 3 s and 200 MB."""
+        if self.num_workers == 1:
+            return BackendConfig()
+        from ray.train.torch import TorchConfig
+
+        return TorchConfig(backend="nccl" if self.gpus_per_worker > 0 else "gloo")
+
 
 class TellBoard(UserCallback):  # type: ignore[misc]  # Ray has no types
     """Runs in Ray Train's controller: says at once that a group died, seconds before it starts
@@ -58,6 +73,14 @@ class TellBoard(UserCallback):  # type: ignore[misc]  # Ray has no types
             f"rank {rank}: {_first_line(error)}" for rank, error in worker_exceptions.items()
         )
         ray.get(self._board.slot_lost.remote(self._slot, reasons), timeout=30)
+
+
+class _SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
+    """Without Ray Data, which nothing here uses: its manager is one more process in each slot."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        made = super()._create_default_callbacks()
+        return [callback for callback in made if not isinstance(callback, DatasetsCallback)]
 
 
 class Slot:
@@ -95,10 +118,11 @@ class Slot:
 
     def _fit(self) -> str:
         """Hosts one Ray Train run to its end; returns why it ended."""
-        trainer = TorchTrainer(
+        trainer = _SlotTrainer(
             work,
             train_loop_config={"slot": self._config},
             scaling_config=self._shape.scaling(),
+            backend_config=self._shape.backend(),
             run_config=RunConfig(
                 # A new name each time: Ray Train would resume a run whose name it knows.
                 name=f"{self._config.slot}-{uuid.uuid4().hex[:8]}",
@@ -116,30 +140,44 @@ class Slot:
         return "its Ray Train run ended"
 
 
+def num_starting(begun: Mapping[str, float], alive: Collection[str]) -> int:
+    """Returns how many of the slots, begun at a moment (monotonic) each, are still to come up and
+    have not had `START_S` yet: where the cluster has no room, others need not wait for them."""
+    late = time.monotonic() - START_S
+    return sum(name not in alive and moment > late for name, moment in begun.items())
+
+
 class SlotPool:
     """All slots of a sweep."""
 
     def __init__(self, slots: list[Slot], board: Any) -> None:
         self._slots = slots
         self._board = board
+        self._closing = threading.Event()
+        self._starter = threading.Thread(target=self._start_in_turn, daemon=True)
 
     def start(self) -> None:
-        """Starts every slot."""
-        for slot in self._slots:
-            slot.start()
+        """Starts every slot, a few at once."""
+        self._starter.start()
 
-    def wait(self, ready: Callable[[dict[str, Any]], bool], *, poll_s: float = 0.2) -> None:
-        """Returns when `ready` says so of the board's status."""
+    def _start_in_turn(self) -> None:
         import ray
 
-        while not ready(ray.get(self._board.status.remote())):
-            time.sleep(poll_s)
+        begun: dict[str, float] = {}
+        for slot in self._slots:
+            while num_starting(begun, ray.get(self._board.status.remote())["alive"]) >= AT_ONCE:
+                if self._closing.wait(0.2):
+                    return
+            slot.start()
+            begun[slot.thread.name] = time.monotonic()
 
     def close(self, *, grace_s: float, kill_s: float = 10.0) -> bool:
         """Ends all slots: after `grace_s` those still in a step are killed. Returns whether all
         ended within `kill_s` more."""
         import ray
 
+        self._closing.set()
+        self._starter.join()
         for slot in self._slots:
             slot.leave()
         ray.get(self._board.close.remote())
@@ -151,9 +189,10 @@ class SlotPool:
 
     def _join(self, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
-        for slot in self._slots:
-            slot.thread.join(max(0.0, end - time.monotonic()))
-        return not any(slot.thread.is_alive() for slot in self._slots)
+        begun = [slot.thread for slot in self._slots if slot.thread.ident is not None]
+        for thread in begun:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in begun)
 
 
 def _first_line(error: Exception) -> str:

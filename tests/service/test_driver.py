@@ -25,7 +25,7 @@ FAULTY: dict[str, Any] = {
     "resources": {"slots": 2},
 }
 FAULTS = {"killed": [1], "errors": [2], "nan_trials": [3], "out_of_memory": [4]}
-LONG: dict[str, Any] = {"name": "long", "trials": 6, "training": {"steps": 8}}
+LONG: dict[str, Any] = {"name": "long", "trials": 10, "training": {"steps": 8}}
 
 
 def records(home: Path, document: dict[str, Any]) -> dict[int, Any]:
@@ -129,61 +129,63 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], SweepProcess]]:
         sweep.close()
 
 
-def test_a_killed_driver_and_a_stopped_one_lose_nothing(
+def test_drivers_that_are_killed_or_stopped_lose_nothing(
     tmp_path: Path, start: Callable[[str], SweepProcess]
 ) -> None:
-    first = start("first")
-    first.wait_for(lambda: len(first.events("TrialEnded")) >= 1)
+    sweep_id = make_sweep_plan(**LONG).sweep_id
+    for seconds in (4, 9):  # before any trial
+        early = start(f"killed-after-{seconds}")
+        time.sleep(seconds)
+        early.process.send_signal(signal.SIGKILL)
+        early.wait()
+    killed = start("killed")
+    killed.wait_for(lambda: len(killed.events("TrialEnded")) >= 1)
     time.sleep(0.5)
-    first.process.send_signal(signal.SIGKILL)
-    first.wait()
-    ended = {event["trial"] for event in first.events("TrialEnded")}
+    killed.process.send_signal(signal.SIGKILL)
+    killed.wait()
+    ended = completed_by(killed)
 
-    second = start("second")
-    second.wait_for(lambda: len(second.events("TrialEnded")) >= 1)
+    stopped = start("stopped")
+    stopped.wait_for(lambda: len(stopped.events("TrialEnded")) >= 1)
     time.sleep(0.5)
     began = time.monotonic()
-    second.process.send_signal(signal.SIGINT)
-    assert second.wait(60) == 0, second.output()
+    stopped.process.send_signal(signal.SIGINT)
+    assert stopped.wait(60) == 0, stopped.output()
     assert time.monotonic() - began < 30
-    taken_up = {event["trial"]: event["attempt"] for event in second.events("TrialStarted")}
+    taken_up = {event["trial"]: event["attempt"] for event in stopped.events("TrialStarted")}
     assert not ended & taken_up.keys(), "what is finished is never run again"
     assert 1 in taken_up.values(), "what ran is taken up under its number"
-    assert second.events("SweepEnded")[0]["summary"]["state"] == "cancelled"
+    assert stopped.events("SweepEnded")[0]["summary"]["state"] == "cancelled"
     assert processes_of(tmp_path, LONG) == []
-    sweep_id = make_sweep_plan(**LONG).sweep_id
     assert "RUNNING" not in {run.info.status for run in runs(tmp_path, sweep_id).values()}
+    ended |= completed_by(stopped)
 
-    third = start("third")
-    assert third.wait() == 0, third.output()
+    hurried = start("hurried")
+    hurried.wait_for(lambda: len(hurried.events("TrialEnded")) >= 1)
+    for _ in range(2):
+        hurried.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert hurried.wait(60) != 0, "a second Ctrl-C ends at once"
+    end = time.monotonic() + 30  # a worker leaves on its own once its Ray is gone
+    while processes_of(tmp_path, LONG) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert processes_of(tmp_path, LONG) == []
+    assert not ended & {event["trial"] for event in hurried.events("TrialStarted")}
+    ended |= completed_by(hurried)
+
+    last = start("last")
+    assert last.wait() == 0, last.output()
+    assert not ended & {event["trial"] for event in last.events("TrialStarted")}
     completed = [
         number
         for number, record in records(tmp_path, LONG).items()
         if record.state is TrialState.COMPLETED
     ]
-    assert len(completed) == 6
+    assert len(completed) == LONG["trials"]
     assert all(len(finished(tmp_path, LONG, number)) == 1 for number in completed)
-
-
-def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(
-    tmp_path: Path, start: Callable[[str], SweepProcess]
-) -> None:
-    first = start("first")
-    first.wait_for(lambda: len(first.events("TrialEnded")) >= 1)
-    for _ in range(2):
-        first.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    assert first.wait(60) != 0
-    end = time.monotonic() + 30  # a worker leaves on its own once its Ray is gone
-    while processes_of(tmp_path, LONG) and time.monotonic() < end:
-        time.sleep(0.5)
-    assert processes_of(tmp_path, LONG) == []
-    ended = {event["trial"] for event in first.events("TrialEnded") if event["objective"]}
-
-    second = start("second")
-    assert second.wait() == 0, second.output()
-    assert not ended & {event["trial"] for event in second.events("TrialStarted")}
-    states = [record.state for record in records(tmp_path, LONG).values()]
-    assert states.count(TrialState.COMPLETED) == 6
-    sweep_id = make_sweep_plan(**LONG).sweep_id
     assert "RUNNING" not in {run.info.status for run in runs(tmp_path, sweep_id).values()}
+
+
+def completed_by(sweep: SweepProcess) -> set[int]:
+    """The trials that this driver saw to their end."""
+    return {event["trial"] for event in sweep.events("TrialEnded") if event["objective"]}
