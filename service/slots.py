@@ -161,15 +161,23 @@ class SlotPool:
         self._starter.start()
 
     def _start_in_turn(self) -> None:
-        import ray
-
         begun: dict[str, float] = {}
         for slot in self._slots:
-            while num_starting(begun, ray.get(self._board.status.remote())["alive"]) >= AT_ONCE:
+            while num_starting(begun, self._alive()) >= AT_ONCE:
                 if self._closing.wait(0.2):
                     return
             slot.start()
             begun[slot.thread.name] = time.monotonic()
+
+    def _alive(self) -> list[str]:
+        """Returns the slots that are up; none where Ray is gone: each slot finds that by itself."""
+        import ray
+
+        try:
+            return list(ray.get(self._board.status.remote(), timeout=30)["alive"])
+        except Exception as error:  # Ray raises bare exceptions, and several kinds of them
+            log.info("the board does not answer: %s", _first_line(error))
+            return []
 
     def close(self, *, grace_s: float, kill_s: float = 10.0) -> bool:
         """Ends all slots: after `grace_s` those still in a step are killed. Returns whether all

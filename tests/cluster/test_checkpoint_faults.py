@@ -95,6 +95,8 @@ def test_a_new_cluster_goes_on_from_an_object_store(
     bucket = tmp_path / "bucket" / "sweeps" / folder_of(tmp_path, **changes).name / "trials"
     first = begin(start, "first", document=document(**changes))
     first.wait_for(lambda: len(list(bucket.glob("0/step-*/check.json"))) >= 2, 300)
+    # What MLflow has not got yet waits in the home folder, and is lost with it.
+    first.wait_for(lambda: 100 in steps_logged(uri, 0), 60)
     first.process.send_signal(signal.SIGKILL)
     first.wait()
 

@@ -132,50 +132,32 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], SweepProcess]]:
 def test_drivers_that_are_killed_or_stopped_lose_nothing(
     tmp_path: Path, start: Callable[[str], SweepProcess]
 ) -> None:
-    sweep_id = make_sweep_plan(**LONG).sweep_id
-    for seconds in (4, 9):  # before any trial
+    """Four drivers of one sweep after two that died before any trial: killed, stopped, stopped in a
+    hurry, and left alone."""
+    for seconds in (4, 9):
         early = start(f"killed-after-{seconds}")
         time.sleep(seconds)
         early.process.send_signal(signal.SIGKILL)
         early.wait()
     killed = start("killed")
-    killed.wait_for(lambda: len(killed.events("TrialEnded")) >= 1)
-    time.sleep(0.5)
+    in_the_middle(killed)
     killed.process.send_signal(signal.SIGKILL)
     killed.wait()
-    ended = completed_by(killed)
-
     stopped = start("stopped")
-    stopped.wait_for(lambda: len(stopped.events("TrialEnded")) >= 1)
-    time.sleep(0.5)
-    began = time.monotonic()
-    stopped.process.send_signal(signal.SIGINT)
-    assert stopped.wait(60) == 0, stopped.output()
-    assert time.monotonic() - began < 30
+    stop(stopped, tmp_path)
     taken_up = {event["trial"]: event["attempt"] for event in stopped.events("TrialStarted")}
-    assert not ended & taken_up.keys(), "what is finished is never run again"
     assert 1 in taken_up.values(), "what ran is taken up under its number"
-    assert stopped.events("SweepEnded")[0]["summary"]["state"] == "cancelled"
-    assert processes_of(tmp_path, LONG) == []
-    assert "RUNNING" not in {run.info.status for run in runs(tmp_path, sweep_id).values()}
-    ended |= completed_by(stopped)
-
+    assert nothing_runs(tmp_path)
     hurried = start("hurried")
-    hurried.wait_for(lambda: len(hurried.events("TrialEnded")) >= 1)
-    for _ in range(2):
-        hurried.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-    assert hurried.wait(60) != 0, "a second Ctrl-C ends at once"
-    end = time.monotonic() + 30  # a worker leaves on its own once its Ray is gone
-    while processes_of(tmp_path, LONG) and time.monotonic() < end:
-        time.sleep(0.5)
-    assert processes_of(tmp_path, LONG) == []
-    assert not ended & {event["trial"] for event in hurried.events("TrialStarted")}
-    ended |= completed_by(hurried)
-
+    stop_in_a_hurry(hurried, tmp_path)
     last = start("last")
     assert last.wait() == 0, last.output()
-    assert not ended & {event["trial"] for event in last.events("TrialStarted")}
+
+    ended: set[int] = set()
+    for driver in (killed, stopped, hurried, last):
+        started = {event["trial"] for event in driver.events("TrialStarted")}
+        assert not ended & started, "what is finished is never run again"
+        ended |= {event["trial"] for event in driver.events("TrialEnded") if event["objective"]}
     completed = [
         number
         for number, record in records(tmp_path, LONG).items()
@@ -183,9 +165,40 @@ def test_drivers_that_are_killed_or_stopped_lose_nothing(
     ]
     assert len(completed) == LONG["trials"]
     assert all(len(finished(tmp_path, LONG, number)) == 1 for number in completed)
-    assert "RUNNING" not in {run.info.status for run in runs(tmp_path, sweep_id).values()}
+    assert nothing_runs(tmp_path)
 
 
-def completed_by(sweep: SweepProcess) -> set[int]:
-    """The trials that this driver saw to their end."""
-    return {event["trial"] for event in sweep.events("TrialEnded") if event["objective"]}
+def in_the_middle(sweep: SweepProcess) -> None:
+    """Returns when a trial has ended and others are under way."""
+    sweep.wait_for(lambda: len(sweep.events("TrialEnded")) >= 1)
+    time.sleep(0.5)
+
+
+def stop(sweep: SweepProcess, home: Path) -> None:
+    """Presses Ctrl-C once: everything leaves in order."""
+    in_the_middle(sweep)
+    began = time.monotonic()
+    sweep.process.send_signal(signal.SIGINT)
+    assert sweep.wait(60) == 0, sweep.output()
+    assert time.monotonic() - began < 30
+    assert sweep.events("SweepEnded")[0]["summary"]["state"] == "cancelled"
+    assert processes_of(home, LONG) == []
+
+
+def stop_in_a_hurry(sweep: SweepProcess, home: Path) -> None:
+    """Presses Ctrl-C twice: the driver ends at once, and a worker once its Ray is gone."""
+    in_the_middle(sweep)
+    for _ in range(2):
+        sweep.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert sweep.wait(60) != 0
+    end = time.monotonic() + 30
+    while processes_of(home, LONG) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert processes_of(home, LONG) == []
+
+
+def nothing_runs(home: Path) -> bool:
+    """Whether MLflow shows no run of the sweep as running."""
+    sweep_id = make_sweep_plan(**LONG).sweep_id
+    return "RUNNING" not in {run.info.status for run in runs(home, sweep_id).values()}
