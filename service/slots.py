@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,10 @@ from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from service.machine import count_cpus
 from trainers.worker import SlotConfig, work
 
 log = logging.getLogger(__name__)
 CONTROLLER_FAILURES = 3
-# A slot that starts is several processes on this machine, each busy with imports. More of them than
-# cores would all come up late; the next one starts when one is up, or has had its time.
-AT_ONCE = max(1, count_cpus() // 2)
-START_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -140,52 +134,23 @@ class Slot:
         return "its Ray Train run ended"
 
 
-def num_starting(begun: Mapping[str, float], alive: Collection[str]) -> int:
-    """Returns how many of the slots, begun at a moment (monotonic) each, are still to come up and
-    have not had `START_S` yet: where the cluster has no room, others need not wait for them."""
-    late = time.monotonic() - START_S
-    return sum(name not in alive and moment > late for name, moment in begun.items())
-
-
 class SlotPool:
     """All slots of a sweep."""
 
     def __init__(self, slots: list[Slot], board: Any) -> None:
         self._slots = slots
         self._board = board
-        self._closing = threading.Event()
-        self._starter = threading.Thread(target=self._start_in_turn, daemon=True)
 
     def start(self) -> None:
-        """Starts every slot, a few at once."""
-        self._starter.start()
-
-    def _start_in_turn(self) -> None:
-        begun: dict[str, float] = {}
+        """Starts every slot."""
         for slot in self._slots:
-            while num_starting(begun, self._alive()) >= AT_ONCE:
-                if self._closing.wait(0.2):
-                    return
             slot.start()
-            begun[slot.thread.name] = time.monotonic()
-
-    def _alive(self) -> list[str]:
-        """Returns the slots that are up; none where Ray is gone: each slot finds that by itself."""
-        import ray
-
-        try:
-            return list(ray.get(self._board.status.remote(), timeout=30)["alive"])
-        except Exception as error:  # Ray raises bare exceptions, and several kinds of them
-            log.info("the board does not answer: %s", _first_line(error))
-            return []
 
     def close(self, *, grace_s: float, kill_s: float = 10.0) -> bool:
         """Ends all slots: after `grace_s` those still in a step are killed. Returns whether all
         ended within `kill_s` more."""
         import ray
 
-        self._closing.set()
-        self._starter.join()
         for slot in self._slots:
             slot.leave()
         ray.get(self._board.close.remote())
@@ -197,10 +162,9 @@ class SlotPool:
 
     def _join(self, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
-        begun = [slot.thread for slot in self._slots if slot.thread.ident is not None]
-        for thread in begun:
-            thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in begun)
+        for slot in self._slots:
+            slot.thread.join(max(0.0, end - time.monotonic()))
+        return not any(slot.thread.is_alive() for slot in self._slots)
 
 
 def _first_line(error: Exception) -> str:
