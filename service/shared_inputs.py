@@ -103,8 +103,8 @@ def start_preparing(plan: SweepPlan, home: Path, board: Any, prepare: Prepare) -
 def finish_preparing(
     answer: Any, board: Any, *, on_event: Callable[[Preparing], None], stop: threading.Event
 ) -> SharedInputs | None:
-    """Returns the task's answer when it is there; None when the sweep was stopped before. Raises
-    `PlanError` with what the task raised: without it no trial can begin."""
+    """Returns the task's answer when it is there; None when the sweep was stopped before, and the
+    task still runs. Raises `PlanError` with what it raised: without it no trial can begin."""
     import ray
 
     told = ("", 0.0)

@@ -7,7 +7,6 @@ end; and every rank votes on how the trial ended before the slot takes the next 
 
 import functools
 import gc
-import importlib
 import json
 import logging
 import os
@@ -29,9 +28,6 @@ RESULT = "result.json"
 # What a trial leaves in its folder, and where it goes among its run's artifacts (None: the top).
 ARTIFACTS = {"student": "student", "samples.json": None, RESULT: None}
 BOARD_LOST, TOLD_TO_DIE = 3, 4
-# Imported by torch's optimizers, transformers' models and the reading of data when a first trial is
-# long under way: a slot that is up is ready to train.
-LATE_IMPORTS = ("torch._dynamo", "transformers.modeling_layers", "datasets")
 
 
 class SlotBroken(RuntimeError):
@@ -144,8 +140,6 @@ def standing_trainer(
     `checkpoints`: see `run_trial`."""
     from trainers.run import Shared, run_trial
 
-    for name in LATE_IMPORTS:
-        importlib.import_module(name)
     return functools.partial(
         run_trial,
         shared=Shared(),

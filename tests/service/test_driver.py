@@ -153,8 +153,8 @@ def test_drivers_that_are_killed_or_stopped_lose_nothing(
     last = start("last")
     assert last.wait() == 0, last.output()
 
-    ended: set[int] = set()
-    for driver in (killed, stopped, hurried, last):
+    ended = {event["trial"] for event in killed.events("TrialEnded")}
+    for driver in (stopped, hurried, last):
         started = {event["trial"] for event in driver.events("TrialStarted")}
         assert not ended & started, "what is finished is never run again"
         ended |= {event["trial"] for event in driver.events("TrialEnded") if event["objective"]}
