@@ -41,7 +41,6 @@ class _Slot:
     epoch: int = 0
     num_ranks: int = 0
     alive: bool = False
-    dying: bool = False
     leaving: bool = False
     retired: bool = False
     nodes: set[str] = field(default_factory=set)
@@ -50,6 +49,7 @@ class _Slot:
     busy: _Lease | None = None
     idle_deaths: int = 0
     reason: str = ""
+    held: Any = None
 
 
 class Board:
@@ -152,7 +152,7 @@ class Board:
         if self._closed or slot.retired or slot.idle_deaths > self._max_idle_deaths:
             return -1
         slot.epoch += 1
-        slot.num_ranks, slot.alive, slot.dying = num_ranks, True, False
+        slot.num_ranks, slot.alive = num_ranks, True
         slot.leaving, slot.nodes = False, set()
         slot.jobs, slot.votes = [], {}
         await self._tell()
@@ -243,7 +243,7 @@ class Board:
             return StopOrder(lease.job.lease, lease.pausing)
 
         def over() -> bool:
-            return slot.epoch != epoch or slot.dying or not slot.alive
+            return slot.epoch != epoch or not slot.alive
 
         await self._until(lambda: over() or stop() is not None, min(LONG_POLL_S, self._lease_ttl_s))
         self._expire()
@@ -251,14 +251,20 @@ class Board:
 
     # -- the driver's side
 
-    async def slot_lost(self, slot_id: str, reason: str) -> None:
-        """Notes that the slot's workers died: their job ends as lost and they never get another."""
+    async def slot_holds(self, slot_id: str, held: Any) -> None:
+        """Notes what the slot's present workers take of the cluster."""
+        self._slots.setdefault(slot_id, _Slot()).held = held
+
+    async def slot_lost(self, slot_id: str, reason: str) -> Any:
+        """Notes that the slot's workers died: their job ends as lost and they never get another.
+        Returns what they held, None if nothing is known of it."""
         slot = self._slots.setdefault(slot_id, _Slot())
         if slot.alive or slot.epoch == 0:
             slot.idle_deaths += slot.busy is None
             slot.reason = reason
         self._lose(slot, reason)
         await self._tell()
+        return slot.held
 
     async def leave_nodes(self, nodes: set[str]) -> None:
         """Takes the slots off nodes that are about to go: their trials pause with a checkpoint, and
@@ -279,13 +285,6 @@ class Board:
     async def ask_to_stop(self) -> None:
         """Notes that the user wants the sweep stopped; the driver reads it from `status`."""
         self._stop_wanted = True
-
-    async def kill(self, slot_id: str) -> None:
-        """Orders the slot's workers to end their processes at once."""
-        slot = self._slots.get(slot_id)
-        if slot is not None:
-            slot.dying = True
-            await self._tell()
 
     async def close(self) -> None:
         """Lets every slot quit as soon as it has no job."""

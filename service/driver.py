@@ -111,7 +111,7 @@ def run_at(
             summary = _Sweep(place, plan, tracker, on_event=on_event, stop=stop).run()
         finally:
             tracker.close()
-        # Leaving Ray may end this process when a slot was just starting.
+        # Leaving Ray may end this process where a slot did not end in time.
         (folder / ENDED).write_text(summary.state)
     on_event(SweepEnded(summary))
     return summary

@@ -8,12 +8,16 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ray.train import BackendConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2.api.callback import UserCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from trainers.worker import SlotConfig, work
@@ -51,30 +55,59 @@ class SlotShape:
         return TorchConfig(backend="nccl" if self.gpus_per_worker > 0 else "gloo")
 
 
-class TellBoard(UserCallback):  # type: ignore[misc]  # Ray has no types
-    """Runs in Ray Train's controller: says at once that a group died, seconds before it starts
-    again."""
+class TellBoard(WorkerGroupCallback):  # type: ignore[misc]  # Ray has no types
+    """Runs in Ray Train's controller: tells the board what the slot holds, and that a group died at
+    once, seconds before it starts again."""
 
     def __init__(self, board: Any, slot: str) -> None:
         self._board = board
         self._slot = slot
 
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Tells the board which ranks failed and how."""
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """Notes the placement group, which a controller that is killed leaves behind."""
         import ray
 
-        reasons = "; ".join(
-            f"rank {rank}: {_first_line(error)}" for rank, error in worker_exceptions.items()
-        )
+        held = worker_group.get_worker_group_state().placement_group_handle.placement_group
+        ray.get(self._board.slot_holds.remote(self._slot, held), timeout=30)
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Says which ranks failed and how."""
+        import ray
+
+        errors = worker_group_status.errors
+        if not errors:
+            return
+        reasons = "; ".join(f"rank {rank}: {_first_line(error)}" for rank, error in errors.items())
         ray.get(self._board.slot_lost.remote(self._slot, reasons), timeout=30)
 
 
 class _SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
-    """Without Ray Data, which nothing here uses: its manager is one more process in each slot."""
+    """A run whose controller is at hand: who has it can end a start that nobody waits for.
+
+    Without Ray Data, which nothing here uses, and without the actor that gives back what a killed
+    controller held, which `Slot` does: each is one more process in a slot, and the second never
+    ends when the controller is killed while it starts.
+    """
+
+    def __init__(self, *args: Any, on_controller: Callable[[Any], None], **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._on_controller = on_controller
 
     def _create_default_callbacks(self) -> list[Any]:
+        left_out = (DatasetsCallback, PlacementGroupCleanerCallback)
         made = super()._create_default_callbacks()
-        return [callback for callback in made if not isinstance(callback, DatasetsCallback)]
+        return [callback for callback in made if not isinstance(callback, left_out)]
+
+    def _initialize_and_run_controller(self, **inputs: Any) -> Any:
+        import ray
+
+        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+        environment = {"env_vars": get_env_vars_to_propagate()}
+        actor = ray.remote(num_cpus=0, label_selector=here, runtime_env=environment)
+        controller = actor(TrainController).remote(**inputs)
+        self._on_controller(controller)
+        ray.get(controller.run.remote())
+        return ray.get(controller.get_result.remote())
 
 
 class Slot:
@@ -85,6 +118,9 @@ class Slot:
         self._shape = shape
         self._storage = storage
         self._leaving = threading.Event()
+        self._lock = threading.Lock()
+        self._ended = False
+        self._controller: Any = None
         self.thread = threading.Thread(target=self._host, name=config.slot, daemon=True)
 
     def start(self) -> None:
@@ -95,19 +131,27 @@ class Slot:
         """Starts no further group after the present one."""
         self._leaving.set()
 
+    def end(self) -> None:
+        """Kills the slot's controller, and with it its workers; also one that is only to come."""
+        with self._lock:
+            self._ended = True
+            self._kill()
+
     def _host(self) -> None:
         import ray
 
         while not self._leaving.is_set():
             reason = self._fit()
+            board, slot = self._config.board, self._config.slot
             try:
-                ray.get(self._config.board.slot_lost.remote(self._config.slot, reason), timeout=30)
-                status = ray.get(self._config.board.status.remote(), timeout=30)
+                held = ray.get(board.slot_lost.remote(slot, reason), timeout=30)
+                if held is not None:
+                    ray.util.remove_placement_group(held)
+                status = ray.get(board.status.remote(), timeout=30)
             except Exception as error:  # the board or Ray itself is gone, and every slot with it
-                log.info("slot %s ends: %s", self._config.slot, _first_line(error))
+                log.info("slot %s ends: %s", slot, _first_line(error))
                 return
-            ended = [*status["given_up"], *status["retired"]]
-            if status["closed"] or self._config.slot in ended:
+            if status["closed"] or slot in [*status["given_up"], *status["retired"]]:
                 return
 
     def _fit(self) -> str:
@@ -126,12 +170,25 @@ class Slot:
                 ),
                 callbacks=[TellBoard(self._config.board, self._config.slot)],
             ),
+            on_controller=self._take,
         )
         try:
             trainer.fit()
         except Exception as error:  # a slot may die of anything; the board decides what follows
             return _first_line(error)
         return "its Ray Train run ended"
+
+    def _take(self, controller: Any) -> None:
+        with self._lock:
+            self._controller = controller
+            if self._ended:
+                self._kill()
+
+    def _kill(self) -> None:
+        import ray
+
+        if self._controller is not None:
+            ray.kill(self._controller)
 
 
 class SlotPool:
@@ -147,17 +204,22 @@ class SlotPool:
             slot.start()
 
     def close(self, *, grace_s: float, kill_s: float = 10.0) -> bool:
-        """Ends all slots: after `grace_s` those still in a step are killed. Returns whether all
-        ended within `kill_s` more."""
+        """Ends all slots: at once those that only start, after `grace_s` those still in a step.
+        Returns whether all ended within `kill_s` more."""
         import ray
 
         for slot in self._slots:
             slot.leave()
         ray.get(self._board.close.remote())
+        alive = ray.get(self._board.status.remote())["alive"]
+        for slot in self._slots:
+            # Leaving Ray under a thread that waits for a start would end this process.
+            if slot.thread.name not in alive:
+                slot.end()
         if self._join(grace_s):
             return True
         for slot in self._slots:
-            ray.get(self._board.kill.remote(slot.thread.name))
+            slot.end()
         return self._join(kill_s)
 
     def _join(self, timeout_s: float) -> bool:

@@ -281,12 +281,12 @@ async def test_a_closed_board_lets_slots_quit_after_their_job() -> None:
 
 
 @on_a_loop
-async def test_a_killed_slot_is_told_to_die() -> None:
+async def test_what_a_lost_slot_held_is_given_to_whoever_tells_of_its_loss() -> None:
     board = Board()
+    assert await board.slot_lost("a", "no such device") is None
+    await board.slot_holds("a", "two CPUs")
     await board.enter("a", 1)
-    order = asyncio.create_task(board.orders("a", 1, None))
-    await board.kill("a")
-    assert await order is Order.DIE
+    assert await board.slot_lost("a", "signal 9") == "two CPUs"
 
 
 @on_a_loop

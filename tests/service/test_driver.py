@@ -59,7 +59,11 @@ def finished(home: Path, document: dict[str, Any], trial: int) -> list[str]:
 
 def processes_of(home: Path, document: dict[str, Any]) -> list[str]:
     """Command lines of processes that belong to the sweep's Ray."""
-    mark = str(temporary_folder(sweep_folder(make_sweep_plan(**document), home)))
+    return processes_with(str(temporary_folder(sweep_folder(make_sweep_plan(**document), home))))
+
+
+def processes_with(mark: str) -> list[str]:
+    """Command lines that `mark` is a part of."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -132,18 +136,22 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], SweepProcess]]:
 def test_drivers_that_are_killed_or_stopped_lose_nothing(
     tmp_path: Path, start: Callable[[str], SweepProcess]
 ) -> None:
-    """Four drivers of one sweep after two that died before any trial: killed, stopped, stopped in a
-    hurry, and left alone."""
+    """Four drivers of one sweep after three that saw no trial end: killed, stopped, stopped in
+    a hurry, and left alone."""
     for seconds in (4, 9):
         early = start(f"killed-after-{seconds}")
         time.sleep(seconds)
         early.process.send_signal(signal.SIGKILL)
         early.wait()
+    early = start("stopped-while-slots-start")
+    early.wait_for(lambda: bool(processes_with("ray::TrainController")))
+    stop(early, tmp_path)
     killed = start("killed")
     in_the_middle(killed)
     killed.process.send_signal(signal.SIGKILL)
     killed.wait()
     stopped = start("stopped")
+    in_the_middle(stopped)
     stop(stopped, tmp_path)
     taken_up = {event["trial"]: event["attempt"] for event in stopped.events("TrialStarted")}
     assert 1 in taken_up.values(), "what ran is taken up under its number"
@@ -176,7 +184,6 @@ def in_the_middle(sweep: SweepProcess) -> None:
 
 def stop(sweep: SweepProcess, home: Path) -> None:
     """Presses Ctrl-C once: everything leaves in order."""
-    in_the_middle(sweep)
     began = time.monotonic()
     sweep.process.send_signal(signal.SIGINT)
     assert sweep.wait(60) == 0, sweep.output()

@@ -86,10 +86,17 @@ def found() -> Any:
     settings before the tests that start one have made them."""
     script = """
 import json, sys
-from service.slots import SlotShape, _SlotTrainer
+from ray.train import RunConfig
+from service.slots import SlotShape, TellBoard, _SlotTrainer
 
 shape = SlotShape(1, 1.0, 0.0)
-trainer = _SlotTrainer(print, backend_config=shape.backend(), scaling_config=shape.scaling())
+trainer = _SlotTrainer(
+    print,
+    backend_config=shape.backend(),
+    scaling_config=shape.scaling(),
+    run_config=RunConfig(callbacks=[TellBoard(None, "slot-0")]),
+    on_controller=print,
+)
 callbacks = [type(each).__name__ for each in trainer._create_default_callbacks()]
 alone_loads_torch = "torch" in sys.modules
 asked = [each.scaling() for each in (SlotShape(1, 2.0, 0.25), SlotShape(2, 1.0, 0.0))]
@@ -111,7 +118,7 @@ def test_a_slot_may_ask_for_a_part_of_a_gpu(found: Any) -> None:
 
 
 def test_a_slot_starts_only_what_it_needs(found: Any) -> None:
-    assert "DatasetsCallback" not in found["callbacks"]
-    assert "PlacementGroupCleanerCallback" in found["callbacks"]
+    assert not {"DatasetsCallback", "PlacementGroupCleanerCallback"} & set(found["callbacks"])
+    assert "TellBoard" in found["callbacks"], "else nobody knew what a killed controller held"
     assert not found["alone_loads_torch"]
     assert found["backends"] == ["gloo", "nccl"]
