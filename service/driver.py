@@ -22,7 +22,14 @@ from service.plan import SweepPlan
 from service.probe import check_storage_is_shared, check_store_answers
 from service.reconcile import settle_runs
 from service.records import RunRecord
-from service.session import BOARD, draining_nodes, namespace_of, ray_session, sweep_lock
+from service.session import (
+    BOARD,
+    draining_nodes,
+    namespace_of,
+    ray_session,
+    start_board,
+    sweep_lock,
+)
 from service.shared_inputs import (
     Prepare,
     SharedInputs,
@@ -158,7 +165,7 @@ class _Sweep:
 
     def _work(self, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
         """Makes what all trials share, then runs what is left of them."""
-        self._board = _start_board()
+        self._board = start_board()
         # Seconds of imports, done while the task works and this process waits.
         imports = threading.Thread(target=_import_what_runs_trials)
         imports.start()
@@ -382,15 +389,6 @@ def best_of(store: StudyStore, direction: str) -> tuple[int, float] | None:
 def _import_what_runs_trials() -> None:
     for name in ("ray.tune", "service.searcher", "service.slots", "service.trial"):
         importlib.import_module(name)
-
-
-def _start_board() -> Any:
-    import ray
-
-    from service.board import Board
-
-    actor = ray.remote(num_cpus=0, max_concurrency=10_000)(Board)
-    return actor.options(name=BOARD).remote()
 
 
 def _name(trial: Any) -> str:

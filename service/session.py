@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from service.errors import JobError
 from service.plan import SweepPlan
@@ -176,6 +177,19 @@ def _starting(rule: str, remedy: str) -> Iterator[None]:
         raise JobError(
             f"cluster: {rule}, but got {type(error).__name__}: {lines[0] if lines else ''} {remedy}"
         ) from error
+
+
+def start_board() -> Any:
+    """Starts the sweep's board and returns its handle. It stays on this process's own node: Ray
+    puts an actor that asks for nothing on any, also on one that goes tomorrow."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from service.board import Board
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, max_concurrency=10_000)(Board)
+    return actor.options(name=BOARD, scheduling_strategy=here).remote()
 
 
 def draining_nodes() -> set[str]:

@@ -100,16 +100,18 @@ class HandCluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _ray(self, arguments: list[str], name: str) -> None:
-        subprocess.run(
+        done = subprocess.run(
             [str(BIN / "ray"), "start", *arguments, OBJECT_STORE, "--disable-usage-stats"]
             # Ray's own port for it may be taken by another cluster on this machine, and without its
             # agent a head takes no job.
             + [f"--dashboard-agent-listen-port={free_port()}"]
             + [f"--temp-dir={self.folder / name}"],
             env=os.environ | self.environment,
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        assert done.returncode == 0, done.stdout
 
     def _ours(self) -> list[int]:
         mark = f"KD_SWEEP_TEST_CLUSTER={self.folder}"

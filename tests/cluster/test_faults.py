@@ -30,11 +30,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 DRIVER_KILLS = 20
 OUTAGE_S = 60
+ACTORS = "ray._private.state.actors().values()"
+BOARDS = f"[a['Address']['NodeID'] for a in {ACTORS} if a['ActorClassName'] == 'Board']"
+HEADS = "[n['NodeID'] for n in ray.nodes() if 'node:__internal_head__' in n['Resources']]"
 
 
 def test_a_node_that_is_lost(cluster: HandCluster, start: Start, tmp_path: Path) -> None:
     sweep = start("events")
     under_way(sweep)
+    assert set(cluster.ask(BOARDS)) == set(cluster.ask(HEADS)), "on nodes that may go by chance"
     assert cluster.kill_node("node-1") > 1
     time.sleep(5)
     cluster.add_node("node-2")
