@@ -24,8 +24,8 @@ import cases
 import torch
 
 from trainers.catalogue import DIVERGENCES
-from trainers.config import TrialConfig
-from trainers.numerics import keep_freed_memory
+from trainers.config import Precision, TrialConfig
+from trainers.numerics import keep_freed_memory, resolve
 
 MIB = 1 << 20
 GPU_REPEATS = 10
@@ -68,8 +68,11 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "POSITIONS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("medium")
-    keep_freed_memory()  # for all variants, as in a trial
+    # For all variants, as in a trial: products as fast as this machine makes them without rounding
+    # their factors, and memory that is freed kept.
+    numerics = resolve(device(), Precision.AUTO, 1)
+    torch.set_float32_matmul_precision(numerics["matmul_precision"])
+    keep_freed_memory()
     if given.one:
         print(json.dumps(peak_of(given.one[0], int(given.one[1]))))
         return
