@@ -26,6 +26,7 @@ def shrink_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "GPU_BLOCK_ELEMENTS", 3 * 53)
     monkeypatch.setattr(chunks, "VOCAB_PART", 20)
     monkeypatch.setattr(chunks, "HUGE_PAGE_BYTES", 1)
+    monkeypatch.setattr(chunks, "LARGE_BYTES", 1)
 
 
 def make_batch(
@@ -73,12 +74,17 @@ def run(
 
 
 def compare(config: TrialConfig, batch: Positions, tolerance: float) -> None:
-    """Holds sums and gradients of the fused form to those of the plain one."""
+    """Holds sums and gradients of the fused form to those of the plain one; what is learned, a
+    difference of sums that are many times as large, to ten times the tolerance."""
     plain, plain_grads = run(config, batch, fused=False)
     fused, fused_grads = run(config, batch, fused=True)
     pairs = [(plain.total, fused.total), (plain.hard, fused.hard), (plain.soft, fused.soft)]
-    for expected, found in (*pairs, *zip(plain_grads, fused_grads, strict=True)):
+    given = 2 if batch.head.bias is None else 3  # hidden states, weight, bias
+    pairs += zip(plain_grads[:given], fused_grads[:given], strict=True)
+    learned = zip(plain_grads[given:], fused_grads[given:], strict=True)
+    allowed = [(*pair, tolerance) for pair in pairs] + [(*pair, 10 * tolerance) for pair in learned]
+    for expected, found, limit in allowed:
         assert found.dtype == expected.dtype and found.shape == expected.shape
         error = (found - expected).norm() / expected.norm().clamp_min(1e-30)
-        assert error <= tolerance or (found - expected).abs().max() < 1e-12
+        assert error <= limit or (found - expected).abs().max() < 1e-12
     assert not fused.hard.requires_grad and not fused.soft.requires_grad

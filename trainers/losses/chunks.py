@@ -6,13 +6,14 @@ import math
 import mmap
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from trainers.losses.context import Positions
-from trainers.signal import OutputHead
+from trainers.signal import OutputHead, TeacherSignal
 
 # More rows read and write the weight's gradient less often; two buffers of them must stay far below
 # the logits of a batch.
@@ -29,6 +30,10 @@ ALIGNED_ELEMENTS = 64
 # And a tenth faster where the part of the matrix that is read stays in a CPU's cache.
 VOCAB_PART = 512
 HUGE_PAGE_BYTES = 2 << 20
+# What the C library gives back to the system when it is freed (see `numerics.keep_freed_memory`).
+LARGE_BYTES = 32 << 20
+# Rooms that no batch uses now, by dtype; the last one first.
+_spare: dict[torch.dtype, list[Tensor]] = {}
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,16 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
     hidden, vocab_size = batch.hidden.detach(), batch.head.vocab_size
     num_rows = hidden.shape[0]
     size = chunk_rows(num_rows, weight if batch.signal is None else batch.signal.head.weight)
-    student = _Linear(weight, batch.head.bias, size)
-    teacher = _Teacher(batch, size)
-    for start in range(0, num_rows, max(1, size)):
-        stop = min(start + size, num_rows)
-        rows = hidden[start:stop].to(weight.dtype)
-        padded = student.products(rows)
-        products = padded[:, :vocab_size]
-        yield Chunk(start, stop, rows, padded, products, teacher.logits(start, stop))
+    with ExitStack() as rooms:
+        student = _Linear(weight, batch.head.bias, rooms.enter_context(room(weight, size)))
+        teacher = None if batch.signal is None else _Teacher(batch.signal, size, rooms)
+        for start in range(0, num_rows, max(1, size)):
+            stop = min(start + size, num_rows)
+            rows = hidden[start:stop].to(weight.dtype)
+            padded = student.products(rows)
+            products = padded[:, :vocab_size]
+            logits = None if teacher is None else teacher.logits(start, stop)
+            yield Chunk(start, stop, rows, padded, products, logits)
 
 
 def product_weight(batch: Positions) -> Tensor:
@@ -102,23 +109,66 @@ def padded(weight: Tensor) -> Tensor:
 
 def aligned_buffer(weight: Tensor, num_rows: int) -> Tensor:
     """Returns room [num_rows, V] for products with `weight` [V, D], in its dtype."""
-    vocab_size = weight.shape[0]
-    width = math.ceil(vocab_size / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
-    return in_huge_pages(weight.new_empty((num_rows, width)))[:, :vocab_size]
+    return _cut(in_huge_pages(_empty(weight, num_rows)), weight, num_rows)
+
+
+@contextmanager
+def room(weight: Tensor, num_rows: int) -> Iterator[Tensor]:
+    """Lends an `aligned_buffer`, on Linux one that an earlier batch is done with: a fresh one is
+    zeroed by the system first, which takes up to a tenth as long as all products. Meanwhile its
+    memory is the system's for the asking."""
+    num_elements = num_rows * _aligned(weight.shape[0])
+    if not _is_advised(weight) or num_elements * weight.element_size() < LARGE_BYTES:
+        yield aligned_buffer(weight, num_rows)
+        return
+    spare = _spare.setdefault(weight.dtype, [])
+    whole = spare.pop() if spare else _empty(weight, num_rows)
+    if whole.numel() < num_elements:
+        whole = _empty(weight, num_rows)
+    try:
+        yield _cut(in_huge_pages(whole), weight, num_rows)
+    finally:
+        _advise(whole, mmap.MADV_FREE)
+        spare.append(whole)
 
 
 def in_huge_pages(tensor: Tensor) -> Tensor:
     """Returns the tensor, which nothing has touched yet; Linux is asked to hand out its memory in
     pages of 2 MiB, where it would stop 512 times as often to zero one."""
-    if sys.platform != "linux" or tensor.device.type != "cpu":
-        return tensor
+    if _is_advised(tensor) and tensor.nbytes >= HUGE_PAGE_BYTES:
+        _advise(tensor, mmap.MADV_HUGEPAGE)
+    return tensor
+
+
+def _empty(weight: Tensor, num_rows: int) -> Tensor:
+    with torch.inference_mode(False):  # else no later step could write into it
+        return weight.new_empty(num_rows * _aligned(weight.shape[0]))
+
+
+def _aligned(vocab_size: int) -> int:
+    return math.ceil(vocab_size / ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
+
+
+def _cut(whole: Tensor, weight: Tensor, num_rows: int) -> Tensor:
+    """Returns the first num_rows rows of room that is at least as large, with a column a row of
+    weight."""
+    width = _aligned(weight.shape[0])
+    return whole[: num_rows * width].view(num_rows, width)[:, : weight.shape[0]]
+
+
+def _is_advised(tensor: Tensor) -> bool:
+    """Whether the system that holds the tensor takes advice about its memory."""
+    return sys.platform == "linux" and tensor.device.type == "cpu"
+
+
+def _advise(tensor: Tensor, advice: int) -> None:
     storage = tensor.untyped_storage()
     skipped = -storage.data_ptr() % mmap.PAGESIZE
-    if storage.nbytes() - skipped >= HUGE_PAGE_BYTES:
+    length = (storage.nbytes() - skipped) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
         start = ctypes.c_void_p(storage.data_ptr() + skipped)
-        length = ctypes.c_size_t(storage.nbytes() - skipped)
-        ctypes.CDLL(None).madvise(start, length, mmap.MADV_HUGEPAGE)  # refused: as before
-    return tensor
+        # Refused: as before.
+        ctypes.CDLL(None).madvise(start, ctypes.c_size_t(length), advice)
 
 
 def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
@@ -147,11 +197,11 @@ def without_student(batch: Positions) -> Positions:
 
 
 class _Linear:
-    """`rows @ weight.T + bias` of at most `size` rows at a time, in one buffer."""
+    """`rows @ weight.T + bias` of at most as many rows at a time as its buffer has."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, size: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> None:
         self.weight = weight
-        self.buffer = aligned_buffer(weight, size)
+        self.buffer = buffer
         self.bias = None
         if bias is not None:
             missing = weight.shape[0] - bias.shape[0]
@@ -162,19 +212,16 @@ class _Linear:
 
 
 class _Teacher:
-    """The teacher's logits chunk by chunk, in one buffer."""
+    """The teacher's logits chunk by chunk, in one of the `rooms`."""
 
-    def __init__(self, batch: Positions, size: int) -> None:
-        self.signal = batch.signal
-        if self.signal is None:
-            return
-        head = self.signal.head
-        self.dtype = compute_dtype(self.signal.hidden)
-        self.linear = _Linear(padded(head.weight.detach().to(self.dtype)), head.bias, size)
+    def __init__(self, signal: TeacherSignal, size: int, rooms: ExitStack) -> None:
+        self.signal = signal
+        self.dtype = compute_dtype(signal.hidden)
+        weight = padded(signal.head.weight.detach().to(self.dtype))
+        buffer = rooms.enter_context(room(weight, size))
+        self.linear = _Linear(weight, signal.head.bias, buffer)
 
-    def logits(self, start: int, stop: int) -> Tensor | None:
-        if self.signal is None:
-            return None
+    def logits(self, start: int, stop: int) -> Tensor:
         rows = self.signal.hidden[start:stop].detach().to(self.dtype)
         head = self.signal.head
         return to_logits(self.linear.products(rows)[:, : head.vocab_size], head)
