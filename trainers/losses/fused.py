@@ -17,7 +17,6 @@ from trainers.losses.chunks import (
     Chunk,
     blocks,
     compute_dtype,
-    in_huge_pages,
     product_weight,
     to_logits,
     walk,
@@ -287,7 +286,7 @@ class _FusedLinear(torch.autograd.Function):
         asked = ctx.needs_input_grad
         gradients = _Gradients(
             torch.zeros_like(hidden) if asked[0] else None,
-            in_huge_pages(torch.empty_like(weight, dtype=job.wide)).zero_() if asked[1] else None,
+            torch.zeros_like(weight, dtype=job.wide) if asked[1] else None,
             torch.zeros_like(bias, dtype=job.wide) if bias is not None and asked[2] else None,
             torch.zeros_like(temperature) if temperature is not None and asked[3] else None,
         )
