@@ -13,6 +13,7 @@ TINY = 1e-30
 MAX_BUCKETS = 8192
 DEEPEST = 22.0  # nats; the last bucket takes what lies deeper
 WHOLE = 2.0**50
+BLOCK = 64
 
 
 def adaptive_kl(
@@ -160,26 +161,43 @@ def _sum_over_head(
     num_buckets = min(MAX_BUCKETS, probabilities.shape[-1])
     depth = log_probability.amax(-1, keepdim=True) - log_probability
     depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1)
-    zeros = probabilities.new_zeros(*probabilities.shape[:-1], num_buckets + 1)
-    # Column k: what lies in the buckets above k. (Straight to int64 takes three times as long.)
-    column = depth.int().long().add_(1)
-    mass_above = _running_sums(zeros.scatter_add_(-1, column, probabilities))
+    in_buckets = probabilities.new_zeros(*probabilities.shape[:-1], num_buckets + 1)
+    # Straight to int64 takes three times as long.
+    in_buckets[..., 1:].scatter_add_(-1, depth.int().long(), probabilities)
+    mass_above = _running_sums(in_buckets)  # column k: what lies in the buckets above k
     border = (mass_above[..., 1:] < mass).sum(-1, keepdim=True).clamp_(max=num_buckets - 1)
     above = mass_above.gather(-1, border)
 
     # Masks of floats: with booleans each step takes several times as long.
     edge = border.to(depth.dtype)
-    on_border = torch.lt(depth, edge + 1, out=torch.empty_like(depth))
+    down_to_border = torch.lt(depth, edge + 1, out=torch.empty_like(depth)).sum(-1, keepdim=True)
     in_above = torch.lt(depth, edge, out=depth)
     sum_above: Tensor = torch.linalg.vecdot(values, in_above)
-    on_border -= in_above
-    count = on_border.sum(-1, keepdim=True)
-    top, index = on_border.mul_(probabilities).topk(_most(count), dim=-1)
+    count = down_to_border - in_above.sum(-1, keepdim=True)
+    below = torch.addcmul(probabilities, in_above, probabilities, value=-1)
+    top, index = _largest(below, _most(count))
     in_head = above + _running_sums(top) - top < mass
     in_head &= torch.arange(top.shape[-1], device=top.device) < count
     in_head[..., :1] |= border == 0
     rest = (values.gather(-1, index) * in_head).sum(-1)
     return sum_above + rest
+
+
+def _largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """Returns values.topk(num) of values [N, V]. Where V is many times `num` it looks for them
+    only in those blocks of columns whose largest are the largest."""
+    width = values.shape[-1]
+    num_blocks = width // BLOCK
+    if num_blocks < 4 * num:
+        return values.topk(num, dim=-1)
+    end = num_blocks * BLOCK
+    largest = values[:, :end].view(values.shape[0], num_blocks, BLOCK).amax(-1)
+    block = largest.topk(num, dim=-1).indices.unsqueeze(-1)
+    columns = (block * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(1)
+    rest = torch.arange(end, width, device=values.device).expand(values.shape[0], -1)
+    columns = torch.cat((columns, rest), dim=-1)
+    top, place = values.gather(-1, columns).topk(num, dim=-1)
+    return top, columns.gather(-1, place)
 
 
 def _most(counts: Tensor) -> int:
