@@ -118,7 +118,7 @@ def test_two_entries_by_hand() -> None:
         assert found.item() == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize("vocab", [2, 7, 100, 3000])
+@pytest.mark.parametrize("vocab", [2, 7, 100, 3000, 20_000])
 @pytest.mark.parametrize("mass", [0.0, 0.05, 0.5, 0.95])
 def test_adaptive_head_is_the_sorted_one(vocab: int, mass: float) -> None:
     for scale in (0.01, 1.0, 10.0):
