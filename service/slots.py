@@ -89,22 +89,39 @@ class _SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no typ
     ends when the controller is killed while it starts.
     """
 
-    def __init__(self, *args: Any, on_controller: Callable[[Any], None], **named: Any) -> None:
-        super().__init__(*args, **named)
+    def fit_with(self, on_controller: Callable[[Any], None]) -> None:
+        """Returns when the run has ended; `on_controller` gets the controller before it starts."""
         self._on_controller = on_controller
+        self.fit()
 
     def _create_default_callbacks(self) -> list[Any]:
         left_out = (DatasetsCallback, PlacementGroupCleanerCallback)
         made = super()._create_default_callbacks()
         return [callback for callback in made if not isinstance(callback, left_out)]
 
-    def _initialize_and_run_controller(self, **inputs: Any) -> Any:
+    def _initialize_and_run_controller(
+        self,
+        *,
+        train_fn_ref: Any,
+        scaling_policy: Any,
+        failure_policy: Any,
+        train_run_context: Any,
+        callbacks: Any,
+        validation_config: Any,
+    ) -> Any:
         import ray
 
         here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = {"env_vars": get_env_vars_to_propagate()}
         actor = ray.remote(num_cpus=0, label_selector=here, runtime_env=environment)
-        controller = actor(TrainController).remote(**inputs)
+        controller = actor(TrainController).remote(
+            train_fn_ref=train_fn_ref,
+            scaling_policy=scaling_policy,
+            failure_policy=failure_policy,
+            train_run_context=train_run_context,
+            callbacks=callbacks,
+            validation_config=validation_config,
+        )
         self._on_controller(controller)
         ray.get(controller.run.remote())
         return ray.get(controller.get_result.remote())
@@ -170,10 +187,9 @@ class Slot:
                 ),
                 callbacks=[TellBoard(self._config.board, self._config.slot)],
             ),
-            on_controller=self._take,
         )
         try:
-            trainer.fit()
+            trainer.fit_with(self._take)
         except Exception as error:  # a slot may die of anything; the board decides what follows
             return _first_line(error)
         return "its Ray Train run ended"

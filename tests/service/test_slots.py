@@ -95,7 +95,6 @@ trainer = _SlotTrainer(
     backend_config=shape.backend(),
     scaling_config=shape.scaling(),
     run_config=RunConfig(callbacks=[TellBoard(None, "slot-0")]),
-    on_controller=print,
 )
 callbacks = [type(each).__name__ for each in trainer._create_default_callbacks()]
 alone_loads_torch = "torch" in sys.modules

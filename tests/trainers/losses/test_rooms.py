@@ -34,8 +34,8 @@ def test_the_next_batch_gets_the_room_of_the_one_before() -> None:
 def test_rooms_in_use_are_distinct_and_one_given_back_by_a_failure_is_kept() -> None:
     with room(WEIGHT, 9) as first, room(WEIGHT, 9) as second:
         assert first.data_ptr() != second.data_ptr()
-    with pytest.raises(RuntimeError), room(WEIGHT, 9) as lost:
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="out of luck"), room(WEIGHT, 9) as lost:
+        raise RuntimeError("out of luck")
     with room(WEIGHT, 9) as found:
         assert found.data_ptr() == lost.data_ptr()
 
