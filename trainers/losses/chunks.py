@@ -109,7 +109,7 @@ def padded(weight: Tensor) -> Tensor:
 
 def aligned_buffer(weight: Tensor, num_rows: int) -> Tensor:
     """Returns room [num_rows, V] for products with `weight` [V, D], in its dtype."""
-    return _cut(in_huge_pages(_empty(weight, num_rows)), weight, num_rows)
+    return _cut(_empty(weight, num_rows), weight, num_rows)
 
 
 @contextmanager
@@ -126,23 +126,21 @@ def room(weight: Tensor, num_rows: int) -> Iterator[Tensor]:
     if whole.numel() < num_elements:
         whole = _empty(weight, num_rows)
     try:
-        yield _cut(in_huge_pages(whole), weight, num_rows)
+        yield _cut(whole, weight, num_rows)
     finally:
         _advise(whole, mmap.MADV_FREE)
         spare.append(whole)
 
 
-def in_huge_pages(tensor: Tensor) -> Tensor:
-    """Returns the tensor; Linux is asked to hold it in pages of 2 MiB, of which products look up
-    fewer. Worth it for memory that is kept: handing one out can take longer than 512 small ones."""
-    if _is_advised(tensor) and tensor.nbytes >= HUGE_PAGE_BYTES:
-        _advise(tensor, mmap.MADV_HUGEPAGE)
-    return tensor
-
-
 def _empty(weight: Tensor, num_rows: int) -> Tensor:
+    """Returns as many elements as the rows take. Linux is asked to hold them in pages of 2 MiB, of
+    which products look up fewer; worth it for memory that is kept, because handing one out can take
+    longer than 512 small ones."""
     with torch.inference_mode(False):  # else no later step could write into it
-        return weight.new_empty(num_rows * _aligned(weight.shape[0]))
+        made = weight.new_empty(num_rows * _aligned(weight.shape[0]))
+    if _is_advised(made) and made.nbytes >= HUGE_PAGE_BYTES:
+        _advise(made, mmap.MADV_HUGEPAGE)
+    return made
 
 
 def _aligned(vocab_size: int) -> int:
