@@ -25,6 +25,11 @@ class OutputHead:
         """Number of real vocabulary entries V."""
         return self.weight.shape[0]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits are the products themselves."""
+        return self.scale == 1.0 and self.soft_cap is None
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns logits [N, V] of hidden [N, D], in the dtype that the matrix product gives."""
         logits = torch.nn.functional.linear(hidden, self.weight, self.bias)

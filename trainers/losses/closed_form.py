@@ -31,30 +31,20 @@ class Given:
 Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
 
 
-def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns softmax(logits) [C, V] and the rows' log of the sum of exponentials [C, 1]."""
-    softmax = torch.softmax(logits, dim=-1)
-    # Known from the largest entry alone; a second walk of exponentials is spared.
-    normaliser = logits.amax(-1, keepdim=True) - softmax.amax(-1, keepdim=True).log()
-    return softmax, normaliser
-
-
 def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p."""
-    q, q_normaliser = probabilities(given.student)
-    p, p_normaliser = probabilities(given.teacher)
-    gap = given.teacher.sub_(given.student).add_(q_normaliser - p_normaliser)
-    value = _dot(p, gap)
-    return value.squeeze(-1), q.sub_(p).mul_(coefficient)
+    sides = _Sides.of(given)
+    value = sides.log_p.sub_(sides.log_q).mul_(sides.p).sum(-1)
+    return value, sides.q.sub_(sides.p).mul_(coefficient)
 
 
 def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖p); gradient q (log(q/p) - KL)."""
-    q, q_normaliser = probabilities(given.student)
-    _, p_normaliser = probabilities(given.teacher)
-    gap = torch.sub(given.student, given.teacher, out=given.teacher)
-    value = _dot(q, gap.add_(p_normaliser - q_normaliser))
-    return value.squeeze(-1), gap.sub_(value).mul_(q).mul_(coefficient)
+    log_q = torch.log_softmax(given.student, dim=-1)
+    q = log_q.exp()
+    terms = log_q.sub_(torch.log_softmax(given.teacher, dim=-1)).mul_(q)
+    value = _total(terms)
+    return value.squeeze(-1), terms.addcmul_(q, -value).mul_(coefficient)
 
 
 def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,13 +53,12 @@ def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     if beta in (0.0, 1.0):
         return (forward_kl if beta == 0.0 else reverse_kl)(given, coefficient)
     share = 1 / (beta * (1 - beta)) if given.parameters["unit_curvature"] else 1.0
-    q, q_normaliser = probabilities(given.student)
-    p, p_normaliser = probabilities(given.teacher)
-    mixture = _positive(torch.lerp(q, p, beta)).log_()
-    of_teacher = _dot(p, given.teacher.sub_(p_normaliser).sub_(mixture))
-    gap = torch.sub(given.student, mixture, out=mixture).sub_(q_normaliser)
-    of_student = _dot(q, gap)
-    slope = gap.sub_(of_student).mul_(q).mul_(coefficient * (share * (1 - beta)))
+    sides = _Sides.of(given)
+    mixture = _positive(torch.lerp(sides.q, sides.p, beta)).log_()
+    of_teacher = _total(sides.log_p.sub_(mixture).mul_(sides.p))
+    terms = sides.log_q.sub_(mixture).mul_(sides.q)
+    of_student = _total(terms)
+    slope = terms.addcmul_(sides.q, -of_student).mul_(coefficient * (share * (1 - beta)))
     return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
 
 
@@ -93,7 +82,7 @@ def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     if given.parameters["head_mass"] >= 1.0:
         return forward_kl(given, coefficient)
     sides = _Sides.of(given)
-    share = weighted.head_share(sides.q, sides.log_p, sides.p, given.parameters["head_mass"])
+    share = weighted.head_share(sides.q, sides.p, given.parameters["head_mass"])
     return _both_kls(sides, share, 1 - share, coefficient)
 
 
@@ -102,13 +91,13 @@ def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     p."""
     sides = _Sides.of(given)
     gap = sides.log_q.sub_(sides.log_p)
-    share = torch.sigmoid(-gap)
-    forward = sides.p.mul_(share)
-    reverse = share.neg_().add_(1).mul_(sides.q)
-    by_log_q = reverse - forward
-    value = torch.linalg.vecdot(by_log_q, gap)
-    by_log_q.add_(reverse.mul_(gap))
-    return value, _through_softmax(by_log_q, sides.q, coefficient)
+    share = torch.sigmoid(gap)  # of the reverse direction
+    forward = sides.p.addcmul_(share, sides.p, value=-1)
+    reverse = share.mul_(sides.q)
+    by_log_q = torch.sub(reverse, forward, out=forward)
+    further = reverse.mul_(gap)
+    value = gap.mul_(by_log_q).sum(-1)
+    return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
 
 
 def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,10 +107,10 @@ def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
         return forward_kl(given, coefficient)
     sides = _Sides.of(given)
     mixture = _positive(torch.lerp(sides.q, sides.p, alpha))
-    value = torch.linalg.vecdot(sides.p, sides.log_p.sub_(mixture.log()))
-    quotient = sides.p.div_(mixture)
-    mean = _dot(sides.q, quotient)
-    return value, quotient.sub_(mean).mul_(sides.q).mul_(coefficient * (alpha - 1))
+    terms = (sides.p / mixture).mul_(sides.q)
+    value = sides.log_p.sub_(mixture.log_()).mul_(sides.p).sum(-1)
+    slope = terms.addcmul_(sides.q, -_total(terms))
+    return value, slope.mul_(coefficient * (alpha - 1))
 
 
 def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,20 +121,21 @@ def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
         return reverse_kl(given, coefficient)
     sides = _Sides.of(given)
     mixture = _positive(torch.lerp(sides.p, sides.q, alpha))
-    rate = sides.log_q.sub_(mixture.log())
-    value = torch.linalg.vecdot(sides.q, rate)
+    quotient = torch.div(sides.q, mixture, out=sides.p)
+    terms = sides.log_q.sub_(mixture.log_()).mul_(sides.q)
+    value = terms.sum(-1)
     if not given.parameters["detach_mixture"]:
-        rate.sub_((sides.q / mixture).mul_(alpha))
-    return value, rate.sub_(_dot(sides.q, rate)).mul_(sides.q).mul_(coefficient)
+        terms.addcmul_(quotient, sides.q, value=-alpha)
+    return value, terms.addcmul_(sides.q, -_total(terms)).mul_(coefficient)
 
 
 def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """½ Σ |q - p|; gradient ½ q (s - Σ q s), s the sign of q - p."""
-    q = torch.softmax(given.student, dim=-1)
-    gap = q - torch.softmax(given.teacher, dim=-1)
+    q, p = (torch.softmax(side, dim=-1) for side in (given.student, given.teacher))
+    gap = torch.sub(q, p, out=p)
     value = 0.5 * torch.linalg.vector_norm(gap, ord=1, dim=-1)
-    sign = gap.sign_()
-    return value, sign.sub_(_dot(q, sign)).mul_(q).mul_(0.5 * coefficient)
+    terms = gap.sign_().mul_(q)
+    return value, terms.addcmul_(q, -_total(terms)).mul_(0.5 * coefficient)
 
 
 def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +158,7 @@ def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     if alpha == 0.0:
         by_log_q = sides.log_q.sub_(sides.log_p).mul_(own)
     else:
-        by_log_q = own.sub_(both).div_(alpha)
+        by_log_q, coefficient = own.sub_(both), coefficient / alpha
     return value, _through_softmax(by_log_q, sides.q, coefficient)
 
 
@@ -206,14 +196,14 @@ def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
     student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
     gap = given.teacher.sub_(given.student).add_(student.normaliser - teacher.normaliser)
-    others = _dot(teacher.p, gap)
+    others = gap.mul_(teacher.p).sum(-1)
     given.student.scatter_(-1, given.column, student.label)
     binary = (teacher.log_odds.exp() * (teacher.log_odds - student.log_odds)).sum(-1)
     step = target * (student.log_odds.exp() - teacher.log_odds.exp())[..., :1]
     slope = student.p.mul_(coefficient * (rest - step))
     slope.addcmul_(teacher.p, coefficient * -rest)
     slope.scatter_(-1, given.column, coefficient * step)
-    return target * binary + rest * others.squeeze(-1), slope
+    return target * binary + rest * others, slope
 
 
 def normalised(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,10 +256,9 @@ class _Sides:
 
     @classmethod
     def of(cls, given: Given) -> "_Sides":
-        """Returns both sides; the teacher's logits are overwritten."""
-        q, q_normaliser = probabilities(given.student)
-        p, p_normaliser = probabilities(given.teacher)
-        return cls(q, p, given.student - q_normaliser, given.teacher.sub_(p_normaliser))
+        """Returns both sides."""
+        log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
+        return cls(log_q.exp(), log_p.exp(), log_q, log_p)
 
 
 @dataclass(frozen=True)
@@ -287,7 +276,10 @@ class _Others:
     def of(cls, logits: Tensor, given: Given) -> "_Others":
         """Returns the side of softened logits, whose label's column is left hidden."""
         label = logits.gather(-1, given.column)
-        p, normaliser = probabilities(logits.scatter_(-1, given.column, HIDDEN))
+        logits.scatter_(-1, given.column, HIDDEN)
+        p = torch.softmax(logits, dim=-1)
+        # Known from the largest entry alone; a second walk of exponentials is spared.
+        normaliser = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
         surplus = label - normaliser
         odds = torch.cat((surplus, -surplus), dim=-1)
         return cls(p, normaliser, label, torch.nn.functional.logsigmoid(odds))
@@ -297,18 +289,24 @@ def _both_kls(
     sides: _Sides, forward: Tensor, reverse: Tensor, coefficient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """forward KL(p‖q) + reverse KL(q‖p), factors [C, 1]; gradient forward (q - p) + reverse q
-    (log(q/p)
-    - KL(q‖p))."""
+    (log(q/p) - KL(q‖p))."""
     gap = sides.log_q.sub_(sides.log_p)
-    of_student, of_teacher = _dot(sides.q, gap), -_dot(sides.p, gap)
+    terms = torch.mul(gap, sides.q, out=sides.log_p)
+    of_student, of_teacher = _total(terms), -_total(gap.mul_(sides.p))
     value = (forward * of_teacher + reverse * of_student).squeeze(-1)
-    slope = gap.mul_(reverse).add_(forward - reverse * of_student).mul_(sides.q)
-    return value, slope.addcmul_(sides.p, -forward).mul_(coefficient)
+    forward, reverse = forward * coefficient, reverse * coefficient
+    slope = terms.mul_(reverse).addcmul_(sides.q, forward - reverse * of_student)
+    return value, slope.addcmul_(sides.p, -forward)
 
 
 def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:
     """Returns the gradient by logits, times coefficient, of that by log q (overwritten)."""
-    return by_log_q.addcmul_(q, -by_log_q.sum(-1, keepdim=True)).mul_(coefficient)
+    return by_log_q.addcmul_(q, -_total(by_log_q)).mul_(coefficient)
+
+
+def _total(terms: Tensor) -> Tensor:
+    """Returns the rows' sums [C, 1]."""
+    return terms.sum(-1, keepdim=True)
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:

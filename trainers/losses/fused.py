@@ -22,7 +22,7 @@ from trainers.losses.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.closed_form import WRITTEN, Given, label_weight, probabilities
+from trainers.losses.closed_form import WRITTEN, Given, label_weight
 from trainers.losses.context import LossSums, Positions
 from trainers.losses.divergences import in_float
 from trainers.losses.kernel import by_kernel, has_kernel
@@ -161,9 +161,8 @@ class _Job:
     @property
     def _has_kernel(self) -> bool:
         """Whether one kernel does all that is elementwise."""
-        head = self.batch.head
-        plain = head.soft_cap is None and head.scale == 1.0
-        return self.term is not None and plain and has_kernel(self.config, self.batch.hidden)
+        is_asked = self.term is not None and self.batch.head.is_plain
+        return is_asked and has_kernel(self.config, self.batch.hidden)
 
     @property
     def _is_written(self) -> bool:
@@ -179,11 +178,12 @@ class _Job:
         gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
         """Closed form: as `_block`."""
-        logits = to_logits(products, self.batch.head).to(self.wide)
+        head = self.batch.head
+        logits = to_logits(products, head).to(self.wide)
         column = labels.unsqueeze(-1)
-        q, normaliser = probabilities(logits)
-        cross_entropy = normaliser - logits.gather(-1, column)
-        by_logits = q.scatter_add_(-1, column, -torch.ones_like(normaliser))
+        log_q = torch.log_softmax(logits, dim=-1)
+        cross_entropy = -log_q.gather(-1, column)
+        by_logits = log_q.exp_().scatter_add_(-1, column, torch.full_like(cross_entropy, -1.0))
         soft = torch.zeros_like(cross_entropy)
         if self.term is not None and teacher is not None:
             hard_slope, hard_factor = by_logits, torch.full_like(soft, self.config.hard_weight)
@@ -193,8 +193,11 @@ class _Job:
                 hard_factor += self.config.soft_weight * share
             value, slope = self._soft(logits, teacher, column, shared, gradients)
             soft = soft.squeeze(-1) + value
-            by_logits = slope.addcmul_(hard_slope, hard_factor)
-        products.copy_(_to_products(by_logits, logits, self.batch.head))
+            # Straight to its place, which has left the cache, where nothing else is to be done.
+            out = products if head.is_plain else slope
+            by_logits = torch.addcmul(slope, hard_slope, hard_factor, out=out)
+        if by_logits is not products:
+            products.copy_(_to_products(by_logits, logits, head))
         return cross_entropy.sum(), soft.sum()
 
     def _soft(

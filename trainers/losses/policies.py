@@ -200,8 +200,9 @@ def soften(
         soft_student = centred_over(student, given.centred[0], tau_s, slope)
         soft_teacher = centred_over(teacher, given.centred[1], tau_t, Slope())
     else:
-        soft_student = student / temperatures.tau_s.unsqueeze(-1)
-        soft_teacher = teacher / temperatures.tau_t.unsqueeze(-1)
+        # A product takes a third of a quotient's time.
+        soft_student = student * temperatures.tau_s.reciprocal().unsqueeze(-1)
+        soft_teacher = teacher * temperatures.tau_t.reciprocal().unsqueeze(-1)
     weight = scaled_weight(config, teacher, tau_t, tau_s)
     return Softened(soft_student, soft_teacher, weight, tau_t, tau_s, slope)
 

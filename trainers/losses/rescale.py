@@ -29,6 +29,8 @@ class Slope:
 def centred_over(logits: Tensor, centred: Tensor, tau: Tensor, slope: Slope) -> Tensor:
     """Returns `centred` / tau, in its place, for `centred` = logits - mean [N, V], cut from the
     graph, and tau [N], which moves with the logits as `slope` says."""
+    if not logits.requires_grad:
+        return centred.mul_(tau.reciprocal().unsqueeze(-1))
     out = _CentredOver.apply(logits, centred, tau, slope)  # type: ignore[no-untyped-call]
     assert isinstance(out, Tensor)
     return out
@@ -37,7 +39,7 @@ def centred_over(logits: Tensor, centred: Tensor, tau: Tensor, slope: Slope) -> 
 class _CentredOver(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, _: Tensor, centred: Tensor, tau: Tensor, slope: Slope) -> Tensor:
-        inverse = 1 / tau.unsqueeze(-1)
+        inverse = tau.reciprocal().unsqueeze(-1)
         ctx.mark_dirty(centred)
         out = centred.mul_(inverse)
         ctx.save_for_backward(out, inverse)

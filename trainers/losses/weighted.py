@@ -3,6 +3,8 @@
 Signature, units and ranges as in `divergences.py`: softened logits [N, V] in, [N] out.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,11 @@ from trainers.catalogue import Weighting
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
 
 TINY = 1e-30
-MAX_BUCKETS = 8192
-DEEPEST = 22.0  # nats; the last bucket takes what lies deeper
+# Buckets lie between neighbouring powers of two, 2^bits of them, from 1 down by `depth` of these: not
+# by fewer than here, because adding up in one place takes twice as long.
+MAX_BUCKET_BITS, MIN_DEPTH = 9, 32
+# Of each float type: whole numbers of its width, bits of its mantissa, bias of its exponent.
+FLOATS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 WHOLE = 2.0**50
 BLOCK = 64
 
@@ -31,14 +36,14 @@ def adaptive_kl(
     if head_mass >= 1.0:  # by sums it would hang on rounding whether the last entries are reached
         return kl(teacher, student)
     with torch.no_grad():
-        share = head_share(student.exp(), teacher, teacher.exp(), head_mass)
+        share = head_share(student.exp(), teacher.exp(), head_mass)
     return both_kls(student, teacher, share, 1 - share)
 
 
-def head_share(student: Tensor, log_teacher: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
-    """Returns the head's share [N, 1] of Σ |p - q|, of q, log p and p [N, V]; ½ where p = q."""
+def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
+    """Returns the head's share [N, 1] of Σ |p - q|, of q and p [N, V]; ½ where p = q."""
     gap = (student - teacher).abs_()
-    all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, log_teacher, teacher, head_mass)
+    all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, teacher, head_mass)
     return torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
 
 
@@ -150,37 +155,43 @@ def _outer_weights(weighting: Weighting, student: Tensor, log_teacher: Tensor) -
     return torch.full_like(student, 1 / student.shape[-1])
 
 
-def _sum_over_head(
-    values: Tensor, log_probability: Tensor, probabilities: Tensor, mass: float
-) -> Tensor:
-    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`.
-
-    Sorting a vocabulary costs more than all else here. So entries fall into buckets by their depth
-    below the largest; only the bucket in which the mass is reached is sorted.
-    """
-    num_buckets = min(MAX_BUCKETS, probabilities.shape[-1])
-    depth = log_probability.amax(-1, keepdim=True) - log_probability
-    depth.mul_(num_buckets / DEEPEST).clamp_(max=num_buckets - 1)
-    in_buckets = probabilities.new_zeros(*probabilities.shape[:-1], num_buckets + 1)
-    # Straight to int64 takes three times as long.
-    in_buckets[..., 1:].scatter_add_(-1, depth.int().long(), probabilities)
-    mass_above = _running_sums(in_buckets)  # column k: what lies in the buckets above k
-    border = (mass_above[..., 1:] < mass).sum(-1, keepdim=True).clamp_(max=num_buckets - 1)
-    above = mass_above.gather(-1, border)
-
+def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor:
+    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`."""
+    above, edge, num = _border(probabilities, mass)
     # Masks of floats: with booleans each step takes several times as long.
-    edge = border.to(depth.dtype)
-    down_to_border = torch.lt(depth, edge + 1, out=torch.empty_like(depth)).sum(-1, keepdim=True)
-    in_above = torch.lt(depth, edge, out=depth)
-    sum_above: Tensor = torch.linalg.vecdot(values, in_above)
-    count = down_to_border - in_above.sum(-1, keepdim=True)
+    in_above = torch.ge(probabilities, edge, out=torch.empty_like(probabilities))
     below = torch.addcmul(probabilities, in_above, probabilities, value=-1)
-    top, index = _largest(below, _most(count))
-    in_head = above + _running_sums(top) - top < mass
-    in_head &= torch.arange(top.shape[-1], device=top.device) < count
-    in_head[..., :1] |= border == 0
+    sum_above = in_above.mul_(values).sum(-1)
+    top, index = _largest(below, num)
+    in_head = above + _running_sums(top) - top < max(mass, TINY)  # the first is always in
     rest = (values.gather(-1, index) * in_head).sum(-1)
     return sum_above + rest
+
+
+def _border(probabilities: Tensor, mass: float) -> tuple[Tensor, Tensor, int]:
+    """Returns an edge [N, 1], the sum of the probabilities from it on [N, 1], less than `mass`, and
+    how many of the largest ones below it reach `mass` with them, at most.
+
+    Sorting a vocabulary costs more than all else here. So entries fall into buckets, by their
+    leading bits, which order positive floats as their values do: the mass is reached in one of
+    them, and the edge is its upper end.
+    """
+    whole, mantissa_bits, bias = FLOATS[probabilities.dtype]
+    num_rows, num_entries = probabilities.shape
+    # The first bucket takes all that is so small that together it is less than what may be missing.
+    needed = math.ceil(math.log2(num_entries / max(1 - mass, TINY)))
+    depth = max(needed, MIN_DEPTH)
+    bits = min((num_entries // depth).bit_length(), MAX_BUCKET_BITS)
+    first, last, shift = bias - depth << bits, depth << bits, mantissa_bits - bits
+    bucket = (probabilities.view(whole) >> shift).sub_(first).clamp_(0, last).long()
+    in_buckets = probabilities.new_zeros(num_rows, last + 1)
+    mass_to = _running_sums(in_buckets.scatter_add_(-1, bucket, probabilities))
+    total = mass_to[:, -1:]
+    border = torch.searchsorted(mass_to, total - mass).clamp_(max=last)
+    low, high = ((border + first + step << shift).to(whole).view(mass_to.dtype) for step in (0, 1))
+    num_inside = torch.where(border > 0, in_buckets.gather(-1, border) / low, num_entries)
+    most = int(num_inside.nan_to_num().max()) if num_rows else 0
+    return total - mass_to.gather(-1, border), high, min(most + 1, num_entries)
 
 
 def _largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
@@ -198,11 +209,6 @@ def _largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
     columns = torch.cat((columns, rest), dim=-1)
     top, place = values.gather(-1, columns).topk(num, dim=-1)
     return top, columns.gather(-1, place)
-
-
-def _most(counts: Tensor) -> int:
-    """Returns the largest count."""
-    return int(counts.max()) if counts.numel() else 0
 
 
 def _running_sums(values: Tensor) -> Tensor:

@@ -103,6 +103,22 @@ def test_no_positions_give_zero_and_reach_every_parameter(
     assert all((grad == 0).all() for grad in grads)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(("name", "policy"), PAIRS)
+def test_what_is_not_a_number_shows_in_the_loss(name: str, policy: str, fused: bool) -> None:
+    """It is how a trial that diverges is told; an error in its place would end the worker."""
+    batch = make_batch()
+    assert batch.signal is not None
+    for hidden in (batch.hidden, batch.signal.hidden):
+        kept = hidden.detach().clone()
+        hidden.data[3] = torch.nan
+        sums, _ = run(make_config(name, policy), batch, fused=fused)
+        assert sums.soft.isnan() and sums.total.isnan()
+        hidden.data.copy_(kept)
+    sums, _ = run(make_config(name, policy), batch, fused=fused)
+    assert sums.total.isfinite()
+
+
 def test_a_frozen_head_gets_no_gradient_and_costs_none() -> None:
     batch = make_batch()
     hidden = batch.hidden.clone().requires_grad_()
