@@ -12,8 +12,8 @@ from trainers.catalogue import Weighting
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
 
 TINY = 1e-30
-# 2^bits buckets lie between neighbouring powers of two, from 1 down by `depth` of these: not by fewer
-# than here, because adding up in one place takes twice as long.
+# 2^bits buckets lie between neighbouring powers of two, from 1 down by `depth` of these: not by
+# fewer than here, because adding up in one place takes twice as long.
 MAX_BUCKET_BITS, MIN_DEPTH = 9, 32
 # Of each float type: whole numbers of its width, bits of its mantissa, bias of its exponent.
 FLOATS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
