@@ -191,8 +191,8 @@ def soften(
     student, teacher = in_float(student_logits), in_float(teacher_logits.detach())
     given = PolicyInput(config, student.detach(), teacher, vocab_size, shared)
     temperatures = POLICIES[config.policy](given)
-    ones = student.new_ones(student.shape[0])
-    tau_t, tau_s = temperatures.tau_t * ones, temperatures.tau_s * ones
+    num_rows = student.shape[0]
+    tau_t, tau_s = temperatures.tau_t.expand(num_rows), temperatures.tau_s.expand(num_rows)
     slope = None
     if config.policy in CENTRED:
         # The softmax does not see the centring; float32, and divergences on logits, do.

@@ -164,6 +164,7 @@ def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor
     sum_above = in_above.mul_(values).sum(-1)
     top, index = _largest(below, num)
     in_head = above + _running_sums(top) - top < max(mass, TINY)  # the first is always in
+    in_head &= top > 0  # none from above the edge, where by rounding the mass is not reached
     rest = (values.gather(-1, index) * in_head).sum(-1)
     return sum_above + rest
 

@@ -128,6 +128,22 @@ def test_adaptive_head_is_the_sorted_one(vocab: int, mass: float) -> None:
         np.testing.assert_allclose(value.numpy(), oracle, rtol=1e-8)
 
 
+@pytest.mark.parametrize("mass", [0.999, 0.9999999, 1 - 1e-12])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 30.0])
+def test_adaptive_lies_between_both_kls_where_rounding_hides_the_mass(
+    mass: float, scale: float
+) -> None:
+    """Float32 probabilities may sum up to less than a mass that is nearly all."""
+    for vocab in (3, 300, 20_000):
+        student, teacher = (logits.float() for logits in _logits(8, vocab, seed=vocab))
+        logits = {"student_logits": student, "teacher_logits": scale * teacher}
+        forward, reverse = (DIVERGENCES[name](**logits) for name in ("forward_kl", "reverse_kl"))
+        value = adaptive_kl(**logits, head_mass=mass)
+        slack = 1e-5 * torch.maximum(forward, reverse)
+        assert (value <= torch.maximum(forward, reverse) + slack).all()
+        assert (value >= torch.minimum(forward, reverse) - slack).all()
+
+
 def test_running_sums_over_whole_numbers_are_those_of_floats() -> None:
     values = torch.rand(3, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     values /= values.sum(-1, keepdim=True)
