@@ -109,8 +109,7 @@ def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     mixture = _positive(torch.lerp(sides.q, sides.p, alpha))
     terms = (sides.p / mixture).mul_(sides.q)
     value = sides.log_p.sub_(mixture.log_()).mul_(sides.p).sum(-1)
-    slope = terms.addcmul_(sides.q, -_total(terms))
-    return value, slope.mul_(coefficient * (alpha - 1))
+    return value, _through_softmax(terms, sides.q, coefficient * (alpha - 1))
 
 
 def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +125,7 @@ def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     value = terms.sum(-1)
     if not given.parameters["detach_mixture"]:
         terms.addcmul_(quotient, sides.q, value=-alpha)
-    return value, terms.addcmul_(sides.q, -_total(terms)).mul_(coefficient)
+    return value, _through_softmax(terms, sides.q, coefficient)
 
 
 def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +134,7 @@ def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     gap = torch.sub(q, p, out=p)
     value = 0.5 * torch.linalg.vector_norm(gap, ord=1, dim=-1)
     terms = gap.sign_().mul_(q)
-    return value, terms.addcmul_(q, -_total(terms)).mul_(0.5 * coefficient)
+    return value, _through_softmax(terms, q, 0.5 * coefficient)
 
 
 def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
