@@ -32,12 +32,14 @@ class OutputHead:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns logits [N, V] of hidden [N, D], in the dtype that the matrix product gives."""
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        if self.soft_cap is not None:
-            logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
-        return logits
+        return self.of_products(torch.nn.functional.linear(hidden, self.weight, self.bias))
+
+    def of_products(self, products: Tensor) -> Tensor:
+        """Returns logits of `hidden @ weight.T + bias`: scaled and capped, or as they are."""
+        logits = products if self.scale == 1.0 else products * self.scale
+        if self.soft_cap is None:
+            return logits
+        return self.soft_cap * torch.tanh(logits / self.soft_cap)
 
 
 @dataclass(frozen=True)

@@ -180,14 +180,6 @@ def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, num_rows)
 
 
-def to_logits(products: Tensor, head: OutputHead) -> Tensor:
-    """Returns logits of `hidden @ weight.T + bias`: the head's scale and soft-cap."""
-    logits = products if head.scale == 1.0 else products * head.scale
-    if head.soft_cap is None:
-        return logits
-    return head.soft_cap * torch.tanh(logits / head.soft_cap)
-
-
 def without_student(batch: Positions) -> Positions:
     """Returns the batch with an output matrix of no rows, so that walking it asks the teacher
     alone."""
@@ -222,7 +214,7 @@ class _Teacher:
     def logits(self, start: int, stop: int) -> Tensor:
         rows = self.signal.hidden[start:stop].detach().to(self.dtype)
         head = self.signal.head
-        return to_logits(self.linear.products(rows)[:, : head.vocab_size], head)
+        return head.of_products(self.linear.products(rows)[:, : head.vocab_size])
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from trainers.losses.chunks import (
     blocks,
     compute_dtype,
     product_weight,
-    to_logits,
     walk,
     without_student,
 )
@@ -58,7 +57,7 @@ def measure(first_pass: Measure, batch: Positions) -> Tensor:
             assert chunk.teacher_logits is not None  # measures belong to soft losses
             labels = batch.labels[chunk.start : chunk.stop]
             for start, stop in blocks(chunk):
-                logits = to_logits(chunk.products[start:stop], batch.head)
+                logits = batch.head.of_products(chunk.products[start:stop])
                 teacher = chunk.teacher_logits[start:stop]
                 found.append(first_pass.of(logits, teacher, labels[start:stop]))
     return torch.cat(found) if found else batch.hidden.new_zeros(0)
@@ -161,8 +160,8 @@ class _Job:
     @property
     def _has_kernel(self) -> bool:
         """Whether one kernel does all that is elementwise."""
-        is_asked = self.term is not None and self.batch.head.is_plain
-        return is_asked and has_kernel(self.config, self.batch.hidden)
+        head, hidden = self.batch.head, self.batch.hidden
+        return self.term is not None and head.is_plain and has_kernel(self.config, hidden)
 
     @property
     def _is_written(self) -> bool:
@@ -179,7 +178,7 @@ class _Job:
     ) -> tuple[Tensor, Tensor]:
         """Closed form: as `_block`."""
         head = self.batch.head
-        logits = to_logits(products, head).to(self.wide)
+        logits = head.of_products(products).to(self.wide)
         column = labels.unsqueeze(-1)
         log_q = torch.log_softmax(logits, dim=-1)
         cross_entropy = -log_q.gather(-1, column)
@@ -256,7 +255,7 @@ class _Job:
     def _values(
         self, products: Tensor, teacher: Tensor | None, labels: Tensor, shared: Shared
     ) -> tuple[Tensor, Tensor]:
-        logits = to_logits(products, self.batch.head)
+        logits = self.batch.head.of_products(products)
         hard = cross_entropy(logits, labels).sum()
         if self.term is None or teacher is None:
             return hard, torch.zeros_like(hard)
