@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainers.catalogue import Weighting
 from trainers.losses import weighted
+from trainers.losses.adaptive_head import head_share
 from trainers.losses.labelled import HIDDEN
 
 
@@ -82,7 +83,7 @@ def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     if given.parameters["head_mass"] >= 1.0:
         return forward_kl(given, coefficient)
     sides = _Sides.of(given)
-    share = weighted.head_share(sides.q, sides.p, given.parameters["head_mass"])
+    share = head_share(sides.q, sides.p, given.parameters["head_mass"])
     return _both_kls(sides, share, 1 - share, coefficient)
 
 

@@ -180,12 +180,17 @@ class _Job:
         head = self.batch.head
         logits = head.of_products(products).to(self.wide)
         column = labels.unsqueeze(-1)
-        log_q = torch.log_softmax(logits, dim=-1)
-        cross_entropy = -log_q.gather(-1, column)
-        by_logits = log_q.exp_().scatter_add_(-1, column, torch.full_like(cross_entropy, -1.0))
+        # A softmax by hand: torch's copies rows that do not lie end to end.
+        hard_slope = logits - logits.amax(-1, keepdim=True)
+        of_label = hard_slope.gather(-1, column)
+        total = hard_slope.exp_().sum(-1, keepdim=True)
+        cross_entropy = total.log() - of_label
+        hard_slope.scatter_add_(-1, column, -total)  # times total
         soft = torch.zeros_like(cross_entropy)
-        if self.term is not None and teacher is not None:
-            hard_slope, hard_factor = by_logits, torch.full_like(soft, self.config.hard_weight)
+        if self.term is None or teacher is None:
+            by_logits = hard_slope.mul_(total.reciprocal())
+        else:
+            hard_factor = torch.full_like(soft, self.config.hard_weight)
             if self.config.divergence == "normalised":
                 share = label_weight(in_float(teacher), column)
                 soft = soft + share * cross_entropy
@@ -194,7 +199,7 @@ class _Job:
             soft = soft.squeeze(-1) + value
             # Straight to its place, which has left the cache, where nothing else is to be done.
             out = products if head.is_plain else slope
-            by_logits = torch.addcmul(slope, hard_slope, hard_factor, out=out)
+            by_logits = torch.addcmul(slope, hard_slope, hard_factor / total, out=out)
         if by_logits is not products:
             products.copy_(_to_products(by_logits, logits, head))
         return cross_entropy.sum(), soft.sum()
@@ -224,7 +229,7 @@ class _Job:
             through_weight = power * self.config.soft_weight * value / softened.tau_s
             by_temperature = through_weight - torch.linalg.vecdot(slope, student)
             gradients.temperature += by_temperature.sum()
-        if softened.slope is not None:
+        if softened.slope is not None:  # a constant on the logits is nothing to any divergence
             slope = pull_back(slope, student, softened.slope)
         return value, slope
 

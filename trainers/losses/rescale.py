@@ -50,19 +50,22 @@ class _CentredOver(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         out, inverse = ctx.saved_tensors
-        return pull_back(gradient * inverse, out, ctx.slope), None, None, None
+        by_out = gradient * inverse
+        by_out.sub_(by_out.mean(-1, keepdim=True))
+        return pull_back(by_out, out, ctx.slope), None, None, None
 
 
 def pull_back(gradient: Tensor, out: Tensor, slope: Slope) -> Tensor:
     """Returns the gradient with respect to the logits, in place of `gradient`: that with respect to
-    `out` = (logits - mean) / tau, over tau; all [N, V]."""
+    `out` = (logits - mean) / tau, over tau, whose rows sum to 0; all [N, V]."""
+    if slope.peak is None and slope.spread is None:
+        return gradient
     # With respect to tau it is - sum(gradient * out).
     pull = torch.linalg.vecdot(gradient, out).unsqueeze(-1)
-    shift = -gradient.mean(-1, keepdim=True)
     if slope.peak is not None and slope.place is not None:
         peak = pull * slope.peak.unsqueeze(-1)
-        shift = shift + peak / out.shape[-1]
+        gradient.add_(peak / out.shape[-1])
         gradient.scatter_add_(-1, slope.place.unsqueeze(-1), -peak)
     if slope.spread is not None:
         gradient.addcmul_(out, pull * slope.spread.unsqueeze(-1), value=-1)
-    return gradient.add_(shift)
+    return gradient

@@ -3,22 +3,12 @@
 Signature, units and ranges as in `divergences.py`: softened logits [N, V] in, [N] out.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from trainers.catalogue import Weighting
+from trainers.losses.adaptive_head import head_share
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
-
-TINY = 1e-30
-# 2^bits buckets lie between neighbouring powers of two, from 1 down by `depth` of these: not by
-# fewer than here, because adding up in one place takes twice as long.
-MAX_BUCKET_BITS, MIN_DEPTH = 9, 32
-# Of each float type: whole numbers of its width, bits of its mantissa, bias of its exponent.
-FLOATS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
-WHOLE = 2.0**50
-BLOCK = 64
 
 
 def adaptive_kl(
@@ -38,13 +28,6 @@ def adaptive_kl(
     with torch.no_grad():
         share = head_share(student.exp(), teacher.exp(), head_mass)
     return both_kls(student, teacher, share, 1 - share)
-
-
-def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
-    """Returns the head's share [N, 1] of Σ |p - q|, of q and p [N, V]; ½ where p = q."""
-    gap = (student - teacher).abs_()
-    all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, teacher, head_mass)
-    return torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
 
 
 def token_wise(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -153,72 +136,3 @@ def _outer_weights(weighting: Weighting, student: Tensor, log_teacher: Tensor) -
     if weighting == Weighting.TEACHER_STUDENT:
         return log_teacher.exp()
     return torch.full_like(student, 1 / student.shape[-1])
-
-
-def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor:
-    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`."""
-    above, edge, num = _border(probabilities, mass)
-    # Masks of floats: with booleans each step takes several times as long.
-    in_above = torch.ge(probabilities, edge, out=torch.empty_like(probabilities))
-    below = torch.addcmul(probabilities, in_above, probabilities, value=-1)
-    sum_above = in_above.mul_(values).sum(-1)
-    top, index = _largest(below, num)
-    in_head = above + _running_sums(top) - top < max(mass, TINY)  # the first is always in
-    in_head &= top > 0  # none from above the edge, where by rounding the mass is not reached
-    rest = (values.gather(-1, index) * in_head).sum(-1)
-    return sum_above + rest
-
-
-def _border(probabilities: Tensor, mass: float) -> tuple[Tensor, Tensor, int]:
-    """Returns an edge [N, 1], the sum of the probabilities from it on [N, 1], less than `mass`, and
-    how many of the largest ones below it reach `mass` with them, at most.
-
-    Sorting a vocabulary costs more than all else here. So entries fall into buckets, by their
-    leading bits, which order positive floats as their values do: the mass is reached in one of
-    them, and the edge is its upper end.
-    """
-    whole, mantissa_bits, bias = FLOATS[probabilities.dtype]
-    num_rows, num_entries = probabilities.shape
-    # The first bucket takes all that is so small that together it is less than what may be missing.
-    needed = math.ceil(math.log2(num_entries / max(1 - mass, TINY)))
-    depth = max(needed, MIN_DEPTH)
-    bits = min((num_entries // depth).bit_length(), MAX_BUCKET_BITS)
-    first, last, shift = bias - depth << bits, depth << bits, mantissa_bits - bits
-    bucket = (probabilities.view(whole) >> shift).sub_(first).clamp_(0, last).long()
-    in_buckets = probabilities.new_zeros(num_rows, last + 1)
-    mass_to = _running_sums(in_buckets.scatter_add_(-1, bucket, probabilities))
-    total = mass_to[:, -1:]
-    border = torch.searchsorted(mass_to, total - mass).clamp_(max=last)
-    low, high = ((border + first + step << shift).to(whole).view(mass_to.dtype) for step in (0, 1))
-    num_inside = torch.where(border > 0, in_buckets.gather(-1, border) / low, num_entries)
-    most = int(num_inside.nan_to_num().max()) if num_rows else 0
-    return total - mass_to.gather(-1, border), high, min(most + 1, num_entries)
-
-
-def _largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """Returns values.topk(num) of values [N, V]. Where V is many times `num` it looks for them
-    only in those blocks of columns whose largest are the largest."""
-    width = values.shape[-1]
-    num_blocks = width // BLOCK
-    if num_blocks < 4 * num:
-        return values.topk(num, dim=-1)
-    end = num_blocks * BLOCK
-    largest = values[:, :end].view(values.shape[0], num_blocks, BLOCK).amax(-1)
-    block = largest.topk(num, dim=-1).indices.unsqueeze(-1)
-    columns = (block * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(1)
-    rest = torch.arange(end, width, device=values.device).expand(values.shape[0], -1)
-    columns = torch.cat((columns, rest), dim=-1)
-    top, place = values.gather(-1, columns).topk(num, dim=-1)
-    return top, columns.gather(-1, place)
-
-
-def _running_sums(values: Tensor) -> Tensor:
-    """Returns cumsum(values, -1) of values in [0, 2]. Where bits must repeat, torch refuses that of
-    floats on a GPU."""
-    return whole_running_sums(values) if values.is_cuda else values.cumsum(-1)
-
-
-def whole_running_sums(values: Tensor) -> Tensor:
-    """Returns cumsum(values, -1) of values in [0, 2], taken over whole numbers of 2^-50."""
-    whole = (values.double() * WHOLE).long().cumsum(-1)
-    return (whole.double() / WHOLE).to(values.dtype)

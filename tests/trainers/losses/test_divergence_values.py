@@ -8,7 +8,8 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from trainers.losses import DIVERGENCES
-from trainers.losses.weighted import adaptive_kl, whole_running_sums
+from trainers.losses.adaptive_head import sums_by_bucket, whole_running_sums
+from trainers.losses.weighted import adaptive_kl
 
 
 def _logits(rows: int = 5, vocab: int = 13, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,6 +152,19 @@ def test_running_sums_over_whole_numbers_are_those_of_floats() -> None:
         found = whole_running_sums(given)
         assert found.dtype == given.dtype
         np.testing.assert_allclose(found.numpy(), np.cumsum(values.numpy(), -1), rtol=tolerance)
+
+
+def test_values_are_added_up_by_bucket_in_either_way() -> None:
+    """Narrow bucket numbers, too small to count on over the rows, take the way of a GPU."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(40, 500, generator=generator)
+    bucket = torch.randint(-7, 993, values.shape, generator=generator, dtype=torch.int16)
+    expected = np.zeros((40, 1000))
+    np.add.at(expected, (np.arange(40)[:, None], bucket.numpy() + 7), values.numpy())
+    for dtype in (torch.int16, torch.int32):
+        sums = sums_by_bucket(values, bucket.to(dtype, copy=True), -7, 1000)
+        assert sums.dtype == values.dtype
+        np.testing.assert_allclose(sums.numpy(), expected, rtol=1e-5)
 
 
 def test_adaptive_with_everything_in_the_head_is_forward_kl() -> None:

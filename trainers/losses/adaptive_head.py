@@ -1,0 +1,126 @@
+"""The head of adaptive KL: the smallest set of the teacher's top entries that reaches a mass."""
+
+import math
+
+import torch
+from torch import Tensor
+
+TINY = 1e-30
+# 2^bits buckets lie between neighbouring powers of two, from 1 down by `depth` of these: not by
+# fewer than here, because adding up in one place takes twice as long.
+MAX_BUCKET_BITS, MIN_DEPTH = 10, 32
+# How many neighbouring buckets are first taken together, and how many entries are.
+GROUP, SET = 64, 32
+# Of each float type: whole numbers of its width, bits of its mantissa, bias of its exponent.
+FLOATS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+WHOLE = 2.0**50
+
+
+def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
+    """Returns the head's share [N, 1] of Σ |p - q|, of q and p [N, V]; ½ where p = q."""
+    gap = (student - teacher).abs_()
+    all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, teacher, head_mass)
+    return torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
+
+
+def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor:
+    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`."""
+    above, edge, num = _border(probabilities, mass)
+    # Masks of floats: with booleans each step takes several times as long.
+    in_above = torch.ge(probabilities, edge, out=torch.empty_like(probabilities))
+    below = torch.addcmul(probabilities, in_above, probabilities, value=-1)
+    sum_above = in_above.mul_(values).sum(-1)
+    top, index = _largest(below, num)
+    in_head = above + _running_sums(top) - top < max(mass, TINY)  # the first is always in
+    in_head &= top > 0  # none from above the edge, where by rounding the mass is not reached
+    rest = (values.gather(-1, index) * in_head).sum(-1)
+    return sum_above + rest
+
+
+def _border(probabilities: Tensor, mass: float) -> tuple[Tensor, Tensor, int]:
+    """Returns an edge [N, 1], the sum of the probabilities from it on [N, 1], less than `mass`, and
+    how many of the largest ones below it reach `mass` with them, at most.
+
+    Sorting a vocabulary costs more than all else here. So entries fall into buckets, by their
+    leading bits, which order positive floats as their values do: the mass is reached in one of
+    them, and the edge is its upper end.
+    """
+    whole, mantissa_bits, bias = FLOATS[probabilities.dtype]
+    num_rows, num_entries = probabilities.shape
+    # The first bucket takes all that is so small that together it is less than what may be missing.
+    needed = math.ceil(math.log2(num_entries / max(1 - mass, TINY)))
+    depth = max(needed, MIN_DEPTH)
+    bits = min((num_entries // depth).bit_length(), MAX_BUCKET_BITS)
+    first, last, shift = bias - depth << bits, depth << bits, mantissa_bits - bits
+    bucket = (probabilities.view(whole) >> shift).clamp_(first, first + last)
+    num_buckets = (last // GROUP + 1) * GROUP
+    in_buckets = sums_by_bucket(probabilities, bucket, first, num_buckets)
+    border, above = _place_from_above(in_buckets, mass)
+    low, high = ((border + first + step << shift).to(whole).view(above.dtype) for step in (0, 1))
+    num_inside = torch.where(border > 0, in_buckets.gather(-1, border) / low, num_entries)
+    most = int(num_inside.nan_to_num().max()) if num_rows else 0
+    return above, high, min(most + 1, num_entries)
+
+
+def _place_from_above(values: Tensor, mass: float) -> tuple[Tensor, Tensor]:
+    """Returns where the sum of values [N, B], begun with the last, reaches `mass`, and the sum
+    before that place; each [N, 1]. Where it never does the place is the first; B is a multiple of
+    GROUP."""
+    # Running sums are taken of groups and within one: those of all take ten times as long.
+    groups = values.view(values.shape[0], values.shape[1] // GROUP, GROUP)
+    group, above = _reached(groups.sum(-1), mass)
+    inside = groups.gather(1, group.unsqueeze(-1).expand(-1, -1, GROUP)).squeeze(1)
+    place, above = _reached(inside, mass, above)
+    return group * GROUP + place, above
+
+
+def _reached(values: Tensor, mass: float, above: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """As `_place_from_above`, of any B, begun with the sum `above`."""
+    from_last = values.flip(-1)
+    sums = above + _running_sums(from_last)
+    steps = (sums < mass).sum(-1, keepdim=True).clamp_(max=values.shape[-1] - 1)
+    return values.shape[-1] - 1 - steps, (sums - from_last).gather(-1, steps)
+
+
+def sums_by_bucket(values: Tensor, bucket: Tensor, first: int, num_buckets: int) -> Tensor:
+    """Returns the sums [N, num_buckets] of those values [N, V] that have the same bucket
+    (overwritten), a whole number from `first` on."""
+    num_rows = values.shape[0]
+    num_sums = num_rows * num_buckets
+    # The faster way on a CPU, where it needs no wider indices; a GPU does not repeat its bits, and
+    # of no values at all it returns whole numbers.
+    if values.is_cuda or not 0 < num_sums <= torch.iinfo(bucket.dtype).max:
+        index = bucket.sub_(first).long()
+        return values.new_zeros(num_rows, num_buckets).scatter_add_(-1, index, values)
+    bucket -= first - torch.arange(0, num_sums, num_buckets, dtype=bucket.dtype).unsqueeze(-1)
+    sums = torch.bincount(bucket.flatten(), values.flatten(), num_sums)
+    return sums.view(num_rows, num_buckets)
+
+
+def _largest(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """Returns values.topk(num) of values [N, V]. Where V is many times `num` it looks for them
+    only in those sets of SET entries whose largest are the largest."""
+    num_rows, width = values.shape
+    num_sets = width // SET
+    if num_sets < 4 * num:
+        return values.topk(num, dim=-1)
+    end = num_sets * SET  # a set has every num_sets-th entry: so vector units find the largest
+    largest = values[:, :end].view(num_rows, SET, num_sets).amax(1)
+    found = largest.topk(num, dim=-1).indices.unsqueeze(-1)
+    columns = (found + torch.arange(0, end, num_sets, device=values.device)).flatten(1)
+    rest = torch.arange(end, width, device=values.device).expand(num_rows, -1)
+    columns = torch.cat((columns, rest), dim=-1)
+    top, place = values.gather(-1, columns).topk(num, dim=-1)
+    return top, columns.gather(-1, place)
+
+
+def _running_sums(values: Tensor) -> Tensor:
+    """Returns cumsum(values, -1) of values in [0, 2]. Where bits must repeat, torch refuses that of
+    floats on a GPU."""
+    return whole_running_sums(values) if values.is_cuda else values.cumsum(-1)
+
+
+def whole_running_sums(values: Tensor) -> Tensor:
+    """Returns cumsum(values, -1) of values in [0, 2], taken over whole numbers of 2^-50."""
+    whole = (values.double() * WHOLE).long().cumsum(-1)
+    return (whole.double() / WHOLE).to(values.dtype)
