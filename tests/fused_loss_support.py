@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.catalogue import DIVERGENCES, POLICIES, Policy
 from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, LossContext, LossSums, chunks
+from trainers.losses import DistillationLoss, LossContext, LossSums, chunks, weight_gradient
 from trainers.losses.context import Positions
 from trainers.signal import OutputHead, TeacherSignal
 
@@ -18,12 +18,13 @@ CONTEXT = LossContext(sequence_ids=SEQUENCE_IDS, step=3, num_steps=10)
 
 
 def shrink_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 10 positions, worked on 3 at a time, products of 20 entries: remainders
-    everywhere."""
+    """Chunks of 10 positions, worked on 3 at a time, products and the weight's gradient 20 entries
+    at a time: remainders everywhere."""
     monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 10)
     monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 0)
     monkeypatch.setattr(chunks, "BLOCK_ELEMENTS", 3 * 53)
     monkeypatch.setattr(chunks, "GPU_BLOCK_ELEMENTS", 3 * 53)
+    monkeypatch.setattr(weight_gradient, "PART_ROWS", 20)
     monkeypatch.setattr(chunks, "VOCAB_PART", 20)
     monkeypatch.setattr(chunks, "HUGE_PAGE_BYTES", 1)
     monkeypatch.setattr(chunks, "LARGE_BYTES", 1)

@@ -4,7 +4,6 @@ Logits of all positions never exist at once. Gradients are made in the forward p
 logits are at hand only there) and scaled in the backward pass.
 """
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from trainers.losses.passes import Measure, Shared
 from trainers.losses.plain import cross_entropy
 from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
+from trainers.losses.weight_gradient import WeightGradient, scaled
 from trainers.signal import OutputHead
 
 
@@ -68,7 +68,7 @@ class _Gradients:
     """Sums of gradients, in float32 or wider; None where none is asked for."""
 
     hidden: Tensor | None
-    weight: Tensor | None
+    weight: WeightGradient | None
     bias: Tensor | None
     temperature: Tensor | None
 
@@ -79,34 +79,8 @@ class _Gradients:
             self.hidden[chunk.start : chunk.stop] = chunk.padded @ weight
         if self.bias is not None:
             self.bias += inner.sum(0, dtype=self.bias.dtype)
-        if self.weight is None:
-            return
-        if inner.dtype == self.weight.dtype:
-            self.weight.addmm_(inner.t(), chunk.hidden)
-        elif adds_unrounded(inner.device, inner.dtype):
-            wide = self.weight.dtype
-            torch.addmm(self.weight, inner.t(), chunk.hidden, out_dtype=wide, out=self.weight)
-        else:
-            for start in range(0, inner.shape[1], VOCAB_SLICE):
-                part = inner[:, start : start + VOCAB_SLICE]
-                self.weight[start : start + VOCAB_SLICE] += part.t() @ chunk.hidden
-
-
-# Low-precision products are added to a wider sum in slices, so that no second [V, D] is made.
-VOCAB_SLICE = 8192
-
-
-@functools.cache
-def adds_unrounded(device: torch.device, dtype: torch.dtype) -> bool:
-    """Returns whether this torch adds matrix products of `dtype` on this device to a float32 sum in
-    one call: which versions and devices do is told nowhere, so it is tried once."""
-    ones = torch.ones(16, 16, device=device, dtype=dtype)
-    total = torch.ones(16, 16, device=device)
-    try:
-        torch.addmm(total, ones, ones, out_dtype=torch.float32, out=total)
-    except (RuntimeError, TypeError):
-        return False
-    return bool((total == 17).all())
+        if self.weight is not None:
+            self.weight.add(inner, chunk.hidden)
 
 
 class _Job:
@@ -293,13 +267,13 @@ class _FusedLinear(torch.autograd.Function):
         asked = ctx.needs_input_grad
         gradients = _Gradients(
             torch.zeros_like(hidden) if asked[0] else None,
-            torch.zeros_like(weight, dtype=job.wide) if asked[1] else None,
+            WeightGradient(weight, job.wide) if asked[1] else None,
             torch.zeros_like(bias, dtype=job.wide) if bias is not None and asked[2] else None,
             torch.zeros_like(temperature) if temperature is not None and asked[3] else None,
         )
         sums = job.run(gradients if any(asked[:4]) else None)
         ctx.gradients = gradients
-        ctx.dtypes = [None if t is None else t.dtype for t in (hidden, weight, bias, temperature)]
+        ctx.dtypes = [None if t is None else t.dtype for t in (hidden, bias, temperature)]
         ctx.mark_non_differentiable(sums.hard, sums.soft)
         return sums.total, sums.hard, sums.soft
 
@@ -312,16 +286,11 @@ class _FusedLinear(torch.autograd.Function):
                 "the fused loss must be back-propagated once, its gradients are given away, "
                 "but got a second backward. Use the sum of both losses"
             )
-        made = (gradients.hidden, gradients.weight, gradients.bias, gradients.temperature)
-        scaled = [
-            None if value is None else _scaled(value, grad_total, dtype)
-            for value, dtype in zip(made, ctx.dtypes, strict=True)
-        ]
-        return (*scaled, None)
-
-
-def _scaled(value: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns value (overwritten) times factor in `dtype`."""
-    if value.is_cuda and value.dtype != dtype:  # a GPU rounds on the way, a CPU makes a copy first
-        return torch.mul(value, factor, out=torch.empty_like(value, dtype=dtype))
-    return value.mul_(factor).to(dtype)
+        weight = None if gradients.weight is None else gradients.weight.times(grad_total)
+        hidden, bias, temperature = (
+            None if value is None else scaled(value, grad_total, dtype)
+            for value, dtype in zip(
+                (gradients.hidden, gradients.bias, gradients.temperature), ctx.dtypes, strict=True
+            )
+        )
+        return hidden, weight, bias, temperature, None

@@ -9,7 +9,7 @@ from fused_loss_support import CONTEXT, PAIRS, compare, make_batch, make_config,
 from torch import Tensor
 
 from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, fused
+from trainers.losses import DistillationLoss, weight_gradient
 from trainers.losses.context import Positions
 from trainers.signal import OutputHead, TeacherSignal
 
@@ -73,12 +73,12 @@ def test_products_are_added_unrounded_where_torch_can(monkeypatch: pytest.Monkey
     config = make_config("forward_kl", "fixed")
     _, rounded = run(config, low, fused=True)
     monkeypatch.setattr(torch, "addmm", addmm)
-    fused.adds_unrounded.cache_clear()
+    weight_gradient.adds_unrounded.cache_clear()
     try:
         _, found = run(config, low, fused=True)
     finally:
-        fused.adds_unrounded.cache_clear()
-    assert calls == 21  # one to try, then each chunk of 10 positions
+        weight_gradient.adds_unrounded.cache_clear()
+    assert calls == 61  # one to try, then three parts of the matrix for each chunk of 10 positions
     torch.testing.assert_close(found[1], rounded[1], rtol=0.05, atol=1e-3)
 
 
