@@ -50,10 +50,15 @@ CLIENT_ENVIRONMENT = {
 PERMANENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INVALID_STATE"}
 
 
-def connect(uri: str) -> "MlflowClient":
-    """Returns a client of the store at `uri`; nothing is asked yet of a server."""
+def set_client_environment() -> None:
+    """Sets `CLIENT_ENVIRONMENT`; to be done before MLflow is imported, which reads it then."""
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def connect(uri: str) -> "MlflowClient":
+    """Returns a client of the store at `uri`; nothing is asked yet of a server."""
+    set_client_environment()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

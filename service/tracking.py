@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from service import tags
-from service.delivery import DEFAULT_EXPERIMENT, SQLITE, Delivery, artifact_root, connect, probe
+from service.delivery import (
+    DEFAULT_EXPERIMENT,
+    SQLITE,
+    Delivery,
+    artifact_root,
+    connect,
+    probe,
+    set_client_environment,
+)
 from service.errors import TrackingError
 from service.plan import SweepPlan
 from service.provenance import provenance
@@ -71,14 +79,22 @@ def ensure_store(uri: str, home: Path) -> None:
         )
     home.mkdir(parents=True, exist_ok=True)
     # Several processes that make one SQLite store at the same moment break it: only one at a time.
-    with _file_lock(home / "mlflow.lock"):
+    with _file_lock(_folder_of(uri, home) / "mlflow.lock"):
         try:
             _open_store(uri)
         except Exception as error:
             raise TrackingError(_unusable(uri, error)) from error
 
 
+def _folder_of(uri: str, home: Path) -> Path:
+    """Returns the folder of a SQLite store, which homes may share, else the home."""
+    folder = Path(uri.removeprefix(SQLITE)).parent
+    return folder if uri.startswith(SQLITE) and folder.is_dir() else home
+
+
 def _open_store(uri: str) -> None:
+    if uri.startswith(SQLITE):
+        _make_whole(Path(uri.removeprefix(SQLITE)))
     probe(uri)
     client = connect(uri)
     if uri.startswith(SQLITE):
@@ -86,6 +102,22 @@ def _open_store(uri: str) -> None:
 
         SqlAlchemyStore(uri, artifact_root(uri))
     client.search_experiments(max_results=1)
+
+
+def _make_whole(path: Path) -> None:
+    """Makes the SQLite store of a file that is not there, under another name until it is whole:
+    MLflow cannot go on with one whose making was broken off."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    set_client_environment()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = path.with_name(f"{path.name}.new")
+    for leftover in path.parent.glob(f"{draft.name}*"):
+        leftover.unlink()
+    store = SqlAlchemyStore(f"{SQLITE}{draft}", artifact_root(f"{SQLITE}{path}"))
+    store.engine.dispose()
+    draft.rename(path)
 
 
 def _unusable(uri: str, error: Exception) -> str:

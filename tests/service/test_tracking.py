@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -182,15 +183,31 @@ def test_what_a_killed_process_left_is_delivered_by_the_next_driver(uri: str, ho
     assert "not an entry" in (folder / "rejected.log").read_text()
 
 
-def test_a_store_that_several_processes_open_first_is_made_once(home: Path) -> None:
+def make_in_a_process(home: Path) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path; from service.tracking import *; "
         "home = Path(sys.argv[1]); ensure_store(default_uri(home), home)"
     )
-    command = [sys.executable, "-c", code, str(home)]
-    running = [subprocess.Popen(command, cwd=home.parent) for _ in range(3)]
+    return subprocess.Popen([sys.executable, "-c", code, str(home)], cwd=home.parent)
+
+
+def test_a_store_that_several_processes_open_first_is_made_once(home: Path) -> None:
+    running = [make_in_a_process(home) for _ in range(3)]
     assert [one.wait(timeout=120) for one in running] == [0, 0, 0]
     assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(home: Path) -> None:
+    making = make_in_a_process(home)
+    while not any(path.stat().st_size for path in home.glob("mlflow.db*")):
+        assert making.poll() is None
+        time.sleep(0.01)
+    making.kill()
+    making.wait()
+    assert not (home / "mlflow.db").exists()
+    ensure_store(default_uri(home), home)
+    assert [one.name for one in MlflowClient(default_uri(home)).search_experiments()] == ["Default"]
+    assert sorted(path.name for path in home.iterdir()) == ["mlflow.db", "mlflow.lock"]
 
 
 def test_statistics_are_renewed(uri: str, home: Path) -> None:
