@@ -17,24 +17,22 @@ WHOLE = 2.0**50
 
 
 def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
-    """Returns the head's share [N, 1] of Σ |p - q|, of q and p [N, V]; ½ where p = q."""
+    """Returns the head's share [N, 1] of Σ |p - q|, of q and p [N, V]; ½ where p = q.
+
+    The head is the fewest largest entries of p that reach `head_mass`.
+    """
+    above, edge, num = _border(teacher, head_mass)
+    # A mask of floats: with booleans each step takes several times as long.
+    in_above = torch.ge(teacher, edge, out=torch.empty_like(teacher))
     gap = (student - teacher).abs_()
-    all_gap, head_gap = gap.sum(-1), _sum_over_head(gap, teacher, head_mass)
-    return torch.where(all_gap > 0, head_gap / all_gap.clamp_min(TINY), 0.5).unsqueeze(-1)
-
-
-def _sum_over_head(values: Tensor, probabilities: Tensor, mass: float) -> Tensor:
-    """Returns [N]: the sum of `values` over the fewest largest probabilities that reach `mass`."""
-    above, edge, num = _border(probabilities, mass)
-    # Masks of floats: with booleans each step takes several times as long.
-    in_above = torch.ge(probabilities, edge, out=torch.empty_like(probabilities))
-    below = torch.addcmul(probabilities, in_above, probabilities, value=-1)
-    sum_above = in_above.mul_(values).sum(-1)
-    top, index = _largest(below, num)
-    in_head = above + _running_sums(top) - top < max(mass, TINY)  # the first is always in
+    all_gap = gap.sum(-1)
+    gap_above = gap.mul_(in_above).sum(-1)
+    top, index = _largest(torch.sub(teacher, in_above, out=in_above), num)
+    in_head = above + _running_sums(top) - top < max(head_mass, TINY)  # the first is always in
     in_head &= top > 0  # none from above the edge, where by rounding the mass is not reached
-    rest = (values.gather(-1, index) * in_head).sum(-1)
-    return sum_above + rest
+    gap_inside = (student.gather(-1, index) - top).abs_().mul_(in_head).sum(-1)
+    share = (gap_above + gap_inside) / all_gap.clamp_min(TINY)
+    return torch.where(all_gap > 0, share, 0.5).unsqueeze(-1)
 
 
 def _border(probabilities: Tensor, mass: float) -> tuple[Tensor, Tensor, int]:
@@ -47,25 +45,26 @@ def _border(probabilities: Tensor, mass: float) -> tuple[Tensor, Tensor, int]:
     """
     whole, mantissa_bits, bias = FLOATS[probabilities.dtype]
     num_rows, num_entries = probabilities.shape
-    # The first bucket takes all that is so small that together it is less than what may be missing.
+    # The last bucket takes all that is so small that together it is less than what may be missing.
     needed = math.ceil(math.log2(num_entries / max(1 - mass, TINY)))
     depth = max(needed, MIN_DEPTH)
     bits = min((num_entries // depth).bit_length(), MAX_BUCKET_BITS)
-    first, last, shift = bias - depth << bits, depth << bits, mantissa_bits - bits
-    bucket = (probabilities.view(whole) >> shift).clamp_(first, first + last)
-    num_buckets = (last // GROUP + 1) * GROUP
-    in_buckets = sums_by_bucket(probabilities, bucket, first, num_buckets)
-    border, above = _place_from_above(in_buckets, mass)
-    low, high = ((border + first + step << shift).to(whole).view(above.dtype) for step in (0, 1))
-    num_inside = torch.where(border > 0, in_buckets.gather(-1, border) / low, num_entries)
+    lowest, highest, shift = bias - depth << bits, bias << bits, mantissa_bits - bits
+    num_buckets = math.ceil((highest + 1 - lowest) / GROUP) * GROUP
+    first = lowest + num_buckets - 1  # counted down, begun with some that are empty
+    bits_of_bucket = (probabilities.view(whole) >> shift).clamp_(lowest, highest)
+    in_buckets = sums_by_bucket(probabilities, bits_of_bucket, first, num_buckets)
+    border, above = _place(in_buckets, mass)
+    low, high = ((first - border + step << shift).to(whole).view(above.dtype) for step in (0, 1))
+    num_inside = in_buckets.gather(-1, border) / low
+    num_inside = torch.where(border < num_buckets - 1, num_inside, num_entries)
     most = int(num_inside.nan_to_num().max()) if num_rows else 0
     return above, high, min(most + 1, num_entries)
 
 
-def _place_from_above(values: Tensor, mass: float) -> tuple[Tensor, Tensor]:
-    """Returns where the sum of values [N, B], begun with the last, reaches `mass`, and the sum
-    before that place; each [N, 1]. Where it never does the place is the first; B is a multiple of
-    GROUP."""
+def _place(values: Tensor, mass: float) -> tuple[Tensor, Tensor]:
+    """Returns where the running sum of values [N, B] reaches `mass`, and the sum before that place;
+    each [N, 1]. Where it never does the place is the last; B is a multiple of GROUP."""
     # Running sums are taken of groups and within one: those of all take ten times as long.
     groups = values.view(values.shape[0], values.shape[1] // GROUP, GROUP)
     group, above = _reached(groups.sum(-1), mass)
@@ -74,26 +73,26 @@ def _place_from_above(values: Tensor, mass: float) -> tuple[Tensor, Tensor]:
     return group * GROUP + place, above
 
 
-def _reached(values: Tensor, mass: float, above: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-    """As `_place_from_above`, of any B, begun with the sum `above`."""
-    from_last = values.flip(-1)
-    sums = above + _running_sums(from_last)
-    steps = (sums < mass).sum(-1, keepdim=True).clamp_(max=values.shape[-1] - 1)
-    return values.shape[-1] - 1 - steps, (sums - from_last).gather(-1, steps)
+def _reached(values: Tensor, mass: float, before: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """As `_place`, of any B, where `before` is the sum so far."""
+    sums = _running_sums(values) + before
+    place = (sums < mass).sum(-1, keepdim=True).clamp_(max=values.shape[-1] - 1)
+    return place, (sums - values).gather(-1, place)
 
 
 def sums_by_bucket(values: Tensor, bucket: Tensor, first: int, num_buckets: int) -> Tensor:
     """Returns the sums [N, num_buckets] of those values [N, V] that have the same bucket
-    (overwritten), a whole number from `first` on."""
+    (overwritten), a whole number from `first` down."""
     num_rows = values.shape[0]
     num_sums = num_rows * num_buckets
     # The faster way on a CPU, where it needs no wider indices; a GPU does not repeat its bits, and
     # of no values at all it returns whole numbers.
-    if values.is_cuda or not 0 < num_sums <= torch.iinfo(bucket.dtype).max:
-        index = bucket.sub_(first).long()
+    if values.is_cuda or not 0 < num_sums <= torch.iinfo(bucket.dtype).max - first:
+        index = torch.sub(first, bucket).long()
         return values.new_zeros(num_rows, num_buckets).scatter_add_(-1, index, values)
-    bucket -= first - torch.arange(0, num_sums, num_buckets, dtype=bucket.dtype).unsqueeze(-1)
-    sums = torch.bincount(bucket.flatten(), values.flatten(), num_sums)
+    starts = torch.arange(first, first + num_sums, num_buckets, dtype=bucket.dtype).unsqueeze(-1)
+    index = torch.sub(starts, bucket, out=bucket)
+    sums = torch.bincount(index.flatten(), values.flatten(), num_sums)
     return sums.view(num_rows, num_buckets)
 
 

@@ -34,9 +34,9 @@ Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
 
 def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p."""
-    sides = _Sides.of(given)
-    value = sides.log_p.sub_(sides.log_q).mul_(sides.p).sum(-1)
-    return value, sides.q.sub_(sides.p).mul_(coefficient)
+    ratio = _Ratio.of(given)
+    value = -ratio.gap.mul_(ratio.p).sum(-1)
+    return value, ratio.q.sub_(ratio.p).mul_(coefficient)
 
 
 def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
 def jeffreys(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """(1 - weight) KL(p‖q) + weight KL(q‖p)."""
     weight = torch.full_like(coefficient, given.parameters["weight"])
-    return _both_kls(_Sides.of(given), 1 - weight, weight, coefficient)
+    return _both_kls(_Ratio.of(given), 1 - weight, weight, coefficient)
 
 
 def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,30 +75,31 @@ def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]
     surplus = _dot(sides.q, sides.log_q) - _dot(sides.p, sides.log_p)
     weight = given.parameters["entropy_weight"]
     forward, reverse = (torch.where(side > 0, weight, 1.0) for side in (surplus, -surplus))
-    return _both_kls(sides, forward, reverse, coefficient)
+    ratio = _Ratio(sides.q, sides.p, sides.log_q.sub_(sides.log_p))
+    return _both_kls(ratio, forward, reverse, coefficient)
 
 
 def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
     if given.parameters["head_mass"] >= 1.0:
         return forward_kl(given, coefficient)
-    sides = _Sides.of(given)
-    share = head_share(sides.q, sides.p, given.parameters["head_mass"])
-    return _both_kls(sides, share, 1 - share, coefficient)
+    ratio = _Ratio.of(given)
+    share = head_share(ratio.q, ratio.p, given.parameters["head_mass"])
+    return _both_kls(ratio, share, 1 - share, coefficient)
 
 
 def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q: (1-w) q (d+1) - w
     p."""
-    sides = _Sides.of(given)
-    gap = sides.log_q.sub_(sides.log_p)
+    ratio = _Ratio.of(given)
+    q, p, gap = ratio.q, ratio.p, ratio.gap
     share = torch.sigmoid(gap)  # of the reverse direction
-    forward = sides.p.addcmul_(share, sides.p, value=-1)
-    reverse = share.mul_(sides.q)
+    forward = p.addcmul_(share, p, value=-1)
+    reverse = share.mul_(q)
     by_log_q = torch.sub(reverse, forward, out=forward)
     further = reverse.mul_(gap)
     value = gap.mul_(by_log_q).sum(-1)
-    return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
+    return value, _through_softmax(by_log_q.add_(further), q, coefficient)
 
 
 def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -262,6 +263,32 @@ class _Sides:
 
 
 @dataclass(frozen=True)
+class _Ratio:
+    """Probabilities of student and teacher, and log(q/p), all [C, V] and free to be overwritten."""
+
+    q: Tensor
+    p: Tensor
+    gap: Tensor
+
+    @classmethod
+    def of(cls, given: Given) -> "_Ratio":
+        """Returns both sides."""
+        q, log_total_q = _softmax(given.student)
+        p, log_total_p = _softmax(given.teacher)
+        gap = torch.sub(given.student, given.teacher, out=given.teacher)
+        return cls(q, p, gap.add_(log_total_p - log_total_q))
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns probabilities [C, V], and their normaliser [C, 1], the log of the logits' powers'
+    sum."""
+    largest = logits.amax(-1, keepdim=True)
+    powers = (logits - largest).exp_()
+    total = _total(powers)
+    return powers.mul_(total.reciprocal()), largest + total.log()
+
+
+@dataclass(frozen=True)
 class _Others:
     """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
     label, and their normaliser [C, 1]; label: its logit [C, 1]; log_odds: log-probabilities of
@@ -286,17 +313,16 @@ class _Others:
 
 
 def _both_kls(
-    sides: _Sides, forward: Tensor, reverse: Tensor, coefficient: Tensor
+    ratio: _Ratio, forward: Tensor, reverse: Tensor, coefficient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """forward KL(p‖q) + reverse KL(q‖p), factors [C, 1]; gradient forward (q - p) + reverse q
     (log(q/p) - KL(q‖p))."""
-    gap = sides.log_q.sub_(sides.log_p)
-    terms = torch.mul(gap, sides.q, out=sides.log_p)
-    of_student, of_teacher = _total(terms), -_total(gap.mul_(sides.p))
+    terms = ratio.gap * ratio.q
+    of_student, of_teacher = _total(terms), -_total(ratio.gap.mul_(ratio.p))
     value = (forward * of_teacher + reverse * of_student).squeeze(-1)
     forward, reverse = forward * coefficient, reverse * coefficient
-    slope = terms.mul_(reverse).addcmul_(sides.q, forward - reverse * of_student)
-    return value, slope.addcmul_(sides.p, -forward)
+    slope = terms.mul_(reverse).addcmul_(ratio.q, forward - reverse * of_student)
+    return value, slope.addcmul_(ratio.p, -forward)
 
 
 def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:

@@ -20,18 +20,23 @@ from trainers.losses.schedules import CurriculumTemperature, MixSchedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
 
+# So few logits a CPU holds at once no slower than it walks them in chunks: starting an operation
+# costs as much as its numbers. For ten classes the walk takes half as long again.
+FEW_LOGITS = 1 << 17
+
 
 class DistillationLoss(nn.Module):
     """Sums of hard and soft loss over valid positions; the caller divides by the global step's
     count.
 
-    vocab_size: V, the real vocabulary. fused: False holds all logits at once, for tests and
-    benchmarks. What the loss learns (curriculum) or moves (interpolated) is in its state_dict, and
-    learned values are parameters for the student's optimiser. It belongs inside the module that DDP
-    or FSDP wraps. Raises `ValueError` for a `module:function` divergence that cannot be used.
+    vocab_size: V, the real vocabulary. fused: whether logits are made chunk by chunk or held all at
+    once, or None: whichever suits the batch's size; both give the same but for rounding. What the
+    loss learns (curriculum) or moves (interpolated) is in its state_dict, and learned values are
+    parameters for the student's optimiser. It belongs inside the module that DDP or FSDP wraps.
+    Raises `ValueError` for a `module:function` divergence that cannot be used.
     """
 
-    def __init__(self, config: TrialConfig, vocab_size: int, *, fused: bool = True) -> None:
+    def __init__(self, config: TrialConfig, vocab_size: int, *, fused: bool | None = None) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
@@ -58,7 +63,7 @@ class DistillationLoss(nn.Module):
         _check(self.vocab_size, batch)
         term = None if signal is None else self.term
         shared = Shared() if signal is None else self._shared(batch, context)
-        sums = fused_sums if self.fused else plain_sums
+        sums = fused_sums if self._is_fused(hidden) else plain_sums
         return sums(self.config, term, shared, batch)
 
     @torch.no_grad()
@@ -76,6 +81,11 @@ class DistillationLoss(nn.Module):
         once a step, on every rank with the same mean soft loss over all ranks' valid positions."""
         if self.mix is not None:
             self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
+
+    def _is_fused(self, hidden: Tensor) -> bool:
+        if self.fused is not None:
+            return self.fused
+        return hidden.device.type != "cpu" or hidden.shape[0] * self.vocab_size > FEW_LOGITS
 
     def _shared(self, batch: Positions, context: LossContext) -> Shared:
         """What the batch or the training decides for its positions, by a first pass where

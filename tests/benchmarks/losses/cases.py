@@ -30,6 +30,12 @@ class Size:
 
 
 GPT2 = Size(positions=1024, student_width=768, teacher_width=1600, vocab=50_257)
+FEW = (
+    Size(positions=128, student_width=64, teacher_width=128, vocab=10),
+    Size(positions=256, student_width=64, teacher_width=128, vocab=300),
+    Size(positions=600, student_width=64, teacher_width=128, vocab=300),
+    Size(positions=1024, student_width=64, teacher_width=128, vocab=512),
+)
 QWEN = Size(positions=1024, student_width=896, teacher_width=1536, vocab=151_936)
 
 
@@ -70,8 +76,8 @@ def config_of(divergence: str, policy: str) -> TrialConfig:
     return TrialConfig(divergence=divergence, policy=policy, **({"tau": 2.0} if has_tau else {}))
 
 
-def ours(inputs: Inputs, config: TrialConfig, *, fused: bool) -> Step:
-    """Returns one forward and backward pass of our loss."""
+def ours(inputs: Inputs, config: TrialConfig, *, fused: bool | None) -> Step:
+    """Returns one forward and backward pass of our loss; fused None: as a trial would."""
     loss = DistillationLoss(config, inputs.size.vocab, fused=fused).to(inputs.hidden.device)
     ids = torch.arange(inputs.size.positions, device=inputs.hidden.device) // SEQUENCE
     signal = TeacherSignal(inputs.teacher, OutputHead(inputs.teacher_weight))
@@ -96,7 +102,7 @@ def matmuls(inputs: Inputs, config: TrialConfig | None = None) -> Step:
     buffer, other = (aligned_buffer(weight, chunk).zero_() for _ in range(2))
 
     def step() -> None:
-        gradient = torch.zeros_like(weight)
+        gradient = torch.empty_like(weight)
         for start in range(0, size.positions, chunk):
             stop = min(start + chunk, size.positions)
             rows, own, theirs = slice(start, stop), buffer[: stop - start], other[: stop - start]
@@ -107,7 +113,7 @@ def matmuls(inputs: Inputs, config: TrialConfig | None = None) -> Step:
             linear(hidden[rows], weight, None, own)
             linear(inputs.teacher[rows], teacher_weight, None, theirs)
             torch.mm(own, weight)
-            gradient.addmm_(own.t(), hidden[rows])
+            gradient.addmm_(own.t(), hidden[rows], beta=0 if start == 0 else 1)
 
     return step
 

@@ -1,6 +1,6 @@
 """Time and memory of the fused loss against its plain form and public implementations.
 
-    python tests/benchmarks/losses/run.py [time | rows | memory] [--rounds 5] [--positions 1024]
+    python tests/benchmarks/losses/run.py [memory | time | rows | few] [--rounds 5]
 
 CPU seconds of one thread, variants interleaved in one process, ratios taken round by round,
 medians. Memory: a fresh process each, the resident peak over the step less what was there before
@@ -12,6 +12,7 @@ fail are left out.
 import argparse
 import json
 import platform
+import random
 import re
 import statistics
 import subprocess
@@ -28,7 +29,7 @@ from trainers.config import Precision, TrialConfig
 from trainers.numerics import keep_freed_memory, resolve
 
 MIB = 1 << 20
-GPU_REPEATS = 10
+GPU_REPEATS, FEW_REPEATS = 10, 8
 BOUNDS_TIME = {
     ("jsd fused", "jsd plain"): (0.52, 0.40),
     ("jsd fused", "jsd trl"): (0.45, 0.34),
@@ -57,7 +58,7 @@ def main() -> None:
     """Runs the sections that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "section", nargs="?", choices=("all", "time", "rows", "memory"), default="all"
+        "section", nargs="?", choices=("all", "time", "rows", "few", "memory"), default="all"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--positions", type=int, default=1024)
@@ -83,6 +84,8 @@ def main() -> None:
         times(given.rounds, given.positions, given.only)
     if given.section in ("all", "rows"):
         rows(given.rounds, given.rows_positions, given.only)
+    if given.section in ("all", "few"):
+        few(given.rounds, given.only)
 
 
 def device() -> str:
@@ -131,9 +134,10 @@ def seconds(step: cases.Step) -> float:
 def interleaved(steps: dict[str, cases.Step], rounds: int) -> dict[str, list[float]]:
     """Returns the seconds of each step in each round; each must have run once before."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
+    order = random.Random(0)  # what runs before a step tells on it
     for _ in range(rounds):
-        for name, step in steps.items():
-            taken[name].append(seconds(step))
+        for name in order.sample(list(steps), len(steps)):
+            taken[name].append(seconds(steps[name]))
     return taken
 
 
@@ -202,6 +206,42 @@ def rows(rounds: int, positions: int, only: str) -> None:
             verdict = "ok" if floor <= BOUND_MATMULS and plain <= 1 else "MISSED"
             shown = f"{floor:.2f} ({low:.2f}-{high:.2f})"
             print(f"| {divergence} | {policy} | {shown} | {plain:.2f} | {verdict} |", flush=True)
+
+
+def few(rounds: int, only: str) -> None:
+    """Prints what all rows and policies take of their plain form where a batch has few logits:
+    walked in chunks, and as a trial would."""
+    print(f"\n## few logits: {rounds} rounds; smallest, median, largest of all rows × policies")
+    print("| V | N | walked / plain | as chosen / plain |\n|---|---|---|---|")
+    for size in cases.FEW:
+        inputs = cases.Inputs(size, device(), dtype())
+        found: dict[str, list[float]] = {"walked": [], "chosen": []}
+        for divergence, traits in DIVERGENCES.items():
+            for policy in sorted(traits.policies):
+                if not re.search(only, f"{divergence}:{policy}"):
+                    continue
+                config = cases.config_of(divergence, policy)
+                ways = {"walked": True, "chosen": None, "plain": False}
+                steps = {
+                    name: repeated(cases.ours(inputs, config, fused=way))
+                    for name, way in ways.items()
+                }
+                interleaved(steps, 1)
+                taken = interleaved(steps, rounds)
+                for name, ratios in found.items():
+                    ratios.append(ratio(taken, name, "plain")[0])
+        shown = (f"{min(r):.2f}, {statistics.median(r):.2f}, {max(r):.2f}" for r in found.values())
+        print(f"| {size.vocab} | {size.positions} | {' | '.join(shown)} |", flush=True)
+
+
+def repeated(step: cases.Step) -> cases.Step:
+    """Returns FEW_REPEATS steps as one, so that what ran before it does not show."""
+
+    def steps() -> None:
+        for _ in range(FEW_REPEATS):
+            step()
+
+    return steps
 
 
 def row_makers(inputs: cases.Inputs, config: TrialConfig) -> dict[str, Callable[[], cases.Step]]:

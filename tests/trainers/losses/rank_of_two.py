@@ -30,7 +30,7 @@ class Student(nn.Module):
             return nn.Parameter(torch.randn(*shape, generator=generator, dtype=torch.float64))
 
         self.body, self.head = draw(WIDTH, WIDTH), draw(VOCAB, WIDTH)
-        self.loss = DistillationLoss(config, VOCAB).double()
+        self.loss = DistillationLoss(config, VOCAB, fused=True).double()
 
     def forward(self, inputs: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
         """Returns the total over the positions."""

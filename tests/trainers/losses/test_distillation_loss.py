@@ -48,7 +48,7 @@ ROW_LOCAL = [
 @pytest.mark.parametrize(("name", "policy"), ROW_LOCAL)
 def test_any_split_of_a_batch_gives_the_same_sums_and_gradients(name: str, policy: str) -> None:
     inputs = Inputs()
-    loss = DistillationLoss(TrialConfig(divergence=name, policy=policy), VOCAB).double()
+    loss = DistillationLoss(TrialConfig(divergence=name, policy=policy), VOCAB, fused=True).double()
     whole = inputs.weight.clone().requires_grad_()
     sums = inputs.run(loss, torch.arange(NUM), whole)
     (sums.total / NUM).backward()
@@ -72,7 +72,7 @@ def test_rows_that_are_not_local_say_so() -> None:
 
 def test_token_scaled_is_local_to_sequences() -> None:
     inputs = Inputs()
-    loss = DistillationLoss(TrialConfig(divergence="token_scaled"), VOCAB)
+    loss = DistillationLoss(TrialConfig(divergence="token_scaled"), VOCAB, fused=True)
     sums = inputs.run(loss, torch.arange(NUM), inputs.weight)
     parts = [torch.arange(15), torch.arange(15, NUM)]  # between sequences
     halves = [inputs.run(loss, part, inputs.weight).total for part in parts]
@@ -122,7 +122,7 @@ def _owned() -> list[tuple[str, str, str]]:
 
 def _outcome(config: TrialConfig) -> tuple[Tensor, ...]:
     inputs = Inputs()
-    loss = DistillationLoss(config, VOCAB).double()
+    loss = DistillationLoss(config, VOCAB, fused=True).double()
     loss.finish_step(2.0, step=4, num_steps=10)
     leaf = inputs.weight.clone().requires_grad_()
     sums = inputs.run(loss, torch.arange(NUM), leaf)

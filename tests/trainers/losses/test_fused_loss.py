@@ -1,5 +1,6 @@
 """The fused loss equals the plain one: value and every gradient, for each row with each policy."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from trainers.catalogue import DIVERGENCES as CATALOGUE
 from trainers.catalogue import Policy
 from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, chunks, closed_form, custom, soft_term
+from trainers.losses import DistillationLoss, chunks, closed_form, custom, distillation, soft_term
 from trainers.signal import OutputHead
 
 
@@ -122,7 +123,7 @@ def test_what_is_not_a_number_shows_in_the_loss(name: str, policy: str, fused: b
 def test_a_frozen_head_gets_no_gradient_and_costs_none() -> None:
     batch = make_batch()
     hidden = batch.hidden.clone().requires_grad_()
-    loss = DistillationLoss(TrialConfig(tau=2.0), 53)
+    loss = DistillationLoss(TrialConfig(tau=2.0), 53, fused=True)
     loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total.backward()
     _, grads = run(TrialConfig(tau=2.0), batch, fused=False)
     torch.testing.assert_close(hidden.grad, 37 * grads[0])
@@ -133,7 +134,7 @@ def test_a_frozen_body_trains_the_head_alone() -> None:
     batch = make_batch()
     weight = batch.head.weight.clone().requires_grad_()
     head = replace(batch.head, weight=weight)
-    loss = DistillationLoss(TrialConfig(tau=2.0), 53)
+    loss = DistillationLoss(TrialConfig(tau=2.0), 53, fused=True)
     loss(batch.hidden, head, batch.labels, batch.signal, CONTEXT).total.backward()
     _, grads = run(TrialConfig(tau=2.0), batch, fused=False)
     torch.testing.assert_close(weight.grad, 37 * grads[1])
@@ -155,7 +156,7 @@ def test_tied_embeddings_get_both_gradients() -> None:
 def test_real_vocabulary_is_a_view_and_padding_rows_get_zero() -> None:
     batch = make_batch()
     padded = torch.cat((batch.head.weight, torch.full((3, 8), 9.0))).requires_grad_()
-    loss = DistillationLoss(TrialConfig(policy="cist"), 53)
+    loss = DistillationLoss(TrialConfig(policy="cist"), 53, fused=True)
     loss(
         batch.hidden, OutputHead(padded[:53]), batch.labels, batch.signal, CONTEXT
     ).total.backward()
@@ -169,7 +170,7 @@ def test_real_vocabulary_is_a_view_and_padding_rows_get_zero() -> None:
 def test_evaluation_needs_no_gradients(grad: str) -> None:
     batch = make_batch()
     with getattr(torch, grad)():
-        loss = DistillationLoss(TrialConfig(policy="cist"), 53)
+        loss = DistillationLoss(TrialConfig(policy="cist"), 53, fused=True)
         sums = loss(batch.hidden, batch.head, batch.labels, batch.signal, CONTEXT)
     expected, _ = run(TrialConfig(policy="cist"), batch, fused=False)
     torch.testing.assert_close(sums.total, expected.total.detach())
@@ -179,11 +180,26 @@ def test_evaluation_needs_no_gradients(grad: str) -> None:
 def test_a_second_backward_is_refused() -> None:
     batch = make_batch()
     hidden = batch.hidden.clone().requires_grad_()
-    loss = DistillationLoss(TrialConfig(), 53)
+    loss = DistillationLoss(TrialConfig(), 53, fused=True)
     total = loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="must be back-propagated once, .* but got a second"):
         total.backward()
+
+
+def test_a_batch_of_few_logits_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a walk back-propagates once, by autograd as often as wanted; both give the same."""
+    batch, found = make_batch(), []
+    for limit, is_walked in ((37 * 53, False), (37 * 53 - 1, True)):
+        monkeypatch.setattr(distillation, "FEW_LOGITS", limit)
+        hidden = batch.hidden.clone().requires_grad_()
+        loss = DistillationLoss(TrialConfig(), 53)
+        total = loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total
+        total.backward(retain_graph=True)
+        found += [total, hidden.grad.clone()]
+        with pytest.raises(RuntimeError, match="once") if is_walked else nullcontext():
+            total.backward()
+    torch.testing.assert_close(found[:2], found[2:])
 
 
 def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +218,7 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
     leaf = batch.hidden.clone().requires_grad_()
     for name, policy in (("generalized_jsd", "cist"), ("token_scaled", "fixed")):
         with Watch():
-            loss = DistillationLoss(make_config(name, policy), 53)
+            loss = DistillationLoss(make_config(name, policy), 53, fused=True)
             ids = replace(CONTEXT, sequence_ids=torch.arange(37) // 9)
             loss(leaf, batch.head, batch.labels, batch.signal, ids).total.backward()
     assert 0 < widest <= 12  # a chunk of 10, or the transposed matrix of 12 rows

@@ -121,7 +121,7 @@ def test_positions_left_out_have_no_influence(name: str, fused: bool) -> None:
 def test_a_smaller_vocabulary_gets_no_probability_for_entries_it_lacks() -> None:
     student, teacher = _logits()
     with pytest.raises(ValueError, match=r"vocabulary's 9 entries, but got 9 and 11"):
-        DistillationLoss(TrialConfig(), 9)(
+        DistillationLoss(TrialConfig(), 9, fused=True)(
             student[:, :9],
             OutputHead(torch.eye(9, dtype=torch.float64)),
             torch.zeros(5).long(),

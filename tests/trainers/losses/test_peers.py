@@ -53,7 +53,7 @@ def test_fused_jsd_is_ligers(beta: float) -> None:
         if ours:
             config = TrialConfig(divergence="generalized_jsd", beta=beta, tau=2.0, scaling="none")
             signal = TeacherSignal(teacher, OutputHead(teacher_weight))
-            sums = DistillationLoss(config, 31)(
+            sums = DistillationLoss(config, 31, fused=True)(
                 leaves[0], OutputHead(leaves[1]), labels, signal, LossContext()
             )
             value = sums.total / 40

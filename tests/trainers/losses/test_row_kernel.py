@@ -52,7 +52,7 @@ def run(config: TrialConfig, dtype: torch.dtype, vocab: int) -> list[Tensor]:
     hidden, weight = draw(7, 8, 1.0).requires_grad_(), draw(vocab, 8, 1.0).requires_grad_()
     signal = TeacherSignal(draw(7, 12, 1.0), OutputHead(draw(vocab, 12, 1.2)))
     labels = torch.randint(vocab, (7,), generator=generator)
-    loss = DistillationLoss(config, vocab)
+    loss = DistillationLoss(config, vocab, fused=True)
     sums = loss(hidden, OutputHead(weight), labels, signal, LossContext(step=1, num_steps=10))
     sums.total.backward()
     assert hidden.grad is not None and weight.grad is not None
