@@ -239,15 +239,22 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command(name="check-loss")
 def check_loss(
     function: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="Your divergence.")],
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="NAME=VALUE", help="Give it a parameter.")
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Run the contract tests of divergences on your own function.
 
-    Example: kd-sweep check-loss my_losses:my_divergence
+    Example: kd-sweep check-loss my_losses:my_divergence --set alpha=0.3
     """
     from service.own_loss import check_own
+    from service.sweep_file import apply_override
 
-    rows = check_own(function, Path.cwd())
+    parameters: dict[str, Any] = {}
+    for override in set_:
+        apply_override(parameters, override)
+    rows = check_own(function, Path.cwd(), parameters)
     _show(rows, tables.rows_view(rows), as_json)
     if not all(row["holds"] for row in rows if row["required"]):
         raise typer.Exit(1)

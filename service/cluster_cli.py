@@ -74,7 +74,7 @@ def _add_submit(app: typer.Typer, show: Show) -> None:
         Example: kd-sweep submit my-sweep.yaml --address http://head:8265
         """
         where = _address(address)
-        plan = _plan_there(spec, set_, where, warm_start=from_)
+        plan = _plan_there(spec, set_, where, warm_start=from_, code=code)
         _ask(plan, yes)
         order = {"warm_start": from_, "max_driver_restarts": max_driver_restarts}
         made = _hand_over(plan, where, order, again=again, code=code)
@@ -92,7 +92,7 @@ def _address(given: str | None) -> str:
 
 
 def _plan_there(
-    spec: str, overrides: list[str], address: str, *, warm_start: str | None
+    spec: str, overrides: list[str], address: str, *, warm_start: str | None, code: Path | None
 ) -> "SweepPlan":
     """Returns the plan for the cluster at `address`, which must be able to hold it."""
     from service import job as jobs
@@ -101,7 +101,9 @@ def _plan_there(
 
     jobs.connect(address)
     there = jobs.cluster_resources(address)
-    plan = plan_here(spec, overrides, folder=Path.cwd(), home=home_folder(), cluster=there)
+    plan = plan_here(
+        spec, overrides, folder=Path.cwd(), home=home_folder(), cluster=there, code=code
+    )
     jobs.check_workers_fit(plan, address)
     return warmed(plan, warm_start) if warm_start else plan
 

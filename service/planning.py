@@ -7,6 +7,7 @@ from service.errors import PlanError
 from service.estimates import InputFacts
 from service.machine import code_version, local_resources
 from service.measured import known_trial_s
+from service.own_loss import check_own_of
 from service.places import storage_folder
 from service.plan import Resources, SweepPlan, make_plan
 from service.spec import SweepSpec
@@ -20,12 +21,15 @@ def plan_here(
     folder: Path,
     home: Path,
     cluster: Resources | None = None,
+    code: Path | None = None,
 ) -> SweepPlan:
-    """Returns the plan of the sweep file or preset `reference`, for `cluster` or this machine.
+    """Returns the plan of the sweep file or preset `reference`, for `cluster` or this machine;
+    modules of the user's own lie in `code`, else in `folder`.
 
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
     spec = load_sweep(reference, overrides, folder)
+    check_own_of(spec, code or folder)
     return make_plan(
         spec,
         input_facts(spec, home),

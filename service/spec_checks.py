@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from search_spaces.domains import Float, Int
 from search_spaces.space import SearchSpace
 from service.validation import explain_one
 from trainers.catalogue import DIVERGENCES, POLICIES
@@ -29,15 +30,15 @@ def check_search(spec: "SweepSpec") -> None:
     space = SearchSpace.parse(spec.search)
     spec.sampler.check(space, len(spec.objective))
     _check_objective(spec)
-    for values in _samples(space):
-        _check_search_limits(values)
-        check_branch(spec, values)
+    for values in samples(space):
+        _check_search_limits(_trial_of(spec, values), values)
 
 
-def check_branch(spec: "SweepSpec", values: Mapping[str, Any]) -> None:
-    """Raises `ValueError` when the hyperparameters `values` give no valid trial of this spec."""
+def _trial_of(spec: "SweepSpec", values: Mapping[str, Any]) -> TrialConfig:
+    """Returns the trial of this spec with the hyperparameters `values`. Raises `ValueError` when
+    they give no valid one."""
     try:
-        spec.trial_config(values)
+        return spec.trial_config(values)
     except ValidationError as error:
         details = error.errors()[0]
         if details["loc"]:
@@ -81,17 +82,28 @@ def _check_objective(spec: "SweepSpec") -> None:
         )
 
 
-def _samples(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """Yields the corners of every branch unless they are too many, and seeded draws."""
+def samples(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Yields the corners of every branch unless they are too many, and seeded draws, each also with
+    all ranges at their lower and at their upper ends."""
     corners = space.size(2)
     if corners is not None and corners <= MOST_CORNERS:
         yield from space.enumerate(2)
     rng = random.Random(0)
-    yield from (space.draw(rng) for _ in range(RANDOM_POINTS))
+    for _ in range(RANDOM_POINTS):
+        drawn = space.draw(rng)
+        yield drawn
+        for end in (0, -1):
+            moved = drawn | {
+                name: domain.points(2)[end]
+                for name, domain in space.domains.items()
+                if name in drawn and isinstance(domain, Float | Int)
+            }
+            if space.contains(moved):  # not where a condition hangs on a range
+                yield moved
 
 
-def _check_search_limits(values: Mapping[str, Any]) -> None:
-    row = DIVERGENCES.get(str(values.get("divergence")))
+def _check_search_limits(config: TrialConfig, values: Mapping[str, Any]) -> None:
+    row = DIVERGENCES.get(config.divergence)
     for name, parameter in row.parameters.items() if row else ():
         low, high, value = parameter.search_low, parameter.search_high, values.get(name)
         if value is None or low is None or high is None or low <= value <= high:

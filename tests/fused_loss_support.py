@@ -76,14 +76,16 @@ def run(
 
 def compare(config: TrialConfig, batch: Positions, tolerance: float) -> None:
     """Holds sums and gradients of the fused form to those of the plain one; what is learned, a
-    difference of sums that are many times as large, to ten times the tolerance."""
+    difference of sums that are hundreds of times as large, to a hundred times the tolerance."""
     plain, plain_grads = run(config, batch, fused=False)
     fused, fused_grads = run(config, batch, fused=True)
     pairs = [(plain.total, fused.total), (plain.hard, fused.hard), (plain.soft, fused.soft)]
     given = 2 if batch.head.bias is None else 3  # hidden states, weight, bias
     pairs += zip(plain_grads[:given], fused_grads[:given], strict=True)
     learned = zip(plain_grads[given:], fused_grads[given:], strict=True)
-    allowed = [(*pair, tolerance) for pair in pairs] + [(*pair, 10 * tolerance) for pair in learned]
+    allowed = [(*pair, tolerance) for pair in pairs] + [
+        (*pair, 100 * tolerance) for pair in learned
+    ]
     for expected, found, limit in allowed:
         assert found.dtype == expected.dtype and found.shape == expected.shape
         error = (found - expected).norm() / expected.norm().clamp_min(1e-30)

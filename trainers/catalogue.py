@@ -124,7 +124,10 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     ),
     "total_variation": DivergenceTraits(
         "half the sum of |p - q|; its natural factor is tau",
-        default_scalings={Policy.FIXED: Scaling.TAU},
+        default_scalings={
+            Policy.FIXED: Scaling.TAU,
+            Policy.LOGIT_STANDARDIZATION: Scaling.TAU,
+        },
         smooth=False,
     ),
     "adaptive_kl": DivergenceTraits(

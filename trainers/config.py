@@ -75,7 +75,7 @@ class TrialConfig(BaseModel):
         Policy.FIXED
     )
     tau: Annotated[
-        Positive | None, Field(description="temperature of `fixed` and `fixed_teacher`")
+        Positive | None, Field(description="temperature, of every policy but cist and curriculum")
     ] = None
     rho: Annotated[
         Positive | None, Field(description="CIST's ratio: largest centred logit / temperature")
@@ -83,7 +83,8 @@ class TrialConfig(BaseModel):
     rho_per_log_vocab: Annotated[Positive | None, Field(description="c in rho = c * ln V")] = None
     scaling: Annotated[Scaling | None, Field(description="factor on the soft loss")] = None
     detach_student_temperature: Annotated[
-        bool | None, Field(description="CIST: no gradient through the student's temperature")
+        bool | None,
+        Field(description="cist, dynamic: no gradient through the student's temperature"),
     ] = None
     tau_min: Annotated[Positive, Field(description="lower clamp of per-position temperatures")] = (
         1e-3
@@ -289,6 +290,11 @@ def _check_policy(config: TrialConfig) -> None:
         raise ValueError(
             f"divergence '{config.divergence}' goes with policy {allowed}, "
             f"but got policy '{config.policy}'"
+        )
+    if row is None and config.policy == Policy.CURRICULUM:
+        raise ValueError(
+            "policy 'curriculum' must have a shipped divergence, whose gradient by the teacher's "
+            f"temperature is known, but got '{config.divergence}'. Use another policy"
         )
     if config.scaling not in traits.scalings:
         allowed = ", ".join(sorted(traits.scalings))

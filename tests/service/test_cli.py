@@ -8,9 +8,17 @@ from typing import Any
 import numpy
 import pytest
 import yaml
+from cli_support import (
+    CONFIG,
+    assert_refused,
+    call,
+    document,
+    make_folder,
+    plan,
+    rows_of,
+)
 from records_support import make_store, plan_of, record_sweep
 from safetensors.numpy import save_file
-from typer.testing import CliRunner, Result
 
 from service import planning
 from service.cli import app
@@ -18,8 +26,6 @@ from service.machine import home_folder
 from service.plan import Resources
 from trainers.trial_file import TrialFile
 
-CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "n_positions": 64}
-ROWS = [({"instruction": f"Say {n}", "input": "", "output": str(n)}) for n in range(8)]
 VISIBLE = [
     one.name or one.callback.__name__
     for one in app.registered_commands
@@ -29,35 +35,7 @@ VISIBLE = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with data in it, on a machine of two CPUs."""
-    write_lines(tmp_path / "train.jsonl", ROWS)
-    write_lines(tmp_path / "validation.jsonl", ROWS[:3])
-    monkeypatch.chdir(tmp_path)
-    two = Resources(num_cpus=2, disk_free=10**12)
-    monkeypatch.setattr(planning, "local_resources", lambda where: two)
-    return tmp_path
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def document(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "cli",
-        "teacher": {"config": CONFIG},
-        "student": {"config": CONFIG},
-        "tokenizer": {"train": {"vocab_size": 300}},
-        "data": {
-            "train": "train.jsonl",
-            "validation": "validation.jsonl",
-            "max_tokens": 64,
-            "max_prompt_tokens": 48,
-        },
-        "training": {"steps": 2},
-        "search": {"tau": {"float": [0.5, 8], "log": True}},
-        "trials": 3,
-    } | changes
+    return make_folder(tmp_path, monkeypatch)
 
 
 def make_model(path: Path, vocab_size: int, *, pickled: bool = False) -> str:
@@ -70,24 +48,6 @@ def make_model(path: Path, vocab_size: int, *, pickled: bool = False) -> str:
         weights = {"wte": numpy.zeros((vocab_size, 8), numpy.float32)}
         save_file(weights, path / "model.safetensors")
     return f"./{path.name}"
-
-
-def call(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
-
-
-def plan(folder: Path, spec: dict[str, Any] | str, *arguments: str) -> Result:
-    text = spec if isinstance(spec, str) else yaml.safe_dump(spec, sort_keys=False)
-    (folder / "sweep.yaml").write_text(text)
-    return call("plan", "sweep.yaml", *arguments)
-
-
-def assert_refused(result: Result, exit_code: int, *parts: str) -> None:
-    assert result.exit_code == exit_code, result.output
-    assert result.stderr.startswith("error: ")
-    assert "Traceback" not in result.output
-    for part in parts:
-        assert part in result.stderr
 
 
 BOTH = {"choice": ["fixed", "cist"]}
@@ -252,13 +212,6 @@ def recorded(folder: Path) -> str:
     return sweep.sweep_id
 
 
-def rows_of(*arguments: str) -> list[dict[str, Any]]:
-    result = call(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    found: list[dict[str, Any]] = json.loads(result.stdout)
-    return found
-
-
 def test_sweeps_and_trials_are_listed(recorded: str) -> None:
     (sweep,) = rows_of("sweeps")
     assert (sweep["sweep_id"], sweep["state"]) == (recorded, "completed")
@@ -343,30 +296,6 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = call(command, "--help")
     assert shown.exit_code == 0
     assert f"Example: kd-sweep {command}" in " ".join(shown.stdout.split())
-
-
-OWN = """
-import torch
-
-def forward(student_logits, teacher_logits):
-    wide = torch.promote_types(student_logits.dtype, torch.float32)
-    student = torch.log_softmax(student_logits.to(wide), -1)
-    teacher = torch.log_softmax(teacher_logits.detach().to(wide), -1)
-    return (teacher.exp() * (teacher - student)).sum(-1)
-
-def summed(student_logits, teacher_logits):
-    return (student_logits - teacher_logits).sum()
-"""
-
-
-def test_a_loss_of_ones_own_is_held_to_the_contract(folder: Path) -> None:
-    (folder / "own_losses.py").write_text(OWN)
-    assert all(row["holds"] for row in rows_of("check-loss", "own_losses:forward"))
-    broken = call("check-loss", "own_losses:summed")
-    assert broken.exit_code == 1
-    assert "the teacher's logits got a gradient" in broken.stdout
-    assert_refused(call("check-loss", "own_losses:foward"), 2, "Did you mean 'forward'?")
-    assert_refused(call("check-loss", "own_losses"), 2, "must be written module:function")
 
 
 def test_rho_range_proposes_a_range_with_its_table_and_picture(folder: Path) -> None:

@@ -26,6 +26,10 @@ SHORTEST: dict[str, Any] = {
     "search": {"tau": {"float": [0.5, 8], "log": True}},
 }
 BOTH_POLICIES = {"choice": ["fixed", "cist"]}
+# More corners than a check walks.
+MANY: dict[str, Any] = {
+    name: {"float": [0.1, 0.9]} for name in ("soft_weight", "weight_decay", "warmup", "clip_norm")
+} | {"seed": {"choice": list(range(500))}, "optimizer": {"choice": ["adamw", "sgd"]}}
 
 
 def spec(**fields: Any) -> SweepSpec:
@@ -164,6 +168,14 @@ def test_a_missing_part_is_named_and_nothing_else() -> None:
             r"^search.divergence: .* got 'forward_kll'. Did you mean 'forward_kl'\?",
         ),
         ({"batch_size": {"float": [8.5, 16]}}, "^search.batch_size: must be a whole number, but"),
+        (
+            {"hard_weight": {"float": [0, 0.5]}, "policy": BOTH_POLICIES, **MANY},
+            r"hard_weight > 0 must hold under policy 'cist'",
+        ),
+        (
+            {"divergence": {"fixed": "skew_forward_kl"}, "alpha": {"float": [0, 1]}, **MANY},
+            r"alpha <= 0.99 must hold, but got alpha=1.0",
+        ),
     ],
 )
 def test_a_search_that_cannot_work_is_refused(search: dict[str, Any], message: str) -> None:
@@ -207,12 +219,14 @@ def test_conditions_make_the_example_of_the_documentation_valid() -> None:
 
 
 def test_a_wide_space_is_sampled_not_enumerated() -> None:
-    numbers = {
-        name: {"float": [0.1, 0.9]}
-        for name in ("hard_weight", "soft_weight", "weight_decay", "warmup", "clip_norm", "tau")
-    }
-    many = {"seed": {"choice": list(range(500))}, "optimizer": {"choice": ["adamw", "sgd"]}}
-    assert len(spec(search=numbers | many).space().names) == 8
+    assert len(spec(search=MANY | {"tau": {"float": [0.1, 0.9]}}).space().names) == 7
+
+
+def test_a_searched_beta_keeps_to_its_limits_under_a_given_divergence() -> None:
+    with pytest.raises(SpecError, match=r"^search.beta: .* inside \[0.05, 0.95\].* but got 0.99"):
+        spec(search={"beta": {"float": [0.1, 0.99]}}, loss={"divergence": "generalized_jsd"})
+    powers = {"beta": {"float": [0.1, 0.99]}}
+    assert spec(search=powers, loss={"divergence": "alpha_beta"}).space().names == ["beta"]
 
 
 def test_the_schema_describes_every_searchable_field() -> None:

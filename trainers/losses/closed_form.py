@@ -21,42 +21,55 @@ from trainers.losses.labelled import HIDDEN
 @dataclass(frozen=True)
 class Given:
     """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
-    labels [C, 1]; parameters: the divergence's own."""
+    labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a row that
+    goes with a learned temperature adds Σ v dD/dv, v the teacher's."""
 
     student: Tensor
     teacher: Tensor
     column: Tensor
     parameters: Mapping[str, Any]
+    pull: Tensor | None = None
 
 
 Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
 
 
 def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(p‖q); gradient q - p."""
+    """KL(p‖q); gradient q - p, by the teacher p (log(p/q) - KL)."""
+    teacher = given.teacher if given.pull is None else given.teacher.clone()
     ratio = _Ratio.of(given)
-    value = -ratio.gap.mul_(ratio.p).sum(-1)
-    return value, ratio.q.sub_(ratio.p).mul_(coefficient)
+    terms = ratio.gap.mul_(ratio.p).neg_()
+    value = _total(terms)
+    if given.pull is not None:
+        given.pull.add_(_pull(terms.addcmul_(ratio.p, -value), teacher))
+    return value.squeeze(-1), ratio.q.sub_(ratio.p).mul_(coefficient)
 
 
 def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(q‖p); gradient q (log(q/p) - KL)."""
-    log_q = torch.log_softmax(given.student, dim=-1)
+    """KL(q‖p); gradient q (log(q/p) - KL), by the teacher p - q."""
+    log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
     q = log_q.exp()
-    terms = log_q.sub_(torch.log_softmax(given.teacher, dim=-1)).mul_(q)
+    terms = log_q.sub_(log_p).mul_(q)
+    if given.pull is not None:
+        given.pull.add_(_pull(log_p.exp_().sub_(q), given.teacher))
     value = _total(terms)
     return value.squeeze(-1), terms.addcmul_(q, -value).mul_(coefficient)
 
 
 def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """beta KL(p‖m) + (1 - beta) KL(q‖m); gradient (1 - beta) q (log(q/m) - KL(q‖m))."""
+    """beta KL(p‖m) + (1 - beta) KL(q‖m); gradient (1 - beta) q (log(q/m) - KL(q‖m)), by the teacher
+    beta p (log(p/m) - KL(p‖m))."""
     beta = given.parameters["beta"]
     if beta in (0.0, 1.0):
         return (forward_kl if beta == 0.0 else reverse_kl)(given, coefficient)
     share = 1 / (beta * (1 - beta)) if given.parameters["unit_curvature"] else 1.0
     sides = _Sides.of(given)
     mixture = _positive(torch.lerp(sides.q, sides.p, beta)).log_()
-    of_teacher = _total(sides.log_p.sub_(mixture).mul_(sides.p))
+    by_teacher = sides.log_p.sub_(mixture).mul_(sides.p)
+    of_teacher = _total(by_teacher)
+    if given.pull is not None:
+        by_teacher.addcmul_(sides.p, -of_teacher)
+        given.pull.add_(_pull(by_teacher, given.teacher), alpha=share * beta)
     terms = sides.log_q.sub_(mixture).mul_(sides.q)
     of_student = _total(terms)
     slope = terms.addcmul_(sides.q, -of_student).mul_(coefficient * (share * (1 - beta)))
@@ -328,6 +341,11 @@ def _both_kls(
 def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:
     """Returns the gradient by logits, times coefficient, of that by log q (overwritten)."""
     return by_log_q.addcmul_(q, -_total(by_log_q)).mul_(coefficient)
+
+
+def _pull(by_teacher: Tensor, teacher: Tensor) -> Tensor:
+    """Returns the rows' sums [C] of products of a gradient (overwritten) and what it is by."""
+    return by_teacher.mul_(teacher).sum(-1)
 
 
 def _total(terms: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Logits of all positions never exist at once. Gradients are made in the forward p
 logits are at hand only there) and scaled in the backward pass.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -129,7 +129,7 @@ class _Job:
         if self._is_written:
             with torch.no_grad():
                 return self._written(products, teacher, labels, shared, gradients)
-        return self._by_autograd(products, teacher, labels, shared, gradients)
+        return self._by_autograd(products, teacher, labels, shared)
 
     @property
     def _has_kernel(self) -> bool:
@@ -194,14 +194,16 @@ class _Job:
             weight = weight * shared.row_weight
         if shared.mix is not None:
             target = torch.lerp(student, target, shared.mix.to(student.dtype))
-        given = Given(student, target, column, self.term.parameters)
+        pull = None if gradients.temperature is None else torch.zeros_like(weight)
+        given = Given(student, target, column, self.term.parameters, pull)
         coefficient = self.config.soft_weight * weight / softened.tau_s
         value, slope = WRITTEN[self.config.divergence](given, coefficient.unsqueeze(-1))
         value = weight * value
-        if gradients.temperature is not None:
+        if pull is not None and gradients.temperature is not None:
             power = POWERS[self.config.scaling or Scaling.NONE]
-            through_weight = power * self.config.soft_weight * value / softened.tau_s
-            by_temperature = through_weight - torch.linalg.vecdot(slope, student)
+            by_temperature = power * self.config.soft_weight * value / softened.tau_s
+            # Through the weight, less that through student and teacher.
+            by_temperature -= torch.linalg.vecdot(slope, student) + coefficient * pull
             gradients.temperature += by_temperature.sum()
         if softened.slope is not None:  # a constant on the logits is nothing to any divergence
             slope = pull_back(slope, student, softened.slope)
@@ -213,22 +215,14 @@ class _Job:
         teacher: Tensor | None,
         labels: Tensor,
         shared: Shared,
-        gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
         """As `_block`, for a divergence of the user's own."""
         with torch.enable_grad():
             leaf = products.detach().to(self.wide).requires_grad_()
-            asked = [leaf]
-            if gradients.temperature is not None and shared.temperature is not None:
-                learned = shared.temperature.detach().requires_grad_()
-                shared = replace(shared, temperature=learned)
-                asked.append(learned)
             hard, soft = self._values(leaf, teacher, labels, shared)
             total = self.config.hard_weight * hard + self.config.soft_weight * soft
-            found = torch.autograd.grad(hard if self.term is None else total, asked)
-        products.copy_(found[0])
-        if gradients.temperature is not None:
-            gradients.temperature += found[1]
+            (found,) = torch.autograd.grad(hard if self.term is None else total, leaf)
+        products.copy_(found)
         return hard.detach(), soft.detach()
 
     def _values(

@@ -1,5 +1,5 @@
-"""The loss written the short way, holding every logit at once: what the fused form is tested
-against."""
+"""The loss written the short way, holding every logit at once: for batches of few logits, and what
+the fused form is tested against."""
 
 import torch
 from torch import Tensor

@@ -7,13 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from trainers.catalogue import DIVERGENCES as CATALOGUE
+from trainers.catalogue import Policy
 from trainers.config import TrialConfig
 from trainers.losses.custom import load, own_parameters
 from trainers.losses.divergences import in_float
 from trainers.losses.labelled import LABELLED_TERMS, Rows
 from trainers.losses.passes import Shared
 from trainers.losses.policies import Softened, soften
-from trainers.losses.tables import DIVERGENCES
+from trainers.losses.tables import DIVERGENCES, mirrored
 
 
 class SoftTerm:
@@ -53,9 +54,17 @@ class SoftTerm:
 
     def _divergence(self, softened: Softened) -> Tensor:
         assert self.function is not None  # labelled terms take another way
-        return self.function(
+        value = self.function(
             student_logits=softened.student, teacher_logits=softened.teacher, **self.parameters
         )
+        if self.config.policy != Policy.CURRICULUM:
+            return value
+        # What is learned softens the teacher too, whom a divergence cuts from the graph.
+        name, parameters = mirrored(self.config.divergence, self.parameters)
+        mirror = DIVERGENCES[name](
+            student_logits=softened.teacher, teacher_logits=softened.student, **parameters
+        )
+        return value + mirror - mirror.detach()
 
 
 def _function(config: TrialConfig) -> Callable[..., Tensor] | None:

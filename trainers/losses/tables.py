@@ -1,6 +1,7 @@
 """The table of divergences: name → function of softened logits [N, V] that returns [N]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -37,3 +38,11 @@ DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "centred_mse": centred_mse,
     "entropy_switched": entropy_switched,
 }
+
+
+def mirrored(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns name and parameters of the divergence E with D(p, q) = E(q, p), of a D that goes with
+    `curriculum`: E's gradient by its student is D's by its teacher."""
+    if name == "generalized_jsd":
+        return name, {**parameters, "beta": 1 - parameters["beta"]}
+    return {"forward_kl": "reverse_kl", "reverse_kl": "forward_kl"}[name], dict(parameters)

@@ -21,6 +21,9 @@ def squared(*, student_logits, teacher_logits, alpha=2.0):
 def needs_more(*, student_logits, teacher_logits, strength):
     return student_logits.sum(-1)
 
+def by_place(student_logits, teacher_logits, /):
+    return student_logits.sum(-1)
+
 def one_sided(student_logits):
     return student_logits.sum(-1)
 
@@ -52,6 +55,7 @@ def test_is_called_with_softened_logits_and_the_parameters_that_are_set() -> Non
         ("my_own_losses:squarde", r"must be a function of 'my_own_losses'.*'squared'"),
         ("my_own_losses:number", r"'number' must be a function .* but got 3"),
         ("my_own_losses:one_sided", r"but got a function without teacher_logits"),
+        ("my_own_losses:by_place", r"without student_logits and teacher_logits"),
         ("my_own_losses:needs_more", r"strength must have a default or be set, but got none"),
     ],
 )

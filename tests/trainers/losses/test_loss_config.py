@@ -52,6 +52,10 @@ def test_defaults_of_the_design() -> None:
         ({"policy": "logit_standardization", "hard_weight": 0.0}, r"hard_weight > 0 must hold"),
         ({"divergence": "jeffreys", "policy": "curriculum"}, r"'jeffreys' goes with policy .* got"),
         (
+            {"divergence": "a:b", "policy": "curriculum"},
+            r"'curriculum' must have a shipped .* 'a:b'",
+        ),
+        (
             {"divergence": "centred_mse", "policy": "fixed"},
             r"goes with policy none, but got policy",
         ),
