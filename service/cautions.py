@@ -4,14 +4,16 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from search_spaces.domains import Float, Int
+from search_spaces.domains import Domain, Float, Int
 from search_spaces.space import SearchSpace
 from service.estimates import InputFacts
 from service.spec import SweepSpec
-from trainers.catalogue import Policy, Scaling
+from service.spec_checks import samples
+from trainers.catalogue import DIVERGENCES, TWINS, Policy, Scaling
 
 FLAT_TEACHER = 0.5
 TEMPERATURES = ("tau", "rho", "rho_per_log_vocab")
+RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
 
 
 def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
@@ -31,12 +33,15 @@ def values_of(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
     return [getattr(spec.budget().model_copy(update=spec.given()), name)]
 
 
-def rho_of(space: SearchSpace, vocab_size: int | None) -> tuple[float, float] | None:
-    """Returns the range of rho that a searched `rho_per_log_vocab` means for this vocabulary."""
-    domain = space.domains.get("rho_per_log_vocab")
-    if vocab_size is None or not isinstance(domain, Float | Int):
-        return None
-    return domain.low * math.log(vocab_size), domain.high * math.log(vocab_size)
+def rho_in_words(name: str, domain: Domain, vocab_size: int | None) -> str:
+    """Returns what the values of rho are in units of ln V, or the other way round, for V =
+    vocab_size; empty for another name, or a vocabulary that is not known yet."""
+    if name not in RHOS or vocab_size is None:
+        return ""
+    factor = math.log(vocab_size) if name == "rho_per_log_vocab" else 1 / math.log(vocab_size)
+    values = [f"{float(value) * factor:.3g}" for value in domain.points(2)]
+    between = " to " if isinstance(domain, Float | Int) else ", "
+    return f" ({RHOS[name]} {between.join(values)})"
 
 
 def _flat_teacher(space: SearchSpace, facts: InputFacts) -> Iterator[str]:
@@ -49,25 +54,43 @@ def _flat_teacher(space: SearchSpace, facts: InputFacts) -> Iterator[str]:
 
 
 def _hidden_soft_weight(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
-    searched = [name for name in TEMPERATURES if name in space.domains]
-    scalings = values_of(spec, space, "scaling")
-    policies = values_of(spec, space, "policy")
-    # A temperature of the teacher alone leaves no 1/tau in the student's gradient.
-    if searched and Scaling.NONE in scalings and policies != [Policy.FIXED_TEACHER]:
-        yield (
-            f"scaling none with a searched {searched[0]}: under Adam this also searches the soft : "
-            "hard ratio, with SGD the learning rate; clipping interacts. Leave scaling out to "
-            "compare temperatures alone."
-        )
+    if Scaling.NONE not in values_of(spec, space, "scaling"):
+        return
+    for values in samples(space):
+        searched = [name for name in TEMPERATURES if name in values]
+        config = spec.trial_config(values)
+        # A temperature of the teacher alone leaves no 1/tau in the student's gradient.
+        if searched and config.scaling == Scaling.NONE and config.policy != Policy.FIXED_TEACHER:
+            yield (
+                f"scaling none with a searched {searched[0]}: under Adam this also searches the "
+                "soft : hard ratio, with SGD the learning rate; clipping interacts. Leave scaling "
+                "out to compare temperatures alone."
+            )
+            return
 
 
 def _duplicates(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
     divergences = set(values_of(spec, space, "divergence"))
-    if {"concrete_score", "reverse_kl"} <= divergences:
-        yield (
-            "concrete_score has exactly tau² times the gradient of reverse_kl, so both are one "
-            "family: keep one of them."
+    for name, parameters, other in TWINS:
+        is_met = all(
+            value in _listed_values(space, name, parameter)
+            for parameter, value in parameters.items()
         )
+        if {name, other} <= divergences and is_met:
+            words = " and ".join(f"{parameter} {value}" for parameter, value in parameters.items())
+            yield (
+                f"{name} with {words} has exactly the gradient of {other}, so that both are one "
+                "point, tried twice: keep one of them."
+            )
+
+
+def _listed_values(space: SearchSpace, divergence: str, parameter: str) -> list[Any]:
+    """Returns the values that a divergence's parameter takes; none of a range, whose ends are drawn
+    by chance only."""
+    domain = space.domains.get(parameter)
+    if domain is None:
+        return [DIVERGENCES[divergence].parameters[parameter].default]
+    return [] if isinstance(domain, Float) else list(domain.points(2))
 
 
 def _free_scale(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:

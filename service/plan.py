@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from search_spaces.domains import Fixed
 from search_spaces.space import SearchSpace
-from service.cautions import cautions, rho_of
+from service.cautions import RHOS, cautions, rho_in_words
 from service.errors import PlanError
 from service.estimates import Estimate, Frozen, InputFacts, cache_bytes, estimate_sweep, tokens_held
 from service.spec import SweepSpec
@@ -74,13 +75,17 @@ class SweepPlan(Frozen):
         return self.spec.space()
 
     def search_rows(self) -> list[dict[str, str]]:
-        """Returns one row a hyperparameter: `name`, `domain` and `condition` in words."""
-        space = self.space()
-        rows, rho = space.explain(), rho_of(space, self.facts.vocab_size)
+        """Returns one row a hyperparameter: `name`, `domain` and `condition` in words; and one of a
+        given rho."""
+        space, given, vocab_size = self.space(), self.spec.given(), self.facts.vocab_size
+        rows = space.explain()
         for row in rows:
-            if row["name"] == "rho_per_log_vocab" and rho is not None:
-                row["domain"] += f" (rho {rho[0]:.3g} to {rho[1]:.3g})"
-        return rows
+            row["domain"] += rho_in_words(row["name"], space.domains[row["name"]], vocab_size)
+        return rows + [
+            {"name": name, "domain": f"given: {given[name]}{words}", "condition": ""}
+            for name in RHOS
+            if name in given and (words := rho_in_words(name, Fixed(fixed=given[name]), vocab_size))
+        ]
 
     def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
         """Returns the config of the trial with these hyperparameters. Raises `ValueError`."""

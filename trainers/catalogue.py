@@ -189,6 +189,20 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     ),
 }
 
+# Divergences whose gradient, with these parameters, is exactly that of another one.
+TWINS: tuple[tuple[str, Mapping[str, object], str], ...] = (
+    ("jeffreys", {"weight": 0.0}, "forward_kl"),
+    ("jeffreys", {"weight": 1.0}, "reverse_kl"),
+    ("generalized_jsd", {"beta": 0.0}, "forward_kl"),
+    ("generalized_jsd", {"beta": 1.0}, "reverse_kl"),
+    ("skew_forward_kl", {"alpha": 0.0}, "forward_kl"),
+    ("skew_reverse_kl", {"alpha": 0.0}, "reverse_kl"),
+    ("adaptive_kl", {"head_mass": 1.0}, "forward_kl"),
+    ("alpha_beta", {"alpha": 1.0, "beta": 0.0}, "forward_kl"),
+    ("alpha_beta", {"alpha": 0.0, "beta": 1.0}, "reverse_kl"),
+    ("concrete_score", {"weighting": Weighting.STUDENT}, "reverse_kl"),
+)
+
 TAU = Parameter(1.0, 1e-3, 1e3)
 
 POLICIES: Mapping[Policy, PolicyTraits] = {

@@ -8,7 +8,7 @@ import pytest
 from service.errors import PlanError
 from service.estimates import InputFacts, estimate_sweep, guess_parameters
 from service.plan import Resources, SweepPlan, make_plan
-from service.spec import SweepSpec, parse_spec
+from service.spec import LOSS_FIELDS, SweepSpec, parse_spec
 from trainers.sources import ModelSource
 
 GIB = 1024**3
@@ -36,6 +36,9 @@ DOCUMENT: dict[str, Any] = {
 
 def spec(**fields: Any) -> SweepSpec:
     return parse_spec(DOCUMENT | fields)
+
+
+ALPHAS = {"alpha": {"choice": [0, 0.1], "when": {"divergence": "skew_forward_kl"}}}
 
 
 def plan(
@@ -96,6 +99,15 @@ def test_controls_are_named_counted_and_valid() -> None:
     assert {config.divergence for config in configs.values()} == {"forward_kl"}
     assert configs["forward KL, tau 2"].hard_weight == 0.4
     assert configs["forward KL, tau 2"].beta is None
+
+
+def test_controls_train_as_the_searched_trials_do() -> None:
+    made = plan(training={"epochs": 2, "warmup": 0.05, "learning_rate": 1e-3})
+    trial, *controls = (
+        made.trial_config(values).model_dump(exclude=set(LOSS_FIELDS))
+        for values in ({"tau": 2.0}, *(one.values for one in made.controls))
+    )
+    assert len(controls) == 4 and all(control == trial for control in controls)
 
 
 def test_controls_can_be_left_out() -> None:
@@ -203,7 +215,42 @@ def test_a_model_from_a_config_is_counted_roughly() -> None:
         ({"loss": {"scaling": "none"}}, "scaling none with a searched tau"),
         (
             {"search": {"divergence": {"choice": ["reverse_kl", "concrete_score"]}}},
-            "concrete_score has exactly tau² times the gradient of reverse_kl",
+            "concrete_score with weighting student has exactly the gradient of reverse_kl",
+        ),
+        (
+            {
+                "search": {
+                    "divergence": {"choice": ["reverse_kl", "concrete_score"]},
+                    "weighting": {
+                        "fixed": "uniform_student",
+                        "when": {"divergence": "concrete_score"},
+                    },
+                }
+            },
+            None,
+        ),
+        (
+            {"search": {"divergence": {"choice": ["forward_kl", "skew_forward_kl"]}, **ALPHAS}},
+            "skew_forward_kl with alpha 0.0 has exactly the gradient of forward_kl",
+        ),
+        (
+            {
+                "search": {
+                    "divergence": {"choice": ["forward_kl", "skew_forward_kl"]},
+                    "alpha": {"float": [0, 0.5], "when": {"divergence": "skew_forward_kl"}},
+                }
+            },
+            None,
+        ),
+        (
+            {
+                "search": {
+                    "policy": {"choice": ["fixed", "fixed_teacher"]},
+                    "scaling": {"fixed": "none", "when": {"policy": "fixed_teacher"}},
+                    "tau": {"float": [1, 4]},
+                }
+            },
+            None,
         ),
         (
             {
@@ -233,10 +280,22 @@ def test_what_is_allowed_but_doubtful_is_a_warning(
     assert message is None or message in warnings[0]
 
 
-def test_rho_and_its_share_of_the_vocabulary_stand_together() -> None:
-    search = {"rho_per_log_vocab": {"float": [0.5, 2]}}
-    (row,) = plan(loss={"policy": "cist"}, search=search).search_rows()
-    assert row["domain"] == "float 0.5 to 2 (rho 3.45 to 13.8)"
+@pytest.mark.parametrize(
+    ("name", "domain", "shown"),
+    [
+        ("rho_per_log_vocab", {"float": [0.5, 2]}, "float 0.5 to 2 (rho 3.45 to 13.8)"),
+        ("rho_per_log_vocab", {"choice": [0.5, 2]}, "one of 0.5, 2 (rho 3.45, 13.8)"),
+        ("rho", {"float": [2, 9]}, "float 2 to 9 (rho_per_log_vocab 0.29 to 1.3)"),
+    ],
+)
+def test_rho_and_its_share_of_the_vocabulary_stand_together(
+    name: str, domain: dict[str, Any], shown: str
+) -> None:
+    (row,) = plan(loss={"policy": "cist"}, search={name: domain}).search_rows()
+    assert row["domain"] == shown
+    loss = {"policy": "cist", "rho": 7}
+    *_, row = plan(loss=loss, search={"hard_weight": {"choice": [0.1, 0.5]}}).search_rows()
+    assert (row["name"], row["domain"]) == ("rho", "given: 7.0 (rho_per_log_vocab 1.01)")
 
 
 def test_a_divergence_of_ones_own_is_searched_like_any_other() -> None:

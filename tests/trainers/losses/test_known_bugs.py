@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fused_loss_support import make_batch, make_config, run
 from torch import Tensor
 
 from trainers.config import TrialConfig
@@ -88,6 +89,15 @@ def test_temperature_reaches_the_loss(name: str, fused: bool) -> None:
         direct = DIVERGENCES[name](student_logits=student / tau, teacher_logits=teacher / tau)
         torch.testing.assert_close(sums.soft, direct.sum())
     assert len({round(float(sums.soft), 9) for sums in found}) == 4
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", sorted(LABELLED_TERMS))
+def test_temperature_reaches_a_labelled_term(name: str, fused: bool) -> None:
+    configs = [make_config(name, "fixed", tau=tau, scaling="none") for tau in (0.5, 1.0, 2.0, 4.0)]
+    found = [run(config, make_batch(), fused=fused)[0] for config in configs]
+    assert len({round(float(sums.soft), 9) for sums in found}) == 4
+    assert len({float(sums.hard) for sums in found}) == 1
 
 
 def test_temperature_is_divided_once_and_not_in_place() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainers.catalogue import DIVERGENCES
 from trainers.config import TrialConfig
 from trainers.losses import LABELLED_TERMS, LossContext
 from trainers.losses.passes import Shared, sequence_weights, shared_from
@@ -131,6 +132,23 @@ def test_extremes_shifts_and_the_teacher(logits: tuple[Tensor, Tensor], name: st
     assert teacher.grad is None
     shifted = _values(config, (logits[0] + 5.0, logits[1] - 3.0), _shared(name))
     torch.testing.assert_close(shifted, _values(config, logits, _shared(name)))
+
+
+@pytest.mark.parametrize("name", sorted(LABELLED_TERMS))
+def test_keeps_what_its_traits_declare(logits: tuple[Tensor, Tensor], name: str) -> None:
+    config, traits = TrialConfig(divergence=name), DIVERGENCES[name]
+    values = _values(config, logits, _shared(name))
+    assert bool((values >= 0).all()) == traits.nonnegative
+    leaf = logits[1].clone().requires_grad_()
+    equal = _values(config, (leaf, logits[1]), _shared(name))
+    equal.sum().backward()
+    assert leaf.grad is not None
+    largest = max(equal.abs().max().item(), leaf.grad.abs().max().item())
+    assert (largest < 1e-12) == traits.zero_at_equality
+    order = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(1))
+    mixed = logits[0][:, order], logits[1][:, order]
+    again = _values(config, mixed, _shared(name), labels=order.argsort()[LABELS])
+    torch.testing.assert_close(again, values)
 
 
 @pytest.mark.parametrize("name", ["decoupled", "normalised"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainers.catalogue import POLICIES, TWINS, Policy
 from trainers.config import TrialConfig
 from trainers.losses import DIVERGENCES, soften
 from trainers.losses.passes import Shared
@@ -195,6 +196,26 @@ def test_scale_free_policies_leave_the_students_scale_to_the_hard_loss(
     # So its gradient has no part along the (centred) logits themselves.
     slope, centred = _slope(config, *logits), logits[0] - logits[0].mean(-1, keepdim=True)
     assert (slope * centred).sum(-1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("policy", sorted(set(Policy) - {Policy.NONE}))
+def test_a_multiple_of_the_teacher_is_no_loss_where_the_scale_is_free(
+    logits: tuple[Tensor, Tensor], policy: Policy
+) -> None:
+    is_told = policy in (Policy.CURRICULUM, Policy.TOKEN_ADAPTIVE)
+    shared = Shared(torch.full((ROWS,), 2.0).double()) if is_told else Shared()
+    term = SoftTerm(TrialConfig(policy=policy), VOCAB)
+    value = term.values(3 * logits[1], logits[1], torch.zeros(ROWS).long(), shared)
+    assert bool((value.abs() < 1e-12).all()) == POLICIES[policy].scale_free
+
+
+@pytest.mark.parametrize(("name", "parameters", "other"), TWINS, ids=str)
+def test_twins_have_one_gradient(
+    logits: tuple[Tensor, Tensor], name: str, parameters: dict[str, object], other: str
+) -> None:
+    for fields in ({"tau": 2.0}, {"policy": "cist"}):
+        found = _slope(TrialConfig(divergence=name, **parameters, **fields), *logits)
+        torch.testing.assert_close(found, _slope(TrialConfig(divergence=other, **fields), *logits))
 
 
 def test_cist_puts_the_largest_softened_logit_at_rho(logits: tuple[Tensor, Tensor]) -> None:

@@ -112,7 +112,8 @@ def test_default_scalings_are_the_designs() -> None:
     assert TrialConfig(policy="fixed_teacher").scaling == "none"
     assert TrialConfig(policy="cist").scaling == "teacher_student"
     assert TrialConfig(policy="cist").detach_student_temperature is False
-    assert TrialConfig(divergence="total_variation").scaling == "tau"
+    for policy in ("fixed", "logit_standardization"):
+        assert TrialConfig(divergence="total_variation", policy=policy).scaling == "tau"
 
 
 def test_no_gradient_goes_through_the_weight(logits: tuple[Tensor, Tensor]) -> None:
