@@ -39,8 +39,9 @@ def both_kls(
 def forward_kl(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """KL(p‖q) = Σ p (log p - log q), [N].
 
-    Hinton et al. 2015. DistiLLM, MiniLLM's baseline and torchtune report the cross-entropy -Σ p log
-    q in its place: the same gradient, another value, which keeps the teacher's entropy.
+    Hinton et al. 2015, who multiply it by tau²; TRL, Liger, KDFlow and DSKD do not. DistiLLM,
+    MiniLLM's baseline and torchtune report the cross-entropy -Σ p log q in its place: the same
+    gradient, another value, which keeps the teacher's entropy.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     return kl(teacher, student)
@@ -59,7 +60,8 @@ def reverse_kl(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def jeffreys(*, student_logits: Tensor, teacher_logits: Tensor, weight: float = 0.5) -> Tensor:
     """(1 - weight) KL(p‖q) + weight KL(q‖p), [N]; weight 0 is forward KL, 1 is reverse KL.
 
-    DistiLLM's symmetric KL has weight 0.9 in code, ABKD's and torchtune's 0.5.
+    Jeffreys 1946, whose sum of both is twice weight ½. DistiLLM's symmetric KL has weight 0.9 in
+    code, ABKD's and torchtune's 0.5.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     return both_kls(student, teacher, 1 - weight, weight)

@@ -40,7 +40,8 @@ class Parts:
 def decoupled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     """target_weight KL(label against rest) + non_target_weight KL(p̂‖q̂) among the other entries.
 
-    p̂, q̂: p, q without the label, renormalised. With weights 1 and 1 - p_y it would be forward KL.
+    In nats. p̂, q̂: p, q without the label, renormalised. With weights 1 and 1 - p_y it would be
+    forward KL; a weight of 0 leaves its part out.
     Zhao et al. 2022 (DKD), whose code hides the label with a logit of -1000 and, ported to language
     models elsewhere, divides by all positions, not by the valid ones.
     """
@@ -54,8 +55,8 @@ def decoupled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
 def normalised(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     """-p_y log q_y at temperature 1, plus gamma times the cross-entropy of p̂ to q̂, softened.
 
-    p̂, q̂: the other entries, renormalised. Only the second part is scaled. Not 0 at p = q. Yang et
-    al. 2023 (NKD).
+    In nats. p̂, q̂: the other entries, renormalised. gamma 0 leaves them out; only they are scaled,
+    as in the code of Yang et al. 2023 (NKD). A cross-entropy, so not 0 at p = q.
     """
     student, teacher = log_probabilities(rows.student_logits, rows.teacher_logits)
     column = rows.labels.unsqueeze(-1)
@@ -70,8 +71,9 @@ def token_scaled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     """w KL(p‖q), [N]: w is a softmax over a sequence's positions of the teacher's cross-entropy to
     the label over token_temperature, times the number of those positions, so its mean is 1.
 
-    Kim et al. 2023 (TSLD) sum over a sequence with weights that add to 1; here the mean over
-    positions keeps its size beside the hard loss.
+    In nats. Towards token_temperature 0 the hardest position of each sequence has all the weight,
+    towards infinity all have the same. Kim et al. 2023 (TSLD) sum over a sequence with weights that
+    add to 1; here the mean over positions keeps its size beside the hard loss.
     """
     assert rows.row_weight is not None  # made by losses.passes for this term
     student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
@@ -81,7 +83,7 @@ def token_scaled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
 def interpolated(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     """KL(r‖q), r = softmax((1 - t) student + t teacher) of softened logits, held constant, [N].
 
-    t = 1 is forward KL, t = 0 has no gradient. Shing et al. 2025 (TAID), who report the
+    In nats. t = 1 is forward KL, t = 0 has no gradient. Shing et al. 2025 (TAID), who report the
     cross-entropy form and know no tau; the schedule of t is in `schedules.py`.
     """
     assert rows.mix is not None  # made by losses.schedules for this term

@@ -48,7 +48,8 @@ def entropy_switched(
     """a KL(p‖q) + b KL(q‖p), [N]: a = entropy_weight where H(p) > H(q), else 1; b where H(q) >
     H(p).
 
-    No gradient through the comparison. Amara et al. 2022 (BD-KD); ABKD's code has the weight 3.
+    entropy_weight 1 is the sum of both KLs, whatever the entropies. No gradient through the
+    comparison. Amara et al. 2022 (BD-KD); ABKD's code has the weight 3.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     with torch.no_grad():
