@@ -36,13 +36,12 @@ Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
 
 def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p, by the teacher p (log(p/q) - KL)."""
-    teacher = given.teacher if given.pull is None else given.teacher.clone()
-    ratio = _Ratio.of(given)
-    terms = ratio.gap.mul_(ratio.p).neg_()
+    sides = _Sides.of(given)
+    terms = sides.log_p.sub_(sides.log_q).mul_(sides.p)
     value = _total(terms)
     if given.pull is not None:
-        given.pull.add_(_pull(terms.addcmul_(ratio.p, -value), teacher))
-    return value.squeeze(-1), ratio.q.sub_(ratio.p).mul_(coefficient)
+        given.pull.add_(_pull(terms.addcmul_(sides.p, -value), given.teacher))
+    return value.squeeze(-1), sides.q.sub_(sides.p).mul_(coefficient)
 
 
 def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +78,7 @@ def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
 def jeffreys(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """(1 - weight) KL(p‖q) + weight KL(q‖p)."""
     weight = torch.full_like(coefficient, given.parameters["weight"])
-    return _both_kls(_Ratio.of(given), 1 - weight, weight, coefficient)
+    return _both_kls(_Sides.of(given), 1 - weight, weight, coefficient)
 
 
 def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,31 +87,30 @@ def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]
     surplus = _dot(sides.q, sides.log_q) - _dot(sides.p, sides.log_p)
     weight = given.parameters["entropy_weight"]
     forward, reverse = (torch.where(side > 0, weight, 1.0) for side in (surplus, -surplus))
-    ratio = _Ratio(sides.q, sides.p, sides.log_q.sub_(sides.log_p))
-    return _both_kls(ratio, forward, reverse, coefficient)
+    return _both_kls(sides, forward, reverse, coefficient)
 
 
 def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
     if given.parameters["head_mass"] >= 1.0:
         return forward_kl(given, coefficient)
-    ratio = _Ratio.of(given)
-    share = head_share(ratio.q, ratio.p, given.parameters["head_mass"])
-    return _both_kls(ratio, share, 1 - share, coefficient)
+    sides = _Sides.of(given)
+    share = head_share(sides.q, sides.p, given.parameters["head_mass"])
+    return _both_kls(sides, share, 1 - share, coefficient)
 
 
 def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q: (1-w) q (d+1) - w
     p."""
-    ratio = _Ratio.of(given)
-    q, p, gap = ratio.q, ratio.p, ratio.gap
+    sides = _Sides.of(given)
+    gap = sides.log_q.sub_(sides.log_p)
     share = torch.sigmoid(gap)  # of the reverse direction
-    forward = p.addcmul_(share, p, value=-1)
-    reverse = share.mul_(q)
+    forward = sides.p.addcmul_(share, sides.p, value=-1)
+    reverse = share.mul_(sides.q)
     by_log_q = torch.sub(reverse, forward, out=forward)
     further = reverse.mul_(gap)
     value = gap.mul_(by_log_q).sum(-1)
-    return value, _through_softmax(by_log_q.add_(further), q, coefficient)
+    return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
 
 
 def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,7 +207,9 @@ def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     and n (q̂ - p̂) - t (q_y - p_y) q̂ elsewhere."""
     target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
     student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
-    gap = given.teacher.sub_(given.student).add_(student.normaliser - teacher.normaliser)
+    # Each largest logit on its own: what is rounded then differs from entry to entry.
+    gap = given.teacher.sub_(teacher.largest).sub_(given.student).add_(student.largest)
+    gap.add_(student.log_total - teacher.log_total)
     others = gap.mul_(teacher.p).sum(-1)
     given.student.scatter_(-1, given.column, student.label)
     binary = (teacher.log_odds.exp() * (teacher.log_odds - student.log_odds)).sum(-1)
@@ -225,7 +225,8 @@ def normalised(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     at temperature 1 is `label_weight` times the cross-entropy to the label."""
     gamma = given.parameters["gamma"]
     student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
-    value = gamma * (student.normaliser - _dot(teacher.p, given.student)).squeeze(-1)
+    normaliser = student.largest + student.log_total
+    value = gamma * (normaliser - _dot(teacher.p, given.student)).squeeze(-1)
     given.student.scatter_(-1, given.column, student.label)
     return value, student.p.sub_(teacher.p).mul_(gamma * coefficient)
 
@@ -276,39 +277,14 @@ class _Sides:
 
 
 @dataclass(frozen=True)
-class _Ratio:
-    """Probabilities of student and teacher, and log(q/p), all [C, V] and free to be overwritten."""
-
-    q: Tensor
-    p: Tensor
-    gap: Tensor
-
-    @classmethod
-    def of(cls, given: Given) -> "_Ratio":
-        """Returns both sides."""
-        q, log_total_q = _softmax(given.student)
-        p, log_total_p = _softmax(given.teacher)
-        gap = torch.sub(given.student, given.teacher, out=given.teacher)
-        return cls(q, p, gap.add_(log_total_p - log_total_q))
-
-
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns probabilities [C, V], and their normaliser [C, 1], the log of the logits' powers'
-    sum."""
-    largest = logits.amax(-1, keepdim=True)
-    powers = (logits - largest).exp_()
-    total = _total(powers)
-    return powers.mul_(total.reciprocal()), largest + total.log()
-
-
-@dataclass(frozen=True)
 class _Others:
     """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
-    label, and their normaliser [C, 1]; label: its logit [C, 1]; log_odds: log-probabilities of
-    label and rest [C, 2]."""
+    label; largest, log_total [C, 1]: their largest logit, and what their normaliser exceeds it by;
+    label: its logit [C, 1]; log_odds: log-probabilities of label and rest [C, 2]."""
 
     p: Tensor
-    normaliser: Tensor
+    largest: Tensor
+    log_total: Tensor
     label: Tensor
     log_odds: Tensor
 
@@ -318,24 +294,27 @@ class _Others:
         label = logits.gather(-1, given.column)
         logits.scatter_(-1, given.column, HIDDEN)
         p = torch.softmax(logits, dim=-1)
-        # Known from the largest entry alone; a second walk of exponentials is spared.
-        normaliser = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
-        surplus = label - normaliser
+        # Known from the largest entry alone; a second walk of exponentials is spared. The two stay
+        # apart: their sum is rounded at the size of all logits, for a whole row alike.
+        largest = logits.amax(-1, keepdim=True)
+        log_total = -p.amax(-1, keepdim=True).log()
+        surplus = label - largest - log_total
         odds = torch.cat((surplus, -surplus), dim=-1)
-        return cls(p, normaliser, label, torch.nn.functional.logsigmoid(odds))
+        return cls(p, largest, log_total, label, torch.nn.functional.logsigmoid(odds))
 
 
 def _both_kls(
-    ratio: _Ratio, forward: Tensor, reverse: Tensor, coefficient: Tensor
+    sides: _Sides, forward: Tensor, reverse: Tensor, coefficient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """forward KL(p‖q) + reverse KL(q‖p), factors [C, 1]; gradient forward (q - p) + reverse q
     (log(q/p) - KL(q‖p))."""
-    terms = ratio.gap * ratio.q
-    of_student, of_teacher = _total(terms), -_total(ratio.gap.mul_(ratio.p))
+    gap = sides.log_q.sub_(sides.log_p)
+    terms = torch.mul(gap, sides.q, out=sides.log_p)
+    of_student, of_teacher = _total(terms), -_total(gap.mul_(sides.p))
     value = (forward * of_teacher + reverse * of_student).squeeze(-1)
     forward, reverse = forward * coefficient, reverse * coefficient
-    slope = terms.mul_(reverse).addcmul_(ratio.q, forward - reverse * of_student)
-    return value, slope.addcmul_(ratio.p, -forward)
+    slope = terms.mul_(reverse).addcmul_(sides.q, forward - reverse * of_student)
+    return value, slope.addcmul_(sides.p, -forward)
 
 
 def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:

@@ -61,8 +61,9 @@ def check_parameters(name: str, function: Callable[..., Tensor], given: Mapping[
     """Raises `ValueError` for a given parameter that the function does not take, or one of its own
     without any value."""
     accepted = inspect.signature(function).parameters
+    is_open_to_all = any(one.kind == one.VAR_KEYWORD for one in accepted.values())
     strangers = sorted(set(given) - set(accepted))
-    if strangers:
+    if strangers and not is_open_to_all:
         raise ValueError(
             f"{strangers[0]} must be a parameter of divergence '{name}', but got "
             f"{strangers[0]}={given[strangers[0]]}. Leave it out"

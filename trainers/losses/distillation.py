@@ -57,7 +57,8 @@ class DistillationLoss(nn.Module):
 
         hidden: the student's last states [N, D]; head: its output matrix, V rows; labels: [N] in
         [0, V); signal: the teacher at the same positions, or None for the hard loss alone,
-        unweighted. Raises `ValueError` when the vocabularies or the numbers of positions differ.
+        unweighted. Raises `ValueError` when the vocabularies or the numbers of positions differ, or
+        labels are not int64.
         """
         batch = Positions(hidden, head, labels, signal)
         _check(self.vocab_size, batch)
@@ -122,6 +123,8 @@ def _check(vocab_size: int, batch: Positions) -> None:
             f"student and teacher must have the vocabulary's {vocab_size} entries, but got "
             f"{batch.head.vocab_size} and {teacher_size}. Cut padding rows of the matrices first"
         )
+    if batch.labels.dtype != torch.int64:
+        raise ValueError(f"labels must be int64, but got {batch.labels.dtype}. Use labels.long()")
     num_student, num_labels = batch.hidden.shape[0], batch.labels.shape[0]
     num_teacher = num_student if signal is None else signal.hidden.shape[0]
     if not num_student == num_labels == num_teacher:

@@ -10,11 +10,16 @@ from trainers.losses.divergences import in_float
 from trainers.losses.passes import Shared
 from trainers.losses.soft_term import SoftTerm
 
+# No label is ignored: -100, torch's default, would be without a word.
+NO_LABEL = torch.iinfo(torch.int64).min
+
 
 def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
-    """-log q_y at temperature 1, [N]."""
+    """-log q_y at temperature 1, [N]. Raises `IndexError` for a label that is no entry."""
     logits = in_float(student_logits)
-    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    return torch.nn.functional.cross_entropy(
+        logits, labels, reduction="none", ignore_index=NO_LABEL
+    )
 
 
 def plain_sums(

@@ -200,6 +200,9 @@ def soften(
         soft_student = centred_over(student, given.centred[0], tau_s, slope)
         soft_teacher = centred_over(teacher, given.centred[1], tau_t, Slope())
     else:
+        if config.policy == Policy.CURRICULUM:
+            # Its gradient is a small difference of sums over the logits: without a common part.
+            student, teacher = (side - side.mean(-1, keepdim=True) for side in (student, teacher))
         # A product takes a third of a quotient's time.
         soft_student = student * temperatures.tau_s.reciprocal().unsqueeze(-1)
         soft_teacher = teacher * temperatures.tau_t.reciprocal().unsqueeze(-1)

@@ -24,6 +24,9 @@ def needs_more(*, student_logits, teacher_logits, strength):
 def by_place(student_logits, teacher_logits, /):
     return student_logits.sum(-1)
 
+def open_to_all(*, student_logits, teacher_logits, **more):
+    return squared(student_logits=student_logits, teacher_logits=teacher_logits, **more)
+
 def one_sided(student_logits):
     return student_logits.sum(-1)
 
@@ -62,6 +65,11 @@ def test_is_called_with_softened_logits_and_the_parameters_that_are_set() -> Non
 def test_what_cannot_be_used_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistillationLoss(TrialConfig(divergence=name), 5)
+
+
+def test_a_function_may_take_whatever_is_set() -> None:
+    config = TrialConfig(divergence="my_own_losses:open_to_all", alpha=0.3)
+    assert SoftTerm(config, 5).parameters == {"alpha": 0.3}
 
 
 def test_a_parameter_that_the_function_does_not_take_is_refused() -> None:

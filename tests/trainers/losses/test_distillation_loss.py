@@ -196,6 +196,18 @@ def test_numbers_of_positions_that_differ_are_refused() -> None:
         loss(inputs.hidden, OutputHead(inputs.weight), inputs.labels, signal, CONTEXT)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_labels_that_are_none_are_refused(fused: bool) -> None:
+    inputs = Inputs()
+    loss = DistillationLoss(TrialConfig(), VOCAB, fused=fused)
+    signal = TeacherSignal(inputs.teacher, OutputHead(inputs.teacher_weight))
+    given = inputs.hidden, OutputHead(inputs.weight)
+    with pytest.raises(ValueError, match="labels must be int64, but got torch.int32"):
+        loss(*given, inputs.labels.int(), signal, CONTEXT)
+    with pytest.raises((IndexError, RuntimeError), match=r"-100 is out of bounds"):
+        loss(*given, inputs.labels.fill_(-100), signal, CONTEXT)
+
+
 def test_no_gradient_reaches_the_teacher() -> None:
     inputs = Inputs()
     weight = inputs.teacher_weight.clone().requires_grad_()
