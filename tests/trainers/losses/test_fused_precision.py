@@ -9,7 +9,7 @@ from fused_loss_support import CONTEXT, PAIRS, compare, make_batch, make_config,
 from torch import Tensor
 
 from trainers.config import TrialConfig
-from trainers.losses import DIVERGENCES, DistillationLoss, weight_gradient
+from trainers.losses import DistillationLoss, weight_gradient
 from trainers.losses.closed_form import WRITTEN, Given
 from trainers.losses.context import Positions
 from trainers.losses.passes import Shared
