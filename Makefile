@@ -40,7 +40,7 @@ test: $(INSTALLED) ## the tests that need neither Docker, a browser nor a cluste
 
 # Liger asks for triton, which only its own kernels need.
 test-peers: $(INSTALLED) ## the losses against public implementations
-	@$(PIP) --no-deps --constraint constraints.txt accelerate liger-kernel trl
+	@$(PIP) --no-deps --constraint constraints.txt accelerate liger-kernel psutil trl
 	$(BIN)/python -c 'import liger_kernel.chunked_loss, trl.experimental.gkd'
 	$(BIN)/python -m pytest -q tests/trainers/losses/test_peers.py
 
