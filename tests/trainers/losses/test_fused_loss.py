@@ -187,11 +187,18 @@ def test_a_second_backward_is_refused() -> None:
         total.backward()
 
 
-def test_a_batch_of_few_logits_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_few_logits_or_positions_is_held_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """By a walk back-propagates once, by autograd as often as wanted; both give the same."""
     batch, found = make_batch(), []
-    for limit, is_walked in ((37 * 53, False), (37 * 53 - 1, True)):
-        monkeypatch.setattr(distillation, "FEW_LOGITS", limit)
+    for logits, positions, is_walked in (
+        (37 * 53, 36, False),
+        (37 * 53 - 1, 37, False),
+        (37 * 53 - 1, 36, True),
+    ):
+        monkeypatch.setattr(distillation, "FEW_LOGITS", logits)
+        monkeypatch.setattr(distillation, "FEW_POSITIONS", positions)
         hidden = batch.hidden.clone().requires_grad_()
         loss = DistillationLoss(TrialConfig(), 53)
         total = loss(hidden, batch.head, batch.labels, batch.signal, CONTEXT).total
@@ -199,7 +206,8 @@ def test_a_batch_of_few_logits_is_held_at_once(monkeypatch: pytest.MonkeyPatch) 
         found += [total, hidden.grad.clone()]
         with pytest.raises(RuntimeError, match="once") if is_walked else nullcontext():
             total.backward()
-    torch.testing.assert_close(found[:2], found[2:])
+    torch.testing.assert_close(found[:2], found[2:4])
+    torch.testing.assert_close(found[:2], found[4:])
 
 
 def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
