@@ -19,7 +19,8 @@ WHOLE = 2.0**50
 def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
     """Returns the head's share [N, 1] of Σ |p - q|, of q and p [N, V]; ½ where p = q.
 
-    The head is the fewest largest entries of p that reach `head_mass`.
+    The head is the fewest largest entries of p that reach `head_mass`; of entries that tie for its
+    last places each is in it by the same share, so that neither their order nor other rows tell.
     """
     above, edge, num = _border(teacher, head_mass)
     # A mask of floats: with booleans each step takes several times as long.
@@ -30,9 +31,18 @@ def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
     top, index = _largest(torch.sub(teacher, in_above, out=in_above), num)
     in_head = above + _running_sums(top) - top < max(head_mass, TINY)  # the first is always in
     in_head &= top > 0  # none from above the edge, where by rounding the mass is not reached
-    gap_inside = (student.gather(-1, index) - top).abs_().mul_(in_head).sum(-1)
+    gap_inside = (student.gather(-1, index) - top).abs_().mul_(_tied(top, in_head)).sum(-1)
     share = (gap_above + gap_inside) / all_gap.clamp_min(TINY)
     return torch.where(all_gap > 0, share, 0.5).unsqueeze(-1)
+
+
+def _tied(top: Tensor, in_head: Tensor) -> Tensor:
+    """Returns how much of each of the entries `top` [N, K] is in the head, in [0, 1], where the
+    first ones `in_head` [N, K] are: of those as large as the last one the same of each."""
+    last = torch.where(in_head, top, torch.inf).amin(-1, keepdim=True)
+    ties = top == last
+    share = (ties & in_head).sum(-1, keepdim=True) / ties.sum(-1, keepdim=True)
+    return torch.where(ties, share.to(top.dtype), in_head.to(top.dtype))
 
 
 def _border(probabilities: Tensor, mass: float) -> tuple[Tensor, Tensor, int]:

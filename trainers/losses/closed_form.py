@@ -155,23 +155,18 @@ def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     the limit of alpha 0 q^beta log(q/p)."""
     alpha, beta = given.parameters["alpha"], given.parameters["beta"]
     total = alpha + beta
-    value = None
-    if 0.0 in (alpha, beta, total):  # limits, of which each has a formula of its own
-        value = weighted.alpha_beta(
-            student_logits=given.student, teacher_logits=given.teacher, **given.parameters
-        )
     sides = _Sides.of(given)
+    if weighted.is_near_a_limit(alpha, beta):
+        value = weighted.of_powers(sides.log_q, sides.log_p, alpha, beta)
+        gap, mixed = sides.log_p - sides.log_q, alpha * sides.log_p + beta * sides.log_q
+        by_log_q = weighted.power_gap(alpha, gap, mixed, total * sides.log_q).neg_()
+        return value, _through_softmax(by_log_q, sides.q, coefficient)
     both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()
     own = torch.mul(sides.log_q, total).exp_()
-    if value is None:
-        theirs = sides.log_p.mul_(total).exp_().sum(-1)
-        ends = (alpha * theirs + beta * own.sum(-1)) / total
-        value = (ends - both.sum(-1)) / (alpha * beta)
-    if alpha == 0.0:
-        by_log_q = sides.log_q.sub_(sides.log_p).mul_(own)
-    else:
-        by_log_q, coefficient = own.sub_(both), coefficient / alpha
-    return value, _through_softmax(by_log_q, sides.q, coefficient)
+    theirs = sides.log_p.mul_(total).exp_().sum(-1)
+    ends = (alpha * theirs + beta * own.sum(-1)) / total
+    value = (ends - both.sum(-1)) / (alpha * beta)
+    return value, _through_softmax(own.sub_(both), sides.q, coefficient / alpha)
 
 
 def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,8 +70,9 @@ class DistillationLoss(nn.Module):
 
     @torch.no_grad()
     def softened(self, student_logits: Tensor, teacher_logits: Tensor) -> Softened:
-        """Returns both sides [N, V] as the soft loss sees them now, for diagnostics. Where
-        positions hang on the batch (token_adaptive), the batch is the N positions given."""
+        """Returns both sides [N, V] as the soft loss sees them now, for diagnostics; of
+        `interpolated` the teacher before it is mixed. Where positions hang on the batch
+        (token_adaptive), the batch is the N positions given."""
         shared = None if self.temperature is None else self.temperature.value()
         if self.config.policy == Policy.TOKEN_ADAPTIVE:
             difficulty = hellinger(student_logits, teacher_logits)

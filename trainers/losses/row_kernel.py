@@ -36,8 +36,9 @@ class RowWork:
 def values_and_gradient(
     products: Tensor, teacher: Tensor, labels: Tensor, work: RowWork
 ) -> tuple[Tensor, Tensor]:
-    """Returns the cross-entropies [C] and the divergences [C] (of the JSD without its share), in
-    float32, and puts the gradient of hard and soft loss in the place of products [C, V]."""
+    """Returns the cross-entropies [C] (NaN where a label lies outside [0, V)) and the divergences
+    [C] (of the JSD without its share), in float32, and puts the gradient of hard and soft loss in
+    the place of products [C, V]."""
     num_rows, width = products.shape
     hard, soft = torch.empty(2, num_rows, dtype=torch.float32, device=products.device)
     follows = work.peak is not None and work.place is not None
@@ -96,7 +97,9 @@ def _rows(
     value, b_mean, pull = _means(
         z_at, v_at, width, z_max, v_max, by_s, by_t, log_s, log_t, beta, KIND, FOLLOWS, BLOCK
     )
-    z_label = tl.load(z_at + label).to(tl.float32)
+    # A label that is none makes the loss NaN, which a training reports; it reads nothing.
+    is_label = (label >= 0) & (label < width)
+    z_label = tl.load(z_at + label, mask=is_label, other=float("nan")).to(tl.float32)
     tl.store(hard_at + row, log_plain - (z_label - z_max))
     tl.store(soft_at + row, value)
     columns = tl.arange(0, BLOCK)

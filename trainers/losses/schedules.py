@@ -9,6 +9,7 @@ from trainers.losses.context import LossContext
 
 MOMENTUM = 0.99
 SMALLEST_LOSS = 1e-15
+LARGEST_RISE = -1.0
 INITIAL_THETA = 1.0
 
 
@@ -22,7 +23,8 @@ class CurriculumTemperature(nn.Module):
     def __init__(self, reach: float, ramp: float) -> None:
         super().__init__()
         self.reach, self.ramp = reach, ramp
-        self.theta = nn.Parameter(torch.tensor(INITIAL_THETA))
+        # Not a scalar: FSDP splits parameters by their first dimension.
+        self.theta = nn.Parameter(torch.tensor([INITIAL_THETA]))
 
     def forward(self, context: LossContext) -> Tensor:
         """Returns the temperature, a scalar in (1, 1 + reach)."""
@@ -33,7 +35,7 @@ class CurriculumTemperature(nn.Module):
 
     def value(self) -> Tensor:
         """Returns the same without the reversal."""
-        return 1 + self.reach * torch.sigmoid(self.theta)
+        return 1 + self.reach * torch.sigmoid(self.theta).squeeze(0)
 
     def push(self, context: LossContext) -> float:
         """Returns the factor on the reversed gradient, in [0, 1]."""
@@ -47,7 +49,11 @@ class MixSchedule(nn.Module):
     """TAID's t: never below the line from start to end, and pulled up while the loss falls.
 
     After each optimiser step, with d the relative fall of the soft loss and m = 0.99 m + 0.01 d, t
-    grows by rate * sigmoid(m) * (1 - t). Shing et al. 2025.
+    grows by rate * sigmoid(m) * (1 - t). Shing et al. 2025, whose code takes the cross-entropy's
+    fall; ours the KL's, as their formula has it. That is 0 at t = 0 and grows with t, so that of a
+    rise no more than 1 counts: by its own size one step near 0 would hold t down for hundreds.
+    The line leads, and rate does nothing, until rate * sigmoid(m) * (1 - t) exceeds its slope, (end
+    - start) / num_steps: by the defaults from about 4,000 steps on.
     """
 
     share: Tensor
@@ -73,7 +79,7 @@ class MixSchedule(nn.Module):
         last = float(self.last)
         if not math.isnan(last):
             fall = (last - soft_loss) / (abs(last) + SMALLEST_LOSS)
-            self.trend.mul_(MOMENTUM).add_((1 - MOMENTUM) * fall)
+            self.trend.mul_(MOMENTUM).add_((1 - MOMENTUM) * max(fall, LARGEST_RISE))
         share = self(context)
         growth = self.rate * torch.sigmoid(self.trend) * (1 - share)
         self.share.copy_(share + growth)

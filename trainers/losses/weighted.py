@@ -10,6 +10,8 @@ from trainers.catalogue import Weighting
 from trainers.losses.adaptive_head import head_share
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
 
+NEAR_A_LIMIT = 0.1
+
 
 def adaptive_kl(
     *, student_logits: Tensor, teacher_logits: Tensor, head_mass: float = 0.5
@@ -71,18 +73,43 @@ def alpha_beta(
     1/beta in the limits where 1/alpha² and 1/beta² belong, and another s = 0.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
-    if alpha == 0.0 and beta == 0.0:
-        return 0.5 * (teacher - student).square().sum(-1)
-    if beta == 0.0:
-        return _power_kl(teacher, student, alpha)
-    if alpha == 0.0:
-        return _power_kl(student, teacher, beta)
-    if alpha + beta == 0.0:
-        gap = alpha * (teacher - student)
-        return (torch.expm1(gap) - gap).sum(-1) / alpha**2
+    if is_near_a_limit(alpha, beta):
+        return of_powers(student, teacher, alpha, beta)
     total = alpha + beta
     ends = (alpha * (total * teacher).exp() + beta * (total * student).exp()) / total
     return (ends - (alpha * teacher + beta * student).exp()).sum(-1) / (alpha * beta)
+
+
+def is_near_a_limit(alpha: float, beta: float) -> bool:
+    """Returns whether `alpha_beta` is one of its limits, or so near that its formula as written
+    loses digits of float32."""
+    return min(abs(alpha), abs(beta), abs(alpha + beta)) < NEAR_A_LIMIT
+
+
+def of_powers(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
+    """Returns `alpha_beta` of log-probabilities by differences of powers, which tend to what the
+    limits have: exact to the last digits near them, but twice the work."""
+    gap = teacher - student
+    if alpha == 0.0 and beta == 0.0:
+        return 0.5 * gap.square().sum(-1)
+    total = alpha + beta
+    own, theirs, mixed = total * student, total * teacher, alpha * teacher + beta * student
+    of_total = power_gap(total, gap, theirs, own)
+    if abs(beta) >= abs(alpha):
+        return (of_total - power_gap(alpha, gap, mixed, own)).sum(-1) / beta
+    return (power_gap(beta, gap, theirs, mixed) - of_total).sum(-1) / alpha
+
+
+def power_gap(power: float, gap: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Returns (exp(first) - exp(second)) / power, where first - second = power * gap, to the last
+    digits however small the power; of power 0 exp(first) * gap."""
+    if power == 0.0:
+        return first.exp() * gap
+    # From the larger one down, so that neither overflows.
+    fall = power * gap
+    above = -first.exp() * torch.expm1((-fall).clamp_max(0))
+    below = second.exp() * torch.expm1(fall.clamp_max(0))
+    return torch.where(fall >= 0, above, below) / power
 
 
 def concrete_score(
@@ -123,12 +150,6 @@ def centred_mse(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """
     gap = in_float(student_logits) - in_float(teacher_logits.detach())
     return 0.5 * (gap - gap.mean(-1, keepdim=True)).square().mean(-1)
-
-
-def _power_kl(log_a: Tensor, log_b: Tensor, power: float) -> Tensor:
-    """Returns Σ [a^power log(a^power / b^power) - a^power + b^power] / power²."""
-    first, second = (power * log_a).exp(), (power * log_b).exp()
-    return (first * (power * (log_a - log_b)) - first + second).sum(-1) / power**2
 
 
 def _outer_weights(weighting: Weighting, student: Tensor, log_teacher: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
-"""One of two DDP processes of `test_loss_on_two_ranks.py`: `python rank_of_two.py RANK FOLDER`."""
+"""One of two DDP and FSDP processes of `test_loss_on_two_ranks.py`: `python rank_of_two.py RANK
+FOLDER`."""
 
 import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
@@ -52,7 +55,8 @@ def gradients(module: nn.Module, rows: slice, num_ranks: int) -> dict[str, Tenso
     inputs, labels, teacher = (values[rows] for values in data())
     (module(inputs, labels, teacher) * num_ranks / NUM).backward()
     named = module.named_parameters()
-    return {name.removeprefix("module."): p.grad for name, p in named if p.grad is not None}
+    found = {name.removeprefix("module."): p.grad for name, p in named if p.grad is not None}
+    return {name: g.full_tensor() if isinstance(g, DTensor) else g for name, g in found.items()}
 
 
 def main() -> None:
@@ -62,9 +66,12 @@ def main() -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
     for name, config in CONFIGS.items():
         module = nn.parallel.DistributedDataParallel(Student(config))
         torch.save(gradients(module, slice(*ROWS[rank]), 2), folder / f"{name}-{rank}.pt")
+        sharded = fully_shard(Student(config), mesh=mesh)
+        torch.save(gradients(sharded, slice(*ROWS[rank]), 2), folder / f"sharded-{name}-{rank}.pt")
     # An empty rank takes part in every collective all the same.
     module = nn.parallel.DistributedDataParallel(Student(CONFIGS["cist"]))
     rows = slice(0, NUM) if rank == 0 else slice(0, 0)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from trainers.losses import DIVERGENCES
-from trainers.losses.adaptive_head import sums_by_bucket, whole_running_sums
+from trainers.losses.adaptive_head import head_share, sums_by_bucket, whole_running_sums
 from trainers.losses.weighted import adaptive_kl
 
 
@@ -127,6 +127,29 @@ def test_adaptive_head_is_the_sorted_one(vocab: int, mass: float) -> None:
         value = adaptive_kl(student_logits=student, teacher_logits=teacher, head_mass=mass)
         oracle = _adaptive(*_oracle(student, teacher), mass)
         np.testing.assert_allclose(value.numpy(), oracle, rtol=1e-8)
+
+
+def test_adaptive_heads_of_tied_entries_hang_on_neither_order_nor_other_rows() -> None:
+    """Teachers in bfloat16 have ties in almost every row."""
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(8, 190, generator=generator, dtype=torch.float64)
+    teacher = torch.randint(0, 3, (8, 190), generator=generator).double()
+    row = DIVERGENCES["adaptive_kl"]
+    together = row(student_logits=student, teacher_logits=teacher, head_mass=0.7)
+    for one in range(8):
+        rows = {"student_logits": student[one : one + 1], "teacher_logits": teacher[one : one + 1]}
+        torch.testing.assert_close(row(**rows, head_mass=0.7), together[one : one + 1])
+    order = torch.randperm(190, generator=generator)
+    moved = row(student_logits=student[:, order], teacher_logits=teacher[:, order], head_mass=0.7)
+    torch.testing.assert_close(moved, together)
+
+
+def test_adaptive_head_takes_the_same_share_of_each_tied_entry() -> None:
+    teacher = torch.tensor([[0.4, 0.2, 0.2, 0.2]], dtype=torch.float64)
+    student = torch.tensor([[0.1, 0.3, 0.4, 0.2]], dtype=torch.float64)
+    # Two of the three are needed for 0.7: two thirds of the gaps 0.1, 0.2 and 0.
+    share = head_share(student, teacher, 0.7)
+    assert share.item() == pytest.approx((0.3 + 2 / 3 * 0.3) / 0.6)
 
 
 @pytest.mark.parametrize("mass", [0.999, 0.9999999, 1 - 1e-12])

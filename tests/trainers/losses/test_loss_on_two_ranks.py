@@ -1,4 +1,5 @@
-"""Two DDP workers with uneven shares of a batch get the gradients of one worker with all of it."""
+"""Two DDP or FSDP workers with uneven shares of a batch get the gradients of one worker with all
+of it."""
 
 import importlib.util
 import subprocess
@@ -39,12 +40,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", ["cist", "curriculum", "empty"])
-def test_gradients_are_one_workers(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("cist", "cist"),
+        ("curriculum", "curriculum"),
+        ("sharded-cist", "cist"),
+        ("sharded-curriculum", "curriculum"),
+        ("empty", "cist"),
+    ],
+)
+def test_gradients_are_one_workers(folder: Path, name: str, config: str) -> None:
     script = _script()
-    config = script.CONFIGS["cist" if name == "empty" else name]
-    expected = script.gradients(script.Student(config), slice(None), 1)
-    assert ("loss.temperature.theta" in expected) == (name == "curriculum")
+    expected = script.gradients(script.Student(script.CONFIGS[config]), slice(None), 1)
+    assert ("loss.temperature.theta" in expected) == (config == "curriculum")
     for rank in (0, 1):
         found = torch.load(folder / f"{name}-{rank}.pt")
         assert found.keys() == expected.keys()

@@ -54,6 +54,14 @@ def test_mix_by_hand() -> None:
     assert schedule(LossContext(step=10, num_steps=10)).item() == pytest.approx(0.9)
 
 
+def test_a_rise_from_nothing_does_not_hold_the_mix_down() -> None:
+    """At t = 0 the soft loss is 0: any loss after it is infinitely more."""
+    schedule, num_steps = MixSchedule(0.0, 1.0, rate=0.05), 2001
+    for step, loss in enumerate([0.0, *[0.005] * 200]):
+        schedule.finish_step(loss, LossContext(step=step, num_steps=num_steps))
+    assert schedule(LossContext(step=200, num_steps=num_steps)).item() > 0.9
+
+
 def test_state_is_in_the_checkpoint() -> None:
     config = TrialConfig(divergence="interpolated", mix_rate=0.1)
     loss = DistillationLoss(config, 7)

@@ -95,3 +95,15 @@ def test_logits_out_of_exp_s_range_stay_finite() -> None:
         gradient = products.clone()
         hard, soft = row_kernel.values_and_gradient(gradient, teacher, labels, work)
         assert all(torch.isfinite(t).all() for t in (hard, soft, gradient))
+
+
+@pytest.mark.parametrize("label", [-100, 3])
+def test_a_label_outside_the_vocabulary_is_no_number(label: int) -> None:
+    from trainers.losses import row_kernel
+
+    # The rows lie in a larger one: what is read beside them would be a number.
+    products, teacher = torch.randn(2, 6, 203)[:, 2:4, 100:103]
+    ones, labels = torch.ones(2), torch.tensor([1, label])
+    work = row_kernel.RowWork(ones, ones, ones, None, None, row_kernel.FORWARD_KL, 0.0, 0.1)
+    hard, _ = row_kernel.values_and_gradient(products, teacher, labels, work)
+    assert hard.isnan().tolist() == [False, True]
