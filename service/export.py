@@ -47,7 +47,8 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     if runs.has_artifact(record.run_id, RESULT):
         runs.download(record.run_id, RESULT, folder).rename(folder / "recorded.json")
     for name, source in inputs.items():
-        shutil.copytree(source, folder / "inputs" / name)
+        target = folder / "inputs" / name
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     paths = TrialPaths.model_validate({"teacher": None} | {n: f"inputs/{n}" for n in inputs})
     trial.model_copy(update={"paths": paths}).write(folder / TRIAL)
     (folder / "README.md").write_text(_readme(record, trial))

@@ -23,7 +23,7 @@ from service.tracking import Tracker, now_ms, spool_folder
 from service.verdict import Judgement, Numbers, Verdict, judge, seed_noise
 from trainers.trial_file import TrialFile, TrialPaths
 
-INPUTS = ("teacher", "student", "data")
+INPUTS = ("teacher", "student", "data", "own_modules")
 CACHE = "teacher_cache"
 FINISHED = (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
 RESULT, METRICS, TRIAL, VERDICT = "result.json", "metrics.jsonl", "trial.json", "verdict.json"
@@ -44,8 +44,8 @@ BAD_INPUT, DIVERGED = 2, 1
 
 @dataclass(frozen=True)
 class RerunRequest:
-    """What is run again and where. mounts: teacher | student | data → its folder on this machine,
-    where it is not the recorded one; image, device: None for the recorded ones."""
+    """What is run again and where. mounts: name of an input (`INPUTS`) → its folder on this
+    machine, where it is not the recorded one; image, device: None for the recorded ones."""
 
     run: str
     image: str | None = None

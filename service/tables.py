@@ -194,6 +194,19 @@ def rows_view(rows: Sequence[Mapping[str, Any]], title: str = "") -> RenderableT
     return table(title, headings, cells)
 
 
+def checks_view(name: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Returns the checks of a divergence of the user's own, and what they mean together."""
+    broken = [row["check"] for row in rows if row["required"] and not row["holds"]]
+    verdict = f"{name} keeps what is required: a sweep can use it."
+    if broken:
+        verdict = f"{name} breaks what is required ({'; '.join(broken)}): a sweep refuses it."
+    meaning = (
+        "required: without it training goes wrong, or something else than you wrote is trained; "
+        "the others are properties that most divergences have, for you to know."
+    )
+    return Group(rows_view(rows), Text(), Text(meaning), Text(verdict, style="bold"))
+
+
 def value(metric: float | None) -> str:
     """Returns a metric for people; a missing one is a dash."""
     return "–" if metric is None or not math.isfinite(metric) else f"{metric:.4g}"
