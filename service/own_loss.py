@@ -81,13 +81,14 @@ def _check_contract(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
     for name, function in functions.items():
         given = points.get(name, {})
         findings = check(function, given, required_only=True)
-        broken = [f"{one.check} ({one.detail})" for one in findings if not one.holds]
+        broken = [one for one in findings if not one.holds]
         if broken:
+            names = "; ".join(one.check for one in broken)
             options = "".join(f" --set {key}={value}" for key, value in given.items())
             raise SpecError(
                 f"{_place_of('divergence', spec)}: '{name}' must keep what is required of every "
-                f"divergence, but got: {'; '.join(broken)}. Mend it until this holds: "
-                f"kd-sweep {COMMAND} {name}{options}."
+                f"divergence, but got broken: {names} (the first: {broken[0].detail}). "
+                f"Mend it until this holds: kd-sweep {COMMAND} {name}{options}."
             )
 
 

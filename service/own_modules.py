@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from service.machine import PACKAGES
 from service.plan import SweepPlan
 from trainers.fingerprints import of_sources
 
 KEPT, INSTALLED = "own_modules", "installed_modules"
-OURS = {"search_spaces", "service", "trainers"}
 LARGEST_BYTES = 2 * 1024**2
 
 
@@ -121,7 +121,7 @@ def _imports(text: str) -> set[str]:
         for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module and not node.level
     ]
-    return {name.partition(".")[0] for name in names} - OURS
+    return {name.partition(".")[0] for name in names} - set(PACKAGES)
 
 
 def _beside(root: Path, name: str) -> Iterator[Path]:
