@@ -11,6 +11,7 @@ from pathlib import Path
 from service.machine import PACKAGES
 from service.plan import SweepPlan
 from trainers.fingerprints import of_sources
+from trainers.trial_file import TrialFile
 
 KEPT, INSTALLED = "own_modules", "installed_modules"
 LARGEST_BYTES = 2 * 1024**2
@@ -64,6 +65,13 @@ def unpack(plan: SweepPlan, folder: Path) -> str | None:
         temporary.write_bytes(text.encode())
         temporary.replace(path)
     return str(target)
+
+
+def module_not_kept(trial: TrialFile) -> str | None:
+    """Returns the module of the trial's own divergence where its source was not kept with it; None
+    where it was, or the divergence is a shipped one."""
+    module, colon, _ = trial.config.divergence.partition(":")
+    return module if colon and trial.paths.own_modules is None else None
 
 
 def _home_of(name: str) -> tuple[Path, list[Path]]:

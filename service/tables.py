@@ -60,6 +60,10 @@ def _plan_rows(plan: SweepPlan) -> list[tuple[str, str]]:
         ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
     ]
+    if plan.own_modules:
+        rows.insert(
+            3, ("own modules", f"{', '.join(sorted(plan.own_modules))}; kept with the sweep")
+        )
     return rows + _estimate_rows(plan)
 
 

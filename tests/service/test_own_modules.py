@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import document, make_folder, plan
+from cli_support import call, document, make_folder, plan
 from fakes import make_sweep_plan
 
 from service import job, own_modules
@@ -43,6 +43,7 @@ def test_another_source_makes_another_sweep(folder: Path) -> None:
     assert first["sweep_id"] == planned(folder, "kept_losses:forward")["sweep_id"]
     assert first["own_modules"] == {"kept_losses.py": LOSS}
     assert "own_modules" in first["facts"]["fingerprints"]
+    assert "kept_losses.py; kept with the sweep" in call("plan", "sweep.yaml").stdout
     (folder / "kept_losses.py").write_text(LOSS.replace("sum(-1)", "sum(-1).mul(2)"))
     assert planned(folder, "kept_losses:forward")["sweep_id"] != first["sweep_id"]
 

@@ -64,6 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracker.finish_sweep(sweep, TrialState.COMPLETED, {})
     assert tracker.close()
     sys.path.remove(str(home / "sweep" / KEPT))
+    del sys.modules["rerun_losses"]
     return home
 
 
@@ -90,11 +91,25 @@ def test_a_rerun_refuses_another_source(runs: Runs, home: Path, tmp_path: Path) 
         rerun(changed, runs, home=home, on_line=silent)
 
 
+def test_a_sweep_that_kept_no_source_is_told_apart(
+    runs: Runs, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = runs.trial_file(runs.get("toy/0").run_id)
+    paths = trial.paths.model_copy(update={KEPT: None})
+    bare = trial.model_copy(update={"paths": paths, "fingerprints": {}})
+    monkeypatch.setattr(Runs, "trial_file", lambda *_: bare)
+    with pytest.raises(PlanError, match=r"module 'rerun_losses' of .* --mount own_modules=FOLDER"):
+        rerun(REQUEST, runs, home=home, on_line=silent)
+    readme = (export("toy/0", runs, tmp_path / "bare").folder / "README.md").read_text()
+    assert "Python must find the module\n`rerun_losses` where it is trained." in readme
+
+
 def test_an_export_holds_the_source_and_trains_without_any_other(
     runs: Runs, tmp_path: Path
 ) -> None:
     made = export("toy/0", runs, tmp_path / "winner")
     kept = made.folder / "inputs" / KEPT
+    assert "was not kept" not in (made.folder / "README.md").read_text()
     assert {path.name for path in kept.iterdir()} == {"rerun_losses.py"}
     assert TrialFile.read(made.folder / "trial.json").paths.own_modules == f"inputs/{KEPT}"
     arguments = ["trial.json", "--output", "again"]
