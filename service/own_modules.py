@@ -14,6 +14,7 @@ from trainers.fingerprints import of_sources
 from trainers.trial_file import TrialFile
 
 KEPT, INSTALLED = "own_modules", "installed_modules"
+INSTALLERS_FOLDERS = {"site-packages", "dist-packages"}
 LARGEST_BYTES = 2 * 1024**2
 
 
@@ -89,8 +90,8 @@ def _home_of(name: str) -> tuple[Path, list[Path]]:
 
 
 def _is_installed(root: Path) -> bool:
-    places = (sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
-    return any(root.is_relative_to(place) for place in places)
+    is_of_python = root.is_relative_to(sysconfig.get_path("stdlib"))
+    return is_of_python or bool(INSTALLERS_FOLDERS & set(root.parts))
 
 
 def _with_neighbours(root: Path, files: list[Path]) -> dict[str, str]:

@@ -26,7 +26,9 @@ class TrialPaths(BaseModel):
     student: str = Field(description="Hugging Face folder the student starts from")
     data: str = Field(description="prepared data: train/ and validation/ as Arrow, prepared.json")
     own_modules: str | None = Field(
-        default=None, description="modules of the user's own, found before any others"
+        default=None,
+        description="modules of the user's own, found before any others",
+        exclude_if=lambda folder: folder is None,  # images of before know no such field
     )
 
 

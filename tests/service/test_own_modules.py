@@ -12,6 +12,7 @@ from service import job, own_modules
 from service.own_modules import read_modules, unpack
 from service.plan import SweepPlan
 from trainers.fingerprints import of_modules
+from trainers.trial_file import TrialPaths
 
 LOSS = """
 def forward(student_logits, teacher_logits):
@@ -120,3 +121,9 @@ def test_a_job_gets_the_sources_as_a_file_and_not_in_its_metadata(
     job.submit(Client(), order)
     assert job.JobOrder.model_validate_json(orders[0]) == order
     assert not job.JobOrder.model_validate_json(orders[1]).plan.own_modules
+
+
+def test_a_trial_without_own_modules_is_read_by_images_of_before() -> None:
+    paths = TrialPaths(teacher="/t", student="/s", data="/d")
+    assert "own_modules" not in paths.model_dump_json()
+    assert "own_modules" in paths.model_copy(update={"own_modules": "/o"}).model_dump_json()
