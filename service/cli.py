@@ -255,7 +255,7 @@ def check_loss(
     for override in set_:
         apply_override(parameters, override)
     rows = check_own(function, Path.cwd(), parameters)
-    _show(rows, tables.rows_view(rows), as_json)
+    _show(rows, tables.checks_view(function, rows), as_json)
     if not all(row["holds"] for row in rows if row["required"]):
         raise typer.Exit(1)
 

@@ -18,6 +18,7 @@ from typing import Any
 from service.errors import JobError
 from service.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.ledger import Ledger, TrialSetting, num_left
+from service.own_modules import unpack
 from service.plan import SweepPlan
 from service.probe import check_storage_is_shared, check_store_answers
 from service.reconcile import settle_runs
@@ -203,7 +204,7 @@ class _Sweep:
         self, store: StudyStore, run_id: str, shared: SharedInputs, *, resumed: list[Asked]
     ) -> Ledger:
         setting = TrialSetting(
-            template=shared.template(self._plan),
+            template=shared.template(self._plan, unpack(self._plan, self._folder)),
             shared=shared,
             folder=self._folder / "trials",
             board=BOARD,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import PlanError, TrackingError
+from service.own_modules import module_not_kept
 from service.records import RunRecord
 from service.rerun import INPUTS, RESULT, TRIAL
 from service.words import describe
@@ -47,7 +48,8 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     if runs.has_artifact(record.run_id, RESULT):
         runs.download(record.run_id, RESULT, folder).rename(folder / "recorded.json")
     for name, source in inputs.items():
-        shutil.copytree(source, folder / "inputs" / name)
+        target = folder / "inputs" / name
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     paths = TrialPaths.model_validate({"teacher": None} | {n: f"inputs/{n}" for n in inputs})
     trial.model_copy(update={"paths": paths}).write(folder / TRIAL)
     (folder / "README.md").write_text(_readme(record, trial))
@@ -69,6 +71,16 @@ def _inputs_of(trial: TrialFile) -> dict[str, Path]:
     return found
 
 
+def _not_here(trial: TrialFile) -> str:
+    module = module_not_kept(trial)
+    if module is None:
+        return ""
+    return (
+        f"\nThe source of its divergence was not kept with the sweep: Python must find the module\n"
+        f"`{module}` where it is trained."
+    )
+
+
 def _readme(record: RunRecord, trial: TrialFile) -> str:
     image = record.tags.get("provenance.image", UNKNOWN_IMAGE)
     where = record.tags.get("provenance.commit", f"code {record.tags.get('code_version', '')}")
@@ -83,7 +95,7 @@ def _readme(record: RunRecord, trial: TrialFile) -> str:
 Trial {record.trial} of sweep {record.sweep_id}, run {record.run_id}, {record.state}.
 
 `student/` is the trained model, an ordinary Hugging Face folder. `inputs/` holds what it was
-trained from, `trial.json` everything that decides what the training computes.
+trained from, `trial.json` everything that decides what the training computes.{_not_here(trial)}
 
 Train it again, in the image it was trained in:
 

@@ -161,9 +161,11 @@ def submit(
     submission_id = sweep_id if not known else f"{sweep_id}-a{len(known) + 1}"
     with TemporaryDirectory(prefix="kd-ship-") as folder:
         ship(Path(folder), code)
-        text = order.model_dump_json()
-        (Path(folder) / ORDER).write_text(text)
-        metadata = {SWEEP: sweep_id, ORDER: text}
+        (Path(folder) / ORDER).write_text(order.model_dump_json())
+        # Ray hands metadata on in an environment variable, which sources would burst.
+        brief = order.plan.model_copy(update={"own_modules": {}})
+        short = order.model_copy(update={"plan": brief})
+        metadata = {SWEEP: sweep_id, ORDER: short.model_dump_json()}
         entrypoint = f"python -m service drive {ORDER}"
         _submit(client, submission_id, entrypoint, metadata, Path(folder))
     return SweepJob(sweep_id, submission_id, "PENDING", is_new=True)
@@ -230,7 +232,7 @@ def find_job(client: Any, reference: str) -> SweepJob:
 
 
 def order_of(client: Any, job: SweepJob) -> JobOrder:
-    """Returns what the job's driver was ordered to do."""
+    """Returns what the job's driver was ordered to do; without the sources of own modules."""
     info = client.get_job_info(job.submission_id)
     return JobOrder.model_validate_json(info.metadata[ORDER])
 

@@ -1,58 +1,132 @@
 """A divergence of the user's own: whether a sweep can use it, and whether it keeps the contract of
 the shipped ones."""
 
+import importlib
+import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from service.cautions import values_of
 from service.errors import SpecError
+from service.own_modules import OwnModules, read_modules
 from service.spec import SweepSpec
 from service.spec_checks import samples
 from trainers.catalogue import DIVERGENCES
+from trainers.config import CUSTOM_DIVERGENCE, TrialConfig
+
+COMMAND = "check-loss"
+DRAWS = 50
+Function = Callable[..., Any]
 
 
 def check_own(name: str, folder: Path, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns one row a check of `module:function` with these parameters, found in `folder` or
     installed: `check`, `holds`, `required`, `detail`. Raises `SpecError` when there is no such
-    function, or it takes other parameters."""
+    function, it takes other parameters, or no spec could name it or them."""
     from trainers.losses.contract import check
     from trainers.losses.custom import check_parameters, load
 
-    if ":" not in name:
+    if not CUSTOM_DIVERGENCE.fullmatch(name):
         raise SpecError(
-            f"check-loss: must be written module:function, but got '{name}'. "
-            "For example my_losses:my_divergence."
+            f"{COMMAND}: must be written module:function, both as Python spells names, but got "
+            f"'{name}'. For example my_losses:my_divergence."
         )
-    with _found_in(folder):
+    with _found_in(folder), _placed(COMMAND):
         function = load(name)
         check_parameters(name, function, parameters)
         return [vars(finding) for finding in check(function, parameters)]
 
 
-def check_own_of(spec: SweepSpec, folder: Path) -> None:
-    """Raises `SpecError` when a divergence of the user's own that the sweep names is neither in
-    `folder` nor installed, or does not take what the sweep sets for it."""
-    space = spec.space()
-    if all(name in DIVERGENCES for name in values_of(spec, space, "divergence")):
-        return
-    from trainers.losses.custom import own_parameters
+def check_own_of(spec: SweepSpec, folder: Path) -> OwnModules:
+    """Returns the sources of the user's own divergences that the sweep names; most name none.
+    Raises `SpecError` when one is neither in `folder` nor installed, does not take what the sweep
+    sets for it, or breaks the contract."""
+    own = [name for name in values_of(spec, spec.space(), "divergence") if name not in DIVERGENCES]
+    if not own:
+        return OwnModules()
+    from trainers.losses.custom import load
 
-    with _found_in(folder):
-        for config in map(spec.trial_config, samples(space)):
-            if config.divergence not in DIVERGENCES:
-                own_parameters(config)
+    with _found_in(folder), _placed(_place_of("divergence", spec)):
+        functions = {name: load(name) for name in own}
+        _check_parameters(spec, functions)
+        _check_contract(spec, functions)
+        return read_modules(name.partition(":")[0] for name in own)
+
+
+def _check_parameters(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
+    from trainers.losses.custom import check_parameters, given_parameters, strangers
+
+    for config in map(spec.trial_config, samples(spec.space())):
+        if config.divergence not in functions:
+            continue
+        function, given = functions[config.divergence], given_parameters(config)
+        names = strangers(function, given)
+        with _placed(_place_of(names[0] if names else "divergence", spec)):
+            check_parameters(config.divergence, function, given)
+
+
+def _check_contract(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
+    """Holds each function to what is required, at one point of the search: at its ends a parameter
+    may well make a loss that is zero."""
+    from trainers.losses.contract import check
+    from trainers.losses.custom import given_parameters
+
+    points: dict[str, dict[str, Any]] = {}
+    for config in _configs(spec):
+        points.setdefault(config.divergence, given_parameters(config))
+    for name, function in functions.items():
+        given = points.get(name, {})
+        findings = check(function, given, required_only=True)
+        broken = [one for one in findings if not one.holds]
+        if broken:
+            names = "; ".join(one.check for one in broken)
+            options = "".join(f" --set {key}={value}" for key, value in given.items())
+            raise SpecError(
+                f"{_place_of('divergence', spec)}: '{name}' must keep what is required of every "
+                f"divergence, but got broken: {names} (the first: {broken[0].detail}). "
+                f"Mend it until this holds: kd-sweep {COMMAND} {name}{options}."
+            )
+
+
+def _configs(spec: SweepSpec) -> Iterator[TrialConfig]:
+    """Yields draws from the inside of the space, then its corners."""
+    space, rng = spec.space(), random.Random(0)
+    drawn = (space.draw(rng) for _ in range(DRAWS))
+    return map(spec.trial_config, chain(drawn, samples(space)))
+
+
+def _place_of(field: str, spec: SweepSpec) -> str:
+    return f"search.{field}" if field in spec.search else f"loss.{field}"
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Says in which field of the spec, or in which command, the error lies."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error).removeprefix("divergence ").rstrip(".")
+        raise SpecError(f"{place}: {message}.") from error
 
 
 @contextmanager
 def _found_in(folder: Path) -> Iterator[None]:
-    # A command's own folder is not where Python looks for modules.
-    sys.path.insert(0, str(folder))
+    """Lets Python find modules in `folder`, as long as this lasts: a command's own folder is not
+    where it looks, and what it found there once may be another file the next time."""
+    from trainers.losses.custom import lies_in
+
+    before = set(sys.modules)
+    place = str(folder.absolute())
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
     try:
         yield
-    except ValueError as error:
-        raise SpecError(str(error)) from error
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(place)
+        for name in set(sys.modules) - before:
+            if lies_in(sys.modules[name], folder):
+                del sys.modules[name]

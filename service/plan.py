@@ -60,6 +60,9 @@ class SweepPlan(Frozen):
     facts: InputFacts
     estimate: Estimate
     warnings: tuple[str, ...] = ()
+    own_modules: dict[str, str] = Field(
+        default_factory=dict, description="sources of the user's own modules by relative path"
+    )
 
     def prepare_request(self) -> PrepareRequest:
         """Returns what all trials share, to be prepared once."""
@@ -93,9 +96,15 @@ class SweepPlan(Frozen):
 
 
 def make_plan(
-    spec: SweepSpec, facts: InputFacts, cluster: Resources, *, code_version: str
+    spec: SweepSpec,
+    facts: InputFacts,
+    cluster: Resources,
+    *,
+    code_version: str,
+    own_modules: Mapping[str, str] | None = None,
 ) -> SweepPlan:
-    """Returns the plan of `spec` for what `facts` (inputs) and `cluster` (machine) say.
+    """Returns the plan of `spec` for what `facts` (inputs) and `cluster` (machine) say;
+    own_modules: the sources that travel with it, whose hash is among the facts' fingerprints.
 
     Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, too little disk, or
     no way to a teacher cache that is required.
@@ -126,6 +135,7 @@ def make_plan(
         facts=facts,
         estimate=estimate,
         warnings=tuple(cautions(spec, facts)),
+        own_modules=dict(own_modules or {}),
     )
 
 

@@ -29,12 +29,15 @@ def plan_here(
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
     spec = load_sweep(reference, overrides, folder)
-    check_own_of(spec, code or folder)
+    own = check_own_of(spec, code or folder)
+    facts = input_facts(spec, home)
+    found = facts.fingerprints | own.fingerprints()
     return make_plan(
         spec,
-        input_facts(spec, home),
+        facts.model_copy(update={"fingerprints": found}),
         cluster or local_resources(storage_folder(spec, home)),
         code_version=code_version(),
+        own_modules=own.kept,
     )
 
 

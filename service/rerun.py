@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from service import tags
 from service.engines import KILLED, DockerEngine, Ended, Engine, LocalEngine, OnLine, docker_engine
 from service.errors import PlanError, RerunMismatch, TrackingError, TrialError
+from service.own_modules import KEPT, module_not_kept
 from service.records import RunRecord
 from service.run_entries import rerun_entry
 from service.runs import Runs
@@ -23,7 +25,7 @@ from service.tracking import Tracker, now_ms, spool_folder
 from service.verdict import Judgement, Numbers, Verdict, judge, seed_noise
 from trainers.trial_file import TrialFile, TrialPaths
 
-INPUTS = ("teacher", "student", "data")
+INPUTS = ("teacher", "student", "data", KEPT)
 CACHE = "teacher_cache"
 FINISHED = (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
 RESULT, METRICS, TRIAL, VERDICT = "result.json", "metrics.jsonl", "trial.json", "verdict.json"
@@ -44,8 +46,8 @@ BAD_INPUT, DIVERGED = 2, 1
 
 @dataclass(frozen=True)
 class RerunRequest:
-    """What is run again and where. mounts: teacher | student | data → its folder on this machine,
-    where it is not the recorded one; image, device: None for the recorded ones."""
+    """What is run again and where. mounts: name of an input (`INPUTS`) → its folder on this
+    machine, where it is not the recorded one; image, device: None for the recorded ones."""
 
     run: str
     image: str | None = None
@@ -212,6 +214,7 @@ def _inputs(trial: TrialFile, mounts: Mapping[str, Path]) -> dict[str, Path]:
 
 def _engine(request: RerunRequest, case: _Case) -> Engine:
     if request.local:
+        _check_own_module(case)
         return LocalEngine()
     image = request.image or case.record.tags.get("provenance.image")
     if not image:
@@ -224,6 +227,18 @@ def _engine(request: RerunRequest, case: _Case) -> Engine:
     gpu = (request.device or case.trial.device) == "cuda"
     made: DockerEngine = docker_engine(image, case.inputs, cpus=cpus, gpu=gpu)
     return made
+
+
+def _check_own_module(case: _Case) -> None:
+    """Raises `PlanError` when the trial's process would not find its own divergence."""
+    module = module_not_kept(case.trial)
+    if module is None or KEPT in case.inputs or find_spec(module.partition(".")[0]) is not None:
+        return
+    raise PlanError(
+        f"rerun: module '{module}' of the trial's divergence must be installed or on PYTHONPATH "
+        "where its sweep did not keep the source, but it is not there. Say where it lies: "
+        f"--mount {KEPT}=FOLDER."
+    )
 
 
 def _train(

@@ -28,7 +28,9 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu | cuda; defaul
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the rerun's files.")]
 Mounts = Annotated[
     list[str],
-    typer.Option("--mount", metavar="NAME=FOLDER", help="Where teacher, student or data lies."),
+    typer.Option(
+        "--mount", metavar="NAME=FOLDER", help="Where teacher, student, data or own_modules lies."
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from service.errors import PlanError
 from service.events import Preparing
+from service.own_modules import INSTALLED, KEPT
 from service.plan import SweepPlan
 from service.teacher_choice import HiddenStates
 from trainers.config import Precision, TrialConfig
@@ -49,21 +50,24 @@ class SharedInputs:
             changed |= {"paths": paths, "teacher_source": cached.source}
         return template.model_copy(update=changed)
 
-    def template(self, plan: SweepPlan) -> TrialFile:
-        """Returns what the files of all the sweep's trials have in common."""
-        prepared = self.prepared
+    def template(self, plan: SweepPlan, own_modules: str | None = None) -> TrialFile:
+        """Returns what the files of all the sweep's trials have in common; own_modules: the folder
+        of the plan's own modules."""
+        prepared, known = self.prepared, plan.facts.fingerprints
+        own = {name: known[name] for name in (KEPT, INSTALLED) if name in known}
         return TrialFile(
             sweep_id=plan.sweep_id,
             config=plan.spec.budget(),
             world_size=plan.workers_per_trial,
             device=device(plan),
             trust_remote_code=plan.trust_remote_code,
-            fingerprints=prepared.fingerprints,
+            fingerprints=prepared.fingerprints | own,
             versions={name: version(name) for name in LIBRARIES},
             paths=TrialPaths(
                 teacher=prepared.teacher,
                 student=prepared.student,
                 data=prepared.data,
+                own_modules=own_modules,
             ),
         )
 

@@ -60,6 +60,10 @@ def _plan_rows(plan: SweepPlan) -> list[tuple[str, str]]:
         ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
     ]
+    if plan.own_modules:
+        rows.insert(
+            3, ("own modules", f"{', '.join(sorted(plan.own_modules))}; kept with the sweep")
+        )
     return rows + _estimate_rows(plan)
 
 
@@ -192,6 +196,19 @@ def rows_view(rows: Sequence[Mapping[str, Any]], title: str = "") -> RenderableT
     headings = list(rows[0]) if rows else []
     cells = [["" if row[name] is None else number(row[name]) for name in headings] for row in rows]
     return table(title, headings, cells)
+
+
+def checks_view(name: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Returns the checks of a divergence of the user's own, and what they mean together."""
+    broken = [row["check"] for row in rows if row["required"] and not row["holds"]]
+    verdict = f"{name} keeps what is required: a sweep can use it."
+    if broken:
+        verdict = f"{name} breaks what is required ({'; '.join(broken)}): a sweep refuses it."
+    meaning = (
+        "required: without it training goes wrong, or something else than you wrote is trained; "
+        "the others are properties that most divergences have, for you to know."
+    )
+    return Group(rows_view(rows), Text(), Text(meaning), Text(verdict, style="bold"))
 
 
 def value(metric: float | None) -> str:

@@ -3,6 +3,7 @@ weights."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,19 @@ def of_model(folder: Path) -> str:
 def of_tokenizer(folder: Path) -> str:
     """Returns the SHA-256 over the tokenizer's files in a folder."""
     return _of_files(folder, TOKENIZER_FILES)
+
+
+def of_sources(texts: Mapping[str, str]) -> str:
+    """Returns the SHA-256 over sources by their relative paths."""
+    return of_document(
+        {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    )
+
+
+def of_modules(folder: Path) -> str:
+    """Returns `of_sources` of the `.py` files in a folder."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+    return of_document({name: of_file(path) for name, path in found.items()})
 
 
 def of_weights(weights: "dict[str, Tensor]") -> str:

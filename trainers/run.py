@@ -14,9 +14,10 @@ from torch import nn
 
 from trainers import numerics as numerics_of
 from trainers.checkpoints import Checkpoints
-from trainers.fingerprints import of_model, of_weights
+from trainers.fingerprints import of_model, of_modules, of_weights
 from trainers.loop import Ended, Loop, train
 from trainers.losses import DistillationLoss
+from trainers.losses.custom import import_from
 from trainers.numerics import GlobalState
 from trainers.reporting import Outcome, Reporter, TrialResult
 from trainers.student import StudentWithLoss
@@ -85,6 +86,8 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     depend on `trial` alone. Raises `ValueError` when inputs are missing or do not fit together."""
     shared = shared or Shared()
     shared.globals.restore()
+    if trial.paths.own_modules is not None:
+        import_from(Path(trial.paths.own_modules))
     world = _world(trial, rank, local_rank, process_group)
     numerics = trial.numerics or numerics_of.resolve(trial.device, trial.config.precision, 1)
     numerics_of.apply(numerics)
@@ -113,9 +116,9 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
 
 
 def check_fingerprints(trial: TrialFile) -> None:
-    """Raises `ValueError` naming the first input (data, teacher, student) that is not what the
-    trial was made with. Reads every weight and every example once, so it is for a trial that runs
-    alone, not for each one of a sweep."""
+    """Raises `ValueError` naming the first input (data, teacher, student, own modules) that is
+    not what the trial was made with. Reads every weight and every example once, so it is for a
+    trial that runs alone, not for each one of a sweep."""
     paths = trial.paths
     actual: dict[str, Callable[[], str]] = {
         "data": lambda: fingerprint(Path(paths.data)),
@@ -124,6 +127,9 @@ def check_fingerprints(trial: TrialFile) -> None:
     if paths.teacher is not None:
         teacher = Path(paths.teacher)
         actual["teacher"] = lambda: of_model(teacher)
+    if paths.own_modules is not None:
+        own = Path(paths.own_modules)
+        actual["own_modules"] = lambda: of_modules(own)
     for name, expected in trial.fingerprints.items():
         found = actual[name]() if name in actual else expected
         if found != expected:

@@ -11,8 +11,8 @@ FORMAT_VERSION: Literal[1] = 1
 
 
 class TrialPaths(BaseModel):
-    """Where the inputs lie on this machine; no part of what the trial is. All are absolute
-    folders."""
+    """Where the inputs lie on this machine; no part of what the trial is. All are folders,
+    absolute ones or from where the trial is started."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,6 +25,11 @@ class TrialPaths(BaseModel):
     )
     student: str = Field(description="Hugging Face folder the student starts from")
     data: str = Field(description="prepared data: train/ and validation/ as Arrow, prepared.json")
+    own_modules: str | None = Field(
+        default=None,
+        description="modules of the user's own, found before any others",
+        exclude_if=lambda folder: folder is None,  # images of before know no such field
+    )
 
 
 class TrialFile(BaseModel):
@@ -50,7 +55,7 @@ class TrialFile(BaseModel):
     )
     trust_remote_code: bool = Field(default=False, description="run code that models bring along")
     fingerprints: dict[str, str] = Field(
-        default_factory=dict, description="data, teacher, student, tokenizer"
+        default_factory=dict, description="data, teacher, student, tokenizer, own_modules"
     )
     versions: dict[str, str] = Field(default_factory=dict)
     paths: TrialPaths

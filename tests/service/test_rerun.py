@@ -149,7 +149,7 @@ def test_a_changed_input_is_refused_and_leaves_nothing_running(
         (
             RerunRequest("toy/0", local=True, mounts={"dta": Path("/")}),
             PlanError,
-            "--mount: must name one of teacher, student, data, but got 'dta'",
+            "--mount: must name one of teacher, student, data, own_modules, but got 'dta'",
         ),
     ],
 )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from trainers.catalogue import DivergenceTraits
 
-NUM_ROWS, VOCAB = 6, 11
+# As large as top-k losses want it, and as small as differences over every column allow.
+NUM_ROWS, VOCAB = 6, 128
 EXTREME = 80.0
 EPSILON = 1e-6
 
@@ -31,19 +32,24 @@ def check(
     function: Callable[..., Tensor],
     parameters: Mapping[str, Any] | None = None,
     traits: DivergenceTraits | None = None,
+    *,
+    required_only: bool = False,
 ) -> list[Finding]:
     """Returns a finding for each check of `function(student_logits=, teacher_logits=,
     **parameters)`.
 
-    traits: what it promises; without them nothing is promised, and all properties are looked at.
-    An exception inside the function is a finding too.
+    traits: what it promises; without them nothing is promised, and all properties are looked at,
+    or with `required_only` what every divergence must keep. An exception inside the function is a
+    finding too.
     """
     row = partial(function, **dict(parameters or {}))
     promised = traits or DivergenceTraits("", nonnegative=False, zero_at_equality=False)
     checks: list[tuple[str, Callable[[Row], str], bool]] = [
         ("one value a position, float64 kept", _shape, True),
         ("finite for logits of ±80 in bfloat16", _extremes, True),
+        ("a gradient to the student", _student_gradient, True),
         ("no gradient to the teacher", _teacher_gradient, True),
+        ("logits are left as they were", _untouched, True),
         ("a position's value is its own", _row_local, promised.row_local),
         ("order of the vocabulary does not matter", _permutation, True),
         ("never negative", _nonnegative, promised.nonnegative),
@@ -56,7 +62,11 @@ def check(
         ("gradient is the value's", _gradient, traits is not None and not promised.detached),
         ("float32 agrees with float64", _precision, True),
     ]
-    return [_finding(name, test, row, required) for name, test, required in checks]
+    return [
+        _finding(name, test, row, required)
+        for name, test, required in checks
+        if required or not required_only
+    ]
 
 
 Row = Callable[..., Tensor]
@@ -65,8 +75,11 @@ Row = Callable[..., Tensor]
 def _finding(name: str, test: Callable[[Row], str], row: Row, required: bool) -> Finding:
     try:
         detail = test(row)
-    except Exception as error:  # the user's function may raise anything; that is what is reported
-        detail = f"raised {type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's function may raise anything, and may exit
+        shape = f"[{NUM_ROWS}, {VOCAB}]"
+        detail = f"raised {type(error).__name__}: {error} (given logits of at most {shape})"
     return Finding(name, not detail, required, detail)
 
 
@@ -83,7 +96,11 @@ def _value(row: Row, student: Tensor, teacher: Tensor) -> Tensor:
 
 def _slope(row: Row, student: Tensor, teacher: Tensor) -> Tensor:
     leaf = student.clone().requires_grad_()
-    return torch.autograd.grad(_value(row, leaf, teacher).sum(), leaf)[0]
+    value = _value(row, leaf, teacher)
+    if not value.requires_grad:
+        return torch.zeros_like(leaf)
+    slope = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0]
+    return torch.zeros_like(leaf) if slope is None else slope
 
 
 def _shape(row: Row) -> str:
@@ -109,13 +126,35 @@ def _extremes(row: Row) -> str:
     return "" if bool(slope.isfinite().all()) else "gradient with NaN or infinite entries"
 
 
+def _student_gradient(row: Row) -> str:
+    student, teacher = _logits()
+    if bool(_slope(row, student, teacher).any()):
+        return ""
+    if not _value(row, student.requires_grad_(), teacher).requires_grad:
+        return "the value is cut from the student's logits; no detach, no_grad or item() on the way"
+    return "it is 0 everywhere although student and teacher differ: nothing would be learned"
+
+
 def _teacher_gradient(row: Row) -> str:
     student, teacher = _logits()
     student.requires_grad_()
     teacher.requires_grad_()
-    _value(row, student, teacher).sum().backward()  # type: ignore[no-untyped-call]
+    value = _value(row, student, teacher)
+    if not value.requires_grad:
+        return ""
+    value.sum().backward()  # type: ignore[no-untyped-call]
     reached = teacher.grad is not None and bool(teacher.grad.any())
     return "the teacher's logits got a gradient; detach them" if reached else ""
+
+
+def _untouched(row: Row) -> str:
+    student, teacher = _logits()
+    before = student.clone(), teacher.clone()
+    _value(row, student, teacher)
+    for name, logits, was in zip(("student", "teacher"), (student, teacher), before, strict=True):
+        if not torch.equal(logits, was):
+            return f"the {name}'s logits were changed in place; work on a copy"
+    return ""
 
 
 def _row_local(row: Row) -> str:

@@ -57,6 +57,8 @@ class SoftTerm:
         value = self.function(
             student_logits=softened.student, teacher_logits=softened.teacher, **self.parameters
         )
+        if self.config.divergence not in CATALOGUE:
+            self._check_shape(value, len(softened.student))
         if self.config.policy != Policy.CURRICULUM:
             return value
         # What is learned softens the teacher too, whom a divergence cuts from the graph.
@@ -65,6 +67,16 @@ class SoftTerm:
             student_logits=softened.teacher, teacher_logits=softened.student, **parameters
         )
         return value + mirror - mirror.detach()
+
+    def _check_shape(self, value: Tensor, num_rows: int) -> None:
+        # A mean would spread over all positions in silence.
+        shape = tuple(getattr(value, "shape", ()))
+        if shape != (num_rows,):
+            raise ValueError(
+                f"divergence '{self.config.divergence}': one value a position must come back, "
+                f"[{num_rows}] for logits [{num_rows}, {self.vocab_size}], but got "
+                f"{list(shape)}. Sum over the last dimension, and take no mean of positions."
+            )
 
 
 def _function(config: TrialConfig) -> Callable[..., Tensor] | None:
