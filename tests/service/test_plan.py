@@ -38,6 +38,7 @@ def spec(**fields: Any) -> SweepSpec:
     return parse_spec(DOCUMENT | fields)
 
 
+FLAT = KNOWN.model_copy(update={"teacher_entropy_share": 0.61})
 ALPHAS = {"alpha": {"choice": [0, 0.1], "when": {"divergence": "skew_forward_kl"}}}
 
 
@@ -211,8 +212,25 @@ def test_a_model_from_a_config_is_counted_roughly() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"facts": KNOWN.model_copy(update={"teacher_entropy_share": 0.61})}, "teacher is flat"),
+        ({"facts": FLAT, "search": {"tau": {"float": [1, 8]}}}, "teacher is flat"),
+        ({"facts": FLAT, "search": {"tau": {"float": [0.5, 8]}}}, None),
         ({"loss": {"scaling": "none"}}, "scaling none with a searched tau"),
+        ({"loss": {"scaling": "none", "hard_weight": 0}}, None),
+        ({"loss": {"scaling": "none"}, "search": {"tau": {"fixed": 2}}}, None),
+        ({"loss": {"scaling": "none"}, "search": {"tau": {"choice": [1]}}}, None),
+        ({"loss": {"soft_weight": 0}}, "so that searching tau changes nothing"),
+        ({"loss": {"soft_weight": 0}, "search": {"learning_rate": {"float": [1e-4, 1e-3]}}}, None),
+        (
+            {"loss": {"divergence": "alpha_beta", "alpha": -0.5}},
+            "alpha_beta with alpha -0.5: a negative power of a small probability can overflow",
+        ),
+        (
+            {
+                "loss": {"policy": "cist"},
+                "search": {"detach_student_temperature": {"choice": ["yes", "no"]}},
+            },
+            "logit scale to the hard loss alone",
+        ),
         (
             {"search": {"divergence": {"choice": ["reverse_kl", "concrete_score"]}}},
             "concrete_score with weighting student has exactly the gradient of reverse_kl",
