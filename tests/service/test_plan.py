@@ -316,6 +316,48 @@ def test_rho_and_its_share_of_the_vocabulary_stand_together(
     assert (row["name"], row["domain"]) == ("rho", "given: 7.0 (rho_per_log_vocab 1.01)")
 
 
+@pytest.mark.parametrize(
+    ("fields", "condition"),
+    [
+        ({"loss": {"policy": "cist"}, "search": {"hard_weight": {"choice": [0.1, 0.5]}}}, ""),
+        ({"search": {"policy": {"choice": ["fixed", "cist"]}}}, "policy is cist"),
+    ],
+)
+def test_the_rho_that_cist_has_by_default_is_shown(fields: dict[str, Any], condition: str) -> None:
+    (row,) = [row for row in plan(**fields).search_rows() if row["name"] == "rho_per_log_vocab"]
+    assert (row["domain"], row["condition"]) == ("default: 1.0 (rho 6.91)", condition)
+    (row,) = [
+        row
+        for row in plan(facts=InputFacts(), **fields).search_rows()
+        if row["name"] == "rho_per_log_vocab"
+    ]
+    assert row["domain"] == "default: 1.0"
+
+
+TAUS = {"tau": {"choice": [1, 2, 3]}}
+
+
+@pytest.mark.parametrize(
+    ("search", "loss", "repeated"),
+    [
+        (TAUS, {}, [1, 2]),
+        (TAUS, {"hard_weight": 0.3}, [1, 2]),
+        (TAUS, {"divergence": "reverse_kl"}, []),
+        ({"tau": {"float": [1, 4], "step": 1}, "seed": {"choice": [0, 1]}}, {}, [1, 2, 4]),
+        ({"tau": {"float": [0.5, 8]}}, {}, []),
+        (TAUS | {"policy": {"fixed": "fixed"}, "divergence": {"fixed": "forward_kl"}}, {}, [1, 2]),
+    ],
+)
+def test_a_control_on_the_grid_is_its_point(
+    search: dict[str, Any], loss: dict[str, Any], repeated: list[int]
+) -> None:
+    made = plan(search=search, loss=loss, trials=None, sampler={"kind": "grid"})
+    points = [*made.space().enumerate(5)]
+    shared = [control for control in made.controls if control.values in points]
+    assert [control.label for control in shared] == [f"forward KL, tau {tau}" for tau in repeated]
+    assert made.num_trials == len(points) + 4 - len(repeated)
+
+
 def test_a_divergence_of_ones_own_is_searched_like_any_other() -> None:
     made = plan(search={"divergence": {"choice": ["forward_kl", "my_losses:mine"]}})
     (row,) = made.search_rows()
