@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from search_spaces.domains import Float, Int
+from search_spaces.domains import Condition, Float, Int
 from search_spaces.space import SearchSpace
 from service.validation import explain_one
 from trainers.catalogue import DIVERGENCES, POLICIES
@@ -146,15 +146,25 @@ def _condition_hint(field: str, spec: "SweepSpec", values: Mapping[str, Any]) ->
     for parent in ("policy", "divergence") if is_of_policy else ("divergence", "policy"):
         chosen = {name: point[name] for name in ("divergence", "policy", field) if name in point}
         points = space.domains[parent].points(2) if parent in space.domains else []
-        fitting = [str(value) for value in points if _is_valid(chosen | {parent: value})]
+        fitting = tuple(value for value in points if _is_valid(chosen | {parent: value}))
         if not 0 < len(fitting) < len(points):
             continue
-        wanted = fitting[0] if len(fitting) == 1 else f"[{', '.join(fitting)}]"
-        condition = f"when: {{{parent}: {wanted}}}"
         if field in values:
-            return f" Or write {field}: {{…, {condition}}}."
-        return f" Or move it to search: {field}: {{fixed: {given[field]}, {condition}}}."
+            when = _in_words(space.domains[field].when | {parent: fitting})
+            return f" Or write {field}: {{…, when: {when}}}."
+        moved = f"{{fixed: {given[field]}, when: {_in_words({parent: fitting})}}}"
+        return f" Or move it to search: {field}: {moved}."
     return ""
+
+
+def _in_words(when: Condition) -> str:
+    """Returns conditions as they are written in a sweep."""
+    texts = []
+    for parent, wanted in when.items():
+        values = ", ".join(map(str, wanted)) if isinstance(wanted, tuple) else str(wanted)
+        is_list = isinstance(wanted, tuple) and len(wanted) > 1
+        texts.append(f"{parent}: [{values}]" if is_list else f"{parent}: {values}")
+    return f"{{{', '.join(texts)}}}"
 
 
 def _is_valid(fields: Mapping[str, Any]) -> bool:

@@ -282,6 +282,15 @@ HINTS: list[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = [
         {"divergence": "forward_kl"},
     ),
     (
+        {
+            "policy": {"choice": ["cist", "fixed"]},
+            "divergence": {"choice": ["forward_kl", "reverse_kl"]},
+        },
+        {"tau": {"float": [1, 4], "when": {"divergence": "reverse_kl"}}},
+        "Or write tau: {…, when: {divergence: reverse_kl, policy: fixed}}.",
+        {"divergence": "reverse_kl", "policy": "fixed"},
+    ),
+    (
         {"policy": {"choice": ["cist", "fixed"]}},
         {"tau_max": {"float": [10, 100]}},
         "Or write tau_max: {…, when: {policy: cist}}.",
