@@ -17,9 +17,12 @@ def parse_domain(place: str, raw: object) -> Domain:
     Raises `ValueError` that begins with `place` (such as `search.tau`) with rule, value, remedy.
     """
     if not isinstance(raw, Mapping):
+        remedy = f"{{choice: {raw}}} to list them"
+        if not isinstance(raw, list | tuple):
+            remedy = f"{{fixed: {raw}}} to pin it"
         raise ValueError(
             f"{place}: a domain must be a mapping with one of {', '.join(KINDS)}, but got {raw!r}. "
-            f"Write {{fixed: {raw}}} to pin it."
+            f"Write {remedy}."
         )
     kinds = [kind for kind in KINDS if kind in raw]
     unknown = [name for name in raw if name not in _known_keys(kinds)]

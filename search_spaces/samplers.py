@@ -5,12 +5,13 @@
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.domains import Float, Int
-from search_spaces.space import SearchSpace
+from search_spaces.domains import Float, Int, same
+from search_spaces.space import Point, SearchSpace
 
 Startup = Annotated[int, Field(ge=1, description="random trials before the model is asked")]
 
@@ -27,6 +28,11 @@ class _Sampler(BaseModel):
 
     def num_points(self, space: SearchSpace) -> int | None:
         """Returns how many different trials the sampler can give; None when there is no end."""
+        return None
+
+    def point_at(self, space: SearchSpace, values: Mapping[str, Any]) -> Point | None:
+        """Returns the point with these values (those of inactive names aside) where the sampler is
+        sure to give it, else None."""
         return None
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
@@ -91,6 +97,17 @@ class Grid(_Sampler):
     def num_points(self, space: SearchSpace) -> int | None:
         """Returns the number of points of the grid."""
         return space.size(self.points_per_range)
+
+    def point_at(self, space: SearchSpace, values: Mapping[str, Any]) -> Point | None:
+        """Returns the point of the grid with these values, None where the grid has none."""
+        point: Point = {}
+        for name in space.active(values):
+            points = space.domains[name].points(self.points_per_range)
+            found = [value for value in points if name in values and same(value, values[name])]
+            if not found:
+                return None
+            point[name] = found[0]
+        return point
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
         """Returns the Optuna sampler; see the base class."""

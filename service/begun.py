@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from service.errors import JobError, PlanError, TrackingError
-from service.plan import SweepPlan
+from service.plan import SweepPlan, points_left
 from service.wishes import sweep_folder
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def recorded_plan(runs: "Runs", reference: str) -> SweepPlan:
 
 def extended(plan: SweepPlan, trials: int) -> SweepPlan:
     """Returns the plan with so many more trials, under the same id."""
-    points = plan.spec.sampler.num_points(plan.space())
+    points = points_left(plan.spec)
     total = plan.num_trials + trials
     if points is not None and total - len(plan.controls) > points:
         raise PlanError(
-            f"extend: the {plan.spec.sampler.kind} sampler has {points} points in all, but got "
-            f"{total - len(plan.controls)} trials wanted. Widen the space in a new sweep."
+            f"extend: the {plan.spec.sampler.kind} sampler has {points} points besides the "
+            f"controls, but got {total - len(plan.controls)} trials wanted. Widen the space in a "
+            "new sweep."
         )
     return plan.model_copy(update={"num_trials": total})
 

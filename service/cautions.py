@@ -1,16 +1,19 @@
 """What a plan warns of: allowed, and yet worth knowing before the sweep is paid for. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from search_spaces.domains import Domain, Float, Int
 from search_spaces.space import SearchSpace
+from service.duplicates import duplicates
 from service.estimates import InputFacts
 from service.spec import SweepSpec
 from service.spec_checks import samples
-from trainers.catalogue import DIVERGENCES, TWINS, Policy, Scaling
+from trainers.catalogue import Policy, Scaling
+from trainers.config import TrialConfig, parameter_owners
 
+Trial = tuple[dict[str, Any], TrialConfig]
 FLAT_TEACHER = 0.5
 TEMPERATURES = ("tau", "rho", "rho_per_log_vocab")
 RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
@@ -19,11 +22,14 @@ RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
 def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     """Yields one sentence a caution."""
     space = spec.space()
+    trials = [(values, spec.trial_config(values)) for values in samples(space)]
     yield from spec.sampler.check(space, len(spec.objective))
-    yield from _flat_teacher(space, facts)
-    yield from _hidden_soft_weight(spec, space)
-    yield from _duplicates(spec, space)
-    yield from _free_scale(spec, space)
+    yield from _flat_teacher(trials, facts)
+    yield from _hidden_soft_weight(trials, space)
+    yield from _idle_search(trials, space)
+    yield from duplicates(spec, space)
+    yield from _free_scale(trials)
+    yield from _overflow(trials)
 
 
 def values_of(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
@@ -44,23 +50,24 @@ def rho_in_words(name: str, domain: Domain, vocab_size: int | None) -> str:
     return f" ({RHOS[name]} {between.join(values)})"
 
 
-def _flat_teacher(space: SearchSpace, facts: InputFacts) -> Iterator[str]:
+def _flat_teacher(trials: Sequence[Trial], facts: InputFacts) -> Iterator[str]:
     share = facts.teacher_entropy_share
-    if share is not None and share > FLAT_TEACHER and "tau" in space.domains:
+    taus = [config.tau for values, config in trials if "tau" in values and config.tau is not None]
+    if share is not None and share > FLAT_TEACHER and taus and min(taus) >= 1:
         yield (
             f"the teacher is flat: its entropy at tau = 1 is {share:.2f} of ln V. Such a teacher "
-            "often gains little from tau > 1: keep tau < 1 in the range."
+            "often gains little from tau > 1: let the range begin below 1."
         )
 
 
-def _hidden_soft_weight(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
-    if Scaling.NONE not in values_of(spec, space, "scaling"):
-        return
-    for values in samples(space):
-        searched = [name for name in TEMPERATURES if name in values]
-        config = spec.trial_config(values)
+def _hidden_soft_weight(trials: Sequence[Trial], space: SearchSpace) -> Iterator[str]:
+    varied = {name for name in TEMPERATURES if name in space.names and _varies(space.domains[name])}
+    for values, config in trials:
+        searched = [name for name in TEMPERATURES if name in varied & values.keys()]
+        has_ratio = config.hard_weight > 0 and config.soft_weight > 0
         # A temperature of the teacher alone leaves no 1/tau in the student's gradient.
-        if searched and config.scaling == Scaling.NONE and config.policy != Policy.FIXED_TEACHER:
+        is_of_both = config.policy != Policy.FIXED_TEACHER
+        if searched and config.scaling == Scaling.NONE and has_ratio and is_of_both:
             yield (
                 f"scaling none with a searched {searched[0]}: under Adam this also searches the "
                 "soft : hard ratio, with SGD the learning rate; clipping interacts. Leave scaling "
@@ -69,33 +76,35 @@ def _hidden_soft_weight(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
             return
 
 
-def _duplicates(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
-    divergences = set(values_of(spec, space, "divergence"))
-    for name, parameters, other in TWINS:
-        is_met = all(
-            value in _listed_values(space, name, parameter)
-            for parameter, value in parameters.items()
+def _varies(domain: Domain) -> bool:
+    return domain.size() != 1
+
+
+def _idle_search(trials: Sequence[Trial], space: SearchSpace) -> Iterator[str]:
+    of_soft_loss = {"divergence", "policy", "scaling", *parameter_owners()}
+    idle = [name for name in space.names if name in of_soft_loss]
+    if idle and all(config.soft_weight == 0 for _, config in trials):
+        yield (
+            "soft_weight 0 leaves the teacher out of the loss, so that searching "
+            f"{' and '.join(idle)} changes nothing: give a positive soft_weight."
         )
-        if {name, other} <= divergences and is_met:
-            words = " and ".join(f"{parameter} {value}" for parameter, value in parameters.items())
-            yield (
-                f"{name} with {words} has exactly the gradient of {other}, so that both are one "
-                "point, tried twice: keep one of them."
-            )
 
 
-def _listed_values(space: SearchSpace, divergence: str, parameter: str) -> list[Any]:
-    """Returns the values that a divergence's parameter takes; none of a range, whose ends are drawn
-    by chance only."""
-    domain = space.domains.get(parameter)
-    if domain is None:
-        return [DIVERGENCES[divergence].parameters[parameter].default]
-    return [] if isinstance(domain, Float) else list(domain.points(2))
-
-
-def _free_scale(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
-    if True in values_of(spec, space, "detach_student_temperature"):
+def _free_scale(trials: Sequence[Trial]) -> Iterator[str]:
+    if any(config.detach_student_temperature for _, config in trials):
         yield (
             "detach_student_temperature leaves the student's logit scale to the hard loss alone; "
             "it can drift until training collapses. Watch logit_scale_ratio."
         )
+
+
+def _overflow(trials: Sequence[Trial]) -> Iterator[str]:
+    for _, config in trials:
+        powers = {"alpha": config.alpha or 0.0, "beta": config.beta or 0.0}
+        negative = [f"{name} {value:g}" for name, value in powers.items() if value < 0]
+        if config.divergence == "alpha_beta" and negative:
+            yield (
+                f"alpha_beta with {' and '.join(negative)}: a negative power of a small "
+                "probability can overflow, and the trial diverges. Use 0 to 1."
+            )
+            return

@@ -13,7 +13,9 @@ from service.cautions import RHOS, cautions, rho_in_words
 from service.errors import PlanError
 from service.estimates import Estimate, Frozen, InputFacts, cache_bytes, estimate_sweep, tokens_held
 from service.spec import SweepSpec
+from service.spec_checks import samples
 from service.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
+from trainers.catalogue import Policy
 from trainers.config import TrialConfig
 from trainers.sources import PrepareRequest
 
@@ -79,16 +81,31 @@ class SweepPlan(Frozen):
 
     def search_rows(self) -> list[dict[str, str]]:
         """Returns one row a hyperparameter: `name`, `domain` and `condition` in words; and one of a
-        given rho."""
+        rho that is not searched."""
         space, given, vocab_size = self.space(), self.spec.given(), self.facts.vocab_size
         rows = space.explain()
         for row in rows:
             row["domain"] += rho_in_words(row["name"], space.domains[row["name"]], vocab_size)
-        return rows + [
-            {"name": name, "domain": f"given: {given[name]}{words}", "condition": ""}
-            for name in RHOS
-            if name in given and (words := rho_in_words(name, Fixed(fixed=given[name]), vocab_size))
+        for name in RHOS:
+            if name in given:
+                words = rho_in_words(name, Fixed(fixed=given[name]), vocab_size)
+                domain = f"given: {given[name]}{words}"
+                rows.append({"name": name, "domain": domain, "condition": ""})
+        return rows + self._default_rho()
+
+    def _default_rho(self) -> list[dict[str, str]]:
+        """The row of the rho that CIST has where the sweep says none."""
+        name, spec = "rho_per_log_vocab", self.spec
+        points = [
+            point for point in samples(self.space()) if not RHOS.keys() & {*point, *spec.given()}
         ]
+        found = [one for one in map(spec.trial_config, points) if one.policy == Policy.CIST]
+        if not found:
+            return []
+        default = found[0].rho_per_log_vocab or 1.0
+        words = rho_in_words(name, Fixed(fixed=default), self.facts.vocab_size)
+        condition = "policy is cist" if "policy" in spec.search else ""
+        return [{"name": name, "domain": f"default: {default}{words}", "condition": condition}]
 
     def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
         """Returns the config of the trial with these hyperparameters. Raises `ValueError`."""
@@ -205,23 +222,42 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
     base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
     base |= {"divergence": "forward_kl", "policy": "fixed"}
     hard_only = {"tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
-    return (
-        ControlTrial(label="hard loss only", values=base | hard_only),
-        *(
-            ControlTrial(label=f"forward KL, tau {tau:g}", values=base | {"tau": tau})
-            for tau in (1.0, 2.0, 4.0)
-        ),
+    values_of = {"hard loss only": base | hard_only} | {
+        f"forward KL, tau {tau:g}": base | {"tau": tau} for tau in (1.0, 2.0, 4.0)
+    }
+    return tuple(
+        ControlTrial(label=label, values=_point_like(spec, values) or values)
+        for label, values in values_of.items()
     )
+
+
+def _point_like(spec: SweepSpec, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the point that the sampler is sure to give and that trains exactly as `values` do, or
+    None: as a control it is that point, which is not tried again."""
+    config = spec.trial_config(values)
+    point = spec.sampler.point_at(spec.space(), config.model_dump())
+    return point if point is not None and spec.trial_config(point) == config else None
 
 
 def count_trials(spec: SweepSpec) -> int:
     """Returns the number of trials without the controls; never more than the sampler can
     give. A time budget alone gives a number that is not reached."""
     limit = DEFAULT_TRIALS if spec.time_budget_s is None else NO_TRIAL_LIMIT
-    points = spec.sampler.num_points(spec.space())
+    points = points_left(spec)
     if points is not None:
         return min(points, spec.trials or points)
     return spec.trials or limit
+
+
+def points_left(spec: SweepSpec) -> int | None:
+    """Returns how many different trials the sampler can give besides the controls; None when there
+    is no end."""
+    space = spec.space()
+    points = spec.sampler.num_points(space)
+    if points is None:
+        return None
+    values = [control.values for control in control_trials(spec)]
+    return points - sum(spec.sampler.point_at(space, one) == one for one in values)
 
 
 def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, trials: int) -> int:

@@ -13,7 +13,7 @@ from service.errors import PlanError
 from service.plan import SweepPlan
 
 if TYPE_CHECKING:
-    from trainers.losses.rho import RhoRange
+    from trainers.losses.rho import EntropyRow, RhoRange
 
 NUM_POSITIONS = 512
 Told = Callable[[str, float], None]
@@ -47,9 +47,11 @@ class RhoReport:
         """Returns the report as one JSON object."""
         found = self.found
         return {
+            "num_positions": found.num_positions,
             "log_vocab": found.log_vocab,
             "rho": [found.low, found.high],
             "rho_per_log_vocab": [found.low_per_log_vocab, found.high_per_log_vocab],
+            "open_ends": [row.setting for row in found.open_ends()],
             "rows": self.rows(),
             "picture": str(self.picture),
         }
@@ -63,8 +65,22 @@ class RhoReport:
             tables.rows_view(self.rows(), "entropy of the teacher's soft labels"),
             Text(),
             Text(f"search {entry}  (rho {found.low:.3g} to {found.high:.3g})", style="bold"),
-            Text("rule (ours): where the mean entropy lies between 5 % and 90 % of ln V"),
+            Text(
+                "rule (ours): where the mean entropy lies between 5 % and 90 % of ln V, "
+                f"on {found.num_positions} sampled positions"
+            ),
+            *(Text(self._open_end(row), style="yellow") for row in found.open_ends()),
             Text(f"picture: {self.picture}"),
+        )
+
+    def _open_end(self, row: "EntropyRow") -> str:
+        share = row.mean / self.found.log_vocab
+        side, other = ("below", "smaller")
+        if row is self.found.by_rho[-1]:
+            side, other = ("above", "larger")
+        return (
+            f"open {side}: the table ends at c = {row.setting:g}, where the entropy is still "
+            f"{share:.0%} of ln V; a {other} rho may be worth searching too"
         )
 
 

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from search_spaces.domains import Float, Int
+from search_spaces.domains import Condition, Float, Int
 from search_spaces.space import SearchSpace
 from service.validation import explain_one
 from trainers.catalogue import DIVERGENCES, POLICIES
-from trainers.config import NOT_SEARCHABLE, TrialConfig, nearest, parameter_owners
+from trainers.config import NOT_SEARCHABLE, TrialConfig, nearest
 
 if TYPE_CHECKING:
     from service.spec import SweepSpec
 
 MOST_CORNERS = 3000
 RANDOM_POINTS = 300
+# What others call a field of ours, where the nearest name is another one.
+ALSO_CALLED = {"temperature": "tau"}
 
 
 def check_search(spec: "SweepSpec") -> None:
@@ -58,7 +60,7 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
     if name not in known:
         raise ValueError(
             f"search.{name}: a searched name must be a field of a trial, but got '{name}'."
-            f"{nearest(name, known)} Known: {', '.join(known)}."
+            f"{nearest(ALSO_CALLED.get(name, name), known)} Known: {', '.join(known)}."
         )
     if name in given:
         raise ValueError(
@@ -105,13 +107,13 @@ def samples(space: SearchSpace) -> Iterator[dict[str, Any]]:
 def _check_search_limits(config: TrialConfig, values: Mapping[str, Any]) -> None:
     row = DIVERGENCES.get(config.divergence)
     for name, parameter in row.parameters.items() if row else ():
-        low, high, value = parameter.search_low, parameter.search_high, values.get(name)
-        if value is None or low is None or high is None or low <= value <= high:
+        low, high, value = parameter.search_low, parameter.search_high, getattr(config, name)
+        if name not in values or low is None or high is None or low <= value <= high:
             continue
         raise ValueError(
-            f"search.{name}: a searched {name} must lie inside [{low}, {high}], where its gradient "
-            f"is alive, but got {value}. Narrow the range, or search the ends as divergences of "
-            "their own."
+            f"search.{name}: a searched {name} must lie inside [{low}, {high}], "
+            f"{parameter.search_because}, but got {value}. Narrow the range, or give one value "
+            "under loss."
         )
 
 
@@ -123,7 +125,7 @@ def _placed(message: str, spec: "SweepSpec", values: Mapping[str, Any]) -> str:
     text = f"{section}{field}: {message}" if section else message
     branch = ", ".join(f"{name}: {value}" for name, value in sorted(values.items()))
     text = f"{text.rstrip('.')} (at {branch})."
-    return text + _condition_hint(field, message)
+    return text + (_condition_hint(field, spec, values) if "belongs to" in message else "")
 
 
 def _section_of(field: str, spec: "SweepSpec") -> str:
@@ -135,10 +137,39 @@ def _section_of(field: str, spec: "SweepSpec") -> str:
     return ""
 
 
-def _condition_hint(field: str, message: str) -> str:
-    owners = parameter_owners().get(field)
-    if not owners or "belongs to" not in message:
-        return ""
-    parent = "policy" if owners[0] in set(map(str, POLICIES)) else "divergence"
-    wanted = owners[0] if len(owners) == 1 else f"[{', '.join(owners)}]"
-    return f" Write {field}: {{…, when: {{{parent}: {wanted}}}}}."
+def _condition_hint(field: str, spec: "SweepSpec", values: Mapping[str, Any]) -> str:
+    """Returns the condition that keeps a parameter to those that have it, as it is to be written;
+    empty where neither a searched divergence nor a searched policy decides on that."""
+    space, given = spec.space(), spec.given()
+    point = {**given, **values}
+    is_of_policy = any(field in traits.parameters for traits in POLICIES.values())
+    for parent in ("policy", "divergence") if is_of_policy else ("divergence", "policy"):
+        chosen = {name: point[name] for name in ("divergence", "policy", field) if name in point}
+        points = space.domains[parent].points(2) if parent in space.domains else []
+        fitting = tuple(value for value in points if _is_valid(chosen | {parent: value}))
+        if not 0 < len(fitting) < len(points):
+            continue
+        if field in values:
+            when = _in_words(space.domains[field].when | {parent: fitting})
+            return f" Or write {field}: {{…, when: {when}}}."
+        moved = f"{{fixed: {given[field]}, when: {_in_words({parent: fitting})}}}"
+        return f" Or move it to search: {field}: {moved}."
+    return ""
+
+
+def _in_words(when: Condition) -> str:
+    """Returns conditions as they are written in a sweep."""
+    texts = []
+    for parent, wanted in when.items():
+        values = ", ".join(map(str, wanted)) if isinstance(wanted, tuple) else str(wanted)
+        is_list = isinstance(wanted, tuple) and len(wanted) > 1
+        texts.append(f"{parent}: [{values}]" if is_list else f"{parent}: {values}")
+    return f"{{{', '.join(texts)}}}"
+
+
+def _is_valid(fields: Mapping[str, Any]) -> bool:
+    try:
+        TrialConfig.model_validate(fields)
+    except ValidationError:
+        return False
+    return True

@@ -43,14 +43,15 @@ class Weighting(StrEnum):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A number or switch of a divergence or policy: its default, its closed range, and the narrower
-    range that a searched domain must keep to where the loss is degenerate just inside the ends."""
+    """A number or switch of a divergence or policy: its default, its closed range, the narrower
+    range that a searched domain must keep to, and what holds inside that."""
 
     default: float | bool | str | None
     low: float | None = None
     high: float | None = None
     search_low: float | None = None
     search_high: float | None = None
+    search_because: str = ""
 
 
 TEMPERATURES = frozenset(
@@ -96,6 +97,8 @@ class PolicyTraits:
 
 
 SKEW = Parameter(0.1, 0.0, 0.99)
+ALIVE = "where its gradient is alive (its ends are forward_kl and reverse_kl)"
+POWERS = "below which it can overflow and above which its gradient fades"
 
 DIVERGENCES: Mapping[str, DivergenceTraits] = {
     "forward_kl": DivergenceTraits(
@@ -110,7 +113,7 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     "generalized_jsd": DivergenceTraits(
         "beta KL(p‖m) + (1-beta) KL(q‖m), m = beta p + (1-beta) q; 0: forward KL, 1: reverse KL",
         parameters={
-            "beta": Parameter(0.5, 0.0, 1.0, search_low=0.05, search_high=0.95),
+            "beta": Parameter(0.5, 0.0, 1.0, 0.05, 0.95, ALIVE),
             "unit_curvature": Parameter(False),
         },
         policies=ALL_POLICIES,
@@ -138,7 +141,10 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     ),
     "alpha_beta": DivergenceTraits(
         "the alpha-beta family; (1, 0) is forward KL, (0, 1) reverse KL",
-        parameters={"alpha": Parameter(0.2, -1.0, 2.0), "beta": Parameter(0.7, -1.0, 2.0)},
+        parameters={
+            "alpha": Parameter(0.2, -1.0, 2.0, 0.0, 1.0, POWERS),
+            "beta": Parameter(0.7, -1.0, 2.0, 0.0, 1.0, POWERS),
+        },
     ),
     "token_wise": DivergenceTraits(
         "forward and reverse KL mixed per vocabulary entry by p / (p + q)", detached=True
@@ -201,9 +207,20 @@ TWINS: tuple[tuple[str, Mapping[str, object], str], ...] = (
     ("alpha_beta", {"alpha": 1.0, "beta": 0.0}, "forward_kl"),
     ("alpha_beta", {"alpha": 0.0, "beta": 1.0}, "reverse_kl"),
     ("concrete_score", {"weighting": Weighting.STUDENT}, "reverse_kl"),
+    ("interpolated", {"mix_start": 1.0}, "forward_kl"),
+)
+
+# Policies whose loss, with these parameters, is exactly that of another one at the same tau.
+POLICY_TWINS: tuple[tuple[Policy, Mapping[str, object], Policy], ...] = (
+    (Policy.FIXED_TEACHER, {"tau": 1.0}, Policy.FIXED),
+    (Policy.TOKEN_ADAPTIVE, {"adaptivity": 0.0}, Policy.FIXED),
 )
 
 TAU = Parameter(1.0, 1e-3, 1e3)
+CLAMP: Mapping[str, Parameter] = {
+    "tau_min": Parameter(1e-3, 1e-6, 1e6),
+    "tau_max": Parameter(1e3, 1e-6, 1e6),
+}
 
 POLICIES: Mapping[Policy, PolicyTraits] = {
     Policy.NONE: PolicyTraits(
@@ -230,6 +247,7 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
             "rho": Parameter(None, 1e-3, 1e4),
             "rho_per_log_vocab": Parameter(None, 1e-3, 1e3),
             "detach_student_temperature": Parameter(False),
+            **CLAMP,
         },
         default_scaling=Scaling.TEACHER_STUDENT,
         scalings=frozenset({Scaling.NONE, Scaling.TEACHER_STUDENT, Scaling.TEACHER_SQUARED}),
@@ -237,7 +255,7 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
     ),
     Policy.LOGIT_STANDARDIZATION: PolicyTraits(
         "per position: (logits - mean) / (standard deviation * tau), for teacher and student apart",
-        parameters={"tau": Parameter(2.0, 1e-3, 1e3)},
+        parameters={"tau": Parameter(2.0, 1e-3, 1e3), **CLAMP},
         default_scaling=Scaling.TAU_SQUARED,
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
         scale_free=True,
@@ -253,14 +271,14 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
     ),
     Policy.DYNAMIC: PolicyTraits(
         "per position: 2 tau shared between teacher and student by their largest centred logits",
-        parameters={"tau": TAU, "detach_student_temperature": Parameter(False)},
+        parameters={"tau": TAU, "detach_student_temperature": Parameter(False), **CLAMP},
         default_scaling=Scaling.TEACHER_STUDENT,
         scalings=frozenset({Scaling.NONE, Scaling.TEACHER_STUDENT, Scaling.TEACHER_SQUARED}),
         scale_free=True,
     ),
     Policy.TOKEN_ADAPTIVE: PolicyTraits(
         "per position: tau * exp(-adaptivity * tanh(log(difficulty / median difficulty)))",
-        parameters={"tau": TAU, "adaptivity": Parameter(0.5, 0.0, 5.0)},
+        parameters={"tau": TAU, "adaptivity": Parameter(0.5, 0.0, 5.0), **CLAMP},
         default_scaling=Scaling.TAU_SQUARED,
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
         row_local=False,

@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainers.catalogue import (
     DIVERGENCES,
@@ -20,6 +20,7 @@ from trainers.catalogue import (
     Scaling,
     Weighting,
 )
+from trainers.config_rules import check_values
 
 CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -53,10 +54,19 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+def _no_switch(value: Any) -> Any:
+    """Python counts true and false among the numbers; a sweep's writer does not."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, but got {value}")
+    return value
+
+
+NOT_A_SWITCH = BeforeValidator(_no_switch)
+Number = Annotated[float, Field(allow_inf_nan=False), NOT_A_SWITCH]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NOT_A_SWITCH]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NOT_A_SWITCH]
+Fraction = Annotated[float, Field(ge=0, le=1), NOT_A_SWITCH]
+Count = Annotated[int, Field(ge=1), NOT_A_SWITCH]
 
 
 class TrialConfig(BaseModel):
@@ -75,25 +85,25 @@ class TrialConfig(BaseModel):
         Policy.FIXED
     )
     tau: Annotated[
-        Positive | None, Field(description="temperature, of every policy but cist and curriculum")
+        Number | None, Field(description="temperature, of every policy but cist and curriculum")
     ] = None
     rho: Annotated[
-        Positive | None, Field(description="CIST's ratio: largest centred logit / temperature")
+        Number | None, Field(description="CIST's ratio: largest centred logit / temperature")
     ] = None
-    rho_per_log_vocab: Annotated[Positive | None, Field(description="c in rho = c * ln V")] = None
+    rho_per_log_vocab: Annotated[Number | None, Field(description="c in rho = c * ln V")] = None
     scaling: Annotated[Scaling | None, Field(description="factor on the soft loss")] = None
     detach_student_temperature: Annotated[
         bool | None,
         Field(description="cist, dynamic: no gradient through the student's temperature"),
     ] = None
-    tau_min: Annotated[Positive, Field(description="lower clamp of per-position temperatures")] = (
-        1e-3
-    )
-    tau_max: Annotated[Positive, Field(description="upper clamp of per-position temperatures")] = (
-        1e3
-    )
+    tau_min: Annotated[
+        Number | None, Field(description="lower clamp of per-position temperatures")
+    ] = None
+    tau_max: Annotated[
+        Number | None, Field(description="upper clamp of per-position temperatures")
+    ] = None
     beta: Annotated[
-        float | None,
+        Number | None,
         Field(
             description="generalized JSD: 0 is forward KL, 1 is reverse KL; alpha-beta: q's power"
         ),
@@ -102,56 +112,57 @@ class TrialConfig(BaseModel):
         bool | None, Field(description="generalized JSD divided by beta (1 - beta)")
     ] = None
     alpha: Annotated[
-        float | None,
+        Number | None,
         Field(description="skew KLs: share mixed in, 0 is the KL; alpha-beta: p's power"),
     ] = None
     detach_mixture: Annotated[
         bool | None, Field(description="skew reverse KL: no gradient through the mixture")
     ] = None
     weight: Annotated[
-        float | None, Field(description="Jeffreys: share of reverse KL, 0 is forward KL")
+        Number | None, Field(description="Jeffreys: share of reverse KL, 0 is forward KL")
     ] = None
     head_mass: Annotated[
-        float | None, Field(description="adaptive KL: teacher mass that counts as its head")
+        Number | None, Field(description="adaptive KL: teacher mass that counts as its head")
     ] = None
     entropy_weight: Annotated[
-        float | None, Field(description="entropy switched: factor on the side with more entropy")
+        Number | None, Field(description="entropy switched: factor on the side with more entropy")
     ] = None
     weighting: Annotated[
         Weighting | None, Field(description="concrete score: weights of the pairs of entries")
     ] = None
     target_weight: Annotated[
-        float | None, Field(description="decoupled: weight of label against rest")
+        Number | None, Field(description="decoupled: weight of label against rest")
     ] = None
     non_target_weight: Annotated[
-        float | None, Field(description="decoupled: weight of the other entries among themselves")
+        Number | None, Field(description="decoupled: weight of the other entries among themselves")
     ] = None
-    gamma: Annotated[float | None, Field(description="normalised: weight of the other entries")] = (
-        None
-    )
+    gamma: Annotated[
+        Number | None, Field(description="normalised: weight of the other entries")
+    ] = None
     token_temperature: Annotated[
-        float | None, Field(description="token scaled: temperature of the weights over a sequence")
+        Number | None, Field(description="token scaled: temperature of the weights over a sequence")
     ] = None
     mix_start: Annotated[
-        float | None, Field(description="interpolated: teacher's share at the first step")
+        Number | None, Field(description="interpolated: teacher's share at the first step")
     ] = None
     mix_end: Annotated[
-        float | None, Field(description="interpolated: teacher's share at the last step")
+        Number | None, Field(description="interpolated: teacher's share at the last step")
     ] = None
     mix_rate: Annotated[
-        float | None, Field(description="interpolated: adaptive growth; 0 is the linear schedule")
+        Number | None, Field(description="interpolated: adaptive growth; 0 is the linear schedule")
     ] = None
     weight_by_power_sum: Annotated[
         bool | None, Field(description="fixed_teacher: weight positions by the sum of p^(1/tau)")
     ] = None
     curriculum_range: Annotated[
-        float | None, Field(description="curriculum: temperature lies in 1 to 1 + this")
+        Number | None, Field(description="curriculum: temperature lies in 1 to 1 + this")
     ] = None
     curriculum_ramp: Annotated[
-        float | None, Field(description="curriculum: share of steps over which the push grows to 1")
+        Number | None,
+        Field(description="curriculum: share of steps over which the push grows to 1"),
     ] = None
     adaptivity: Annotated[
-        float | None, Field(description="token adaptive: strength; 0 is the fixed temperature")
+        Number | None, Field(description="token adaptive: strength; 0 is the fixed temperature")
     ] = None
     hard_weight: Annotated[
         NonNegative, Field(description="weight of cross-entropy to the labels")
@@ -182,7 +193,7 @@ class TrialConfig(BaseModel):
         NonNegative, Field(description="largest gradient norm; 0 does not clip")
     ] = 1.0
     precision: Precision = Precision.AUTO
-    seed: Annotated[int, Field(ge=0, description="data order and dropout")] = 0
+    seed: Annotated[int, NOT_A_SWITCH, Field(ge=0, description="data order and dropout")] = 0
     gradient_checkpointing: bool = False
     attention_implementation: Annotated[
         str | None, Field(description="sdpa | eager | flash_attention_2")
@@ -191,7 +202,9 @@ class TrialConfig(BaseModel):
     max_tokens: Annotated[
         int, Field(ge=8, description="prompt and response together, in tokens")
     ] = 512
-    max_prompt_tokens: Annotated[int, Field(ge=1, description="longer prompts are dropped")] = 256
+    max_prompt_tokens: Annotated[
+        int, NOT_A_SWITCH, Field(ge=1, description="longer prompts are dropped")
+    ] = 256
     # -- evaluation: the same in every trial, never searched
     evaluations: Annotated[
         Count, Field(description="evaluations spread over the budget, the last at its end")
@@ -204,7 +217,7 @@ class TrialConfig(BaseModel):
         NonNegative, Field(description="of sampled text; 0 is greedy")
     ] = 1.0
     max_new_tokens: Count = 128
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 6
+    no_repeat_ngram_size: Annotated[int, NOT_A_SWITCH, Field(ge=0)] = 6
 
     @model_validator(mode="before")
     @classmethod
@@ -222,7 +235,7 @@ class TrialConfig(BaseModel):
         _check_divergence(self)
         _check_policy(self)
         _check_parameters(self)
-        _check_budget(self)
+        check_values(self)
         return self
 
 
@@ -330,33 +343,11 @@ def _check_parameters(config: TrialConfig) -> None:
             raise ValueError(
                 f"{name} belongs to {', '.join(owners[name])}, but got {name}={value} with "
                 f"divergence '{config.divergence}' and policy '{config.policy}'. "
-                "Leave it out, or put it under a condition (when:)"
+                "Leave it out"
             )
         low, high = own[name].low, own[name].high
         if low is not None and high is not None and not low <= value <= high:
             raise ValueError(f"{low} <= {name} <= {high} must hold, but got {name}={value}")
-
-
-def _check_budget(config: TrialConfig) -> None:
-    if config.steps is not None and config.epochs is not None:
-        raise ValueError(
-            f"give steps or epochs, not both, but got steps={config.steps}, epochs={config.epochs}"
-        )
-    if config.tau_min > config.tau_max:
-        raise ValueError(
-            "tau_min <= tau_max must hold, "
-            f"but got tau_min={config.tau_min}, tau_max={config.tau_max}"
-        )
-    if (config.mix_start or 0.0) > (1.0 if config.mix_end is None else config.mix_end):
-        raise ValueError(
-            "mix_start <= mix_end must hold, "
-            f"but got mix_start={config.mix_start}, mix_end={config.mix_end}"
-        )
-    if config.max_prompt_tokens >= config.max_tokens:
-        raise ValueError(
-            "max_prompt_tokens < max_tokens must hold, or no response fits, "
-            f"but got max_prompt_tokens={config.max_prompt_tokens}, max_tokens={config.max_tokens}"
-        )
 
 
 def _policy_parameters() -> set[str]:

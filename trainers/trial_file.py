@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from trainers.catalogue import CLAMP
 from trainers.config import TrialConfig
 
 FORMAT_VERSION: Literal[1] = 1
@@ -59,6 +60,15 @@ class TrialFile(BaseModel):
     )
     versions: dict[str, str] = Field(default_factory=dict)
     paths: TrialPaths
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _without_idle_clamp(cls, config: Any) -> Any:
+        """Files of before a clamp belonged to a policy name it, at its default, under every one."""
+        if not isinstance(config, dict) or "tau_min" not in config:
+            return config
+        idle = {name for name, clamp in CLAMP.items() if config.get(name) == clamp.default}
+        return {name: value for name, value in config.items() if name not in idle}
 
     @classmethod
     def read(cls, path: Path) -> "TrialFile":

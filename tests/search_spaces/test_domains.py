@@ -162,6 +162,7 @@ def test_contains(written: dict[str, object], inside: list[object], outside: lis
         ({"float": [1, 2], "int": [1, 2]}, r"exactly one of .* but got float and int"),
         ({}, r"exactly one of float, int, choice, fixed must be given, but got none"),
         (3, r"must be a mapping with one of .*, but got 3\. Write \{fixed: 3\} to pin it"),
+        (["a", "b"], r"but got \['a', 'b'\]\. Write {choice: \['a', 'b'\]} to list them\."),
         ({"float": [1, 2], "when": {"p": []}}, r"search\.x: when p"),
     ],
 )

@@ -34,8 +34,24 @@ def test_a_grid_has_no_more_points_than_it_has() -> None:
     plan = make_sweep_plan(
         search={"tau": {"choice": [1.0, 2.0]}}, sampler={"kind": "grid"}, trials=2
     )
-    with pytest.raises(PlanError, match="grid sampler has 2 points in all, but got 3"):
+    with pytest.raises(
+        PlanError, match="grid sampler has 2 points besides the controls, but got 3"
+    ):
         extended(plan, 1)
+
+
+def test_a_control_on_the_grid_is_not_drawn_again(tmp_path: Path) -> None:
+    plan = make_sweep_plan(
+        search={"tau": {"choice": [1, 2, 3]}},
+        sampler={"kind": "grid"},
+        trials=None,
+        controls="default",
+    )
+    store = open_study(plan, sweep_folder(plan, tmp_path))
+    asked = list(iter(store.ask, None))
+    assert len(asked) == plan.num_trials == 5
+    assert [one.label for one in asked[4:]] == [None] and asked[4].values == {"tau": 3}
+    assert len({plan.trial_config(one.values) for one in asked}) == 5
 
 
 def test_a_warm_start_is_another_sweep() -> None:

@@ -66,15 +66,19 @@ BAD_DOCUMENTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "tau of zero": (
         {"search": {"tau": {"choice": [0, 1]}}},
-        ("search.tau: value > 0.0 must hold, but got 0.",),
+        ("search.tau: 0.001 <= tau <= 1000.0 must hold, but got tau=0.0",),
     ),
     "rho below zero": (
         {"search": {"policy": {"fixed": "cist"}, "rho": {"float": [-2, 4]}}},
-        ("search.rho: value > 0.0 must hold, but got -2.0",),
+        ("search.rho: 0.001 <= rho <= 10000.0 must hold, but got rho=-2.0",),
     ),
     "tau under cist": (
         {"search": {"policy": BOTH, "tau": {"float": [1, 4]}}},
-        ("search.tau: tau belongs to", "policy 'cist'", "Write tau: {…, when: {policy: [fixed"),
+        (
+            "search.tau: tau belongs to",
+            "policy 'cist'",
+            "Or write tau: {…, when: {policy: fixed}}.",
+        ),
     ),
     "cist without a hard loss": (
         {
@@ -85,7 +89,10 @@ BAD_DOCUMENTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "no such field to search": (
         {"search": {"temperature": {"float": [1, 4]}}},
-        ("search.temperature: a searched name must be a field of a trial, but got 'temperature'",),
+        (
+            "search.temperature: a searched name must be a field of a trial, but got 'temperature'",
+            "Did you mean 'tau'?",
+        ),
     ),
 }
 

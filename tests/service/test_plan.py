@@ -38,6 +38,7 @@ def spec(**fields: Any) -> SweepSpec:
     return parse_spec(DOCUMENT | fields)
 
 
+FLAT = KNOWN.model_copy(update={"teacher_entropy_share": 0.61})
 ALPHAS = {"alpha": {"choice": [0, 0.1], "when": {"divergence": "skew_forward_kl"}}}
 
 
@@ -211,8 +212,25 @@ def test_a_model_from_a_config_is_counted_roughly() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"facts": KNOWN.model_copy(update={"teacher_entropy_share": 0.61})}, "teacher is flat"),
+        ({"facts": FLAT, "search": {"tau": {"float": [1, 8]}}}, "teacher is flat"),
+        ({"facts": FLAT, "search": {"tau": {"float": [0.5, 8]}}}, None),
         ({"loss": {"scaling": "none"}}, "scaling none with a searched tau"),
+        ({"loss": {"scaling": "none", "hard_weight": 0}}, None),
+        ({"loss": {"scaling": "none"}, "search": {"tau": {"fixed": 2}}}, None),
+        ({"loss": {"scaling": "none"}, "search": {"tau": {"choice": [1]}}}, None),
+        ({"loss": {"soft_weight": 0}}, "so that searching tau changes nothing"),
+        ({"loss": {"soft_weight": 0}, "search": {"learning_rate": {"float": [1e-4, 1e-3]}}}, None),
+        (
+            {"loss": {"divergence": "alpha_beta", "alpha": -0.5}},
+            "alpha_beta with alpha -0.5: a negative power of a small probability can overflow",
+        ),
+        (
+            {
+                "loss": {"policy": "cist"},
+                "search": {"detach_student_temperature": {"choice": ["yes", "no"]}},
+            },
+            "logit scale to the hard loss alone",
+        ),
         (
             {"search": {"divergence": {"choice": ["reverse_kl", "concrete_score"]}}},
             "concrete_score with weighting student has exactly the gradient of reverse_kl",
@@ -296,6 +314,48 @@ def test_rho_and_its_share_of_the_vocabulary_stand_together(
     loss = {"policy": "cist", "rho": 7}
     *_, row = plan(loss=loss, search={"hard_weight": {"choice": [0.1, 0.5]}}).search_rows()
     assert (row["name"], row["domain"]) == ("rho", "given: 7.0 (rho_per_log_vocab 1.01)")
+
+
+@pytest.mark.parametrize(
+    ("fields", "condition"),
+    [
+        ({"loss": {"policy": "cist"}, "search": {"hard_weight": {"choice": [0.1, 0.5]}}}, ""),
+        ({"search": {"policy": {"choice": ["fixed", "cist"]}}}, "policy is cist"),
+    ],
+)
+def test_the_rho_that_cist_has_by_default_is_shown(fields: dict[str, Any], condition: str) -> None:
+    (row,) = [row for row in plan(**fields).search_rows() if row["name"] == "rho_per_log_vocab"]
+    assert (row["domain"], row["condition"]) == ("default: 1.0 (rho 6.91)", condition)
+    (row,) = [
+        row
+        for row in plan(facts=InputFacts(), **fields).search_rows()
+        if row["name"] == "rho_per_log_vocab"
+    ]
+    assert row["domain"] == "default: 1.0"
+
+
+TAUS = {"tau": {"choice": [1, 2, 3]}}
+
+
+@pytest.mark.parametrize(
+    ("search", "loss", "repeated"),
+    [
+        (TAUS, {}, [1, 2]),
+        (TAUS, {"hard_weight": 0.3}, [1, 2]),
+        (TAUS, {"divergence": "reverse_kl"}, []),
+        ({"tau": {"float": [1, 4], "step": 1}, "seed": {"choice": [0, 1]}}, {}, [1, 2, 4]),
+        ({"tau": {"float": [0.5, 8]}}, {}, []),
+        (TAUS | {"policy": {"fixed": "fixed"}, "divergence": {"fixed": "forward_kl"}}, {}, [1, 2]),
+    ],
+)
+def test_a_control_on_the_grid_is_its_point(
+    search: dict[str, Any], loss: dict[str, Any], repeated: list[int]
+) -> None:
+    made = plan(search=search, loss=loss, trials=None, sampler={"kind": "grid"})
+    points = [*made.space().enumerate(5)]
+    shared = [control for control in made.controls if control.values in points]
+    assert [control.label for control in shared] == [f"forward KL, tau {tau}" for tau in repeated]
+    assert made.num_trials == len(points) + 4 - len(repeated)
 
 
 def test_a_divergence_of_ones_own_is_searched_like_any_other() -> None:

@@ -54,3 +54,10 @@ def test_the_family_tries_each_divergence_at_each_temperature() -> None:
     names = set(spec.search["divergence"]["choice"])
     assert names == set(DIVERGENCES) - {"centred_mse", "concrete_score"}
     assert spec.trials == 3 * len(names) == spec.space().size()
+    assert preset_summary("divergence-family").startswith("Eleven ") and len(names) == 11
+
+
+def test_the_family_trains_nothing_twice() -> None:
+    plan = make_plan(preset("divergence-family"), InputFacts(), TWO_CORES, code_version="1")
+    points = [*plan.space().enumerate(1), *(control.values for control in plan.controls)]
+    assert plan.num_trials == len({plan.trial_config(values) for values in points}) == 34

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pytest
 import torch
 from rich.console import Console
 
@@ -33,6 +34,27 @@ def test_the_proposal_is_a_line_for_the_sweep_file(tmp_path: Path) -> None:
     low, high = made.to_json()["rho_per_log_vocab"]
     line = f"search rho_per_log_vocab: {{float: [{low:g}, {high:g}], log: true}}"
     assert line in console.export_text()
+
+
+def test_an_end_of_the_table_is_not_called_an_end_of_the_range(tmp_path: Path) -> None:
+    made = report(tmp_path)
+    text = " ".join(str(part) for part in made.view().renderables)  # type: ignore[attr-defined]
+    found = made.found
+    assert "on 64 sampled positions" in text and made.to_json()["num_positions"] == 64
+    for row, words in ((found.by_rho[0], "open below"), (found.by_rho[-1], "open above")):
+        is_open = 0.05 <= row.mean / found.log_vocab <= 0.9
+        assert (f"{words}: the table ends at c = {row.setting:g}" in text) == is_open
+        assert (row.setting in made.to_json()["open_ends"]) == is_open
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_open"), [("spread", True), ("one far ahead", False)], ids=["open", "closed"]
+)
+def test_the_range_is_open_where_the_table_ends_inside_it(shape: str, is_open: bool) -> None:
+    spread = torch.linspace(0, 1, 50).expand(8, 50)
+    spikes = torch.zeros(8, 50).index_fill(1, torch.tensor([7]), 9.0)
+    found = rho_range(spread if shape == "spread" else spikes)
+    assert (found.by_rho[-1] in found.open_ends()) == is_open
 
 
 def test_the_picture_needs_no_network(tmp_path: Path) -> None:

@@ -133,16 +133,19 @@ def test_a_missing_part_is_named_and_nothing_else() -> None:
         ({"taux": {"float": [1, 2]}}, r"^search.taux: .* got 'taux'. Did you mean 'tau'\?"),
         ({"tau": {"float": [2, 1]}}, "^search.tau: low <= high must hold, but got low=2.0"),
         ({"tau": {"float": [0, 2], "log": True}}, "^search.tau: low > 0 must hold when log is tr"),
-        ({"tau": {"float": [0, 2]}}, "^search.tau: value > 0.0 must hold, but got 0.0"),
+        (
+            {"tau": {"float": [0, 2]}},
+            "^search.tau: 0.001 <= tau <= 1000.0 must hold, but got tau=0.0",
+        ),
         (
             {"policy": {"fixed": "cist"}, "rho": {"float": [-1, 2]}},
-            "^search.rho: value > 0.0 must hold, but got -1.0",
+            "^search.rho: 0.001 <= rho <= .* must hold, but got rho=-1.0",
         ),
         ({"tau": {"flaot": [1, 2]}}, "^search.tau: .*flaot"),
         ({}, "^search: needs at least 1 entr"),
         (
             {"policy": BOTH_POLICIES, "tau": {"float": [1, 2]}},
-            r"^search.tau: tau belongs to .* policy 'cist'.* Write tau: {…, when: {policy: \[fixed",
+            r"^search.tau: tau belongs .* policy 'cist'.* Or write tau: {…, when: {policy: fixed}}",
         ),
         (
             {
@@ -227,6 +230,104 @@ def test_a_searched_beta_keeps_to_its_limits_under_a_given_divergence() -> None:
         spec(search={"beta": {"float": [0.1, 0.99]}}, loss={"divergence": "generalized_jsd"})
     powers = {"beta": {"float": [0.1, 0.99]}}
     assert spec(search=powers, loss={"divergence": "alpha_beta"}).space().names == ["beta"]
+
+
+@pytest.mark.parametrize("alpha", [{"float": [-0.5, 1]}, {"choice": [0.5, "1.5"]}])
+def test_powers_that_overflow_or_fade_are_not_searched(alpha: dict[str, Any]) -> None:
+    loss = {"divergence": "alpha_beta"}
+    with pytest.raises(SpecError, match=r"^search.alpha: .* inside \[0.0, 1.0\], below which it"):
+        spec(search={"alpha": alpha}, loss=loss)
+    assert spec(loss=loss | {"alpha": -0.5}).trial_config({"tau": 2}).alpha == -0.5
+
+
+def test_a_number_written_as_text_is_checked_as_the_number() -> None:
+    half = {"fixed": "generalized_jsd"}
+    spec(search={"divergence": half, "beta": {"choice": ["0.5", 0.3]}})
+    with pytest.raises(SpecError, match=r"^search.beta: .* inside \[0.05, 0.95\], .* but got 0.01"):
+        spec(search={"divergence": half, "beta": {"choice": ["0.01", 0.3]}})
+
+
+@pytest.mark.parametrize("field", ["tau", "hard_weight", "batch_size"])
+def test_true_is_no_number(field: str) -> None:
+    with pytest.raises(SpecError, match=f"^search.{field}: must be a number, but got True."):
+        spec(search={field: {"choice": [True, 2]}})
+    section = "training" if field == "batch_size" else "loss"
+    with pytest.raises(SpecError, match=f"^{section}.{field}: must be a number, but got True."):
+        spec(search={"seed": {"choice": [1, 2]}}, **{section: {field: True}})
+
+
+HINTS: list[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]] = [
+    (
+        {"divergence": {"choice": ["forward_kl", "generalized_jsd"]}},
+        {"beta": {"float": [0.1, 0.9]}},
+        "Or write beta: {…, when: {divergence: generalized_jsd}}.",
+        {"divergence": "generalized_jsd"},
+    ),
+    (
+        {"divergence": {"choice": ["forward_kl", "generalized_jsd", "alpha_beta"]}},
+        {"beta": {"float": [0.1, 0.9]}},
+        "Or write beta: {…, when: {divergence: [generalized_jsd, alpha_beta]}}.",
+        {"divergence": ["generalized_jsd", "alpha_beta"]},
+    ),
+    (
+        {"policy": {"choice": ["cist", "fixed"]}},
+        {"tau": {"float": [1, 4]}},
+        "Or write tau: {…, when: {policy: fixed}}.",
+        {"policy": "fixed"},
+    ),
+    (
+        {"divergence": {"choice": ["forward_kl", "centred_mse"]}},
+        {"tau": {"float": [1, 4]}},
+        "Or write tau: {…, when: {divergence: forward_kl}}.",
+        {"divergence": "forward_kl"},
+    ),
+    (
+        {
+            "policy": {"choice": ["cist", "fixed"]},
+            "divergence": {"choice": ["forward_kl", "reverse_kl"]},
+        },
+        {"tau": {"float": [1, 4], "when": {"divergence": "reverse_kl"}}},
+        "Or write tau: {…, when: {divergence: reverse_kl, policy: fixed}}.",
+        {"divergence": "reverse_kl", "policy": "fixed"},
+    ),
+    (
+        {"policy": {"choice": ["cist", "fixed"]}},
+        {"tau_max": {"float": [10, 100]}},
+        "Or write tau_max: {…, when: {policy: cist}}.",
+        {"policy": "cist"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("parents", "child", "hint", "condition"), HINTS)
+def test_a_hint_works_when_it_is_followed(
+    parents: dict[str, Any], child: dict[str, Any], hint: str, condition: dict[str, Any]
+) -> None:
+    with pytest.raises(SpecError, match="belongs to") as refusal:
+        spec(search=parents | child)
+    assert str(refusal.value).endswith(f"). {hint}")
+    ((name, domain),) = child.items()
+    spec(search=parents | {name: domain | {"when": condition}})
+
+
+def test_a_given_value_is_told_to_move_under_search() -> None:
+    parents = {"divergence": {"choice": ["forward_kl", "generalized_jsd"]}}
+    moved = "beta: {fixed: 0.3, when: {divergence: generalized_jsd}}"
+    with pytest.raises(SpecError, match="^loss.beta: beta belongs to .* Leave it out") as refusal:
+        spec(search=parents, loss={"beta": 0.3})
+    assert str(refusal.value).endswith(f"). Or move it to search: {moved}.")
+    spec(search=parents | {"beta": {"fixed": 0.3, "when": {"divergence": "generalized_jsd"}}})
+
+
+def test_a_parameter_of_nothing_that_is_searched_can_only_be_left_out() -> None:
+    with pytest.raises(SpecError, match=r"Leave it out \(at beta: 0.1\)\.$"):
+        spec(search={"beta": {"float": [0.1, 0.9]}})
+
+
+def test_weights_whose_ends_meet_at_nothing_are_refused() -> None:
+    both = {"hard_weight": {"float": [0, 1]}, "soft_weight": {"float": [0, 1]}}
+    with pytest.raises(SpecError, match=r"^search.hard_weight: .* > 0 must hold, .* got both 0"):
+        spec(search=both)
 
 
 def test_the_schema_describes_every_searchable_field() -> None:

@@ -31,8 +31,10 @@ class EntropyRow:
 
 @dataclass(frozen=True)
 class RhoRange:
-    """The two tables, ln V, and the proposed ends of a search (c and rho, the smaller first)."""
+    """The two tables over `num_positions` positions, ln V, and the proposed ends of a search (c and
+    rho, the smaller first)."""
 
+    num_positions: int
     log_vocab: float
     by_rho: tuple[EntropyRow, ...]
     by_tau: tuple[EntropyRow, ...]
@@ -48,6 +50,12 @@ class RhoRange:
     def high(self) -> float:
         """The proposed largest rho."""
         return self.high_per_log_vocab * self.log_vocab
+
+    def open_ends(self) -> list[EntropyRow]:
+        """Returns the first and the last row of the table of rho where the entropy still lies in
+        the range there, so that it is the table that ends, not the range."""
+        ends = (self.by_rho[0], self.by_rho[-1])
+        return [row for row in ends if _tells(row.mean / self.log_vocab)]
 
 
 def rho_range(teacher_logits: Tensor) -> RhoRange:
@@ -66,7 +74,8 @@ def rho_range(teacher_logits: Tensor) -> RhoRange:
     by_rho = _by_rho(teacher_logits, log_vocab)
     inside = [row.setting for row in by_rho if _tells(row.mean / log_vocab)]
     low, high = (min(inside), max(inside)) if inside else _nearest(by_rho, log_vocab)
-    return RhoRange(log_vocab, by_rho, _by_tau(teacher_logits), low, high)
+    num_positions = teacher_logits.shape[0]
+    return RhoRange(num_positions, log_vocab, by_rho, _by_tau(teacher_logits), low, high)
 
 
 def _tells(share: float) -> bool:

@@ -86,6 +86,8 @@ OTHER = {
     "rho_per_log_vocab": 1.7,
     "detach_student_temperature": True,
     "weight_by_power_sum": True,
+    "tau_min": 50.0,
+    "tau_max": 0.01,
     "curriculum_range": 5.0,
     "curriculum_ramp": 0.7,
     "adaptivity": 2.0,

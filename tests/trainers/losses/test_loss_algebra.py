@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.catalogue import POLICIES, TWINS, Policy
+from trainers.catalogue import POLICIES, POLICY_TWINS, TWINS, Policy
 from trainers.config import TrialConfig
 from trainers.losses import DIVERGENCES, soften
-from trainers.losses.passes import Shared
+from trainers.losses.context import LossContext
+from trainers.losses.passes import Shared, adaptive_temperature, hellinger
+from trainers.losses.schedules import MixSchedule
 from trainers.losses.soft_term import SoftTerm
 
 ROWS, VOCAB = 4, 17
@@ -24,7 +26,13 @@ def logits() -> tuple[Tensor, Tensor]:
 
 def _soft(config: TrialConfig, student: Tensor, teacher: Tensor) -> Tensor:
     labels = torch.zeros(student.shape[0], dtype=torch.long)
-    return SoftTerm(config, student.shape[1]).values(student, teacher, labels, Shared())
+    shared = Shared()
+    if config.policy == Policy.TOKEN_ADAPTIVE:
+        shared = Shared(temperature=adaptive_temperature(config, hellinger(student, teacher)))
+    if config.divergence == "interpolated":  # at the first step
+        start = MixSchedule(config.mix_start, config.mix_end, config.mix_rate)
+        shared = Shared(mix=start(LossContext(step=0, num_steps=10)))
+    return SoftTerm(config, student.shape[1]).values(student, teacher, labels, shared)
 
 
 def _slope(config: TrialConfig, student: Tensor, teacher: Tensor) -> Tensor:
@@ -216,6 +224,21 @@ def test_twins_have_one_gradient(
     for fields in ({"tau": 2.0}, {"policy": "cist"}):
         found = _slope(TrialConfig(divergence=name, **parameters, **fields), *logits)
         torch.testing.assert_close(found, _slope(TrialConfig(divergence=other, **fields), *logits))
+
+
+@pytest.mark.parametrize(("name", "parameters", "other"), POLICY_TWINS, ids=str)
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
+def test_twins_among_policies_have_one_gradient(
+    logits: tuple[Tensor, Tensor],
+    name: str,
+    parameters: dict[str, object],
+    other: str,
+    divergence: str,
+) -> None:
+    for tau in {parameters.get("tau", 2.0), parameters.get("tau", 0.7)}:
+        fields = {"divergence": divergence, "tau": tau}
+        found = _slope(TrialConfig(policy=name, **parameters | fields), *logits)
+        torch.testing.assert_close(found, _slope(TrialConfig(policy=other, **fields), *logits))
 
 
 def test_cist_puts_the_largest_softened_logit_at_rho(logits: tuple[Tensor, Tensor]) -> None:

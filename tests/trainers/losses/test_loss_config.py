@@ -23,7 +23,9 @@ def test_defaults_of_the_design() -> None:
     config = TrialConfig(divergence="alpha_beta")
     assert (config.alpha, config.beta) == (0.2, 0.7)
     assert (config.hard_weight, config.soft_weight) == (0.1, 0.9)
-    assert (config.tau_min, config.tau_max) == (1e-3, 1e3)
+    assert (config.tau_min, config.tau_max) == (None, None)
+    clamped = TrialConfig(policy="cist")
+    assert (clamped.tau_min, clamped.tau_max) == (1e-3, 1e3)
     assert TrialConfig(divergence="centred_mse").policy == Policy.NONE
 
 
@@ -60,8 +62,28 @@ def test_defaults_of_the_design() -> None:
             r"goes with policy none, but got policy",
         ),
         ({"policy": "none"}, r"'forward_kl' goes with policy .* but got policy 'none'"),
-        ({"tau": 0.0}, r"greater than 0"),
-        ({"tau_min": 2.0, "tau_max": 1.0}, r"tau_min <= tau_max must hold, but got tau_min=2.0"),
+        ({"tau": 0.0}, r"0.001 <= tau <= 1000.0 must hold, but got tau=0.0"),
+        ({"tau": True}, r"tau\n.*must be a number, but got True"),
+        ({"hard_weight": True}, r"hard_weight\n.*must be a number, but got True"),
+        ({"batch_size": True}, r"batch_size\n.*must be a number, but got True"),
+        ({"divergence": "a:b", "gamma": float("nan")}, r"gamma\n.*finite number"),
+        ({"divergence": "a:b", "gamma": float("inf")}, r"gamma\n.*finite number"),
+        ({"hard_weight": 0, "soft_weight": 0}, r"hard_weight \+ soft_weight > 0 .* got both 0"),
+        (
+            {"divergence": "decoupled", "target_weight": 0, "non_target_weight": 0},
+            r"target_weight \+ non_target_weight > 0 must hold, .* but got both 0",
+        ),
+        (
+            {"divergence": "interpolated", "mix_start": 0, "mix_end": 0},
+            r"mix_end > 0 must hold, .* but got mix_end=0",
+        ),
+        ({"tau_max": 2.0}, r"tau_max belongs to cist, .*token_adaptive, but got tau_max=2.0 with"),
+        ({"policy": "curriculum", "tau_min": 2.0}, r"tau_min belongs to .* policy 'curriculum'"),
+        ({"divergence": "a:b", "tau_min": 2.0}, r"tau_min belongs to .* policy 'fixed'"),
+        (
+            {"policy": "cist", "tau_min": 2.0, "tau_max": 1.0},
+            r"tau_min <= tau_max must hold, but got tau_min=2.0",
+        ),
         (
             {"divergence": "interpolated", "mix_start": 0.9, "mix_end": 0.5},
             r"mix_start <= mix_end must hold, but got mix_start=0.9, mix_end=0.5",
