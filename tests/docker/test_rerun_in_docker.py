@@ -1,4 +1,5 @@
-"""A sweep inside the image, and its best trial again in a container, from the run alone."""
+"""A sweep of a divergence of one's own inside the image, and its best trial again in a container,
+from the run alone."""
 
 import json
 import os
@@ -25,6 +26,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 CONFIRMED, FAILED, PLAN_ERROR, TRACKING_ERROR = 0, 1, 3, 5
 RERUN = {"label": "kd-sweep.rerun"}
 TIMEOUT_S = 240
+OWN_MODULE = """
+def forward(student_logits, teacher_logits):
+    student, teacher = student_logits.log_softmax(-1), teacher_logits.detach().log_softmax(-1)
+    return (teacher.exp() * (teacher - student)).sum(-1)
+"""
+OWN_DIVERGENCE = "--set=search.divergence={fixed: container_losses:forward}"
 # The same libraries, one of which says that it is another version.
 OTHER_VERSION = """
 FROM kd-sweep:test
@@ -88,6 +95,7 @@ def in_the_image(engine: "DockerClient", image: str, home: Path, *command: str) 
         ["kd-sweep", *command, "--json"],
         environment=environment,
         user=f"{os.getuid()}:{os.getgid()}",
+        working_dir=str(home),
         network_mode="none",
         read_only=True,
         remove=True,
@@ -105,7 +113,10 @@ def recorded(
     engine: "DockerClient", image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Recorded:
     home = tmp_path_factory.mktemp("home")
-    in_the_image(engine, image, home, "run", "demo", *TINY_SWEEP)
+    own = home / "container_losses.py"
+    own.write_text(OWN_MODULE)
+    in_the_image(engine, image, home, "run", "demo", *TINY_SWEEP, OWN_DIVERGENCE)
+    own.unlink()
     best = in_the_image(engine, image, home, "best", "--top", "1")
     return Recorded(home, best[0])
 
