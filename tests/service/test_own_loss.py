@@ -134,7 +134,7 @@ def test_what_cannot_be_checked_is_said(
             {},
             "search.divergence: 'own_losses:mean' must keep what is required of every divergence, "
             "but got broken: one value a position, float64 kept; a position's value is its "
-            "own (the first: torch.bfloat16 logits [6, 128] must give torch.float32 [6], but got "
+            "own (the first: torch.float32 logits [6, 128] must give torch.float32 [6], but got "
             "torch.float32 []). Mend it until this holds: kd-sweep check-loss own_losses:mean.",
         ),
     ],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers.catalogue import DivergenceTraits
+from trainers.losses.divergences import in_float
 
 # As large as top-k losses want it, and as small as differences over every column allow.
 NUM_ROWS, VOCAB = 6, 128
@@ -38,11 +39,13 @@ def check(
     """Returns a finding for each check of `function(student_logits=, teacher_logits=,
     **parameters)`.
 
-    traits: what it promises; without them nothing is promised, and all properties are looked at,
-    or with `required_only` what every divergence must keep. An exception inside the function is a
-    finding too.
+    traits: what it promises; without them nothing is promised, logits arrive as a sweep hands them
+    on, in float32 or wider, and all properties are looked at, or with `required_only` what every
+    divergence must keep. An exception inside the function is a finding too.
     """
     row = partial(function, **dict(parameters or {}))
+    if traits is None:
+        row = partial(_handed_on, row)
     promised = traits or DivergenceTraits("", nonnegative=False, zero_at_equality=False)
     checks: list[tuple[str, Callable[[Row], str], bool]] = [
         ("one value a position, float64 kept", _shape, True),
@@ -83,6 +86,10 @@ def _finding(name: str, test: Callable[[Row], str], row: Row, required: bool) ->
     return Finding(name, not detail, required, detail)
 
 
+def _handed_on(row: Row, *, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    return row(student_logits=in_float(student_logits), teacher_logits=in_float(teacher_logits))
+
+
 def _logits(scale: float = 2.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     shape = (2, NUM_ROWS, VOCAB)
@@ -105,9 +112,9 @@ def _slope(row: Row, student: Tensor, teacher: Tensor) -> Tensor:
 
 def _shape(row: Row) -> str:
     for given, wanted in (
-        (torch.bfloat16, torch.float32),
         (torch.float32, torch.float32),
         (torch.float64, torch.float64),
+        (torch.bfloat16, torch.float32),
     ):
         value = _value(row, *_logits(dtype=given))
         if value.shape != (NUM_ROWS,) or value.dtype != wanted:
