@@ -32,13 +32,6 @@ def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     yield from _overflow(trials)
 
 
-def values_of(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
-    """Returns the values that a field takes in the sweep: its choices, or its one value."""
-    if name in space.domains:
-        return list(space.domains[name].points(2))
-    return [getattr(spec.budget().model_copy(update=spec.given()), name)]
-
-
 def rho_in_words(name: str, domain: Domain, vocab_size: int | None) -> str:
     """Returns what the values of rho are in units of ln V, or the other way round, for V =
     vocab_size; empty for another name, or a vocabulary that is not known yet."""

@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from service.cautions import values_of
 from service.errors import SpecError
 from service.own_modules import OwnModules, read_modules
 from service.spec import SweepSpec
@@ -45,7 +44,7 @@ def check_own_of(spec: SweepSpec, folder: Path) -> OwnModules:
     """Returns the sources of the user's own divergences that the sweep names; most name none.
     Raises `SpecError` when one is neither in `folder` nor installed, does not take what the sweep
     sets for it, or breaks the contract."""
-    own = [name for name in values_of(spec, spec.space(), "divergence") if name not in DIVERGENCES]
+    own = [name for name in _divergences(spec) if name not in DIVERGENCES]
     if not own:
         return OwnModules()
     from trainers.losses.custom import load
@@ -55,6 +54,13 @@ def check_own_of(spec: SweepSpec, folder: Path) -> OwnModules:
         _check_parameters(spec, functions)
         _check_contract(spec, functions)
         return read_modules(name.partition(":")[0] for name in own)
+
+
+def _divergences(spec: SweepSpec) -> list[str]:
+    space = spec.space()
+    if "divergence" in space.domains:
+        return [str(name) for name in space.domains["divergence"].points(2)]
+    return [str(spec.budget().model_copy(update=spec.given()).divergence)]
 
 
 def _check_parameters(spec: SweepSpec, functions: Mapping[str, Function]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from service.machine import PACKAGES
 from service.plan import SweepPlan
 from trainers.fingerprints import of_sources
+from trainers.store import write_text
 from trainers.trial_file import TrialFile
 
 KEPT, INSTALLED = "own_modules", "installed_modules"
@@ -62,9 +63,7 @@ def unpack(plan: SweepPlan, folder: Path) -> str | None:
     for name, text in plan.own_modules.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(text.encode())
-        temporary.replace(path)
+        write_text(path, text)
     return str(target)
 
 

@@ -50,20 +50,18 @@ def _plan_rows(plan: SweepPlan) -> list[tuple[str, str]]:
     facts, spec = plan.facts, plan.spec
     own = plan.num_trials - len(plan.controls)
     objectives = ", ".join(f"{one.direction} {one.metric}" for one in spec.objective)
+    modules = f"{', '.join(sorted(plan.own_modules))}; kept with the sweep"
     rows = [
         ("teacher", facts.found.get("teacher", _source(spec.teacher))),
         ("student", facts.found.get("student", _source(spec.student))),
         ("data", facts.found.get("data", f"{spec.data.train}, {spec.data.validation}")),
+        *([("own modules", modules)] if plan.own_modules else []),
         ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
         ("objective", objectives),
         ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
         ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
     ]
-    if plan.own_modules:
-        rows.insert(
-            3, ("own modules", f"{', '.join(sorted(plan.own_modules))}; kept with the sweep")
-        )
     return rows + _estimate_rows(plan)
 
 

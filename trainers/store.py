@@ -1,5 +1,5 @@
-"""Folders named by the hash of what is in them: made once, whole or not at all, by one process at a
-time."""
+"""Files and folders that are there whole or not at all. Folders named by the hash of what is in
+them are made once, by one process at a time."""
 
 import fcntl
 import os
@@ -7,6 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text in UTF-8 through a temporary file, so that a half-written one is never read."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(text.encode())
+    temporary.replace(path)
 
 
 @contextmanager

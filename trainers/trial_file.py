@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trainers.catalogue import CLAMP
 from trainers.config import TrialConfig
+from trainers.store import write_text
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -84,6 +85,4 @@ class TrialFile(BaseModel):
     def write(self, path: Path) -> None:
         """Writes the trial to `path` through a temporary file, so that a half-written one is never
         read."""
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(self.model_dump_json(indent=2) + "\n")
-        temporary.replace(path)
+        write_text(path, self.model_dump_json(indent=2) + "\n")

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from trainers.jobs import Ending, Job, Order, Report, Said, StopOrder, Vote
 from trainers.reporting import Outcome, Reporter, Stop, TrialResult
+from trainers.store import write_text
 from trainers.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
@@ -328,10 +329,7 @@ def _result_of_earlier_attempt(trial: TrialFile, output: Path) -> TrialResult | 
 
 
 def _write_result(result: TrialResult, output: Path) -> None:
-    """Writes `result.json` through a temporary file, so that a half-written one is never read."""
-    temporary = output / f"{RESULT}.tmp"
-    temporary.write_text(json.dumps(asdict(result), indent=2, default=str) + "\n")
-    temporary.replace(output / RESULT)
+    write_text(output / RESULT, json.dumps(asdict(result), indent=2, default=str) + "\n")
 
 
 def _process_group(worker: _Worker) -> Any:

@@ -154,13 +154,11 @@ def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """The alpha-beta family; by log q: (q^s - p^alpha q^beta) / alpha with s = alpha + beta, and in
     the limit of alpha 0 q^beta log(q/p)."""
     alpha, beta = given.parameters["alpha"], given.parameters["beta"]
-    total = alpha + beta
     sides = _Sides.of(given)
     if weighted.is_near_a_limit(alpha, beta):
-        value = weighted.of_powers(sides.log_q, sides.log_p, alpha, beta)
-        gap, mixed = sides.log_p - sides.log_q, alpha * sides.log_p + beta * sides.log_q
-        by_log_q = weighted.power_gap(alpha, gap, mixed, total * sides.log_q).neg_()
+        value, by_log_q = weighted.near_a_limit(sides.log_q, sides.log_p, alpha, beta)
         return value, _through_softmax(by_log_q, sides.q, coefficient)
+    total = alpha + beta
     both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()
     own = torch.mul(sides.log_q, total).exp_()
     theirs = sides.log_p.mul_(total).exp_().sum(-1)

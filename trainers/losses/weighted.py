@@ -74,7 +74,7 @@ def alpha_beta(
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     if is_near_a_limit(alpha, beta):
-        return of_powers(student, teacher, alpha, beta)
+        return near_a_limit(student, teacher, alpha, beta)[0]
     total = alpha + beta
     ends = (alpha * (total * teacher).exp() + beta * (total * student).exp()) / total
     return (ends - (alpha * teacher + beta * student).exp()).sum(-1) / (alpha * beta)
@@ -86,21 +86,25 @@ def is_near_a_limit(alpha: float, beta: float) -> bool:
     return min(abs(alpha), abs(beta), abs(alpha + beta)) < NEAR_A_LIMIT
 
 
-def of_powers(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
-    """Returns `alpha_beta` of log-probabilities by differences of powers, which tend to what the
-    limits have: exact to the last digits near them, but twice the work."""
-    gap = teacher - student
-    if alpha == 0.0 and beta == 0.0:
-        return 0.5 * gap.square().sum(-1)
-    total = alpha + beta
+def near_a_limit(
+    student: Tensor, teacher: Tensor, alpha: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Returns `alpha_beta` [N] of log-probabilities [N, V] and its gradient by the student's, by
+    differences of powers, which tend to what the limits have: exact to the last digits near them,
+    but twice the work."""
+    gap, total = teacher - student, alpha + beta
     own, theirs, mixed = total * student, total * teacher, alpha * teacher + beta * student
-    of_total = power_gap(total, gap, theirs, own)
+    of_alpha = _power_gap(alpha, gap, mixed, own)
+    if alpha == 0.0 and beta == 0.0:
+        return 0.5 * gap.square().sum(-1), -of_alpha
+    of_total = _power_gap(total, gap, theirs, own)
     if abs(beta) >= abs(alpha):
-        return (of_total - power_gap(alpha, gap, mixed, own)).sum(-1) / beta
-    return (power_gap(beta, gap, theirs, mixed) - of_total).sum(-1) / alpha
+        return (of_total - of_alpha).sum(-1) / beta, -of_alpha
+    of_beta = _power_gap(beta, gap, theirs, mixed)
+    return (of_beta - of_total).sum(-1) / alpha, -of_alpha
 
 
-def power_gap(power: float, gap: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def _power_gap(power: float, gap: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Returns (exp(first) - exp(second)) / power, where first - second = power * gap, to the last
     digits however small the power; of power 0 exp(first) * gap."""
     if power == 0.0:

@@ -208,9 +208,7 @@ def _write_shard(plan: CachePlan, shard: Shard) -> None:
     if not (plan.building / cache.HEAD_FILE).is_file():
         _write_head(plan, teacher.head)
     # last: a shard is there when its description is
-    description = path.with_suffix(".json.tmp")
-    description.write_text(json.dumps(described))
-    description.replace(path.with_suffix(".json"))
+    store.write_text(path.with_suffix(".json"), json.dumps(described))
 
 
 _LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, DataFacts]] = {}
@@ -320,9 +318,7 @@ def _describe(plan: CachePlan) -> None:
     }
     for shard in plan.shards:
         (folder / f"{shard.name}.json").unlink()
-    temporary = folder / f"{cache.CACHE_FILE}.tmp"
-    temporary.write_text(json.dumps(content, indent=2))
-    temporary.replace(folder / cache.CACHE_FILE)
+    store.write_text(folder / cache.CACHE_FILE, json.dumps(content, indent=2))
 
 
 def _places(split: Split, shards: list[Shard]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
