@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from trainers import numerics
-from trainers.config import Precision
-from trainers.sources import Prepared
 from trainers.tasks.causal_lm.data import Split
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
-from trainers.trial_file import TrialFile
+from trainers.trial.config import Precision
+from trainers.trial.sources import Prepared
+from trainers.trial.trial_file import TrialFile
 
 SMALL_SHARD = 8192
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from service.estimates import InputFacts
-from service.plan import Resources, SweepPlan, make_plan
-from service.spec import parse_spec
-from trainers.reporting import Outcome, Reporter, Stop, TrialResult
-from trainers.sources import Prepared, PrepareRequest
-from trainers.trial_file import TrialFile
+from service.plan.estimates import InputFacts
+from service.plan.plan import Resources, SweepPlan, make_plan
+from service.spec.document import parse_spec
+from trainers.trial.reporting import Outcome, Reporter, Stop, TrialResult
+from trainers.trial.sources import Prepared, PrepareRequest
+from trainers.trial.trial_file import TrialFile
 
 CONFIG = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}
 TRAINABLE = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 160}

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.catalogue import DIVERGENCES, POLICIES, Policy
-from trainers.config import TrialConfig
-from trainers.losses import DistillationLoss, LossContext, LossSums, chunks, weight_gradient
+from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.losses.context import Positions
+from trainers.losses.fused import chunks, weight_gradient
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.config import TrialConfig
 
 PAIRS = [(name, policy) for name, row in DIVERGENCES.items() for policy in sorted(row.policies)]
 SEQUENCE_IDS = torch.arange(200) // 9

@@ -8,14 +8,14 @@ from tempfile import mkdtemp
 from types import MappingProxyType
 from typing import Any
 
-from service.estimates import InputFacts
-from service.plan import Resources, SweepPlan, make_plan
-from service.records import RunRecord
-from service.spec import parse_spec
+from service.plan.estimates import InputFacts
+from service.plan.plan import Resources, SweepPlan, make_plan
+from service.record.records import RunRecord
+from service.record.tracking import SinkFactory, Tracker, default_uri, ensure_store, spool_folder
+from service.spec.document import parse_spec
 from service.states import TrialState
-from service.tracking import SinkFactory, Tracker, default_uri, ensure_store, spool_folder
-from trainers.config import TrialConfig
-from trainers.trial_file import TrialFile, TrialPaths
+from trainers.trial.config import TrialConfig
+from trainers.trial.trial_file import TrialFile, TrialPaths
 
 DOCUMENT: dict[str, Any] = {
     "name": "toy",

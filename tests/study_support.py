@@ -5,10 +5,10 @@ from typing import Any
 
 from search_spaces.samplers import Random, Sampler
 from search_spaces.space import SearchSpace
-from service.early_stopping import EarlyStopping, NoEarlyStopping
+from service.search.early_stopping import EarlyStopping, NoEarlyStopping
+from service.search.study import StudyStore
+from service.search.study_trials import Asked, Search
 from service.states import TrialState
-from service.study import StudyStore
-from service.study_trials import Asked, Search
 
 CONDITIONAL = SearchSpace.parse(
     {

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.driver import Tools
+    from service.driver.driver import Tools
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,8 +83,8 @@ def main(home: Path, events: Path, order: dict[str, Any]) -> None:
     from fakes import make_sweep_plan
     from rich.console import Console
 
-    from service.driver import Place, run_at
-    from service.local_run import StopOnSignal
+    from service.actions.run import StopOnSignal
+    from service.driver.driver import Place, run_at
 
     plan = make_sweep_plan(**order.get("document", {}))
     uri = order.get("tracking", f"sqlite:///{home}/mlflow.db")
@@ -104,7 +104,7 @@ def tools_of(order: dict[str, Any]) -> "Tools":
     """What the order wants to be done in Ray's processes."""
     from fakes import Faults, FaultyDisk, FormulaTrainer, prepare_nothing
 
-    from service.driver import Tools
+    from service.driver.driver import Tools
 
     if "disk" in order:
         return Tools(trainer=FaultyDisk(order["disk"]))

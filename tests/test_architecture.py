@@ -22,18 +22,22 @@ LAYERS: dict[str, set[str]] = {
 
 # dependency: the files and folders that may import it, anywhere in their text
 HOMES: dict[str, set[str]] = {
-    "torch": {"trainers", "service/doctor.py"},
+    "torch": {"trainers", "service/actions/doctor.py"},
     "transformers": {"trainers"},
     "datasets": {"trainers"},
     "ray": {"trainers/worker.py", "service"},
-    "mlflow": {"service/tracking.py", "service/delivery.py", "service/runs.py"},
+    "mlflow": {
+        "service/record/tracking.py",
+        "service/record/delivery.py",
+        "service/record/runs.py",
+    },
     "optuna": {"search_spaces", "service"},
-    "docker": {"service/engines.py", "service/doctor.py"},
+    "docker": {"service/rerun/engines.py", "service/actions/doctor.py"},
     "typer": {
-        "service/cli.py",
-        "service/cache_cli.py",
-        "service/cluster_cli.py",
-        "service/rerun_cli.py",
+        "service/cli/main.py",
+        "service/cli/cache.py",
+        "service/cli/cluster.py",
+        "service/cli/rerun.py",
     },
 }
 
@@ -49,22 +53,27 @@ HEAVY = {
     "plotly",
     "scipy",
 }
-ANSWER_AT_ONCE = ("service.cli", "service.spec", "service.plan", "search_spaces.space")
+ANSWER_AT_ONCE = (
+    "service.cli.main",
+    "service.spec.document",
+    "service.plan.plan",
+    "search_spaces.space",
+)
 WITHOUT_TORCH = (
-    "trainers.config",
-    "trainers.catalogue",
-    "trainers.sources",
-    "trainers.trial_file",
-    "trainers.reporting",
+    "trainers.trial.config",
+    "trainers.trial.catalogue",
+    "trainers.trial.sources",
+    "trainers.trial.trial_file",
+    "trainers.trial.reporting",
 )
 
 # module: the only modules that may import it
 ENTRANCES: dict[str, set[str]] = {
-    "service.cli": {"service.__main__"},
-    "service.driver": {"service.local_run", "service.drive"},
+    "service.cli.main": {"service.__main__"},
+    "service.driver.driver": {"service.actions.run", "service.cluster.drive"},
 }
 
-MAY_PRINT_OR_EXIT = {"service/cli.py", "service/__main__.py", "trainers/__main__.py"}
+MAY_PRINT_OR_EXIT = {"service/cli/main.py", "service/__main__.py", "trainers/__main__.py"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
 

@@ -122,4 +122,4 @@ def test_the_command_line_answers_without_anything_heavy(arguments: list[str]) -
 
 def test_the_installed_command_is_ours() -> None:
     entry = {point.name: point.value for point in distribution("kd-sweep").entry_points}
-    assert entry == {"kd-sweep": "service.cli:main"}
+    assert entry == {"kd-sweep": "service.cli.main:main"}

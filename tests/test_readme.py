@@ -8,9 +8,9 @@ import pytest
 import typer
 import yaml
 
-from service.cli import app
-from service.spec import parse_spec
-from service.sweep_file import apply_override, parse_yaml, read_document
+from service.cli.main import app
+from service.spec.document import parse_spec
+from service.spec.file import apply_override, parse_yaml, read_document
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.config import TrialConfig
-from trainers.sources import (
+from trainers.trial.config import TrialConfig
+from trainers.trial.sources import (
     DataSource,
     FitConfig,
     ModelSource,
@@ -15,7 +15,7 @@ from trainers.sources import (
     PrepareRequest,
     TokenizerSource,
 )
-from trainers.trial_file import TrialFile, TrialPaths
+from trainers.trial.trial_file import TrialFile, TrialPaths
 
 ANIMALS = ("cat", "dog", "owl", "fox", "hen", "cow", "bee", "ant", "bat", "elk")
 DEEDS = ("sleeps", "runs", "sings", "eats", "hides", "jumps", "waits", "digs")

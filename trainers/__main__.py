@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from trainers.reporting import Outcome, TrialResult
-from trainers.shelves import is_url
-from trainers.trial_file import TrialFile
+from trainers.files.shelves import is_url
+from trainers.trial.reporting import Outcome, TrialResult
+from trainers.trial.trial_file import TrialFile
 
 EXIT_BAD_INPUT, EXIT_DIVERGED = 2, 1
 METRICS = "metrics.jsonl"
@@ -79,7 +79,7 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
     import torch
     from torch import distributed as dist
 
-    from trainers.run import check_fingerprints, run_trial
+    from trainers.training.run import check_fingerprints, run_trial
     from trainers.world import leave
 
     check_fingerprints(trial)

@@ -18,10 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainers.jobs import Ending, Job, Order, Report, Said, StopOrder, Vote
-from trainers.reporting import Outcome, Reporter, Stop, TrialResult
-from trainers.store import write_text
-from trainers.trial_file import TrialFile
+from trainers.files.store import write_text
+from trainers.trial.assignments import Ending, Job, Order, Report, Said, StopOrder, Vote
+from trainers.trial.reporting import Outcome, Reporter, Stop, TrialResult
+from trainers.trial.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 60.0
@@ -50,8 +50,8 @@ class Sink(Protocol):
 
 
 class Trains(Protocol):
-    """`trainers.run.run_trial` with all that a slot keeps between trials, or what a test puts
-    there."""
+    """`trainers.training.run.run_trial` with all that a slot keeps between trials, or what a test
+    puts there."""
 
     def __call__(
         self,
@@ -139,7 +139,7 @@ def standing_trainer(
 ) -> Trains:
     """Returns `run_trial` for one process: data, teacher and the students' start stay loaded.
     `checkpoints`: see `run_trial`."""
-    from trainers.run import Shared, run_trial
+    from trainers.training.run import Shared, run_trial
 
     return functools.partial(
         run_trial,

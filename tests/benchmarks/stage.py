@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from trainers import numerics
-from trainers.config import Precision, TrialConfig
 from trainers.losses import DistillationLoss
-from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import data as tokenised
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.data import DataFacts, SplitFacts
-from trainers.trial_file import TrialFile, TrialPaths
+from trainers.training.student import StudentWithLoss
+from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.trial_file import TrialFile, TrialPaths
 
 VOCAB_SIZE = 50257
 RESPONSE = 256

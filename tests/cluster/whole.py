@@ -10,10 +10,10 @@ from hand_cluster import HandCluster
 from mlflow import MlflowClient
 from sweep_process import SweepProcess
 
-from service import tags
+from service.driver.wishes import sweep_folder
+from service.record import tags
+from service.search.study_trials import StudyTrial, read_trials
 from service.states import TrialState
-from service.study_trials import StudyTrial, read_trials
-from service.wishes import sweep_folder
 
 Start = Callable[..., SweepProcess]
 STEP_S = 0.4

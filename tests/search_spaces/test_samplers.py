@@ -165,7 +165,7 @@ def test_the_number_of_objectives_is_checked() -> None:
 
 def test_a_plan_needs_no_heavy_import() -> None:
     code = (
-        "import sys, search_spaces.samplers, service.early_stopping;"
+        "import sys, search_spaces.samplers, service.search.early_stopping;"
         "found = {'optuna', 'torch', 'mlflow', 'ray', 'numpy'} & set(sys.modules);"
         "sys.exit(' '.join(found) or 0)"
     )

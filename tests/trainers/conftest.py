@@ -6,8 +6,8 @@ import pytest
 import torch
 from training_support import request
 
-from trainers.prepare import prepare
-from trainers.sources import Prepared
+from trainers.preparing.prepare import prepare
+from trainers.trial.sources import Prepared
 
 
 @pytest.fixture(scope="session", autouse=True)

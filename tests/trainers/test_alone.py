@@ -8,10 +8,10 @@ from training_support import trial
 
 from trainers import numerics
 from trainers.__main__ import main
-from trainers.config import Precision
-from trainers.sources import Prepared
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CacheRequest
+from trainers.trial.config import Precision
+from trainers.trial.sources import Prepared
 
 
 def test_a_cache_that_is_gone_is_built_again_and_gives_the_same_bits(

@@ -13,16 +13,16 @@ from torch import Tensor
 from training_support import trial
 
 from trainers import numerics
-from trainers.catalogue import DIVERGENCES, POLICIES, Policy
-from trainers.config import Precision, TrialConfig
 from trainers.losses import DistillationLoss, LossContext
-from trainers.reporting import Outcome, SilentReporter, TrialResult
-from trainers.run import Shared, run_trial
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.sources import Prepared
 from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
-from trainers.trial_file import TrialFile
+from trainers.training.run import Shared, run_trial
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.reporting import Outcome, SilentReporter, TrialResult
+from trainers.trial.sources import Prepared
+from trainers.trial.trial_file import TrialFile
 
 pytestmark = [
     pytest.mark.gpu,

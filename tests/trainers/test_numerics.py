@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from trainers import numerics
-from trainers.config import Precision
 from trainers.numerics import GlobalState
+from trainers.trial.config import Precision
 
 
 def test_a_cpu_resolves_to_exact_products() -> None:

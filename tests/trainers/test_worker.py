@@ -12,9 +12,9 @@ import pytest
 import torch
 from fakes import make_sweep_plan
 
-from trainers.jobs import Ending, Job, Report, StopOrder
-from trainers.reporting import Outcome, Stop, TrialResult
-from trainers.trial_file import TrialFile, TrialPaths
+from trainers.trial.assignments import Ending, Job, Report, StopOrder
+from trainers.trial.reporting import Outcome, Stop, TrialResult
+from trainers.trial.trial_file import TrialFile, TrialPaths
 from trainers.worker import SlotConfig, SlotReporter, _run, _Worker
 
 

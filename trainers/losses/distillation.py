@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from trainers.catalogue import Policy
-from trainers.config import TrialConfig
 from trainers.losses.context import LossContext, LossSums, Positions
-from trainers.losses.fused import fused_sums, measure
+from trainers.losses.fused.walk import fused_sums, measure
 from trainers.losses.passes import (
     Shared,
     adaptive_temperature,
@@ -19,6 +17,8 @@ from trainers.losses.policies import Softened, soften
 from trainers.losses.schedules import CurriculumTemperature, MixSchedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.catalogue import Policy
+from trainers.trial.config import TrialConfig
 
 # So few logits or positions a CPU holds at once no slower than it walks them in chunks. For ten
 # classes, where starting an operation costs as much as its numbers, the walk takes half as long

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.catalogue import Policy
-from trainers.config import TrialConfig
 from trainers.losses.context import LossContext
 from trainers.losses.divergences import in_float, log_probabilities
+from trainers.trial.catalogue import Policy
+from trainers.trial.config import TrialConfig
 
 
 @dataclass(frozen=True)

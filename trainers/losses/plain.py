@@ -4,11 +4,11 @@ the fused form is tested against."""
 import torch
 from torch import Tensor
 
-from trainers.config import TrialConfig
 from trainers.losses.context import LossSums, Positions
 from trainers.losses.divergences import in_float
 from trainers.losses.passes import Shared
 from trainers.losses.soft_term import SoftTerm
+from trainers.trial.config import TrialConfig
 
 # No label is ignored: -100, torch's default, would be without a word.
 NO_LABEL = torch.iinfo(torch.int64).min

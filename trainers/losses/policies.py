@@ -12,10 +12,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trainers.catalogue import Policy, Scaling
-from trainers.config import TrialConfig
 from trainers.losses.divergences import in_float
 from trainers.losses.rescale import Slope, centred_over
+from trainers.trial.catalogue import Policy, Scaling
+from trainers.trial.config import TrialConfig
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.catalogue import DIVERGENCES as CATALOGUE
-from trainers.catalogue import Policy
-from trainers.config import TrialConfig
-from trainers.losses.custom import load, own_parameters
 from trainers.losses.divergences import in_float
 from trainers.losses.labelled import LABELLED_TERMS, Rows
+from trainers.losses.own.load import load, own_parameters
 from trainers.losses.passes import Shared
 from trainers.losses.policies import Softened, soften
 from trainers.losses.tables import DIVERGENCES, mirrored
+from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
+from trainers.trial.catalogue import Policy
+from trainers.trial.config import TrialConfig
 
 
 class SoftTerm:

@@ -6,9 +6,9 @@ Signature, units and ranges as in `divergences.py`: softened logits [N, V] in, [
 import torch
 from torch import Tensor
 
-from trainers.catalogue import Weighting
 from trainers.losses.adaptive_head import head_share
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
+from trainers.trial.catalogue import Weighting
 
 NEAR_A_LIMIT = 0.1
 

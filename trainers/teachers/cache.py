@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers import fingerprints, store
-from trainers.trial_file import TrialFile
+from trainers.files import fingerprints, store
+from trainers.trial.trial_file import TrialFile
 
 # Raise it when hidden states or their layout come out differently for the same inputs.
 FORMAT = 2

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainers import fingerprints, numerics, store
+from trainers import numerics
+from trainers.files import fingerprints, store
 from trainers.signal import OutputHead
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate

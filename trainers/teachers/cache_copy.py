@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trainers import store
-from trainers.shelves import is_url
+from trainers.files import store
+from trainers.files.shelves import is_url
 from trainers.teachers import cache, cache_inventory
 
 KEEP_BYTES = 200 << 30

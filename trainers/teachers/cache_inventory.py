@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers import store
-from trainers.shelves import is_url
+from trainers.files import store
+from trainers.files.shelves import is_url
 from trainers.teachers import cache
 from trainers.teachers.cache import CACHE_FILE
 

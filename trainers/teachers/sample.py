@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainers.sources import Prepared
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.teachers.online import OnlineTeacher
+from trainers.trial.sources import Prepared
 
 EXAMPLES_AT_ONCE = 8
 

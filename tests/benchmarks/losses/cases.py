@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trainers.catalogue import POLICIES, Policy
-from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
-from trainers.losses.chunks import aligned_buffer, chunk_rows, linear, padded
+from trainers.losses.fused.chunks import aligned_buffer, chunk_rows, linear, padded
 from trainers.losses.passes import measures
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.catalogue import POLICIES, Policy
+from trainers.trial.config import TrialConfig
 
 Step = Callable[[], None]
 SEQUENCE = 128

@@ -24,9 +24,9 @@ from pathlib import Path
 import cases
 import torch
 
-from trainers.catalogue import DIVERGENCES
-from trainers.config import Precision, TrialConfig
 from trainers.numerics import keep_freed_memory, resolve
+from trainers.trial.catalogue import DIVERGENCES
+from trainers.trial.config import Precision, TrialConfig
 
 MIB = 1 << 20
 GPU_REPEATS, FEW_REPEATS = 10, 8

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import sqlalchemy
 from records_support import plan_of, record_sweep
 
-from service.runs import Runs
-from service.tracking import Tracker, default_uri, ensure_store, spool_folder
+from service.record.runs import Runs
+from service.record.tracking import Tracker, default_uri, ensure_store, spool_folder
 
 ORIGINALS = 10
 SWEEPS = 20

@@ -26,13 +26,7 @@ import stage as stages
 from gpu_time import busy_s, kernels_of, part, profiled
 
 from trainers import numerics
-from trainers.checkpoints import Checkpoints
-from trainers.config import Precision, TrialConfig
-from trainers.feed import Feed
-from trainers.loop import Loop, make_optimizer, train
 from trainers.losses import DistillationLoss, LossContext
-from trainers.reporting import SilentReporter
-from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import Order
 from trainers.tasks.causal_lm.data import Split
@@ -41,6 +35,12 @@ from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
+from trainers.training.checkpoints import Checkpoints
+from trainers.training.feed import Feed
+from trainers.training.loop import Loop, make_optimizer, train
+from trainers.training.student import StudentWithLoss
+from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.reporting import SilentReporter
 from trainers.world import World
 
 PROFILED_STEPS = 4

@@ -25,8 +25,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 import stage as stages
 
-from trainers import numerics, run
-from trainers.loop import make_optimizer
+from trainers import numerics
 from trainers.losses import DistillationLoss
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
@@ -35,6 +34,8 @@ from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
+from trainers.training import run
+from trainers.training.loop import make_optimizer
 
 CPU = torch.device("cpu")
 STEPS = 2

@@ -25,11 +25,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import stage as stages
 
 from trainers import numerics
-from trainers.loop import make_optimizer
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import Batch, collate
 from trainers.tasks.causal_lm.data import Split
 from trainers.teachers.online import OnlineTeacher
+from trainers.training.loop import make_optimizer
 
 MIB = 1 << 20
 BOUND_TIME, BOUND_MEMORY = 0.70, 0.15

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.config import TrialConfig
 from trainers.world import leave
 
 NUM, VOCAB, WIDTH = 30, 13, 6

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.config import TrialConfig
 from trainers.losses import DIVERGENCES, DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.config import TrialConfig
 
 NEAR = [
     (1e-3, 0.7),

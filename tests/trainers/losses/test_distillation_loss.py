@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.catalogue import DIVERGENCES as CATALOGUE
-from trainers.catalogue import POLICIES as POLICY_CATALOGUE
-from trainers.catalogue import Policy
-from trainers.config import TrialConfig, parameter_owners
 from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
+from trainers.trial.catalogue import POLICIES as POLICY_CATALOGUE
+from trainers.trial.catalogue import Policy
+from trainers.trial.config import TrialConfig, parameter_owners
 
 NUM, VOCAB, WIDTH = 24, 19, 6
 CONTEXT = LossContext(sequence_ids=torch.arange(NUM) // 5, step=4, num_steps=10)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from trainers.catalogue import DIVERGENCES as CATALOGUE
-from trainers.catalogue import POLICIES as POLICY_CATALOGUE
-from trainers.catalogue import Policy, Weighting
 from trainers.losses import DIVERGENCES, LABELLED_TERMS, POLICIES
-from trainers.losses.contract import check
+from trainers.losses.own.contract import check
+from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
+from trainers.trial.catalogue import POLICIES as POLICY_CATALOGUE
+from trainers.trial.catalogue import Policy, Weighting
 
 SETTINGS = [(name, {}) for name in DIVERGENCES] + [
     ("jeffreys", {"weight": 0.0}),

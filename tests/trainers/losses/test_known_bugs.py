@@ -5,11 +5,11 @@ import torch
 from fused_loss_support import make_batch, make_config, run
 from torch import Tensor
 
-from trainers.config import TrialConfig
 from trainers.losses import DIVERGENCES, DistillationLoss, LossContext
 from trainers.losses.labelled import LABELLED_TERMS
 from trainers.losses.weighted import adaptive_kl, alpha_beta
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.config import TrialConfig
 
 
 def _logits(rows: int = 5, vocab: int = 11) -> tuple[Tensor, Tensor]:

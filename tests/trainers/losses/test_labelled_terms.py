@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.catalogue import DIVERGENCES
-from trainers.config import TrialConfig
 from trainers.losses import LABELLED_TERMS, LossContext
 from trainers.losses.passes import Shared, sequence_weights, shared_from
 from trainers.losses.soft_term import SoftTerm
+from trainers.trial.catalogue import DIVERGENCES
+from trainers.trial.config import TrialConfig
 
 ROWS, VOCAB = 4, 9
 LABELS = torch.tensor([0, 3, 8, 3])

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.catalogue import POLICIES, POLICY_TWINS, TWINS, Policy
-from trainers.config import TrialConfig
 from trainers.losses import DIVERGENCES, soften
 from trainers.losses.context import LossContext
 from trainers.losses.passes import Shared, adaptive_temperature, hellinger
 from trainers.losses.schedules import MixSchedule
 from trainers.losses.soft_term import SoftTerm
+from trainers.trial.catalogue import POLICIES, POLICY_TWINS, TWINS, Policy
+from trainers.trial.config import TrialConfig
 
 ROWS, VOCAB = 4, 17
 

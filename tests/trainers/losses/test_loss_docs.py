@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.catalogue import DIVERGENCES, POLICIES, DivergenceTraits, PolicyTraits
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, DivergenceTraits, PolicyTraits
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "losses.md"
 

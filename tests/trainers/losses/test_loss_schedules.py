@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss, LossContext
 from trainers.losses.schedules import CurriculumTemperature, MixSchedule
+from trainers.trial.config import TrialConfig
 
 
 def test_curriculum_reverses_the_gradient_and_ramps_up() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.config import TrialConfig
 from trainers.losses import DIVERGENCES, DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.config import TrialConfig
 
 
 def _jsd_of_trl() -> Callable[..., Tensor]:

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.catalogue import DIVERGENCES as CATALOGUE
-from trainers.catalogue import POLICIES as POLICY_CATALOGUE
-from trainers.catalogue import Policy
-from trainers.config import TrialConfig
 from trainers.losses import POLICIES, soften
 from trainers.losses.passes import Shared, adaptive_temperature, hellinger
 from trainers.losses.soft_term import SoftTerm
+from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
+from trainers.trial.catalogue import POLICIES as POLICY_CATALOGUE
+from trainers.trial.catalogue import Policy
+from trainers.trial.config import TrialConfig
 
 ROWS, VOCAB = 5, 12
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from trainers.config import TrialConfig
 from trainers.losses import soften
 from trainers.losses.rho import rho_range
+from trainers.trial.config import TrialConfig
 
 
 @pytest.fixture

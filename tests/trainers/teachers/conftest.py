@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cache_support import planned
 
-from trainers.sources import Prepared
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan
+from trainers.trial.sources import Prepared
 
 
 @pytest.fixture(scope="session")

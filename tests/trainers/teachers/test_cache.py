@@ -13,10 +13,7 @@ from cache_support import CPU, cached_trial, damage, opened, planned, splits, wa
 from training_support import Recorder, gpt2, request, trial
 
 from trainers import numerics
-from trainers.config import Precision
-from trainers.prepare import prepare
-from trainers.run import run_trial
-from trainers.sources import ModelSource, Prepared
+from trainers.preparing.prepare import prepare
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import Split
@@ -24,6 +21,9 @@ from trainers.teachers import cache, cache_build, cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
+from trainers.training.run import run_trial
+from trainers.trial.config import Precision
+from trainers.trial.sources import ModelSource, Prepared
 
 
 def test_bytes_per_position_are_the_hidden_states_and_little_more(prepared: Prepared) -> None:

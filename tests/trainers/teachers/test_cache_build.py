@@ -14,9 +14,9 @@ import torch
 from cache_support import SMALL_SHARD, damage, opened, planned
 from safetensors import SafetensorError
 
-from trainers.sources import Prepared
 from trainers.teachers import cache, cache_build, cache_inventory
 from trainers.teachers.cache import CachePlan
+from trainers.trial.sources import Prepared
 
 
 def test_it_has_several_shards_of_about_the_wanted_size(built: CachePlan) -> None:

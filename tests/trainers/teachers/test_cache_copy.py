@@ -10,11 +10,11 @@ import pytest
 from cache_support import CPU, cached_trial, opened, splits
 from training_support import Recorder, trial
 
-from trainers.run import run_trial
-from trainers.sources import Prepared
 from trainers.teachers import cache, cache_copy, cache_inventory
 from trainers.teachers.cache import CachePlan
 from trainers.teachers.cached import CachedTeacher
+from trainers.training.run import run_trial
+from trainers.trial.sources import Prepared
 
 
 @pytest.fixture

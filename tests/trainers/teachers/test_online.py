@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainers.sources import Prepared
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import collate
 from trainers.tasks.causal_lm.data import Split
 from trainers.teachers.online import OnlineTeacher
+from trainers.trial.sources import Prepared
 
 
 def test_its_signal_holds_the_models_logits_and_no_graph(prepared: Prepared) -> None:

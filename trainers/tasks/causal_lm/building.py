@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from trainers import numerics as numerics_of
-from trainers.config import Precision, TrialConfig, nearest
 from trainers.losses import DistillationLoss
-from trainers.sources import ModelSource
-from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.tasks.causal_lm.evaluation import Evaluator
 from trainers.teachers.online import OnlineTeacher, SignalMaker
+from trainers.training.student import StudentWithLoss
+from trainers.trial.config import Precision, TrialConfig, nearest
+from trainers.trial.sources import ModelSource
 from trainers.world import World
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")

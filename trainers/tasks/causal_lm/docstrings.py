@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainers import store
+from trainers.files import store
 from trainers.tasks.causal_lm.records import Record
 
 SHORTEST, LONGEST = 20, 400

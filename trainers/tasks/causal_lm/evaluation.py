@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from trainers import diagnostics, numerics
-from trainers.config import TrialConfig
 from trainers.losses import DistillationLoss
 from trainers.signal import TeacherSignal
-from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import batches, generation
 from trainers.tasks.causal_lm.batches import Batch
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.teachers.online import SignalMaker
+from trainers.training.student import StudentWithLoss
+from trainers.trial.config import TrialConfig
 from trainers.world import World
 
 MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.sources import BUILTIN_PREFIX, Columns, DataSource
+from trainers.trial.sources import BUILTIN_PREFIX, Columns, DataSource
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers.sources import Prepared
 from trainers.tasks.causal_lm.batches import Order, collate, evaluation_batches, share
 from trainers.tasks.causal_lm.data import Split
+from trainers.trial.sources import Prepared
 
 LENGTHS = np.random.Generator(np.random.PCG64(0)).integers(10, 200, 1003)
 

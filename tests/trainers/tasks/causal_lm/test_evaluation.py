@@ -10,14 +10,14 @@ import torch
 from training_support import trial
 
 from trainers import numerics
-from trainers.config import Precision, TrialConfig
 from trainers.losses import DistillationLoss
-from trainers.sources import Prepared
-from trainers.student import StudentWithLoss
 from trainers.tasks.causal_lm import evaluation, models
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.tasks.causal_lm.evaluation import Evaluator
 from trainers.teachers.online import OnlineTeacher
+from trainers.training.student import StudentWithLoss
+from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.sources import Prepared
 from trainers.world import World
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from training_support import write_lines
 
-from trainers.sources import DataSource
 from trainers.tasks.causal_lm import records
+from trainers.trial.sources import DataSource
 
 
 def source(path: Path | str, **changed: Any) -> DataSource:

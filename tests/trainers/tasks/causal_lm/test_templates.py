@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from trainers.sources import Prepared
 from trainers.tasks.causal_lm import templates
 from trainers.tasks.causal_lm.records import Record
+from trainers.trial.sources import Prepared
 
 CHATML = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}{% endfor %}"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from training_support import TEMPLATE
 
-from trainers.sources import Prepared
 from trainers.tasks.causal_lm import data, templates
 from trainers.tasks.causal_lm.data import DataFacts, Lengths, Split
 from trainers.tasks.causal_lm.records import Record
+from trainers.trial.sources import Prepared
 
 
 @pytest.fixture

@@ -1,0 +1,137 @@
+"""Looks at what a sweep needs on this machine: what works, what does not, what to do."""
+
+import os
+import platform
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from service.plan.resources import count_cpus, count_gpus, free_bytes
+from service.words import GIB, size
+
+OLDEST_PYTHON = (3, 11)
+LITTLE_DISK = 5 * GIB
+DOCKER_TIMEOUT_S = 5
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `needed`: no sweep runs without it; `remedy` is empty when it works."""
+
+    name: str
+    works: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def examine(home: Path, tracking_uri: str) -> list[Finding]:
+    """Returns one finding a part, in the order in which a sweep needs them."""
+    return [
+        check_python(sys.version_info[:2], platform.python_version()),
+        check_torch(),
+        check_package("ray", "Ray", "runs trials side by side"),
+        check_package("optuna", "Optuna", "picks the next trial"),
+        check_store(home, tracking_uri),
+        check_disk(home, free_bytes(home)),
+        check_docker(),
+    ]
+
+
+def check_python(running: tuple[int, ...], text: str) -> Finding:
+    """Returns whether this Python is new enough."""
+    works = running >= OLDEST_PYTHON
+    return Finding("Python", works, text, "" if works else "Install Python 3.11 or newer.")
+
+
+def check_torch() -> Finding:
+    """Returns torch's version and what it computes on; a GPU that torch cannot use is a finding."""
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", False, str(error), "Run make install.")
+    threads = f"{count_cpus()} CPUs"
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Finding("torch", True, f"{torch.__version__} on {', '.join(names)}, {threads}")
+    found = f"{torch.__version__} on {threads}, no GPU"
+    if count_gpus() == 0:
+        return Finding("torch", True, found)
+    return Finding(
+        "torch",
+        False,
+        f"{found} in use although the machine has {count_gpus()}",
+        "Install a CUDA build: make install TORCH_INDEX=<the CUDA index named on pytorch.org>, "
+        "or set resources.gpus_per_worker: 0.",
+    )
+
+
+def check_package(package: str, name: str, purpose: str) -> Finding:
+    """Returns the version of an installed package."""
+    try:
+        return Finding(name, True, f"{version(package)}, {purpose}")
+    except PackageNotFoundError:
+        return Finding(name, False, "not installed", "Run make install.")
+
+
+def check_store(home: Path, tracking_uri: str) -> Finding:
+    """Returns whether MLflow's store answers; a local one is made when it is not there."""
+    from service.errors import TrackingError
+    from service.record.tracking import ensure_store
+
+    try:
+        ensure_store(tracking_uri, home)
+    except TrackingError as error:
+        return Finding("MLflow", False, tracking_uri, str(error))
+    return Finding("MLflow", True, f"{version('mlflow')}, records in {tracking_uri}")
+
+
+def check_disk(home: Path, free: int) -> Finding:
+    """Returns whether the home folder has room, and may be written."""
+    found = f"{size(free)} free at {home}"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / ".probe"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        return Finding("disk", False, f"{home}: {error}", "Set KD_SWEEP_HOME to another folder.")
+    if free < LITTLE_DISK:
+        remedy = "Free some disk, or set KD_SWEEP_HOME to a folder with more."
+        return Finding("disk", False, found, remedy)
+    return Finding("disk", True, found)
+
+
+def check_docker(connect: Callable[[], str] | None = None) -> Finding:
+    """Returns whether a Docker engine answers; only reruns in containers need one."""
+    try:
+        found = (connect or _docker_version)()
+    except Exception as error:  # the SDK and its transport raise many kinds
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "Start Docker to rerun trials in containers; everything else works without it."
+        return Finding("Docker", False, first, remedy, needed=False)
+    return Finding("Docker", True, found, needed=False)
+
+
+def _docker_version() -> str:
+    import docker
+
+    _knock(os.environ.get("DOCKER_HOST") or DOCKER_SOCKET)
+    client = docker.from_env(timeout=DOCKER_TIMEOUT_S)
+    try:
+        return str(client.version()["Version"])
+    finally:
+        client.close()
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens: the SDK would leave its socket open there."""
+    scheme, _, path = address.partition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(DOCKER_TIMEOUT_S)
+            probe.connect("/" + path.lstrip("/"))

@@ -1,0 +1,64 @@
+"""From a sweep's name to its plan: reads files, asks the machine, spends nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import PlanError
+from service.own_code.check import check_own_of
+from service.plan.estimates import InputFacts
+from service.plan.measured import known_trial_s
+from service.plan.plan import Resources, SweepPlan, make_plan
+from service.plan.resources import code_version, local_resources
+from service.spec.document import SweepSpec
+from service.spec.file import load_sweep
+from service.spec.paths import storage_folder
+
+
+def plan_here(
+    reference: str,
+    overrides: Sequence[str],
+    *,
+    folder: Path,
+    home: Path,
+    cluster: Resources | None = None,
+    code: Path | None = None,
+) -> SweepPlan:
+    """Returns the plan of the sweep file or preset `reference`, for `cluster` or this machine;
+    modules of the user's own lie in `code`, else in `folder`.
+
+    Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
+    """
+    spec = load_sweep(reference, overrides, folder)
+    own = check_own_of(spec, code or folder)
+    facts = input_facts(spec, home)
+    found = facts.fingerprints | own.fingerprints()
+    return make_plan(
+        spec,
+        facts.model_copy(update={"fingerprints": found}),
+        cluster or local_resources(storage_folder(spec, home)),
+        code_version=code_version(),
+        own_modules=own.kept,
+    )
+
+
+def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
+    """Returns what is known of the inputs. Raises `PlanError` that says exactly what is missing."""
+    from trainers.preparing.prepare import inspect
+
+    try:
+        facts = inspect(spec.prepare_request(), home)
+        models = _fingerprints_of_models(spec)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    found = facts.model_dump() | {"fingerprints": facts.fingerprints | models}
+    return InputFacts(**found, trial_s=known_trial_s(home, spec))
+
+
+def _fingerprints_of_models(spec: SweepSpec) -> dict[str, str]:
+    """Returns the hash of each model that is a local folder: other weights make another sweep."""
+    from trainers.files.fingerprints import of_model
+
+    sources = {"teacher": spec.teacher.model, "student": spec.student.model}
+    return {
+        role: of_model(Path(name)) for role, name in sources.items() if name and Path(name).is_dir()
+    }

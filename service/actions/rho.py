@@ -1,0 +1,135 @@
+"""Which rho a sweep should search: the teacher's entropies on a sample of its data, as a table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from service.cli import tables
+from service.errors import PlanError
+from service.plan.plan import SweepPlan
+
+if TYPE_CHECKING:
+    from trainers.losses.rho import EntropyRow, RhoRange
+
+NUM_POSITIONS = 512
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class RhoReport:
+    """The proposed range, the tables it comes from, and the picture of both."""
+
+    found: "RhoRange"
+    picture: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns one row a setting; `c` is rho / ln V, entropies are in nats."""
+        rows = [("cist", row) for row in self.found.by_rho]
+        rows += [("fixed", row) for row in self.found.by_tau]
+        return [
+            {
+                "policy": policy,
+                "tau": row.setting if policy == "fixed" else None,
+                "rho": row.rho,
+                "c": row.setting if policy == "cist" else None,
+                "entropy_mean": row.mean,
+                "entropy_std": row.std,
+                "share_of_log_vocab": row.mean / self.found.log_vocab,
+            }
+            for policy, row in rows
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the report as one JSON object."""
+        found = self.found
+        return {
+            "num_positions": found.num_positions,
+            "log_vocab": found.log_vocab,
+            "rho": [found.low, found.high],
+            "rho_per_log_vocab": [found.low_per_log_vocab, found.high_per_log_vocab],
+            "open_ends": [row.setting for row in found.open_ends()],
+            "rows": self.rows(),
+            "picture": str(self.picture),
+        }
+
+    def view(self) -> RenderableType:
+        """Returns the table, the proposal as a line for the sweep file, and the picture's place."""
+        found = self.found
+        low, high = found.low_per_log_vocab, found.high_per_log_vocab
+        entry = f"rho_per_log_vocab: {{float: [{low:g}, {high:g}], log: true}}"
+        return Group(
+            tables.rows_view(self.rows(), "entropy of the teacher's soft labels"),
+            Text(),
+            Text(f"search {entry}  (rho {found.low:.3g} to {found.high:.3g})", style="bold"),
+            Text(
+                "rule (ours): where the mean entropy lies between 5 % and 90 % of ln V, "
+                f"on {found.num_positions} sampled positions"
+            ),
+            *(Text(self._open_end(row), style="yellow") for row in found.open_ends()),
+            Text(f"picture: {self.picture}"),
+        )
+
+    def _open_end(self, row: "EntropyRow") -> str:
+        share = row.mean / self.found.log_vocab
+        side, other = ("below", "smaller")
+        if row is self.found.by_rho[-1]:
+            side, other = ("above", "larger")
+        return (
+            f"open {side}: the table ends at c = {row.setting:g}, where the entropy is still "
+            f"{share:.0%} of ln V; a {other} rho may be worth searching too"
+        )
+
+
+def rho_report(plan: SweepPlan, home: Path, told: Told) -> RhoReport:
+    """Prepares the teacher and data where they are not there yet, asks the teacher on a sample, and
+    writes the picture. `told` hears the stages. Raises `PlanError` when an input is wrong."""
+    from trainers.losses.rho import rho_range
+    from trainers.preparing.prepare import prepare
+    from trainers.teachers.sample import teacher_logits
+
+    try:
+        prepared = prepare(plan.prepare_request(), home, told)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    trust = plan.spec.teacher.trust_remote_code
+    found = rho_range(teacher_logits(prepared, num_positions=NUM_POSITIONS, trust=trust))
+    path = home / "pictures" / f"{plan.sweep_id}-rho.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(picture(found, plan.spec.name))
+    return RhoReport(found, path)
+
+
+def picture(found: "RhoRange", name: str) -> str:
+    """Returns an HTML page: mean entropy and its spread against rho, fixed tau beside it."""
+    from plotly.graph_objects import Scatter
+    from plotly.subplots import make_subplots
+
+    from service.results.figures import COLOURS, page
+
+    titles = ("CIST: rho / ln V", "fixed: tau")
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles)
+    for column, rows in enumerate((found.by_rho, found.by_tau), start=1):
+        figure.add_trace(
+            Scatter(
+                x=[row.setting for row in rows],
+                y=[row.mean for row in rows],
+                error_y={"type": "data", "array": [row.std for row in rows]},
+                mode="lines+markers",
+                line={"color": COLOURS[column - 1]},
+                showlegend=False,
+            ),
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(type="log", row=1, col=column)
+    figure.add_vrect(
+        x0=found.low_per_log_vocab, x1=found.high_per_log_vocab, opacity=0.15, row=1, col=1
+    )
+    figure.update_yaxes(title="entropy in nats (mean, std over positions)", col=1)
+    title = f"{name}: entropy of the teacher's soft labels; shaded: proposed range"
+    figure.update_layout(template="plotly_white", title=title)
+    return page(figure, title)

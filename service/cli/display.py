@@ -1,0 +1,259 @@
+"""Shows a running sweep: a live panel on a terminal, plain lines elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from service.driver.events import (
+    DriverEvent,
+    Notice,
+    Preparing,
+    SlotsUp,
+    SweepEnded,
+    TrialEnded,
+    TrialEvaluated,
+    TrialStarted,
+)
+from service.plan.plan import SweepPlan
+from service.states import TrialState
+from service.words import describe, duration
+
+MAX_NOTICES = 3
+
+
+class Progress:
+    """What the events have said so far. `now` gives seconds; it is asked at each event."""
+
+    def __init__(self, plan: SweepPlan, now: Callable[[], float]) -> None:
+        self._plan, self._now = plan, now
+        objective = plan.spec.objective[0]
+        self.metric, self._sign = objective.metric, 1 if objective.direction == "maximize" else -1
+        self.stage: tuple[str, float] | None = None
+        self.ended: Counter[TrialState] = Counter()
+        self.running: dict[int, tuple[str, int, float | None]] = {}
+        self.best: tuple[float, int, str] | None = None
+        self.notices: list[str] = []
+        self.slots = 0
+        self._names: dict[int, str] = {}
+        self._started: dict[int, float] = {}
+        self.durations: dict[TrialState, list[float]] = {}
+        self._pace_from: float | None = None
+        self._stage_from: tuple[float, float] | None = None
+
+    def take(self, event: DriverEvent) -> str | None:
+        """Takes an event in; returns the line that says it, or None for what only a panel shows."""
+        match event:
+            case Preparing():
+                return self._preparing(event)
+            case SlotsUp():
+                self._slots_up(event)
+                return f"slots ready: {event.num_slots} of {event.num_planned}"
+            case TrialStarted():
+                return self._begin(event)
+            case TrialEvaluated():
+                self._evaluated(event)
+                return None
+            case TrialEnded():
+                return self._end(event)
+            case Notice():
+                text = brief(event.text)
+                self.notices = [*self.notices, text][-MAX_NOTICES:]
+                return text
+            case SweepEnded():
+                self.running.clear()
+                return f"sweep {event.summary.state}"
+
+    @property
+    def num_done(self) -> int:
+        """Trials that have ended."""
+        return sum(self.ended.values())
+
+    def eta_s(self) -> float | None:
+        """Returns about how many seconds are left at this pace; None before a trial ended."""
+        if self._pace_from is None or not self.num_done:
+            return None
+        left = self._plan.num_trials - self.num_done
+        return left * (self._now() - self._pace_from) / self.num_done
+
+    def share_done(self) -> float:
+        """Returns the share of the planned trials that have ended, 0 to 1."""
+        return min(1.0, self.num_done / self._plan.num_trials)
+
+    def counts(self) -> str:
+        """Returns the trials by state in words, e.g. `3 of 20 done (2 completed, 1 failed)`."""
+        parts = ", ".join(f"{count} {state}" for state, count in sorted(self.ended.items()))
+        done = f"{self.num_done} of {self._plan.num_trials} done"
+        return f"{done} ({parts})" if parts else done
+
+    def best_text(self) -> str:
+        """Returns the best trial so far in words."""
+        if self.best is None:
+            return "none yet"
+        value, number, name = self.best
+        return f"{self.metric} {value:.4g}  trial {number}: {name}"
+
+    def stage_eta_s(self) -> float | None:
+        """Returns about how many seconds the stage of preparing still takes; None when unknown."""
+        if self.stage is None or self._stage_from is None:
+            return None
+        began, share = self._stage_from
+        done = self.stage[1] - share
+        return None if done <= 0 else (self._now() - began) * (1 - self.stage[1]) / done
+
+    def _preparing(self, event: Preparing) -> str | None:
+        """A line at a stage's begin and end, and at each quarter of it."""
+        is_new = self.stage is None or self.stage[0] != event.stage
+        before = -1.0 if self.stage is None or is_new else self.stage[1]
+        self.stage = (event.stage, event.share)
+        if is_new:
+            self._stage_from = (self._now(), event.share)
+        if not is_new and event.share < 1 and int(4 * event.share) <= int(4 * before):
+            return None
+        eta = self.stage_eta_s() if 0 < event.share < 1 else None
+        left = "" if eta is None else f", about {duration(eta)} left"
+        return f"preparing: {event.stage} {event.share:.0%}{left}"
+
+    def _slots_up(self, event: SlotsUp) -> None:
+        self.stage, self.slots = None, event.num_slots
+        if self._pace_from is None and event.num_slots:
+            # The first trials wait for their slots: that is no part of what a trial takes.
+            self._pace_from = self._now()
+            self._started = dict.fromkeys(self._started, self._now())
+
+    def _begin(self, event: TrialStarted) -> str:
+        name = event.label or describe(event.hyperparameters)
+        self._names[event.trial] = name
+        self._started[event.trial] = self._now()
+        self.running[event.trial] = (name, 0, None)
+        again = f" (attempt {event.attempt + 1})" if event.attempt else ""
+        return f"trial {event.trial} started{again}: {name}"
+
+    def _evaluated(self, event: TrialEvaluated) -> None:
+        name = self._names.get(event.trial, "")
+        self.running[event.trial] = (name, event.evaluation, event.metrics.get(self.metric))
+
+    def _end(self, event: TrialEnded) -> str:
+        self.running.pop(event.trial, None)
+        self.ended[event.state] += 1
+        if event.trial in self._started:
+            seconds = self._now() - self._started.pop(event.trial)
+            self.durations.setdefault(event.state, []).append(seconds)
+        name = self._names.get(event.trial, "")
+        value = event.objective
+        if value is not None and (self.best is None or self._sign * (value - self.best[0]) > 0):
+            self.best = (value, event.trial, name)
+        shown = "" if value is None else f", {self.metric} {value:.4g}"
+        error = f": {brief(event.error)}" if event.error else ""
+        eta = self.eta_s()
+        left = "" if eta is None else f", about {duration(eta)} left"
+        return f"trial {event.trial} {event.state}{shown}{error}; {self.counts()}{left}"
+
+
+def brief(text: str) -> str:
+    """Returns one line of a text that may hold a traceback: what it begins with, and its last."""
+    lines = text.strip().splitlines() or [""]
+    if len(lines) == 1:
+        return lines[0]
+    return f"{lines[0].partition('File ')[0].rstrip(': ')}: {lines[-1].strip()}".lstrip(": ")
+
+
+class Display(Protocol):
+    """Takes the driver's events and shows them."""
+
+    def __enter__(self) -> "Display":
+        """Begins to show."""
+
+    def __exit__(self, *reason: object) -> None:
+        """Ends it."""
+
+    def on_event(self, event: DriverEvent) -> None:
+        """Shows an event."""
+
+
+class PlainDisplay:
+    """One line for each event that matters."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console, self._progress = console, progress
+
+    def __enter__(self) -> "PlainDisplay":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Nothing is open."""
+
+    def on_event(self, event: DriverEvent) -> None:
+        """Writes the event's line, if it has one."""
+        line = self._progress.take(event)
+        if line is not None:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveDisplay:
+    """A panel that stays in place: bar, states, running trials, best so far."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._progress = progress
+        self._live = Live(
+            console=console, get_renderable=lambda: panel(progress), refresh_per_second=4
+        )
+
+    def __enter__(self) -> "LiveDisplay":
+        self._live.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._live.stop()
+
+    def on_event(self, event: DriverEvent) -> None:
+        """Takes the event in; the panel follows by itself."""
+        self._progress.take(event)
+
+
+def display_on(console: Console, progress: Progress) -> PlainDisplay | LiveDisplay:
+    """Returns the live panel on a terminal and plain lines elsewhere."""
+    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, progress)
+
+
+def panel(progress: Progress) -> RenderableType:
+    """Returns the panel for the events so far."""
+    lines: list[RenderableType] = []
+    if progress.stage is not None:
+        name, share = progress.stage
+        eta = progress.stage_eta_s() if share < 1 else None
+        left = "" if eta is None else f", about {duration(eta)} left"
+        lines.append(_bar(f"preparing: {name}", share, f"{share:.0%}{left}"))
+    elif progress.slots == 0:
+        lines.append(Text("starting Ray …", style="dim"))
+    else:
+        total = progress.num_done + len(progress.running)
+        eta = progress.eta_s()
+        left = "" if eta is None else f"about {duration(eta)} left"
+        lines.append(_bar(progress.counts(), progress.share_done(), left))
+        lines.append(
+            Text(f"best so far: {progress.best_text()}", style="bold") if total else Text()
+        )
+        lines.append(_running_table(progress))
+    lines.extend(Text(notice, style="yellow") for notice in progress.notices)
+    return Group(*lines)
+
+
+def _bar(text: str, share: float, right: str) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(Text(text), ProgressBar(total=1.0, completed=share, width=30), Text(right))
+    return grid
+
+
+def _running_table(progress: Progress) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for number, (name, evaluation, value) in sorted(progress.running.items()):
+        state = f"evaluation {evaluation}" if evaluation else "training"
+        shown = "" if value is None else f"{progress.metric} {value:.4g}"
+        grid.add_row(Text(f"  trial {number}", style="cyan"), Text(name), Text(state), Text(shown))
+    return grid

@@ -1,0 +1,97 @@
+"""The driver inside a Ray job: reads its order, runs the sweep, tells events as lines of its
+log."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from service.cluster.job import JobOrder, read_order
+from service.cluster.watchdog import Child, watch_over
+from service.driver.events import DriverEvent, to_line
+from service.driver.wishes import ENDED, sweep_folder
+from service.plan.resources import home_folder
+from service.slots.session import BOARD, namespace_of
+from service.states import TrialState
+
+STOPPED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Say = Callable[[str], None]
+
+
+def drive(path: Path, say: Say, *, is_child: bool) -> int:
+    """Runs the order in `path` and returns the exit code. With restarts ordered, the driver is a
+    child process that is started again when it dies."""
+    order = read_order(path)
+    if order.max_driver_restarts > 0 and not is_child:
+        return _watch(order, path, say)
+    return _run(order, say)
+
+
+def control(sweep_id: str, words: list[str]) -> None:
+    """Says `stop`, or `stop-trial N`, to the board of a sweep on the Ray that this process is in.
+    Raises `ValueError` when the sweep has no board, which means no driver."""
+    import ray
+
+    ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    board = ray.get_actor(BOARD, namespace=namespace_of(sweep_id))
+    if words[0] == "stop":
+        ray.get(board.ask_to_stop.remote())
+    else:
+        ray.get(board.cancel.remote(int(words[1])))
+
+
+def _watch(order: JobOrder, path: Path, say: Say) -> int:
+    child = Child(["-m", "service", "drive", str(path), "--child"])
+    _handle(child.signal)
+    marker = sweep_folder(order.plan, home_folder()) / ENDED
+
+    def start() -> int:
+        marker.unlink(missing_ok=True)
+        return exit_code(child.run(), marker)
+
+    watched = watch_over(start, order.max_driver_restarts)
+    if watched.restarts:
+        say(f"the driver died and was started again {watched.restarts} times")
+    return watched.exit_code
+
+
+def exit_code(code: int, marker: Path) -> int:
+    """Returns what the driver's end means: what it wrote to `marker` once its sweep was over counts
+    more than how its process went after that."""
+    if not marker.exists():
+        return code
+    return 0 if marker.read_text() == TrialState.COMPLETED else STOPPED
+
+
+def _run(order: JobOrder, say: Say) -> int:
+    from service.driver.driver import Place, run_at
+    from service.record.tracking import default_uri
+
+    plan, home = order.plan, home_folder()
+    # Nodes on one machine share Ray's copy of the shipped code and may replace it under our feet.
+    home.mkdir(parents=True, exist_ok=True)
+    os.chdir(home)
+    uri = plan.spec.tracking.uri or default_uri(home)
+    stop = threading.Event()
+
+    def on_event(event: DriverEvent) -> None:
+        # Ray replaces the handlers when it starts, so they are set again as news come in.
+        if threading.current_thread() is threading.main_thread():
+            _handle(lambda number: stop.set())
+        say(to_line(event))
+
+    place = Place(home, uri, ray_address="auto", wishes=order.wishes)
+    summary = run_at(place, plan, on_event=on_event, stop=stop)
+    return 0 if summary.state == TrialState.COMPLETED else STOPPED
+
+
+def _handle(act: Callable[[int], Any]) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
+        act(number)
+
+    for each in SIGNALS:
+        signal.signal(each, handler)

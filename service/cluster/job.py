@@ -1,0 +1,340 @@
+"""Sweeps as Ray jobs: submit, find, follow, stop. Talks to a cluster through its Jobs API alone.
+
+A sweep's jobs are its driver's attempts: `<sweep id>`, `<sweep id>-a2`, … One of them runs at a
+time.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service.cluster.shipping import ship
+from service.driver.wishes import Wishes
+from service.errors import JobError, PlanError
+from service.plan.plan import Resources, SweepPlan
+from trainers.trial.config import nearest
+
+ORDER = "order.json"
+SWEEP = "kd_sweep"
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+# What a driver reads from its environment, handed on when the submitter has it.
+HANDED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "KD_SWEEP_HOME", "HF_HUB_OFFLINE")
+ADDRESSES = ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS")
+STOP_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+POLL_S = 0.5
+
+
+class JobOrder(BaseModel):
+    """What a driver in a Ray job is to do; travels as `order.json` beside the code. `python` and
+    `ray` are the versions that the submitter has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    plan: SweepPlan
+    wishes: Wishes = Wishes()
+    max_driver_restarts: int = 0
+    python: str = ".".join(platform.python_version_tuple()[:2])
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One job of a sweep, as the cluster has it. `status` is Ray's word; `message` says why it
+    failed."""
+
+    sweep_id: str
+    submission_id: str
+    status: str
+    message: str = ""
+    is_new: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its driver has ended."""
+        return self.status in ENDED
+
+
+def find_address(given: str | None) -> str:
+    """Returns the cluster's address: as given, or from the environment. Raises `JobError`."""
+    found = given or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), None)
+    if found is None:
+        raise JobError(
+            "cluster: an address must be given, but got none. Use --address http://HEAD:8265, or "
+            f"set {ADDRESSES[0]}."
+        )
+    if not found.startswith(("http://", "https://")):
+        raise JobError(
+            f"cluster: the address of Ray's dashboard must start with http:// or https://, but got "
+            f"'{found}'. It is usually http://HEAD:8265."
+        )
+    return found.rstrip("/")
+
+
+def connect(address: str) -> Any:
+    """Returns a client of the cluster's Jobs API. Raises `JobError` when nobody answers, the token
+    is refused, or its Ray is another version than this one."""
+    import ray
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        remote = client._do_request("GET", "/api/version").json()["ray_version"]
+    except ConnectionError as error:
+        raise JobError(
+            f"cluster: a Ray dashboard must answer at {address}, but got: {error} Correct the "
+            "address, or start it: ray start --head --dashboard-host 0.0.0.0."
+        ) from error
+    except Exception as error:  # Ray raises whatever the server answers as RuntimeError and kin
+        raise JobError(_refused(address, str(error))) from error
+    if remote != ray.__version__:
+        raise JobError(
+            f"cluster: Ray must be the same version here and there, but got {ray.__version__} here "
+            f"and {remote} at {address}. Install ray[default]=={remote} here, or use an image with "
+            f"{ray.__version__} there."
+        )
+    return client
+
+
+def _refused(address: str, text: str) -> str:
+    lowered = text.lower()
+    if "401" in text or "403" in text or "authenticat" in lowered or "token" in lowered:
+        return (
+            f"cluster: {address} asks for its token, but got none or a wrong one. Set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's."
+        )
+    return f"cluster: {address} must be a Ray dashboard, but got: {text.strip()}"
+
+
+def cluster_resources(address: str) -> Resources:
+    """Returns what the living nodes of the cluster have together."""
+    nodes = _nodes(address)
+    return Resources(
+        num_cpus=sum(node.get("CPU", 0.0) for node in nodes),
+        num_gpus=sum(node.get("GPU", 0.0) for node in nodes),
+        memory=int(sum(node.get("memory", 0.0) for node in nodes)),
+    )
+
+
+def check_workers_fit(plan: SweepPlan, address: str) -> None:
+    """Raises `PlanError` when no single node can hold one worker of the plan."""
+    needs = {"CPU": plan.cpus_per_worker, "GPU": plan.gpus_per_worker}
+    nodes = _nodes(address)
+    if any(all(node.get(name, 0.0) >= n for name, n in needs.items()) for node in nodes):
+        return
+    largest = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in needs}
+    raise PlanError(
+        f"resources: a node must hold a worker of {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs, "
+        f"but got nodes of at most {largest['CPU']:g} CPUs and {largest['GPU']:g} GPUs. Lower "
+        "cpus_per_worker or gpus_per_worker, or add larger nodes."
+    )
+
+
+def submit(
+    client: Any, order: JobOrder, *, again: bool = False, code: Path | None = None
+) -> SweepJob:
+    """Hands the sweep to the cluster and returns its job; when it is there already, returns that
+    one (`is_new` false), unless `again` starts another attempt of an ended one.
+
+    code: a folder of the user's own modules to ship beside this project's. Raises `JobError` when
+    the cluster refuses, or `again` meets a driver that still runs.
+    """
+    sweep_id = order.plan.sweep_id
+    known = jobs_of(client, sweep_id)
+    if known and not again:
+        return known[-1]
+    if known and not known[-1].is_over:
+        raise JobError(
+            f"sweep {sweep_id}: its driver must have ended before another one starts, but got job "
+            f"{known[-1].submission_id} in state {known[-1].status}. Wait, or stop it first: "
+            f"kd-sweep stop {sweep_id}."
+        )
+    submission_id = sweep_id if not known else f"{sweep_id}-a{len(known) + 1}"
+    with TemporaryDirectory(prefix="kd-ship-") as folder:
+        ship(Path(folder), code)
+        (Path(folder) / ORDER).write_text(order.model_dump_json())
+        # Ray hands metadata on in an environment variable, which sources would burst.
+        brief = order.plan.model_copy(update={"own_modules": {}})
+        short = order.model_copy(update={"plan": brief})
+        metadata = {SWEEP: sweep_id, ORDER: short.model_dump_json()}
+        entrypoint = f"python -m service drive {ORDER}"
+        _submit(client, submission_id, entrypoint, metadata, Path(folder))
+    return SweepJob(sweep_id, submission_id, "PENDING", is_new=True)
+
+
+def _submit(
+    client: Any, submission_id: str, entrypoint: str, metadata: dict[str, str], folder: Path
+) -> None:
+    """Submits the job; a cluster that is only just starting is asked again for a while."""
+    handed = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+    end = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=submission_id,
+                metadata=metadata,
+                runtime_env={"working_dir": str(folder), "env_vars": handed},
+            )
+            return
+        except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise JobError(f"cluster: the job was refused: {str(error).strip()}") from error
+        time.sleep(POLL_S)
+
+
+def jobs_of(client: Any, sweep_id: str) -> list[SweepJob]:
+    """Returns the sweep's driver jobs, the oldest first."""
+    return [job for job in all_jobs(client) if job.sweep_id == sweep_id]
+
+
+def all_jobs(client: Any) -> list[SweepJob]:
+    """Returns the driver jobs of all sweeps that the cluster knows, the oldest first."""
+    found = [job for job in client.list_jobs() if job.submission_id and SWEEP in job.metadata]
+    drivers = [job for job in found if " drive " in f" {job.entrypoint} "]
+    return [
+        SweepJob(
+            sweep_id=job.metadata[SWEEP],
+            submission_id=job.submission_id,
+            status=str(getattr(job.status, "value", job.status)),
+            message=job.message or "",
+        )
+        for job in sorted(drivers, key=lambda job: job.start_time or 0)
+    ]
+
+
+def find_job(client: Any, reference: str) -> SweepJob:
+    """Returns the newest job of the sweep: an id, a unique beginning of one, or `latest`. Raises
+    `JobError` with the nearest ids when there is none."""
+    jobs = all_jobs(client)
+    ids = list(dict.fromkeys(job.sweep_id for job in jobs))
+    if reference == "latest" and ids:
+        return jobs[-1]
+    matching = [each for each in ids if each == reference] or [
+        each for each in ids if each.startswith(reference)
+    ]
+    if len(matching) != 1:
+        known = ", ".join(ids[-5:]) or "none"
+        raise JobError(
+            f"sweep '{reference}': exactly one sweep on this cluster must have this id, but got "
+            f"{len(matching)}.{nearest(reference, ids)} The newest are: {known}."
+        )
+    return [job for job in jobs if job.sweep_id == matching[0]][-1]
+
+
+def order_of(client: Any, job: SweepJob) -> JobOrder:
+    """Returns what the job's driver was ordered to do; without the sources of own modules."""
+    info = client.get_job_info(job.submission_id)
+    return JobOrder.model_validate_json(info.metadata[ORDER])
+
+
+def logs(client: Any, job: SweepJob, *, follow: bool) -> Iterator[str]:
+    """Yields the lines of the driver's log; with `follow` until the job ends."""
+    if not follow:
+        yield from client.get_job_logs(job.submission_id).splitlines()
+        return
+    chunks = client.tail_job_logs(job.submission_id)
+    loop = asyncio.new_event_loop()
+    rest = ""
+    try:
+        while True:
+            try:
+                rest += loop.run_until_complete(anext(chunks))
+            except StopAsyncIteration:
+                break
+            *lines, rest = rest.split("\n")
+            yield from lines
+    finally:
+        loop.close()
+    if rest:
+        yield rest
+
+
+def wait(
+    client: Any,
+    job: SweepJob,
+    *,
+    timeout_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> SweepJob:
+    """Returns the job when it is over, or as it is after `timeout_s`."""
+    end = clock() + timeout_s
+    while True:
+        present = next(
+            each
+            for each in jobs_of(client, job.sweep_id)
+            if each.submission_id == job.submission_id
+        )
+        if present.is_over or clock() >= end:
+            return present
+        sleep(POLL_S)
+
+
+def stop(client: Any, job: SweepJob) -> SweepJob:
+    """Ends the sweep: trials leave at their next step boundary with a checkpoint. Returns the job
+    when it is over; a driver that does not listen is stopped by Ray."""
+    control(client, job, "stop")
+    ended = wait(client, job, timeout_s=STOP_TIMEOUT_S)
+    if ended.is_over:
+        return ended
+    client.stop_job(job.submission_id)
+    return wait(client, job, timeout_s=STOP_TIMEOUT_S)
+
+
+def stop_trial(client: Any, job: SweepJob, trial: int) -> None:
+    """Cancels one running trial; the sweep goes on."""
+    control(client, job, "stop-trial", str(trial))
+
+
+def control(client: Any, job: SweepJob, *words: str) -> None:
+    """Says something to the sweep's driver: a small job on the cluster reaches its board. Raises
+    `JobError` when the driver is not there."""
+    if job.is_over:
+        raise JobError(
+            f"sweep {job.sweep_id}: its driver must run for this, but job {job.submission_id} is "
+            f"{job.status}. Start it again: kd-sweep resume {job.sweep_id}."
+        )
+    submission_id = f"{job.submission_id}-{words[0]}-{uuid.uuid4().hex[:6]}"
+    with TemporaryDirectory(prefix="kd-ship-") as folder:
+        ship(Path(folder), None)
+        entrypoint = f"python -m service control {job.sweep_id} {' '.join(words)}"
+        _submit(client, submission_id, entrypoint, {SWEEP: job.sweep_id}, Path(folder))
+    end = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < end:
+        info = client.get_job_info(submission_id)
+        status = str(getattr(info.status, "value", info.status))
+        if status == "SUCCEEDED":
+            return
+        if status in ENDED:
+            raise JobError(f"sweep {job.sweep_id}: its driver was not reached: {info.message}")
+        time.sleep(POLL_S)
+
+
+def _nodes(address: str) -> list[dict[str, float]]:
+    from ray.util.state import list_nodes
+
+    found = list_nodes(address=address, limit=10_000)
+    return [dict(node.resources_total) for node in found if node.state == "ALIVE"]
+
+
+def read_order(path: Path) -> JobOrder:
+    """Returns the order in `path`. Raises `JobError` when the submitter's Python is another one
+    than this, whose plans may mean something else."""
+    order = JobOrder.model_validate(json.loads(path.read_text()))
+    here = ".".join(platform.python_version_tuple()[:2])
+    if order.python != here:
+        raise JobError(
+            "cluster: Python must be the same version for client and cluster, but got "
+            f"{order.python} there and {here} here. Use an image with Python {order.python}."
+        )
+    return order

@@ -1,0 +1,110 @@
+"""Profiles: the clusters that a user works with, each under a name in `kd-sweep.toml`.
+
+    [profiles.lab]
+    address = "http://head:8265"
+    token_env = "LAB_RAY_TOKEN"
+
+A profile stands for environment variables: what is set in the environment, or said with a flag or
+in the sweep, counts more.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.errors import SpecError
+from trainers.trial.config import nearest
+
+FILE = "kd-sweep.toml"
+TOKEN = "token_env"
+# key: the environment variables that stand for the same; the first is the one to set
+VARIABLES = {
+    "address": ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS"),
+    TOKEN: ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"),
+    "home": ("KD_SWEEP_HOME",),
+    "storage": ("KD_SWEEP_STORAGE",),
+    "study_url": ("KD_SWEEP_STUDY_URL",),
+    "tracking": ("MLFLOW_TRACKING_URI",),
+}
+
+
+def find_file(folder: Path, home: Path) -> Path | None:
+    """Returns the nearest `kd-sweep.toml` in `folder` and those above it, else the one in `home`;
+    None when there is none."""
+    places = (folder, *folder.parents, home)
+    return next((place / FILE for place in places if (place / FILE).is_file()), None)
+
+
+def variables_of(name: str, file: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment variables that profile `name` adds to `environment`. Raises
+    `SpecError` naming file, key and the known keys."""
+    if file is None:
+        raise SpecError(
+            f"--profile {name}: a {FILE} must lie in this folder or above, or in the home folder, "
+            f"but got none. Write one: [profiles.{name}] and below it address = "
+            '"http://HEAD:8265".'
+        )
+    found: dict[str, str] = {}
+    for key, value in _profile(name, file).items():
+        if any(environment.get(variable) for variable in VARIABLES[key]):
+            continue
+        if key == TOKEN:
+            value = _token(value, f"{file}: profiles.{name}.{TOKEN}", environment)
+            found["RAY_AUTH_MODE"] = "token"
+        found[VARIABLES[key][0]] = value
+    return found
+
+
+def _profile(name: str, file: Path) -> dict[str, str]:
+    profiles = _profiles(file)
+    if name not in profiles:
+        raise SpecError(
+            f"{file}: profiles: must hold '{name}', but got: {', '.join(profiles) or 'none'}."
+            f"{nearest(name, list(profiles))}"
+        )
+    profile: Any = profiles[name]
+    if not isinstance(profile, dict):
+        raise SpecError(
+            f"{file}: profiles.{name}: must be a table, but got {profile!r}. Write "
+            f"[profiles.{name}] and its keys below."
+        )
+    for key, value in profile.items():
+        _check(key, value, f"{file}: profiles.{name}.{key}")
+    return profile
+
+
+def _profiles(file: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{file}: must be TOML, but got: {error}.") from error
+    profiles = document.get("profiles", {})
+    others = [key for key in document if key != "profiles"]
+    if others or not isinstance(profiles, dict):
+        raise SpecError(
+            f"{file}: must hold tables [profiles.NAME] alone, but got "
+            f"'{others[0] if others else 'profiles'}' at the top."
+        )
+    return profiles
+
+
+def _check(key: str, value: object, place: str) -> None:
+    if key not in VARIABLES:
+        raise SpecError(
+            f"{place}: a key must be one of {', '.join(VARIABLES)}, but got '{key}'."
+            f"{nearest(key, list(VARIABLES))}"
+        )
+    if not isinstance(value, str) or not value:
+        raise SpecError(f"{place}: must be a text that is not empty, but got {value!r}.")
+
+
+def _token(variable: str, place: str, environment: Mapping[str, str]) -> str:
+    """The file names the variable alone, so that it can be shared."""
+    token = environment.get(variable)
+    if not token:
+        raise SpecError(
+            f"{place}: the environment variable {variable} must hold the cluster's token, but it "
+            f"is not set. Set it, or correct {TOKEN}."
+        )
+    return token

@@ -1,0 +1,299 @@
+"""The ledger: what the sweep has decided and recorded about each trial. No Ray, no clock.
+
+It turns the Optuna study's points into tickets, and what the trials report into verdicts, states of
+the study, MLflow runs and events. Called from the driver's one Tune thread; only `stop` may come
+from another.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from service.driver.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
+from service.driver.shared_inputs import SharedInputs
+from service.plan.plan import SweepPlan
+from service.search.study import StudyStore
+from service.search.study_trials import Asked
+from service.slots.trial import Message, Ticket
+from service.states import TrialState
+from trainers.files import shelves
+from trainers.trial.assignments import Ending, Report, Vote
+from trainers.trial.config import TrialConfig
+from trainers.trial.reporting import Outcome
+from trainers.trial.trial_file import TrialFile
+
+CHECKPOINTS = "checkpoints"
+STATES = {
+    Outcome.COMPLETED: TrialState.COMPLETED,
+    Outcome.DIVERGED: TrialState.DIVERGED,
+    # Nobody but the user stops a trial without a verdict.
+    Outcome.STOPPED_EARLY: TrialState.CANCELLED,
+    Outcome.INTERRUPTED: TrialState.CANCELLED,
+}
+
+
+class Recorder(Protocol):
+    """The part of `service.record.tracking.Tracker` that trials need."""
+
+    def start_trial(
+        self,
+        sweep_run_id: str,
+        trial: TrialFile,
+        *,
+        hyperparameters: dict[str, Any],
+        label: str | None,
+    ) -> str:
+        """Returns the id of the trial's run, made on its first attempt."""
+
+    def finish_trial(
+        self,
+        run_id: str,
+        state: TrialState,
+        *,
+        objective: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Sets the run's final state."""
+
+
+@dataclass(frozen=True)
+class TrialSetting:
+    """What all tickets share. `template`: a trial's file without its own config; `shared`: what
+    the config then decides; `folder`: the parent of the trials' folders; `board`, `namespace`:
+    where the slots are found; `checkpoints`: the URL below which these lie, None for the trials'
+    folders.
+    """
+
+    template: TrialFile
+    shared: SharedInputs
+    folder: Path
+    board: str
+    namespace: str
+    sweep_run_id: str
+    checkpoints: str | None = None
+
+    def checkpoints_of(self, number: int) -> Path | str:
+        """Returns where the checkpoints of the trial lie."""
+        if self.checkpoints is not None:
+            return f"{self.checkpoints}/{number}"
+        return self.folder / str(number) / CHECKPOINTS
+
+
+@dataclass
+class _Open:
+    """A trial between its ticket and its end."""
+
+    asked: Asked
+    trial: TrialFile
+    run_id: str
+    last: float | None = None
+    lease: str | None = None
+
+
+@dataclass
+class Ledger:
+    """See the module. `release` tells the board that a lease has no follower any more; `resumed`
+    are the trials that a driver before this one left running; `on_spent` hears how many trials are
+    open once no other will be begun, and whenever one of them ends."""
+
+    plan: SweepPlan
+    store: StudyStore
+    recorder: Recorder
+    setting: TrialSetting
+    on_event: Callable[[DriverEvent], None]
+    release: Callable[[str], None]
+    resumed: list[Asked] = field(default_factory=list)
+    late: Callable[[], bool] = lambda: False
+    on_spent: Callable[[int], None] = lambda num_open: None
+
+    def __post_init__(self) -> None:
+        self._open: dict[int, _Open] = {}
+        self._stopping = threading.Event()
+        self._objectives = [objective.metric for objective in self.plan.spec.objective]
+        self._left = num_left(self.plan, self.store)
+        self._is_spent = False
+
+    def stop(self) -> None:
+        """Hands out no further ticket."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def next_ticket(self) -> Ticket | None:
+        """Returns the next trial's ticket: those of a driver before this one first, then the
+        study's next point; None when the budget is spent or the sweep is stopping."""
+        while not self.stopping:
+            asked = self._next_point()
+            if asked is None:
+                self._is_spent = True
+                self.on_spent(len(self._open))
+                return None
+            try:
+                config = self.plan.trial_config(asked.values)
+            except ValueError as error:
+                self._refuse(asked, str(error))
+                continue
+            return self._ticket(asked, config)
+        return None
+
+    def receive(self, message: Message) -> bool:
+        """Takes a trial's message; returns whether the trial is to be stopped."""
+        entry = self._open.get(message.trial)
+        if entry is None:
+            return True
+        entry.lease = message.lease
+        if message.kind == "evaluated" and message.report is not None:
+            return self._evaluated(entry, message.report)
+        if message.kind == "said":
+            self.on_event(Notice(f"trial {message.trial} says: {message.text}"))
+        elif message.kind == "retrying" and message.vote is not None:
+            self._retrying(entry, message.attempt, message.vote)
+        elif message.kind == "ended" and message.vote is not None:
+            self._ended(entry, message.vote)
+        else:
+            self._end(entry, TrialState.CANCELLED)
+        return False
+
+    def abandoned(self, number: int, reason: str) -> None:
+        """Closes the trial that ended without saying how; does nothing when it has an end
+        already."""
+        entry = self._open.get(number)
+        if entry is not None:
+            state = TrialState.CANCELLED if self.stopping else TrialState.FAILED
+            self._end(entry, state, error=None if self.stopping else reason)
+
+    def close(self) -> None:
+        """Closes as cancelled whatever is still open."""
+        for entry in list(self._open.values()):
+            self._end(entry, TrialState.CANCELLED)
+
+    # -- giving out
+
+    def _next_point(self) -> Asked | None:
+        if self.resumed:
+            return self.resumed.pop(0)
+        if self._left <= 0 or self.late():
+            return None
+        self._left -= 1
+        return self.store.ask()
+
+    def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
+        setting = self.setting
+        trial = setting.shared.trial(setting.template, config).model_copy(
+            update={"trial": asked.number, "attempt": asked.attempt}
+        )
+        run_id = self._start_run(asked, trial)
+        self._open[asked.number] = _Open(asked, trial, run_id)
+        self._take_over_checkpoints(asked)
+        self.on_event(TrialStarted(asked.number, asked.attempt, asked.label, asked.values))
+        return Ticket(
+            trial=trial,
+            output=str(setting.folder / str(asked.number)),
+            run_id=run_id,
+            board=setting.board,
+            namespace=setting.namespace,
+        )
+
+    def _take_over_checkpoints(self, asked: Asked) -> None:
+        """Moves the checkpoints of the trial that this one repeats: what was paid for is not paid
+        for again."""
+        if asked.retry_of is not None:
+            places = map(self.setting.checkpoints_of, (asked.retry_of, asked.number))
+            shelves.move(*places)
+
+    def _start_run(self, asked: Asked, trial: TrialFile) -> str:
+        return self.recorder.start_trial(
+            self.setting.sweep_run_id, trial, hyperparameters=dict(asked.values), label=asked.label
+        )
+
+    def _refuse(self, asked: Asked, reason: str) -> None:
+        """Records a point that is no valid config as a failed trial; the sweep goes on."""
+        self.store.tell(asked.number, TrialState.FAILED, None)
+        text = f"trial {asked.number} is no valid config: {reason}"
+        self.on_event(TrialEnded(asked.number, TrialState.FAILED, None, text))
+
+    # -- taking in
+
+    def _evaluated(self, entry: _Open, report: Report) -> bool:
+        number = entry.asked.number
+        self.on_event(TrialEvaluated(number, report.evaluation, report.metrics))
+        values = self._values(report.metrics)
+        if len(values) != 1 or len(self._objectives) != 1:
+            return False
+        value = values[0]
+        stop = self.store.report(number, report.evaluation, value)
+        if not math.isfinite(value):
+            self._stop(entry, TrialState.DIVERGED)
+            return True
+        entry.last = value
+        if stop and report.evaluation < entry.trial.config.evaluations:
+            self._stop(entry, TrialState.STOPPED_EARLY)
+            return True
+        return False
+
+    def _retrying(self, entry: _Open, attempt: int, vote: Vote) -> None:
+        entry.trial = entry.trial.model_copy(update={"attempt": attempt})
+        self.store.note_attempt(entry.asked.number, attempt)
+        self._start_run(entry.asked, entry.trial)
+        asked = entry.asked
+        self.on_event(
+            Notice(f"trial {asked.number} starts again (attempt {attempt}): {vote.error}")
+        )
+        self.on_event(TrialStarted(asked.number, attempt, asked.label, asked.values))
+
+    def _ended(self, entry: _Open, vote: Vote) -> None:
+        if vote.ending is not Ending.DONE or vote.result is None:
+            self._end(entry, TrialState.FAILED, error=f"{vote.ending.value}: {vote.error}")
+            return
+        state = STATES[vote.result.outcome]
+        values = self._values(vote.result.metrics)
+        if state is TrialState.COMPLETED and not all(map(math.isfinite, values)):
+            state = TrialState.DIVERGED
+        if state is TrialState.COMPLETED and len(values) != len(self._objectives):
+            missing = ", ".join(set(self._objectives) - vote.result.metrics.keys())
+            self._end(entry, TrialState.FAILED, error=f"the trial did not measure {missing}")
+            return
+        self._end(entry, state, values=values if state is TrialState.COMPLETED else [])
+
+    def _stop(self, entry: _Open, state: TrialState) -> None:
+        values = [entry.last] if entry.last is not None else []
+        self._end(entry, state, values=values if state is TrialState.STOPPED_EARLY else [])
+
+    def _end(
+        self,
+        entry: _Open,
+        state: TrialState,
+        *,
+        values: Sequence[float] = (),
+        error: str | None = None,
+    ) -> None:
+        number = entry.asked.number
+        del self._open[number]
+        if entry.lease is not None:
+            self.release(entry.lease)
+        objective = values[0] if values else None
+        told = tuple(values) if len(values) > 1 else objective
+        self.store.tell(number, state, told)
+        self.recorder.finish_trial(entry.run_id, state, objective=objective, error=error)
+        self.on_event(TrialEnded(number, state, objective, error))
+        if self._is_spent:
+            self.on_spent(len(self._open))
+
+    def _values(self, metrics: Mapping[str, float]) -> list[float]:
+        return [float(metrics[name]) for name in self._objectives if name in metrics]
+
+
+def num_left(plan: SweepPlan, store: StudyStore) -> int:
+    """Returns how many of the plan's trials are still to be handed out: those that were cancelled,
+    or are repeated, have spent nothing of the budget."""
+    records = store.records()
+    repeated = {record.retry_of for record in records}
+    unspent = (TrialState.PENDING, TrialState.CANCELLED)
+    spent = [r for r in records if r.state not in unspent and r.number not in repeated]
+    return plan.num_trials - len(spent)

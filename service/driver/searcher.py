@@ -1,0 +1,66 @@
+"""Where Ray Tune meets the ledger: a searcher that asks it for trials, a scheduler that asks for
+verdicts.
+
+Both are thin: what a trial is and what a result means is decided in `service.driver.ledger`.
+"""
+
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from service.driver.ledger import Ledger
+from service.slots.trial import MESSAGE, Message
+
+
+class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """Gives Tune the ledger's next trial, and tells the ledger of trials whose actor died for
+    good."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._numbers: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts into state files that are never read here."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Returns the next trial's ticket, or Tune's word for "there are no more"."""
+        ticket = self._ledger.next_ticket()
+        if ticket is None:
+            return str(Searcher.FINISHED)
+        self._numbers[trial_id] = ticket.trial.trial
+        return {"ticket": ticket}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Closes the trial in the ledger when nothing else has."""
+        number = self._numbers.pop(trial_id)
+        self._ledger.abandoned(number, "its Ray Tune actor died" if error else "Ray Tune ended it")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes nothing: the Optuna study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Reads nothing: the Optuna study is the state."""
+
+
+class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
+    """First in, first out; a trial stops when the ledger says so."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts into state files that are never read here."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Passes the message on; returns Tune's STOP or CONTINUE."""
+        message: Message = result[MESSAGE]
+        stop = self._ledger.receive(message)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

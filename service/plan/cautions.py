@@ -1,0 +1,103 @@
+"""What a plan warns of: allowed, and yet worth knowing before the sweep is paid for. Pure."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from search_spaces.domains import Domain, Float, Int
+from search_spaces.space import SearchSpace
+from service.plan.duplicates import duplicates
+from service.plan.estimates import InputFacts
+from service.spec.checks import samples
+from service.spec.document import SweepSpec
+from trainers.trial.catalogue import Policy, Scaling
+from trainers.trial.config import TrialConfig, parameter_owners
+
+Trial = tuple[dict[str, Any], TrialConfig]
+FLAT_TEACHER = 0.5
+TEMPERATURES = ("tau", "rho", "rho_per_log_vocab")
+RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
+
+
+def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
+    """Yields one sentence a caution."""
+    space = spec.space()
+    trials = [(values, spec.trial_config(values)) for values in samples(space)]
+    yield from spec.sampler.check(space, len(spec.objective))
+    yield from _flat_teacher(trials, facts)
+    yield from _hidden_soft_weight(trials, space)
+    yield from _idle_search(trials, space)
+    yield from duplicates(spec, space)
+    yield from _free_scale(trials)
+    yield from _overflow(trials)
+
+
+def rho_in_words(name: str, domain: Domain, vocab_size: int | None) -> str:
+    """Returns what the values of rho are in units of ln V, or the other way round, for V =
+    vocab_size; empty for another name, or a vocabulary that is not known yet."""
+    if name not in RHOS or vocab_size is None:
+        return ""
+    factor = math.log(vocab_size) if name == "rho_per_log_vocab" else 1 / math.log(vocab_size)
+    values = [f"{float(value) * factor:.3g}" for value in domain.points(2)]
+    between = " to " if isinstance(domain, Float | Int) else ", "
+    return f" ({RHOS[name]} {between.join(values)})"
+
+
+def _flat_teacher(trials: Sequence[Trial], facts: InputFacts) -> Iterator[str]:
+    share = facts.teacher_entropy_share
+    taus = [config.tau for values, config in trials if "tau" in values and config.tau is not None]
+    if share is not None and share > FLAT_TEACHER and taus and min(taus) >= 1:
+        yield (
+            f"the teacher is flat: its entropy at tau = 1 is {share:.2f} of ln V. Such a teacher "
+            "often gains little from tau > 1: let the range begin below 1."
+        )
+
+
+def _hidden_soft_weight(trials: Sequence[Trial], space: SearchSpace) -> Iterator[str]:
+    varied = {name for name in TEMPERATURES if name in space.names and _varies(space.domains[name])}
+    for values, config in trials:
+        searched = [name for name in TEMPERATURES if name in varied & values.keys()]
+        has_ratio = config.hard_weight > 0 and config.soft_weight > 0
+        # A temperature of the teacher alone leaves no 1/tau in the student's gradient.
+        is_of_both = config.policy != Policy.FIXED_TEACHER
+        if searched and config.scaling == Scaling.NONE and has_ratio and is_of_both:
+            yield (
+                f"scaling none with a searched {searched[0]}: under Adam this also searches the "
+                "soft : hard ratio, with SGD the learning rate; clipping interacts. Leave scaling "
+                "out to compare temperatures alone."
+            )
+            return
+
+
+def _varies(domain: Domain) -> bool:
+    return domain.size() != 1
+
+
+def _idle_search(trials: Sequence[Trial], space: SearchSpace) -> Iterator[str]:
+    of_soft_loss = {"divergence", "policy", "scaling", *parameter_owners()}
+    idle = [name for name in space.names if name in of_soft_loss]
+    if idle and all(config.soft_weight == 0 for _, config in trials):
+        yield (
+            "soft_weight 0 leaves the teacher out of the loss, so that searching "
+            f"{' and '.join(idle)} changes nothing: give a positive soft_weight."
+        )
+
+
+def _free_scale(trials: Sequence[Trial]) -> Iterator[str]:
+    if any(config.detach_student_temperature for _, config in trials):
+        yield (
+            "detach_student_temperature leaves the student's logit scale to the hard loss alone; "
+            "it can drift until training collapses. Watch logit_scale_ratio."
+        )
+
+
+def _overflow(trials: Sequence[Trial]) -> Iterator[str]:
+    for _, config in trials:
+        powers = {"alpha": config.alpha or 0.0, "beta": config.beta or 0.0}
+        negative = [f"{name} {value:g}" for name, value in powers.items() if value < 0]
+        if config.divergence == "alpha_beta" and negative:
+            yield (
+                f"alpha_beta with {' and '.join(negative)}: a negative power of a small "
+                "probability can overflow, and the trial diverges. Use 0 to 1."
+            )
+            return

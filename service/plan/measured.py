@@ -1,0 +1,35 @@
+"""Remembers how long a trial took, so that the next plan of the same inputs need not guess."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from service.plan.plan import SweepPlan
+from service.spec.document import SweepSpec
+
+
+def known_trial_s(home: Path, spec: SweepSpec) -> float | None:
+    """Returns the mean seconds of a trial in an earlier sweep of these inputs, or None."""
+    path = _path(home, spec)
+    if not path.is_file():
+        return None
+    try:
+        seconds = json.loads(path.read_text())["trial_s"]
+    except (ValueError, KeyError):
+        # A half-written note is no measurement; the next sweep replaces it.
+        return None
+    return float(seconds) if seconds > 0 else None
+
+
+def remember_trial_s(home: Path, plan: SweepPlan, seconds: float) -> None:
+    """Keeps the mean seconds of a completed trial of this plan."""
+    path = _path(home, plan.spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"sweep_id": plan.sweep_id, "trial_s": seconds}) + "\n")
+
+
+def _path(home: Path, spec: SweepSpec) -> Path:
+    """What a trial's time depends on: inputs, budget, evaluation and resources, not the search."""
+    names = {"teacher", "student", "tokenizer", "data", "training", "evaluation", "resources"}
+    document = spec.model_dump_json(include=names)
+    return home / "measured" / f"{hashlib.sha256(document.encode()).hexdigest()[:16]}.json"

@@ -1,0 +1,116 @@
+"""Where trials get the teacher's signal from: its cache, or the teacher itself, and why. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from search_spaces.space import SearchSpace
+from service.errors import PlanError
+from service.plan.estimates import Frozen
+from service.spec.document import SweepSpec
+from service.words import size
+from trainers.trial.config import Precision
+
+GIB = 1024**3
+# A disk that is filled to its end stops whoever else writes to it.
+USABLE = 0.9
+ASKED_FOR = "teacher_cache.mode is online"
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """What a trial decides of its teacher's hidden states; a cache serves one such pair."""
+
+    precision: Precision
+    attention: str | None
+
+
+class TeacherChoice(Frozen):
+    """source: online | cache:<dtype>, or several dtypes with a plus between them; reason: why it is
+    online."""
+
+    source: str = "online"
+    reason: str = ""
+
+    @property
+    def dtype(self) -> str | None:
+        """What the cache stores; None for the online teacher."""
+        return None if self.source == "online" else self.source.removeprefix("cache:")
+
+
+@dataclass(frozen=True)
+class CacheCost:
+    """What a cache takes, and what it saves. bytes: still to be written; disk_free: bytes for it;
+    tokens_held, tokens_read: response tokens in it, and those that all trials read. None: unknown.
+    """
+
+    bytes: int | None = None
+    disk_free: int | None = None
+    tokens_held: int | None = None
+    tokens_read: int | None = None
+
+
+def choose_teacher(spec: SweepSpec, dtypes: Sequence[str], cost: CacheCost) -> TeacherChoice:
+    """Returns the source of the teacher's signal in all trials of `spec`, whose caches have
+    `dtypes`. Raises `PlanError` when a cache is required and cannot be."""
+    mode = spec.teacher_cache.mode
+    if mode == "online":
+        return TeacherChoice(reason=ASKED_FOR)
+    reason = _too_large(spec, cost)
+    if reason and mode == "required":
+        raise PlanError(f"teacher_cache.mode: required must be possible, but {reason}. Use auto.")
+    if mode == "auto":
+        reason = reason or _pays_nothing(cost)
+    if reason:
+        return TeacherChoice(reason=reason)
+    return TeacherChoice(source="cache:" + "+".join(sorted(set(dtypes))))
+
+
+def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
+    """Returns all that trials of `spec` may ask for."""
+    space = spec.space()
+    names = ("precision", "attention_implementation")
+    values = product(*(_possible(spec, space, name) for name in names))
+    return [HiddenStates(Precision(precision), attention) for precision, attention in values]
+
+
+def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
+    """Returns the dtype of each cache of the sweep: the one that is asked for, or the teacher's
+    own."""
+    auto = Precision.BFLOAT16 if gpus_per_worker > 0 else Precision.FLOAT32
+    resolved = {
+        (auto if each.precision == Precision.AUTO else each.precision, each.attention)
+        for each in hidden_states(spec)
+    }
+    return sorted(spec.teacher_cache.dtype or str(precision) for precision, _ in resolved)
+
+
+def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
+    """The field's values in all trials: controls, and branches without it, have the default."""
+    default = getattr(spec.budget(), name)
+    if name not in space.domains:
+        return [default]
+    domain = space.domains[name]
+    with_default = bool(domain.when) or spec.controls != "none"
+    return list(dict.fromkeys([*domain.points(2), *([default] if with_default else [])]))
+
+
+def _too_large(spec: SweepSpec, cost: CacheCost) -> str:
+    if cost.bytes is None:
+        return ""
+    limit = spec.teacher_cache.max_gib
+    if limit is not None and cost.bytes > limit * GIB:
+        return f"the cache takes {size(cost.bytes)}, above teacher_cache.max_gib={limit:g}"
+    if cost.disk_free is not None and cost.bytes > USABLE * cost.disk_free:
+        spare = size(max(0, round(USABLE * cost.disk_free)))
+        return f"the cache takes {size(cost.bytes)}, and the disk can spare {spare}"
+    return ""
+
+
+def _pays_nothing(cost: CacheCost) -> str:
+    if cost.tokens_read is None or cost.tokens_held is None or not cost.bytes:
+        return ""
+    if cost.tokens_read >= cost.tokens_held:
+        return ""
+    return "all trials together read less of the data than building the cache would"

@@ -1,0 +1,173 @@
+"""RunRecord and SweepRecord: what was recorded, as typed values. Pure: made from a run, not by
+asking.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from service.record import tags
+from service.states import TrialState
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One trial as it was recorded. `metrics` are the last values; NaN and infinities are kept.
+
+    hyperparameters: what the sweep tried; config: every field of the trial's config; objective: its
+    last value, None when there is none; started_at: seconds since 1970; duration_s: None while it
+    runs; label: a control trial's name.
+    """
+
+    sweep_id: str
+    sweep_name: str
+    trial: int
+    attempt: int
+    run_id: str
+    state: TrialState
+    hyperparameters: dict[str, Any]
+    metrics: dict[str, float]
+    objective: float | None
+    label: str | None
+    started_at: float
+    duration_s: float | None
+    config: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the trial's data order and dropout."""
+        return int(self.config.get("seed", 0))
+
+    def metric(self, name: str) -> float | None:
+        """Returns a metric's last value (`objective` is one), or None when missing, NaN or
+        infinite.
+        """
+        value = self.objective if name == tags.OBJECTIVE else self.metrics.get(name)
+        return value if value is not None and math.isfinite(value) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`: numbers that JSON has no word for are null."""
+        finite = {name: self.metric(name) for name in sorted(self.metrics)}
+        objective = self.objective
+        return {
+            "sweep_id": self.sweep_id,
+            "sweep_name": self.sweep_name,
+            "trial": self.trial,
+            "attempt": self.attempt,
+            "run_id": self.run_id,
+            "state": str(self.state),
+            "label": self.label,
+            "hyperparameters": self.hyperparameters,
+            "metrics": finite,
+            "objective": objective if objective is None or math.isfinite(objective) else None,
+            "started_at": _iso(self.started_at),
+            "duration_s": self.duration_s,
+        }
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """One sweep as it was recorded; `facts` are what its driver noted at the end."""
+
+    sweep_id: str
+    name: str
+    run_id: str
+    state: str
+    objective_metric: str
+    objective_direction: str
+    num_trials: int
+    started_at: float
+    duration_s: float | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`."""
+        return {
+            "sweep_id": self.sweep_id,
+            "sweep_name": self.name,
+            "run_id": self.run_id,
+            "state": self.state,
+            "objective": {"metric": self.objective_metric, "direction": self.objective_direction},
+            "num_trials": self.num_trials,
+            "started_at": _iso(self.started_at),
+            "duration_s": self.duration_s,
+            "facts": self.facts,
+        }
+
+
+def run_record(run: Any) -> RunRecord:
+    """Returns the trial that one of MLflow's runs holds."""
+    known = run.data.tags
+    config = {name: _value(text) for name, text in run.data.params.items()}
+    searched = json.loads(known.get(tags.SEARCHED, "[]"))
+    metrics = {name: value for name, value in run.data.metrics.items() if name != tags.OBJECTIVE}
+    return RunRecord(
+        sweep_id=known.get(tags.SWEEP_ID, ""),
+        sweep_name=known.get(tags.SWEEP_NAME, ""),
+        trial=int(known.get(tags.TRIAL, -1)),
+        attempt=int(known.get(tags.ATTEMPT, 0)),
+        run_id=run.info.run_id,
+        state=TrialState(known.get(tags.STATE, TrialState.RUNNING)),
+        hyperparameters={name: config[name] for name in searched if name in config},
+        metrics=metrics,
+        objective=run.data.metrics.get(tags.OBJECTIVE),
+        label=known.get(tags.LABEL),
+        started_at=run.info.start_time / 1000,
+        duration_s=_duration_s(run),
+        config=config,
+        tags=_own(known),
+    )
+
+
+def sweep_record(run: Any) -> SweepRecord:
+    """Returns the sweep that one of MLflow's runs holds."""
+    known = run.data.tags
+    facts = {
+        name.removeprefix(tags.FACT): _value(text)
+        for name, text in known.items()
+        if name.startswith(tags.FACT)
+    }
+    return SweepRecord(
+        sweep_id=known[tags.SWEEP_ID],
+        name=known.get(tags.SWEEP_NAME, ""),
+        run_id=run.info.run_id,
+        state=known.get(tags.STATE, TrialState.RUNNING),
+        objective_metric=known.get(tags.OBJECTIVE_METRIC, ""),
+        objective_direction=known.get(tags.OBJECTIVE_DIRECTION, ""),
+        num_trials=int(known.get(tags.NUM_TRIALS, 0)),
+        started_at=run.info.start_time / 1000,
+        duration_s=_duration_s(run),
+        facts=facts,
+        tags=_own(known),
+    )
+
+
+def _own(known: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(tags.PREFIX): text
+        for name, text in known.items()
+        if name.startswith(tags.PREFIX)
+    }
+
+
+def _value(text: str) -> Any:
+    """Params and tags are text: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _duration_s(run: Any) -> float | None:
+    if run.info.end_time is None or run.info.status == "RUNNING":
+        return None
+    return float(max(0, run.info.end_time - run.info.start_time)) / 1000
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

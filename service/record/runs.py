@@ -1,0 +1,248 @@
+"""Reads the record back: sweeps, trials, the best ones, and their files."""
+
+import difflib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.errors import TrackingError
+from service.record import tags
+from service.record.delivery import DEFAULT_EXPERIMENT, connect
+from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
+from service.record.run_entries import as_text
+from trainers.trial.config import TrialConfig, nearest
+from trainers.trial.trial_file import TrialFile
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 1000
+LATEST = "latest"
+
+
+class Runs:
+    """Queries over the store at `uri`. Every method raises `TrackingError` when the store does not
+    answer or does not hold what is asked for.
+    """
+
+    def __init__(self, uri: str, experiment: str = DEFAULT_EXPERIMENT) -> None:
+        self.uri, self.experiment = uri, experiment
+        self._client = connect(uri)
+        self._ids: list[str] | None = None
+
+    def sweeps(self) -> list[SweepRecord]:
+        """Returns all sweeps, the newest first."""
+        return [sweep_record(run) for run in self._tagged({tags.KIND: tags.KIND_SWEEP})]
+
+    def resolve_sweep(self, reference: str) -> SweepRecord:
+        """Returns the sweep that an id, a unique prefix of one, a name (its newest) or `latest`
+        means.
+        """
+        sweeps = self.sweeps()
+        if not sweeps:
+            raise TrackingError(f"tracking: no sweep is recorded in '{self.uri}'. Run one first.")
+        if reference == LATEST:
+            return sweeps[0]
+        exact = [one for one in sweeps if reference in (one.sweep_id, one.run_id)]
+        named = [one for one in sweeps if one.name == reference]
+        if exact or named:
+            return (exact or named)[0]
+        begin = [one for one in sweeps if one.sweep_id.startswith(reference)]
+        if len(begin) == 1:
+            return begin[0]
+        raise TrackingError(_no_such_sweep(reference, sweeps, begin))
+
+    def trials(self, sweep_id: str) -> list[RunRecord]:
+        """Returns the sweep's trials by number; empty when it has none yet."""
+        found = self._tagged({tags.SWEEP_ID: sweep_id, tags.KIND: tags.KIND_TRIAL})
+        return sorted((run_record(run) for run in found), key=lambda record: record.trial)
+
+    def best(
+        self,
+        sweep_id: str | None,
+        metric: str,
+        direction: str,
+        *,
+        where: Sequence[str] = (),
+        top: int = 10,
+        per: str | None = None,
+    ) -> list[RunRecord]:
+        """Returns the `top` trials (of each value of the hyperparameter `per`) by the metric's last
+        value, the best first; trials without a finite value, failed and diverged ones are left out.
+
+        sweep_id: None means all sweeps; direction: maximize | minimize; where: `field=value`, all
+        of them must hold, for a field of the trial's config or `state`, `seed`, `label`.
+        """
+        order = "DESC" if direction == "maximize" else "ASC"
+        conditions = [condition_filter(text) for text in where]
+        conditions += [_equals("tags", tags.SWEEP_ID, sweep_id)] if sweep_id else []
+        # Completed and stopped early: what FINISHED means, see `states.py`.
+        conditions.append("attributes.status = 'FINISHED'")
+        chosen: list[RunRecord] = []
+        counts: dict[Any, int] = {}
+        for run in self._pages(conditions, f"metrics.`{metric}` {order}", PAGE if per else top):
+            record = run_record(run)
+            if record.metric(metric) is None:
+                break
+            if record.tags.get("kind") != tags.KIND_TRIAL:
+                continue
+            group = record.config.get(per) if per else None
+            counts[group] = counts.get(group, 0) + 1
+            if counts[group] <= top:
+                chosen.append(record)
+            if len(chosen) == top and not per:
+                break  # one run more would ask for another page
+        return chosen
+
+    def get(self, reference: str) -> RunRecord:
+        """Returns the trial that a run id, a unique prefix of one, or `SWEEP/NUMBER` means."""
+        if "/" in reference:
+            sweep, _, number = reference.rpartition("/")
+            sweep_id = self.resolve_sweep(sweep).sweep_id
+            wanted = {tags.SWEEP_ID: sweep_id, tags.TRIAL: number, tags.KIND: tags.KIND_TRIAL}
+            found = self._tagged(wanted)
+        else:
+            found = self._by_run_id(reference)
+        if len(found) != 1:
+            what = "is not unique" if found else "is not there"
+            raise TrackingError(
+                f"run '{reference}': must be the id of one run, its first digits, or "
+                f"SWEEP/NUMBER, but it {what}. `kd-sweep trials SWEEP` lists them."
+            )
+        kind = found[0].data.tags.get(tags.KIND)
+        if kind not in (tags.KIND_TRIAL, tags.KIND_RERUN):
+            raise TrackingError(
+                f"run '{reference}': must be a trial, "
+                f"but got '{found[0].info.run_name}'. "
+                "`kd-sweep trials SWEEP` lists them."
+            )
+        return run_record(found[0])
+
+    def trial_file(self, run_id: str) -> TrialFile:
+        """Returns the run's `trial.json`. Raises `TrackingError` when it cannot be read."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return TrialFile.read(self.download(run_id, "trial.json", Path(folder)))
+        except ValueError as error:
+            raise TrackingError(f"run '{run_id}': {error}") from error
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Returns (step, value) in order of the steps; of a step done twice, the later value."""
+        points: dict[int, tuple[int, float]] = {}
+        for one in self._ask(lambda client: client.get_metric_history(run_id, metric)):
+            if one.step not in points or points[one.step][0] <= one.timestamp:
+                points[one.step] = (one.timestamp, one.value)
+        return [(step, points[step][1]) for step in sorted(points)]
+
+    def has_artifact(self, run_id: str, name: str) -> bool:
+        """Returns whether the run keeps a file or folder of that name, at the top."""
+        listed = self._ask(lambda client: client.list_artifacts(run_id))
+        return name in {entry.path for entry in listed}
+
+    def download(self, run_id: str, artifact: str, folder: Path) -> Path:
+        """Copies an artifact (file or folder) into `folder` and returns where it is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(self._client.download_artifacts(run_id, artifact, str(folder)))
+        except Exception as error:
+            raise TrackingError(
+                f"run '{run_id}': needs the artifact '{artifact}', but got: {error}"
+            ) from error
+
+    def _by_run_id(self, reference: str) -> "list[Run]":
+        if not reference.isalnum():
+            return []
+        return list(self._pages([f"attributes.run_id LIKE '{reference}%'"], None, 2))
+
+    def _tagged(self, values: Mapping[str, str]) -> "list[Run]":
+        conditions = [_equals("tags", name, value) for name, value in values.items()]
+        return list(self._pages(conditions, None, PAGE))
+
+    def _pages(self, conditions: Sequence[str], order: str | None, page: int) -> "Iterator[Run]":
+        """Yields the runs that meet all conditions, newest first unless an order is given."""
+        from mlflow import MlflowClient
+
+        text = " and ".join(conditions)
+        # Of equals the earlier first, as everywhere.
+        newest = "attributes.start_time DESC"
+        orders = [order, "attributes.start_time ASC"] if order else [newest]
+        token = None
+        while True:
+            search = partial(
+                MlflowClient.search_runs,
+                experiment_ids=self._experiments(),
+                filter_string=text,
+                max_results=page,
+                order_by=orders,
+                page_token=token,
+            )
+            found = self._ask(search)
+            yield from found
+            token = found.token
+            if not token:
+                return
+
+    def _experiments(self) -> list[str]:
+        if self._ids is None:
+            found = self._client.get_experiment_by_name(self.experiment)
+            self._ids = [found.experiment_id] if found else []
+        return self._ids
+
+    def _ask(self, question: "Callable[[MlflowClient], Any]") -> Any:
+        try:
+            return question(self._client)
+        except Exception as error:
+            raise TrackingError(f"tracking: '{self.uri}' must answer, but got: {error}") from error
+
+
+def condition_filter(text: str) -> str:
+    """Returns MLflow's filter for `field=value`, its value as recorded. Raises
+    `TrackingError` naming the known fields.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not value:
+        raise TrackingError(f"where: must be field=value, but got '{text}'. Write e.g. tau=2.")
+    if name in ("state", "label", "device"):
+        return _equals("tags", tags.PREFIX + name, value)
+    known = TrialConfig.model_fields
+    if name not in known:
+        raise TrackingError(
+            f"where: field must be state, label, device or one of {', '.join(known)}, "
+            f"but got '{name}'.{nearest(name, list(known))}"
+        )
+    return _equals("params", name, _recorded(name, value))
+
+
+def _recorded(name: str, value: str) -> str:
+    """Returns a field's value as the store has it: `2` of a real number is `2.0` there."""
+    annotation: Any = TrialConfig.model_fields[name].annotation
+    try:
+        typed = TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        rule = error.errors()[0]["msg"]
+        raise TrackingError(f"where: {name}: {rule}, but got '{value}'.") from error
+    return as_text(typed)
+
+
+def _equals(kind: str, name: str, value: str) -> str:
+    escaped = value.replace("'", "''")
+    return f"{kind}.`{name}` = '{escaped}'"
+
+
+def _no_such_sweep(
+    reference: str, sweeps: Sequence[SweepRecord], begin: Sequence[SweepRecord]
+) -> str:
+    if begin:
+        ids = ", ".join(one.sweep_id for one in begin)
+        return f"sweep '{reference}': must be the beginning of one id, but it is that of {ids}."
+    known = list(dict.fromkeys(name for one in sweeps for name in (one.sweep_id, one.name)))
+    close = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[:3]
+    return (
+        f"sweep '{reference}': must be an id, the beginning of one, a name or 'latest', "
+        f"but no sweep is called so. Nearest: {', '.join(close)}. `kd-sweep sweeps` lists all."
+    )

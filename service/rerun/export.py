@@ -1,0 +1,114 @@
+"""A trial as a folder that can be carried elsewhere and trained again there."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.errors import PlanError, TrackingError
+from service.own_code.sources import module_not_kept
+from service.record.records import RunRecord
+from service.rerun.rerun import INPUTS, RESULT, TRIAL
+from service.words import describe
+from trainers.trial.trial_file import TrialFile, TrialPaths
+
+if TYPE_CHECKING:
+    from service.record.runs import Runs
+
+STUDENT = "student"
+UNKNOWN_IMAGE = "kd-sweep"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the folder, and the names in it."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+
+def export(reference: str, runs: "Runs", folder: Path) -> Exported:
+    """Writes the trial with its student, its inputs, what was recorded and a README with the
+    command that trains it again into `folder`, which must not exist or be empty.
+
+    Raises `TrackingError` for a run that is no trial or has no student, `PlanError` when the folder
+    is not empty or an input is not on this machine any more.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise PlanError(f"export: '{folder}' must be empty or new, but it holds files.")
+    record = runs.get(reference)
+    if not runs.has_artifact(record.run_id, STUDENT):
+        raise TrackingError(
+            f"run '{reference}': must have a student among its artifacts, but it has none "
+            f"(it is {record.state})."
+        )
+    trial = runs.trial_file(record.run_id)
+    inputs = _inputs_of(trial)
+    runs.download(record.run_id, STUDENT, folder)
+    if runs.has_artifact(record.run_id, RESULT):
+        runs.download(record.run_id, RESULT, folder).rename(folder / "recorded.json")
+    for name, source in inputs.items():
+        target = folder / "inputs" / name
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    paths = TrialPaths.model_validate({"teacher": None} | {n: f"inputs/{n}" for n in inputs})
+    trial.model_copy(update={"paths": paths}).write(folder / TRIAL)
+    (folder / "README.md").write_text(_readme(record, trial))
+    return Exported(folder, tuple(sorted(path.name for path in folder.iterdir())))
+
+
+def _inputs_of(trial: TrialFile) -> dict[str, Path]:
+    found = {}
+    for name in INPUTS:
+        place = getattr(trial.paths, name)
+        if place is None:
+            continue
+        if not Path(place).is_dir():
+            raise PlanError(
+                f"export: the trial's {name} must still be on this machine, but '{place}' is not "
+                "there. Export where the sweep ran."
+            )
+        found[name] = Path(place)
+    return found
+
+
+def _not_here(trial: TrialFile) -> str:
+    module = module_not_kept(trial)
+    if module is None:
+        return ""
+    return (
+        f"\nThe source of its divergence was not kept with the sweep: Python must find the module\n"
+        f"`{module}` where it is trained."
+    )
+
+
+def _readme(record: RunRecord, trial: TrialFile) -> str:
+    image = record.tags.get("provenance.image", UNKNOWN_IMAGE)
+    where = record.tags.get("provenance.commit", f"code {record.tags.get('code_version', '')}")
+    workers = trial.world_size
+    launch = "python -m trainers"
+    if workers > 1:
+        launch = f"torchrun --standalone --nproc-per-node {workers} -m trainers"
+    metrics = "\n".join(f"| {name} | {value!r} |" for name, value in sorted(record.metrics.items()))
+    versions = ", ".join(f"{name} {text}" for name, text in sorted(trial.versions.items()))
+    return f"""# {record.label or describe(record.hyperparameters)}
+
+Trial {record.trial} of sweep {record.sweep_id}, run {record.run_id}, {record.state}.
+
+`student/` is the trained model, an ordinary Hugging Face folder. `inputs/` holds what it was
+trained from, `trial.json` everything that decides what the training computes.{_not_here(trial)}
+
+Train it again, in the image it was trained in:
+
+    docker run --rm --network none --user "$(id -u):$(id -g)" -e HOME=/tmp \\
+      -v "$PWD":/room -w /room {image} {launch} trial.json --output again
+
+or with kd-sweep of the same version installed: `{launch} trial.json --output again`. The same
+numbers as in `recorded.json` must then stand in `again/result.json`, `weights_sha256` among them.
+
+The image is built from `docker/Dockerfile` of the project at {where}; trained with {versions} on
+{trial.device}, {workers} worker(s).
+
+| metric | value |
+|---|---|
+{metrics}
+"""

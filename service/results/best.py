@@ -1,0 +1,116 @@
+"""The best trials, under one metric and under each of the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from service.cli import tables
+from service.errors import SpecError, TrackingError
+from service.record.records import RunRecord, SweepRecord
+from service.spec.document import METRICS
+from service.words import describe
+from trainers.trial.config import nearest
+
+if TYPE_CHECKING:
+    from service.record.runs import Runs
+
+EVERY_SWEEP = "all"
+# A sharper student scores better on sampled text, so its entropy stands beside every ranking.
+BESIDE = ("rouge_l", "cross_entropy", "top1_agreement", "student_entropy")
+
+
+@dataclass(frozen=True)
+class Best:
+    """`records`: the best by `metric`, best first; `winners`: metric → its best trial."""
+
+    metric: str
+    direction: str
+    records: list[RunRecord]
+    winners: dict[str, RunRecord]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns the best trials as rows."""
+        return [record.to_json() for record in self.records]
+
+    def view(self) -> RenderableType:
+        """Returns the best trials as a table, and the winner under each metric below it."""
+        if not self.records:
+            return Text(f"no finished trial has the metric {self.metric}")
+        beside = [name for name in BESIDE if name != self.metric]
+        rows = [
+            (f"{METRICS[name]} {name}", _name(record), tables.value(record.metric(name)))
+            for name, record in self.winners.items()
+        ]
+        return Group(
+            Text(f"{self.direction} {self.metric}", style="bold"),
+            tables.best_view(self.records, (self.metric, *beside)),
+            Text(),
+            tables.table("the winner under each metric", ("metric", "what", "value"), rows),
+        )
+
+    def export(self, runs: "Runs", path: Path) -> None:
+        """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none."""
+        if not self.records:
+            raise TrackingError(
+                f"--export: a finished trial with the metric {self.metric} must be there, but got "
+                "none. kd-sweep trials SWEEP shows what there is."
+            )
+        runs.trial_file(self.records[0].run_id).write(path)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which best trials are asked for; see `Runs.best`. A `metric` of None is the objective's."""
+
+    sweep: str = "latest"
+    metric: str | None = None
+    where: Sequence[str] = ()
+    per: str | None = None
+    top: int = 10
+
+
+def find_best(runs: "Runs", question: Question) -> Best:
+    """Returns the answer. Raises `TrackingError` for an unknown sweep, `SpecError` for a metric."""
+    sweep = None if question.sweep == EVERY_SWEEP else runs.resolve_sweep(question.sweep)
+    sweep_id = None if sweep is None else sweep.sweep_id
+    metric = question.metric or ("rouge_l" if sweep is None else sweep.objective_metric)
+    direction = direction_of(metric, sweep)
+    records = runs.best(
+        sweep_id,
+        metric,
+        direction,
+        where=question.where,
+        top=question.top,
+        per=question.per,
+    )
+    return Best(metric, direction, records, winners(runs, sweep_id, question.where))
+
+
+def winners(runs: "Runs", sweep_id: str | None, where: Sequence[str]) -> dict[str, RunRecord]:
+    """Returns the best trial under each metric that some trial has."""
+    found = {
+        name: runs.best(sweep_id, name, direction, where=where, top=1)
+        for name, direction in METRICS.items()
+    }
+    return {name: records[0] for name, records in found.items() if records}
+
+
+def direction_of(metric: str, sweep: SweepRecord | None) -> str:
+    """Returns maximize or minimize; a sweep's own objective may turn its metric around."""
+    if sweep is not None and metric == sweep.objective_metric:
+        return sweep.objective_direction
+    if metric not in METRICS:
+        known = list(METRICS)
+        raise SpecError(
+            f"--metric: must be one of {', '.join(known)}, but got '{metric}'."
+            f"{nearest(metric, known)}"
+        )
+    return METRICS[metric]
+
+
+def _name(record: RunRecord) -> str:
+    return f"trial {record.trial}: {record.label or describe(record.hyperparameters)}"

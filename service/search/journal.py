@@ -1,0 +1,103 @@
+"""Opens the storage of an Optuna study: a journal file, checked line by line, or a database.
+
+Importing this file imports Optuna.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from service.errors import JobError, PlanError
+from trainers.files.shelves import is_url
+
+
+def open_storage(storage: str) -> Any:
+    """Returns the Optuna storage at `storage`: a URL with `://` is a database, all else the path of
+    a journal file, which is made when absent. For the one writer of a study: it repairs the
+    journal.
+
+    Raises `JobError` for a journal broken in the middle, `PlanError` for an unreachable database.
+    """
+    if is_url(storage):
+        return _open_database(storage)
+    path = Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _repair(path)
+    # A writer that was killed while it wrote leaves its lock; the next would wait 30 s for it.
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
+    return _open_journal(path)
+
+
+def read_storage(storage: str) -> Any:
+    """Returns the Optuna storage at `storage` for reading beside its writer; changes no file.
+
+    Raises `JobError` when there is no such journal, or it is broken; `PlanError` as `open_storage`.
+    """
+    if is_url(storage):
+        return _open_database(storage)
+    path = Path(storage)
+    if not path.exists():
+        raise JobError(f"{path}: the study's journal must exist, but got no such file.")
+    _sound_bytes(path)
+    return _open_journal(path)
+
+
+def _open_journal(path: Path) -> Any:
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    return optuna.storages.JournalStorage(backend)
+
+
+def _open_database(url: str) -> Any:
+    # SQLAlchemy comes with Optuna and is slow to import; a journal needs none of it.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return optuna.storages.RDBStorage(url)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise PlanError(
+            f"storage: the study's database must be reachable, but got {error.__class__.__name__} "
+            f"from {shown}: {error}. Start it, or correct the URL."
+        ) from error
+
+
+def _repair(path: Path) -> None:
+    """Cuts off a last line that its writer did not finish: Optuna would write on behind it and
+    leave a line that nobody can read. What was never finished was never acknowledged."""
+    sound = _sound_bytes(path)
+    if sound < path.stat().st_size:
+        with path.open("rb+") as file:
+            file.truncate(sound)
+
+
+def _sound_bytes(path: Path) -> int:
+    """Returns the length of the journal without an unfinished last line."""
+    sound = 0
+    broken: int | None = None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if broken is not None:
+                raise JobError(
+                    f"{path}: every line of a study's journal must be one JSON record, but line "
+                    f"{broken} is not, and lines follow it. Restore the file from a copy, or keep "
+                    f"what is before it: head -n {broken - 1} {path.name} > repaired."
+                )
+            if _is_record(line):
+                sound += len(line)
+            else:
+                broken = number
+    return sound
+
+
+def _is_record(line: bytes) -> bool:
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and "op_code" in record

@@ -1,0 +1,143 @@
+"""What a study searches and what its trials are, as plain data; Optuna's trials turned into ours.
+
+Importing this file imports Optuna.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import TrialState as OptunaState
+
+from search_spaces.samplers import Sampler
+from search_spaces.space import SearchSpace
+from service.errors import JobError
+from service.search.early_stopping import EarlyStopping
+from service.search.journal import read_storage
+from service.states import TrialState
+
+Direction = Literal["minimize", "maximize"]
+
+# Optuna's user attributes of a trial, as we use them.
+LABEL = "label"
+OUTSIDE = "outside"  # the whole values of a trial that is no point of the space
+ATTEMPT = "attempt"
+STOPPED_AT = "stopped_at"  # the evaluation after which early stopping gave its verdict
+OUTCOME = "outcome"  # our state and objectives, written before Optuna is told
+IMPORTED = "imported"  # sweep/number of a trial of an earlier sweep
+RETRY_OF = "retry_of"
+SPACE = "space"  # attribute of the study
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a study searches and how. Early stopping and several directions exclude each other."""
+
+    space: SearchSpace
+    sampler: Sampler
+    early_stopping: EarlyStopping
+    num_evaluations: int
+    directions: tuple[Direction, ...] = ("maximize",)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial to be run: its number (kept for ever), hyperparameters, label and attempt
+    (0-based). `retry_of`: the number of the ended trial that this one repeats."""
+
+    number: int
+    values: dict[str, Any]
+    label: str | None = None
+    attempt: int = 0
+    retry_of: int | None = None
+
+
+@dataclass(frozen=True)
+class StudyTrial:
+    """A trial as the study holds it. `objectives` has a value a direction, or is empty;
+    `intermediate` maps evaluation numbers (1-based) to the objective, NaN where the trial
+    diverged."""
+
+    sweep_id: str
+    number: int
+    attempt: int
+    state: TrialState
+    values: dict[str, Any]
+    label: str | None = None
+    objectives: tuple[float, ...] = ()
+    intermediate: dict[int, float] = field(default_factory=dict)
+    retry_of: int | None = None
+
+    @property
+    def objective(self) -> float | None:
+        """The first objective, or None."""
+        return self.objectives[0] if self.objectives else None
+
+
+class VisibleStudy(optuna.Study):  # type: ignore[misc]
+    """The study as samplers and pruners see it: without trials outside the space, whose objective
+    says nothing about any point of it and whose missing parameters would shrink the modelled
+    space."""
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
+    ) -> list[Any]:
+        trials = super()._get_trials(deepcopy, states, use_cache)
+        return [trial for trial in trials if OUTSIDE not in trial.user_attrs]
+
+
+def read_trials(storage: str, sweep_id: str) -> list[StudyTrial]:
+    """Returns the trials of sweep `sweep_id` in `storage` by number, without the imported ones;
+    changes nothing there, so it may run beside the sweep's driver.
+
+    Raises `JobError` when the storage or the sweep does not exist, or the journal is broken.
+    """
+    opened = read_storage(storage)
+    try:
+        study = opened.get_study_id_from_name(sweep_id)
+    except KeyError:
+        names = [known.study_name for known in opened.get_all_studies()]
+        raise JobError(
+            f"{storage} must hold sweep '{sweep_id}', but got only: {', '.join(names) or 'none'}."
+        ) from None
+    trials = opened.get_all_trials(study, deepcopy=False)
+    return [trial_of(sweep_id, t) for t in trials if IMPORTED not in t.user_attrs]
+
+
+def trial_of(sweep_id: str, frozen: Any) -> StudyTrial:
+    """Returns Optuna's trial `frozen` as ours; of one in line, the hyperparameters it will have."""
+    attributes = frozen.user_attrs
+    in_line = frozen.state == OptunaState.WAITING
+    params = frozen.system_attrs.get("fixed_params", {}) if in_line else frozen.params
+    state = state_of(frozen)
+    counts = state in (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
+    return StudyTrial(
+        sweep_id=sweep_id,
+        number=frozen.number,
+        attempt=attributes.get(ATTEMPT, 0),
+        state=state,
+        values=dict(attributes.get(OUTSIDE) or params),
+        label=attributes.get(LABEL),
+        objectives=tuple(frozen.values or ()) if counts else (),
+        intermediate=dict(frozen.intermediate_values),
+        retry_of=attributes.get(RETRY_OF),
+    )
+
+
+def state_of(frozen: Any) -> TrialState:
+    """Returns our state of Optuna's trial `frozen`."""
+    if frozen.state == OptunaState.WAITING:
+        return TrialState.PENDING
+    if frozen.state == OptunaState.RUNNING:
+        return TrialState.RUNNING
+    return TrialState(frozen.user_attrs[OUTCOME]["state"])
+
+
+def check_search(search: Search) -> None:
+    """Raises `ValueError` when sampler or early stopping cannot do what `search` asks for."""
+    search.sampler.check(search.space, len(search.directions))
+    if len(search.directions) > 1 and search.early_stopping.kind != "none":
+        raise ValueError(
+            "early_stopping: kind must be none with several objectives, which have no order, "
+            f"but got {search.early_stopping.kind}. Use early_stopping: {{kind: none}}."
+        )

@@ -1,0 +1,383 @@
+"""SweepSpec: the document a user writes, strict and typed.
+
+The sections `training`, `loss` and `evaluation` hold `TrialConfig`'s own fields, taken from that
+class, so a field has one name, type, range and default wherever it is written.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from search_spaces import parsing
+from search_spaces.samplers import Sampler, Tpe
+from search_spaces.space import SearchSpace
+from service.errors import SpecError
+from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
+from service.spec.checks import check_search
+from service.spec.messages import explain
+from trainers.files.shelves import is_url
+from trainers.trial.config import NOT_SEARCHABLE, Positive, TrialConfig, nearest
+from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
+
+Direction = Literal["maximize", "minimize"]
+
+METRICS: Mapping[str, Direction] = {
+    "rouge_l": "maximize",
+    "top1_agreement": "maximize",
+    "cross_entropy": "minimize",
+    "kl_teacher_student": "minimize",
+    "kl_student_teacher": "minimize",
+}
+
+TRAINING_FIELDS = (
+    "epochs",
+    "steps",
+    "batch_size",
+    "gradient_accumulation",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip_norm",
+    "precision",
+    "seed",
+    "gradient_checkpointing",
+    "attention_implementation",
+)
+DATA_FIELDS = ("max_tokens", "max_prompt_tokens")
+EVALUATION_FIELDS = tuple(
+    name for name in NOT_SEARCHABLE if name not in (*DATA_FIELDS, "task", "allow_free_logit_scale")
+)
+LOSS_FIELDS = tuple(
+    name
+    for name in TrialConfig.model_fields
+    if name not in (*TRAINING_FIELDS, *DATA_FIELDS, *EVALUATION_FIELDS, "task")
+)
+
+
+class Strict(BaseModel):
+    """Base of every part of the document: unknown fields are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Section(Strict):
+    """Fields of `TrialConfig`. Written out again it holds what was given, no defaults."""
+
+    @model_serializer(mode="wrap")
+    def _only_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if name in self.model_fields_set}
+
+
+def _section(name: str, doc: str, fields: tuple[str, ...]) -> type[Section]:
+    """Returns a model with those fields of `TrialConfig`: same types, ranges and defaults."""
+    chosen: dict[str, Any] = {
+        field: (TrialConfig.model_fields[field].annotation, TrialConfig.model_fields[field])
+        for field in fields
+    }
+    return create_model(name, __base__=Section, __module__=__name__, __doc__=doc, **chosen)
+
+
+Training = _section("Training", "Budget, optimiser and schedule of a trial.", TRAINING_FIELDS)
+Loss = _section("Loss", "The part of the loss that is not searched.", LOSS_FIELDS)
+Evaluation = _section("Evaluation", "What is measured, alike in every trial.", EVALUATION_FIELDS)
+
+
+class Data(DataSource):
+    """Instruction and response pairs, and how long they may be."""
+
+    max_tokens: Annotated[
+        int, Field(ge=8, description="prompt and response together, in tokens")
+    ] = TrialConfig.model_fields["max_tokens"].default
+    max_prompt_tokens: Annotated[int, Field(ge=1, description="longer prompts are dropped")] = (
+        TrialConfig.model_fields["max_prompt_tokens"].default
+    )
+
+
+class Objective(Strict):
+    """What the sweep optimises: one metric, measured alike in every trial, and a direction."""
+
+    metric: str = "rouge_l"
+    direction: Direction = Field(default="maximize", description="default: the metric's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_direction(cls, values: Any) -> Any:
+        """The direction follows from the metric, unless it is written."""
+        if not isinstance(values, dict):
+            return values
+        return {"direction": METRICS.get(values.get("metric", "rouge_l"), "maximize")} | values
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        if metric not in METRICS:
+            known = list(METRICS)
+            raise ValueError(
+                f"must be one of {', '.join(known)}, but got '{metric}'.{nearest(metric, known)}"
+            )
+        return metric
+
+
+def _as_list(value: Any) -> Any:
+    """One objective may be written without a list."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _default_early_stopping(fields: dict[str, Any]) -> EarlyStopping:
+    """With two objectives no trial is weak as such, so none is ended."""
+    return SuccessiveHalving() if len(fields.get("objective", (1,))) == 1 else NoEarlyStopping()
+
+
+class ResourceRequest(Strict):
+    """What one trial takes, and how many run at once."""
+
+    workers_per_trial: Annotated[int, Field(ge=1)] = 1
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[
+        float | None, Field(ge=0, description="default: 1 where the machine has a GPU, else 0")
+    ] = None
+    slots: Annotated[
+        int | None, Field(ge=1, description="trials at once; default: as many as fit")
+    ] = None
+    isolation: Annotated[
+        Literal["slot", "strict"],
+        Field(description="strict: fresh processes for each trial, about 20 s each"),
+    ] = "slot"
+
+    @model_validator(mode="after")
+    def _shares_of_gpus_work(self) -> "ResourceRequest":
+        gpus = self.gpus_per_worker or 0.0
+        if gpus % 1 and (gpus > 1 or self.workers_per_trial > 1):
+            raise ValueError(
+                "gpus_per_worker: must be a whole number above 1, and with several workers a "
+                f"trial, which cannot share a GPU, but got {gpus:g} with {self.workers_per_trial} "
+                "worker(s). Use a whole number, or workers_per_trial: 1 with less than one GPU."
+            )
+        return self
+
+
+class TeacherCache(Strict):
+    """Whether the teacher runs once: its last hidden states, on disk, serve every trial."""
+
+    mode: Annotated[
+        Literal["auto", "online", "required"],
+        Field(description="auto: cached where it fits and pays, else every trial asks the teacher"),
+    ] = "auto"
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        Field(description="of what is stored; default: what the teacher emits, which is exact"),
+    ] = None
+    max_gib: Annotated[
+        Positive | None, Field(description="the largest cache; default: what the disk can spare")
+    ] = None
+    gpus: Annotated[
+        int,
+        Field(
+            ge=1, description="of one builder; several take a teacher larger than one, layerwise"
+        ),
+    ] = 1
+    folder: str | None = Field(
+        default=None,
+        description=(
+            "where caches lie, seen alike by all nodes: a folder, or a URL (s3://…; then workers "
+            "read a copy on their own disk); default: the home folder"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _large_teacher(self) -> "TeacherCache":
+        if self.gpus > 1 and self.mode != "required":
+            raise ValueError(
+                "a teacher that needs several GPUs cannot be asked in every trial: mode must be "
+                f"required, but got gpus={self.gpus} with mode={self.mode}"
+            )
+        return self
+
+    @property
+    def url(self) -> str | None:
+        """The folder where it is a URL."""
+        return self.folder if self.folder and is_url(self.folder) else None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether caches are built outside the home folder."""
+        return self.folder is not None and not self.url
+
+    def root(self, home: Path) -> Path:
+        """Returns the folder that caches are built in; those of a URL go there from here."""
+        return Path(str(self.folder)) if self.is_elsewhere else home / "caches"
+
+
+def without_password(address: str) -> str:
+    """Returns `address`; raises ValueError, which does not repeat it, where it holds a password."""
+    if is_url(address) and urlsplit(address).password is not None:
+        raise ValueError(
+            "must hold no password, since it is recorded with the plan, but got one. Leave it out: "
+            "a database's is read from ~/.pgpass or PGPASSWORD where the sweep runs, MLflow's from "
+            "MLFLOW_TRACKING_PASSWORD"
+        )
+    return address
+
+
+Recorded = Annotated[str, AfterValidator(without_password)]
+
+
+class Tracking(Strict):
+    """Where runs are recorded."""
+
+    uri: Recorded | None = Field(
+        default=None,
+        description="MLflow's; default: MLFLOW_TRACKING_URI, else SQLite in the home folder",
+    )
+    experiment: str = "kd-sweep"
+
+
+class Storage(Strict):
+    """Where trials, checkpoints and the Optuna study lie."""
+
+    path: str | None = Field(
+        default=None,
+        description="a folder, or a URL for the checkpoints (s3://bucket/prefix, any that fsspec "
+        "knows) beside the home folder; default: the home folder",
+    )
+    study_url: Recorded | None = Field(
+        default=None, description="a database for the Optuna study; default: a journal file"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_study_that_lasts(self) -> "Storage":
+        if self.path and is_url(self.path) and not (self.study_url and is_url(self.study_url)):
+            raise ValueError(
+                "study_url: must name a database where path is a URL, since a journal needs a file "
+                f"system, but got {self.study_url}. Set it: postgresql://user@host/optuna."
+            )
+        return self
+
+
+class SweepSpec(Strict):
+    """One sweep as its user describes it. `parse_spec` reads it and explains what is wrong."""
+
+    kind: Literal["search"] = "search"
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the sweep")
+    ]
+    task: Literal["causal_lm"] = "causal_lm"
+    teacher: ModelSource
+    student: ModelSource
+    tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
+    data: Data
+    training: Training = Training()  # type: ignore[valid-type]  # made from TrialConfig above
+    loss: Loss = Loss()  # type: ignore[valid-type]  # made from TrialConfig above
+    evaluation: Evaluation = Evaluation()  # type: ignore[valid-type]  # made from TrialConfig above
+    search: dict[str, Any] = Field(min_length=1, description="what may be tried, by name")
+    objective: Annotated[
+        tuple[Objective, ...],
+        BeforeValidator(_as_list),
+        Field(min_length=1, max_length=2, description="one, or a list of two for nsgaii"),
+    ] = (Objective(),)
+    sampler: Sampler = Tpe()
+    early_stopping: EarlyStopping = Field(default_factory=_default_early_stopping)
+    trials: Annotated[
+        int | None, Field(ge=1, description="without the controls; default 40, or the time budget")
+    ] = None
+    time_budget_s: Annotated[
+        Positive | None, Field(description="no trial starts after so many seconds")
+    ] = None
+    controls: Annotated[
+        Literal["default", "none"],
+        Field(description="default: hard loss only, and forward KL at tau 1, 2 and 4"),
+    ] = "default"
+    teacher_cache: TeacherCache = TeacherCache()
+    resources: ResourceRequest = ResourceRequest()
+    tracking: Tracking = Tracking()
+    storage: Storage = Storage()
+
+    def space(self) -> SearchSpace:
+        """Returns the search space."""
+        return SearchSpace.parse(self.search)
+
+    def given(self) -> dict[str, Any]:
+        """Returns the fields of `TrialConfig` that the sections give, without their defaults."""
+        sections: tuple[BaseModel, ...] = (self.training, self.loss, self.evaluation)
+        values = {"task": self.task, "max_tokens": self.data.max_tokens}
+        values["max_prompt_tokens"] = self.data.max_prompt_tokens
+        for section in sections:
+            values |= {name: getattr(section, name) for name in section.model_fields_set}
+        return values
+
+    def given_loss(self) -> set[str]:
+        """Returns the names that the loss section gives."""
+        return set(self.given()) & set(LOSS_FIELDS)
+
+    def budget(self) -> TrialConfig:
+        """Returns a trial of this spec as far as the budget goes: its loss is the default one."""
+        given = {name: value for name, value in self.given().items() if name not in LOSS_FIELDS}
+        return TrialConfig.model_validate(given)
+
+    def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
+        """Returns the config of a trial: hyperparameters `values` over the sections' fields.
+        Raises `ValueError` (pydantic's) naming the field and the rule."""
+        return TrialConfig.model_validate(self.given() | dict(values))
+
+    def prepare_request(self) -> PrepareRequest:
+        """Returns what all trials share, to be prepared once."""
+        source = {name: getattr(self.data, name) for name in DataSource.model_fields}
+        return PrepareRequest(
+            task=self.task,
+            teacher=self.teacher,
+            student=self.student,
+            tokenizer=self.tokenizer,
+            data=DataSource(**source),
+            max_tokens=self.data.max_tokens,
+            max_prompt_tokens=self.data.max_prompt_tokens,
+            teacher_gpus=self.teacher_cache.gpus,
+        )
+
+
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of a sweep file, with every searchable name under `search`."""
+    schema = SweepSpec.model_json_schema()
+    domain = parsing.json_schema()
+    schema["$defs"] |= domain.pop("$defs", {})
+    schema["$defs"]["Domain"] = domain
+    fields = {
+        name: {"description": field.description or "", "$ref": "#/$defs/Domain"}
+        for name, field in TrialConfig.model_fields.items()
+        if name not in NOT_SEARCHABLE
+    }
+    schema["properties"]["search"] |= {"properties": fields, "additionalProperties": False}
+    objective = schema["properties"]["objective"]
+    one = {"$ref": "#/$defs/Objective"}
+    schema["properties"]["objective"] = {"anyOf": [one, objective]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
+    """Returns the spec in `document`. Raises `SpecError`, a line for each thing that is wrong."""
+    try:
+        spec = SweepSpec.model_validate(dict(document))
+    except ValidationError as error:
+        raise SpecError("\n".join(explain(error, SweepSpec))) from error
+    try:
+        check_search(spec)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    return spec

@@ -1,0 +1,63 @@
+"""The report on rho: rows, proposal and picture, from a teacher's logits."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from service.actions.rho import RhoReport, picture
+from trainers.losses.rho import rho_range
+
+
+def report(tmp_path: Path) -> RhoReport:
+    logits = 3 * torch.randn(64, 50, generator=torch.Generator().manual_seed(0))
+    return RhoReport(rho_range(logits), tmp_path / "rho.html")
+
+
+def test_rows_hold_both_policies_with_their_own_setting(tmp_path: Path) -> None:
+    rows = report(tmp_path).rows()
+    cist = [row for row in rows if row["policy"] == "cist"]
+    fixed = [row for row in rows if row["policy"] == "fixed"]
+    assert all(math.isclose(row["rho"], row["c"] * math.log(50)) for row in cist)
+    assert all(row["rho"] is None and row["tau"] > 0 for row in fixed)
+    entropies = [row["entropy_mean"] for row in cist]
+    assert entropies == sorted(entropies, reverse=True)
+
+
+def test_the_proposal_is_a_line_for_the_sweep_file(tmp_path: Path) -> None:
+    made = report(tmp_path)
+    console = Console(record=True, width=120, quiet=False, file=(tmp_path / "out").open("w"))
+    with console.file:
+        console.print(made.view())
+    low, high = made.to_json()["rho_per_log_vocab"]
+    line = f"search rho_per_log_vocab: {{float: [{low:g}, {high:g}], log: true}}"
+    assert line in console.export_text()
+
+
+def test_an_end_of_the_table_is_not_called_an_end_of_the_range(tmp_path: Path) -> None:
+    made = report(tmp_path)
+    text = " ".join(str(part) for part in made.view().renderables)  # type: ignore[attr-defined]
+    found = made.found
+    assert "on 64 sampled positions" in text and made.to_json()["num_positions"] == 64
+    for row, words in ((found.by_rho[0], "open below"), (found.by_rho[-1], "open above")):
+        is_open = 0.05 <= row.mean / found.log_vocab <= 0.9
+        assert (f"{words}: the table ends at c = {row.setting:g}" in text) == is_open
+        assert (row.setting in made.to_json()["open_ends"]) == is_open
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_open"), [("spread", True), ("one far ahead", False)], ids=["open", "closed"]
+)
+def test_the_range_is_open_where_the_table_ends_inside_it(shape: str, is_open: bool) -> None:
+    spread = torch.linspace(0, 1, 50).expand(8, 50)
+    spikes = torch.zeros(8, 50).index_fill(1, torch.tensor([7]), 9.0)
+    found = rho_range(spread if shape == "spread" else spikes)
+    assert (found.by_rho[-1] in found.open_ends()) == is_open
+
+
+def test_the_picture_needs_no_network(tmp_path: Path) -> None:
+    page = picture(report(tmp_path).found, "toy")
+    assert "proposed range" in page
+    assert "src=" not in page.split("<body")[0]

@@ -1,0 +1,157 @@
+"""What a running sweep shows, from its events alone."""
+
+from io import StringIO
+from itertools import count
+
+import pytest
+from fakes import make_sweep_plan
+from rich.console import Console
+
+from service.cli.display import LiveDisplay, PlainDisplay, Progress, brief, display_on, panel
+from service.driver.events import (
+    DriverEvent,
+    Notice,
+    Preparing,
+    SlotsUp,
+    SweepEnded,
+    SweepSummary,
+    TrialEnded,
+    TrialEvaluated,
+    TrialStarted,
+)
+from service.states import TrialState
+
+DONE = TrialState.COMPLETED
+
+
+def progress_after(*events: DriverEvent, **plan: object) -> Progress:
+    """A clock that moves one second at each look."""
+    clock = count()
+    progress = Progress(make_sweep_plan(**plan), lambda: float(next(clock)))
+    for event in events:
+        progress.take(event)
+    return progress
+
+
+def started(trial: int, label: str | None = None) -> TrialStarted:
+    return TrialStarted(trial, 0, label, {"divergence": "forward_kl", "tau": 2.0 + trial})
+
+
+def test_the_best_is_kept_in_the_objectives_direction() -> None:
+    ends = (TrialEnded(0, DONE, 3.0), TrialEnded(1, DONE, 1.0), TrialEnded(2, DONE, 2.0))
+    events = (started(0), started(1), started(2), *ends)
+    highest = progress_after(*events)
+    lowest = progress_after(*events, objective={"metric": "cross_entropy"})
+    assert highest.best_text() == "rouge_l 3  trial 0: forward_kl tau=2"
+    assert lowest.best_text() == "cross_entropy 1  trial 1: forward_kl tau=3"
+
+
+def test_states_are_counted_against_the_plan() -> None:
+    progress = progress_after(
+        started(0),
+        started(1),
+        TrialEnded(0, DONE, 3.0),
+        TrialEnded(1, TrialState.DIVERGED, None),
+        started(2),
+    )
+    assert progress.counts() == "2 of 4 done (1 completed, 1 diverged)"
+    assert list(progress.running) == [2]
+    assert progress.share_done() == 0.5
+
+
+def test_waiting_for_slots_is_no_part_of_the_pace() -> None:
+    clock = iter([0.0, 100.0, 100.0, 110.0, 110.0])
+    progress = Progress(make_sweep_plan(), lambda: next(clock))
+    progress.take(started(0))
+    progress.take(SlotsUp(1, 1))
+    assert progress.eta_s() is None
+    progress.take(TrialEnded(0, DONE, 1.0))
+    assert progress.durations == {DONE: [10.0]}
+
+
+def test_the_time_left_follows_the_pace() -> None:
+    now = [0.0]
+    progress = Progress(make_sweep_plan(trials=5), lambda: now[0])
+    progress.take(SlotsUp(2, 2))
+    progress.take(started(0))
+    now[0] = 10.0
+    progress.take(TrialEnded(0, DONE, 1.0))
+    assert progress.eta_s() == 40.0
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Preparing("teacher fit", 0.0), "preparing: teacher fit 0%"),
+        (SlotsUp(1, 2), "slots ready: 1 of 2"),
+        (started(7, "hard loss only"), "trial 7 started: hard loss only"),
+        (TrialEvaluated(7, 1, {"rouge_l": 2.0}), None),
+        (
+            TrialEnded(7, TrialState.FAILED, None, "out of memory"),
+            "trial 7 failed: out of memory; 1 of 4 done (1 failed)",
+        ),
+        (Notice("slot 1 was replaced"), "slot 1 was replaced"),
+        (
+            SweepEnded(SweepSummary("id", "run", "completed", {}, None, None, 1.0)),
+            "sweep completed",
+        ),
+    ],
+)
+def test_each_event_has_its_line(event: DriverEvent, line: str | None) -> None:
+    assert progress_after().take(event) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("out of memory", "out of memory"),
+        ('trial 3: File "a.py", line 1\n  in f\nKeyError: x', "trial 3: KeyError: x"),
+        ('File "a.py", line 1\nKeyError: x\n', "KeyError: x"),
+        ("", ""),
+    ],
+)
+def test_a_traceback_is_one_line(text: str, line: str) -> None:
+    assert brief(text) == line
+
+
+def test_a_stage_tells_its_quarters_and_the_time_left() -> None:
+    now = [0.0]
+    progress = Progress(make_sweep_plan(), lambda: now[0])
+    lines = []
+    for share in (0.0, 0.1, 0.25, 0.4, 1.0):
+        now[0] = 100 * share
+        lines.append(progress.take(Preparing("teacher cache", share)))
+    assert lines == [
+        "preparing: teacher cache 0%",
+        None,
+        "preparing: teacher cache 25%, about 75 s left",
+        None,
+        "preparing: teacher cache 100%",
+    ]
+
+
+def test_the_panel_shows_the_stage_then_the_trials() -> None:
+    def shown(progress: Progress) -> str:
+        console = Console(width=100, file=StringIO(), record=True)
+        console.print(panel(progress))
+        return console.export_text()
+
+    assert "preparing: teacher fit" in shown(progress_after(Preparing("teacher fit", 0.25)))
+    running = progress_after(
+        SlotsUp(2, 2), started(0), TrialEvaluated(0, 2, {"rouge_l": 5.0}), Notice("slot replaced")
+    )
+    text = shown(running)
+    for part in ("0 of 4 done", "trial 0", "evaluation 2", "rouge_l 5", "slot replaced"):
+        assert part in text
+
+
+def test_a_terminal_gets_the_panel_and_a_file_gets_lines() -> None:
+    progress = progress_after()
+    assert isinstance(display_on(Console(force_terminal=True), progress), LiveDisplay)
+    console = Console(force_terminal=False, file=StringIO(), record=True, width=100)
+    display = display_on(console, progress)
+    assert isinstance(display, PlainDisplay)
+    with display:
+        display.on_event(SlotsUp(1, 1))
+        display.on_event(started(0, "[bold]not markup"))
+    assert "slots ready: 1 of 1\ntrial 0 started: [bold]not markup" in console.export_text()

@@ -1,0 +1,38 @@
+import pytest
+
+from service.driver.events import (
+    DriverEvent,
+    Notice,
+    Preparing,
+    SlotsUp,
+    SweepEnded,
+    SweepSummary,
+    TrialEnded,
+    TrialEvaluated,
+    TrialStarted,
+    from_line,
+    to_line,
+)
+from service.states import TrialState
+
+EVENTS: list[DriverEvent] = [
+    Preparing("data", 0.5),
+    SlotsUp(1, 2),
+    TrialStarted(3, 1, "hard loss only", {"tau": 2.0}),
+    TrialEvaluated(3, 2, {"rouge_l": 30.0}),
+    TrialEnded(3, TrialState.COMPLETED, 30.0),
+    TrialEnded(4, TrialState.FAILED, None, "line one\nline two"),
+    Notice("trial 4 starts again"),
+    SweepEnded(SweepSummary("tiny-1", "run", "completed", {"completed": 2}, 3, 30.0, 9.5)),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_survives_a_log(event: DriverEvent) -> None:
+    line = to_line(event)
+    assert "\n" not in line
+    assert from_line(line) == event
+
+
+def test_other_lines_are_no_events() -> None:
+    assert from_line("(raylet) something") is None

@@ -1,0 +1,360 @@
+"""The ledger with a real study, and a recorder that only remembers."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import make_sweep_plan, prepare_nothing
+
+from service.driver.driver import open_study
+from service.driver.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
+from service.driver.ledger import Ledger, TrialSetting
+from service.driver.reconcile import settle_runs
+from service.driver.shared_inputs import SharedInputs
+from service.plan.plan import SweepPlan
+from service.record.records import RunRecord
+from service.search.study import StudyStore
+from service.slots.trial import Message, Ticket
+from service.states import TrialState
+from trainers.trial.assignments import Ending, Report, Vote
+from trainers.trial.config import Precision
+from trainers.trial.reporting import Outcome, TrialResult
+from trainers.trial.trial_file import TrialFile
+
+
+@dataclass
+class Memory:
+    """A recorder that keeps what it is told: run id = trial number."""
+
+    started: list[tuple[int, int]] = field(default_factory=list)
+    finished: dict[str, tuple[TrialState, float | None, str | None]] = field(default_factory=dict)
+
+    def start_trial(
+        self,
+        sweep_run_id: str,
+        trial: TrialFile,
+        *,
+        hyperparameters: dict[str, Any],
+        label: str | None,
+    ) -> str:
+        self.started.append((trial.trial, trial.attempt))
+        return str(trial.trial)
+
+    def finish_trial(
+        self,
+        run_id: str,
+        state: TrialState,
+        *,
+        objective: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        assert run_id not in self.finished, "a run ends once"
+        self.finished[run_id] = (state, objective, error)
+
+
+@dataclass
+class Desk:
+    """A ledger with all that is around it."""
+
+    folder: Path
+    plan: SweepPlan
+    memory: Memory = field(default_factory=Memory)
+    events: list[DriverEvent] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+
+    def open(self) -> tuple[Ledger, StudyStore]:
+        store = open_study(self.plan, self.folder)
+        shared = SharedInputs(
+            prepare_nothing(self.plan.prepare_request(), self.folder, lambda stage, share: None),
+            {each: {"precision": each.value} for each in Precision},
+        )
+        setting = TrialSetting(
+            template=shared.template(self.plan),
+            shared=shared,
+            folder=self.folder / "trials",
+            board="board",
+            namespace="space",
+            sweep_run_id="parent",
+        )
+        ledger = Ledger(
+            plan=self.plan,
+            store=store,
+            recorder=self.memory,
+            setting=setting,
+            on_event=self.events.append,
+            release=self.released.append,
+            resumed=store.reconcile(),
+        )
+        return ledger, store
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def make_desk(tmp_path: Path, **changes: Any) -> Desk:
+    return Desk(tmp_path, make_sweep_plan(**changes))
+
+
+def evaluated(ticket: Ticket, evaluation: int, value: float) -> Message:
+    number, attempt = ticket.trial.trial, ticket.trial.attempt
+    report = Report(evaluation, evaluation, {"rouge_l": value, "cross_entropy": 1.0})
+    return Message("evaluated", number, attempt, f"{number}-{attempt}", report=report)
+
+
+def ended(ticket: Ticket, vote: Vote) -> Message:
+    number, attempt = ticket.trial.trial, ticket.trial.attempt
+    return Message("ended", number, attempt, f"{number}-{attempt}", vote=vote)
+
+
+def done(outcome: Outcome = Outcome.COMPLETED, **metrics: float) -> Vote:
+    return Vote(Ending.DONE, TrialResult(outcome, metrics, 4, 0.0, None, None))
+
+
+def take(ledger: Ledger) -> Ticket:
+    ticket = ledger.next_ticket()
+    assert ticket is not None
+    return ticket
+
+
+def test_the_budget_is_handed_out_and_no_more(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=2)
+    ledger, _ = desk.open()
+    tickets = [take(ledger), take(ledger)]
+    assert ledger.next_ticket() is None
+    assert [ticket.trial.trial for ticket in tickets] == [0, 1]
+    assert tickets[0].trial.config.tau != tickets[1].trial.config.tau
+    assert tickets[0].trial.numerics == {"precision": "auto"}
+    assert desk.memory.started == [(0, 0), (1, 0)]
+
+
+def test_controls_come_first_and_count(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=1, controls="default")
+    ledger, _ = desk.open()
+    while ledger.next_ticket():
+        pass
+    labels = [event.label for event in desk.of(TrialStarted)]
+    assert labels[0] == "hard loss only"
+    assert [label is None for label in labels] == [False, False, False, False, True]
+
+
+def test_a_completed_trial_is_known_to_study_run_and_user(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    ticket = take(ledger)
+    assert not ledger.receive(evaluated(ticket, 1, 10.0))
+    assert not ledger.receive(ended(ticket, done(rouge_l=30.0)))
+    (record,) = [r for r in store.records() if r.number == 0]
+    assert (record.state, record.objective) == (TrialState.COMPLETED, 30.0)
+    assert record.intermediate == {1: 10.0}
+    assert desk.memory.finished == {"0": (TrialState.COMPLETED, 30.0, None)}
+    assert desk.of(TrialEnded) == [TrialEnded(0, TrialState.COMPLETED, 30.0)]
+    assert desk.of(TrialEvaluated)[0].metrics["cross_entropy"] == 1.0
+
+
+def test_a_verdict_stops_the_trial_and_frees_its_slot(tmp_path: Path) -> None:
+    stopping = {"kind": "median", "grace": 0.25}
+    desk = make_desk(tmp_path, trials=12, evaluation={"evaluations": 4}, early_stopping=stopping)
+    ledger, store = desk.open()
+    for _ in range(8):
+        ticket = take(ledger)
+        for evaluation in range(1, 5):
+            assert not ledger.receive(evaluated(ticket, evaluation, 30.0))
+        ledger.receive(ended(ticket, done(rouge_l=30.0)))
+    weak = take(ledger)
+    stops = [ledger.receive(evaluated(weak, evaluation, 1.0)) for evaluation in range(1, 4)]
+    assert True in stops
+    number = weak.trial.trial
+    assert desk.memory.finished[str(number)] == (TrialState.STOPPED_EARLY, 1.0, None)
+    assert f"{number}-0" in desk.released
+    assert ledger.receive(evaluated(weak, 4, 99.0)), "what comes late changes nothing"
+    assert {r.number: r.state for r in store.records()}[number] is TrialState.STOPPED_EARLY
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_objective_that_is_not_finite_has_diverged(tmp_path: Path, value: float) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    assert ledger.receive(evaluated(take(ledger), 1, value))
+    assert not ledger.receive(ended(take(ledger), done(rouge_l=value)))
+    assert store.counts()[TrialState.DIVERGED] == 2
+    assert {state for state, _, _ in desk.memory.finished.values()} == {TrialState.DIVERGED}
+
+
+def test_a_trial_that_diverged_by_its_loss_teaches_the_study(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    ledger.receive(ended(take(ledger), done(Outcome.DIVERGED)))
+    (record,) = [r for r in store.records() if r.number == 0]
+    assert record.state is TrialState.DIVERGED
+
+
+def test_a_failed_trial_keeps_its_reason(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ledger.receive(ended(take(ledger), Vote(Ending.ERROR, error="ValueError: cursed")))
+    state, objective, error = desk.memory.finished["0"]
+    assert (state, objective) == (TrialState.FAILED, None)
+    assert error is not None and "cursed" in error
+
+
+def test_a_trial_without_the_objective_failed(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ledger.receive(ended(take(ledger), done(cross_entropy=1.0)))
+    assert desk.memory.finished["0"] == (
+        TrialState.FAILED,
+        None,
+        "the trial did not measure rouge_l",
+    )
+
+
+def test_a_retry_goes_on_in_the_same_run(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ticket = take(ledger)
+    vote = Vote(Ending.LOST, error="signal 9")
+    assert not ledger.receive(Message("retrying", 0, 1, "0-0", vote=vote))
+    ledger.receive(ended(ticket, done(rouge_l=30.0)))
+    assert desk.memory.started == [(0, 0), (0, 1)]
+    assert [event.attempt for event in desk.of(TrialStarted)] == [0, 1]
+
+
+def test_the_next_driver_counts_on_from_a_retry(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    take(ledger)
+    ledger.receive(Message("retrying", 0, 2, "0-1", vote=Vote(Ending.LOST, error="signal 9")))
+    again, _ = desk.open()
+    assert take(again).trial.attempt == 3
+
+
+def test_stopping_hands_nothing_out_and_closes_what_is_open(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    first, _ = take(ledger), take(ledger)
+    ledger.stop()
+    assert ledger.next_ticket() is None
+    number = first.trial.trial
+    ledger.receive(Message("cancelled", number, 0, f"{number}-0"))
+    ledger.close()
+    assert store.counts()[TrialState.CANCELLED] == 2
+    assert {state for state, _, _ in desk.memory.finished.values()} == {TrialState.CANCELLED}
+
+
+def test_an_abandoned_trial_failed_unless_it_had_its_end(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    first, second = take(ledger), take(ledger)
+    ledger.receive(ended(first, done(rouge_l=1.0)))
+    for ticket in (first, second):
+        ledger.abandoned(ticket.trial.trial, "its actor died")
+    assert desk.memory.finished["0"][0] is TrialState.COMPLETED
+    assert desk.memory.finished["1"] == (TrialState.FAILED, None, "its actor died")
+
+
+def test_a_driver_after_a_dead_one_takes_up_what_ran_and_the_rest(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=3)
+    ledger, _ = desk.open()
+    first, running = take(ledger), take(ledger)
+    ledger.receive(ended(first, done(rouge_l=1.0)))
+    again, store = desk.open()
+    tickets = [take(again), take(again)]
+    assert again.next_ticket() is None
+    assert [(t.trial.trial, t.trial.attempt) for t in tickets] == [(1, 1), (2, 0)]
+    assert tickets[0].trial.config == running.trial.config
+    for ticket in tickets:
+        again.receive(ended(ticket, done(rouge_l=2.0)))
+    assert store.counts()[TrialState.COMPLETED] == 3
+
+
+def test_a_spent_time_budget_hands_nothing_out(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    take(ledger)
+    ledger.late = lambda: True
+    assert ledger.next_ticket() is None
+
+
+def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=1)
+    ledger, _ = desk.open()
+    ticket = take(ledger)
+    checkpoints = Path(ticket.output) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last").touch()
+    ledger.close()
+    again, store = desk.open()
+    repeat = take(again)
+    assert repeat.trial.config == ticket.trial.config
+    assert (Path(repeat.output) / "checkpoints" / "last").exists()
+    again.receive(ended(repeat, done(rouge_l=2.0)))
+    assert again.next_ticket() is None
+    last, store = desk.open()
+    assert last.next_ticket() is None, "it is repeated once"
+    assert store.counts()[TrialState.COMPLETED] == 1
+
+
+def test_who_gives_slots_back_hears_how_many_trials_are_open(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=2)
+    ledger, _ = desk.open()
+    heard: list[int] = []
+    ledger.on_spent = heard.append
+    first, second = take(ledger), take(ledger)
+    assert heard == [], "others may come"
+    assert ledger.next_ticket() is None
+    ledger.receive(ended(first, done(rouge_l=1.0)))
+    ledger.receive(ended(second, done(rouge_l=2.0)))
+    assert heard == [2, 1, 0]
+
+
+def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ticket = take(ledger)
+    assert not ledger.receive(Message("said", 0, 0, "0-0", text="the disk is full"))
+    assert desk.events[-1] == Notice("trial 0 says: the disk is full")
+    ledger.receive(ended(ticket, done(rouge_l=2.0)))
+    assert desk.memory.finished["0"][0] is TrialState.COMPLETED
+
+
+def test_runs_that_never_heard_of_their_trials_end_are_ended(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    take(ledger), take(ledger)
+    store.tell(0, TrialState.COMPLETED, 7.0)
+    recorded = [make_run(0, TrialState.RUNNING), make_run(1, TrialState.RUNNING)]
+    memory = Memory()
+    assert settle_runs(store, recorded, memory) == 1
+    assert memory.finished == {"run-0": (TrialState.COMPLETED, 7.0, None)}
+    assert settle_runs(store, [make_run(0, TrialState.COMPLETED)], Memory()) == 0
+
+
+def make_run(trial: int, state: TrialState) -> RunRecord:
+    return RunRecord(
+        sweep_id="s",
+        sweep_name="s",
+        trial=trial,
+        attempt=0,
+        run_id=f"run-{trial}",
+        state=state,
+        hyperparameters={},
+        metrics={},
+        objective=None,
+        label=None,
+        started_at=0.0,
+        duration_s=None,
+    )
+
+
+def test_an_invalid_point_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path, trials=1)
+    ledger, store = desk.open()
+    store.enqueue({"tau": -1.0}, label="wrong")
+    again, store = desk.open()
+    ticket = again.next_ticket()
+    (failed,) = desk.of(TrialEnded)
+    assert failed.state is TrialState.FAILED
+    assert "tau" in failed.error
+    assert ticket is None or ticket.trial.trial == 1

@@ -1,0 +1,214 @@
+"""Queries on a real store with two sweeps, recorded once for all tests."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
+
+from service.errors import TrackingError
+from service.record.runs import Runs
+from service.states import TrialState
+
+ROWS: list[tuple[dict[str, Any], dict[str, float]]] = [
+    ({"divergence": "forward_kl", "tau": 1.0}, {"rouge_l": 0.20, "cross_entropy": 3.0}),
+    ({"divergence": "forward_kl", "tau": 2.0}, {"rouge_l": 0.30, "cross_entropy": 2.5}),
+    ({"divergence": "reverse_kl", "tau": 1.0}, {"rouge_l": 0.25, "cross_entropy": 2.0}),
+    ({"divergence": "reverse_kl", "tau": 4.0}, {"rouge_l": math.nan, "cross_entropy": 9.0}),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[str]]:
+    home = tmp_path_factory.mktemp("home")
+    uri = make_store(home)
+    plans = [plan_of(), plan_of("other")]
+    record_sweep(uri, home, plans[0], ROWS)
+    record_sweep(uri, home, plans[1], [(ROWS[0][0], {"rouge_l": 0.5})])
+    tracker = make_tracker(uri, home)
+    sweep = tracker.start_sweep(plans[0])
+    values = {"divergence": "forward_kl", "tau": 8.0}
+    for number, state in ((4, TrialState.FAILED), (5, TrialState.STOPPED_EARLY)):
+        trial = trial_of(plans[0], number, values)
+        run = tracker.start_trial(sweep, trial, hyperparameters=values, label="a control")
+        tracker.finish_trial(run, state, objective=0.1)
+    tracker.close()
+    return uri, [plan.sweep_id for plan in plans]
+
+
+@pytest.fixture
+def runs(store: tuple[str, list[str]]) -> Runs:
+    return Runs(store[0])
+
+
+@pytest.fixture
+def sweep_id(store: tuple[str, list[str]]) -> str:
+    return store[1][0]
+
+
+def test_sweeps_are_listed_newest_first(runs: Runs, store: tuple[str, list[str]]) -> None:
+    assert [one.sweep_id for one in runs.sweeps()] == store[1][::-1]
+    row = runs.sweeps()[0].to_json()
+    assert row["objective"] == {"metric": "rouge_l", "direction": "maximize"}
+    assert row["facts"] == {"num_completed": 1}
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_every_way_to_name_a_sweep(runs: Runs, store: tuple[str, list[str]]) -> None:
+    first, second = store[1]
+    assert runs.resolve_sweep("latest").sweep_id == second
+    assert runs.resolve_sweep(first).sweep_id == first
+    assert runs.resolve_sweep(first[:-3]).sweep_id == first
+    assert runs.resolve_sweep("toy").sweep_id == first
+
+
+def test_a_sweep_that_is_not_there_is_answered_with_the_nearest(runs: Runs) -> None:
+    with pytest.raises(TrackingError, match="'tpy-123'.*Nearest: toy"):
+        runs.resolve_sweep("tpy-123")
+
+
+def test_a_prefix_of_two_sweeps_is_refused(
+    tmp_path: Path,
+) -> None:
+    uri = make_store(tmp_path)
+    tracker = make_tracker(uri, tmp_path)
+    for version in "12":
+        tracker.start_sweep(plan_of(code_version=version))
+    tracker.close()
+    with pytest.raises(TrackingError, match="must be the beginning of one id, but it is that of"):
+        Runs(uri).resolve_sweep("toy-")
+
+
+def test_a_store_without_sweeps_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no sweep is recorded"):
+        Runs(make_store(tmp_path)).resolve_sweep("latest")
+
+
+def test_trials_come_by_number_with_typed_values(runs: Runs, sweep_id: str) -> None:
+    trials = runs.trials(sweep_id)
+    assert [one.trial for one in trials] == [0, 1, 2, 3, 4, 5]
+    assert trials[1].hyperparameters == {"divergence": "forward_kl", "tau": 2.0}
+    assert trials[1].config["scaling"] == "tau_squared"
+    assert trials[1].objective == 0.30
+    assert trials[4].state == TrialState.FAILED
+    assert trials[5].label == "a control"
+    assert math.isnan(trials[3].metrics["rouge_l"])
+    row = trials[3].to_json()
+    assert row["metrics"] == {"cross_entropy": 9.0, "rouge_l": None}
+    assert row["objective"] is None
+    keys = "sweep_id trial attempt run_id state hyperparameters metrics objective"
+    assert set(keys.split()) <= row.keys()
+    json.dumps(row, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "expected"),
+    [("rouge_l", "maximize", [1, 2, 0]), ("cross_entropy", "minimize", [2, 1, 0, 3])],
+)
+def test_best_orders_what_is_finite(
+    runs: Runs, sweep_id: str, metric: str, direction: str, expected: list[int]
+) -> None:
+    assert [one.trial for one in runs.best(sweep_id, metric, direction)] == expected
+
+
+def test_best_stops_at_top_and_may_look_at_all_sweeps(
+    runs: Runs, store: tuple[str, list[str]]
+) -> None:
+    found = runs.best(None, "rouge_l", "maximize", top=2)
+    assert [(one.sweep_id, one.trial) for one in found] == [(store[1][1], 0), (store[1][0], 1)]
+
+
+def test_best_asks_the_store_once(
+    runs: Runs, sweep_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    search = MlflowClient.search_runs
+
+    def counted(client: MlflowClient, **question: Any) -> Any:
+        asked.append(question)
+        return search(client, **question)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted)
+    assert len(runs.best(sweep_id, "rouge_l", "maximize", top=2)) == 2
+    assert len(asked) == 1
+
+
+def test_best_counts_trials_that_were_stopped_early(runs: Runs, sweep_id: str) -> None:
+    found = runs.best(sweep_id, "objective", "minimize", where=["state=stopped_early"])
+    assert [one.trial for one in found] == [5]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (["divergence=reverse_kl"], [2]),
+        (["divergence = forward_kl", "tau=2"], [1]),
+        (["tau=1.0"], [2, 0]),
+        (["policy=cist"], []),
+    ],
+)
+def test_best_keeps_what_meets_all_conditions(
+    runs: Runs, sweep_id: str, where: list[str], expected: list[int]
+) -> None:
+    found = runs.best(sweep_id, "rouge_l", "maximize", where=where)
+    assert [one.trial for one in found] == expected
+
+
+def test_best_of_each_value(runs: Runs, sweep_id: str) -> None:
+    found = runs.best(sweep_id, "rouge_l", "maximize", per="divergence", top=1)
+    assert [one.trial for one in found] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("tau", "must be field=value, but got 'tau'"),
+        ("tua=2", "but got 'tua'. Did you mean 'tau'"),
+        ("tau=warm", "where: tau:.*but got 'warm'"),
+    ],
+)
+def test_bad_conditions_are_named(runs: Runs, sweep_id: str, where: str, message: str) -> None:
+    with pytest.raises(TrackingError, match=message):
+        runs.best(sweep_id, "rouge_l", "maximize", where=[where])
+
+
+def test_a_trial_is_found_by_id_prefix_or_number(runs: Runs, sweep_id: str) -> None:
+    trial = runs.trials(sweep_id)[2]
+    assert runs.get(trial.run_id) == trial
+    assert runs.get(trial.run_id[:12]) == trial
+    assert runs.get(f"{sweep_id}/2") == trial
+
+
+def test_what_is_no_trial_is_refused(runs: Runs, sweep_id: str) -> None:
+    with pytest.raises(TrackingError, match="must be a trial, but got 'toy-"):
+        runs.get(runs.resolve_sweep(sweep_id).run_id)
+    with pytest.raises(TrackingError, match="but it is not there"):
+        runs.get("0123456789abcdef")
+    with pytest.raises(TrackingError, match="but it is not there"):
+        runs.get(f"{sweep_id}/77")
+
+
+def test_trial_file_history_and_artifacts(runs: Runs, sweep_id: str, tmp_path: Path) -> None:
+    run_id = runs.trials(sweep_id)[1].run_id
+    assert runs.trial_file(run_id).config.tau == 2.0
+    assert runs.history(run_id, "rouge_l") == [(4, 0.30)]
+    assert runs.download(run_id, "trial.json", tmp_path).read_text().startswith("{")
+    with pytest.raises(TrackingError, match="needs the artifact 'student'"):
+        runs.download(run_id, "student", tmp_path)
+    with pytest.raises(TrackingError, match="needs the artifact 'trial.json'"):
+        runs.trial_file(runs.resolve_sweep(sweep_id).run_id)
+
+
+def test_a_trial_of_another_format_is_named(tmp_path: Path) -> None:
+    uri, plan = make_store(tmp_path), plan_of()
+    tracker = make_tracker(uri, tmp_path)
+    run = tracker.start_trial(
+        tracker.start_sweep(plan), trial_of(plan, 0, {}), hyperparameters={}, label=None
+    )
+    tracker.log_text(run, '{"format_version": 0}', "trial.json")
+    tracker.close()
+    with pytest.raises(TrackingError, match="is not a trial.json of format 1"):
+        Runs(uri).trial_file(run)

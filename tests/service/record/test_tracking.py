@@ -1,0 +1,247 @@
+"""The record on a real MLflow store: what is written, once, whatever happens in between."""
+
+import json
+import math
+import pickle
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
+
+from service.errors import TrackingError
+from service.record.tracking import Tracker, default_uri, ensure_store, spool_folder
+from service.states import TrialState
+
+VALUES = {"divergence": "forward_kl", "policy": "fixed", "tau": 2.1}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def uri(home: Path) -> str:
+    return make_store(home)
+
+
+def read(uri: str, run_id: str) -> Run:
+    return MlflowClient(uri).get_run(run_id)
+
+
+def children(uri: str, sweep: str) -> list[Run]:
+    client = MlflowClient(uri)
+    ids = [one.experiment_id for one in client.search_experiments()]
+    return list(client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{sweep}'"))
+
+
+def test_the_environment_names_the_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_uri(home) == f"sqlite:///{home}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert default_uri(home) == "http://tracking:5000"
+
+
+def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    run_id = tracker.start_trial(
+        sweep, trial_of(plan, 7, VALUES), hyperparameters=VALUES, label=None
+    )
+    sink = pickle.loads(pickle.dumps(make_sinks(uri, home)))(run_id)
+    sink.log(1, {"loss": 2.0})
+    sink.log(2, {"loss": math.nan, "rouge_l": 0.5})
+    (home / "student").mkdir()
+    (home / "student" / "weights").write_text("w")
+    sink.upload(home / "student", "student")
+    assert sink.close(20)
+    tracker.finish_trial(run_id, TrialState.STOPPED_EARLY, objective=0.5)
+    tracker.finish_sweep(sweep, TrialState.COMPLETED, {"best": {"trial": 7}})
+    assert tracker.close()
+
+    run = read(uri, run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == f"7 forward_kl policy=fixed tau=2.1 ({plan.sweep_id})"
+    assert run.data.params["tau"] == "2.1"
+    assert run.data.params["scaling"] == "tau_squared"
+    assert run.data.metrics["rouge_l"] == 0.5
+    assert run.data.metrics["objective"] == 0.5
+    assert math.isnan(run.data.metrics["loss"])
+    assert run.data.tags["kd_sweep.state"] == "stopped_early"
+    assert run.data.tags["mlflow.parentRunId"] == sweep
+    assert run.data.tags["kd_sweep.fingerprint.teacher"] == "t" * 64
+    assert {one.dataset.digest for one in run.inputs.dataset_inputs} == {"d" * 32}
+    artifacts = MlflowClient(uri).download_artifacts(run_id, "", str(home))
+    assert json.loads((Path(artifacts) / "trial.json").read_text())["trial"] == 7
+    assert (Path(artifacts) / "student" / "weights").read_text() == "w"
+    parent = read(uri, sweep)
+    assert parent.info.status == "FINISHED"
+    assert json.loads(parent.data.tags["kd_sweep.fact.best"]) == {"trial": 7}
+    assert parent.data.tags["kd_sweep.objective_metric"] == "rouge_l"
+
+
+def test_a_new_attempt_and_a_new_driver_take_up_the_same_runs(uri: str, home: Path) -> None:
+    plan, first = plan_of(), make_tracker(uri, home)
+    sweep = first.start_sweep(plan)
+    run_id = first.start_trial(
+        sweep, trial_of(plan, 0, VALUES), hyperparameters=VALUES, label="a control"
+    )
+    first.finish_trial(run_id, TrialState.FAILED, error="it broke")
+    first.close()
+
+    second = make_tracker(uri, home)
+    assert second.start_sweep(plan) == sweep
+    again = trial_of(plan, 0, VALUES, attempt=1)
+    assert second.start_trial(sweep, again, hyperparameters=VALUES, label=None) == run_id
+    run = read(uri, run_id)
+    assert (run.info.status, run.data.tags["kd_sweep.attempt"]) == ("RUNNING", "1")
+    assert run.data.tags["kd_sweep.state"] == "running"
+    assert run.data.tags["kd_sweep.error"] == "it broke"
+    assert len(children(uri, sweep)) == 1
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (TrialState.COMPLETED, "FINISHED"),
+        (TrialState.DIVERGED, "FAILED"),
+        (TrialState.FAILED, "FAILED"),
+        (TrialState.CANCELLED, "KILLED"),
+    ],
+)
+def test_final_states(uri: str, home: Path, state: TrialState, status: str) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    run_id = tracker.start_trial(
+        sweep, trial_of(plan, 0, VALUES), hyperparameters=VALUES, label=None
+    )
+    tracker.finish_trial(run_id, state, objective=math.nan)
+    tracker.close()
+    assert read(uri, run_id).info.status == status
+    assert read(uri, run_id).data.tags["kd_sweep.state"] == state
+
+
+def test_the_end_of_a_sweep_leaves_nothing_running(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    for number in range(2):
+        tracker.start_trial(
+            sweep, trial_of(plan, number, VALUES), hyperparameters=VALUES, label=None
+        )
+    tracker.finish_sweep(sweep, TrialState.CANCELLED, {})
+    tracker.close()
+    assert {one.info.status for one in [*children(uri, sweep), read(uri, sweep)]} == {"KILLED"}
+
+
+def test_a_server_that_comes_back_gets_everything_once(uri: str, home: Path) -> None:
+    """The store is a file that is made unreadable and readable again; nobody waits for it."""
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    file, away = home / "mlflow.db", home / "away.db"
+    file.rename(away)
+    file.mkdir()
+    run = tracker.start_trial(sweep, trial_of(plan, 3, VALUES), hyperparameters=VALUES, label=None)
+    assert run == f"pending:{plan.sweep_id}/3"
+    sink = make_sinks(uri, home)(run)
+    for step in (1, 2, 3):
+        sink.log(step, {"loss": 1.0 / step})
+    assert not sink.close(10)
+    tracker.finish_trial(run, TrialState.COMPLETED, objective=0.25)
+    file.rmdir()
+    away.rename(file)
+    assert tracker.close()
+    assert not list(spool_folder(home, uri).glob("*.jsonl"))
+
+    (found,) = children(uri, sweep)
+    assert (found.info.status, found.data.metrics["objective"]) == ("FINISHED", 0.25)
+    history = MlflowClient(uri).get_metric_history(found.info.run_id, "loss")
+    assert [(one.step, one.value) for one in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+def test_what_a_killed_process_left_is_delivered_by_the_next_driver(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    run = tracker.start_trial(sweep, trial_of(plan, 0, VALUES), hyperparameters=VALUES, label=None)
+    tracker.close()
+    entry = {"kind": "metrics", "run": run, "at_ms": 5, "step": 9, "metrics": {"loss": 0.5}}
+    folder = spool_folder(home, uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(entry)
+    (folder / "1.jsonl").write_text(f"{line}\n{line}\n{line[:40]}")
+    other = make_tracker(uri, home)
+    other.start_sweep(plan)
+    other.close()
+    history = MlflowClient(uri).get_metric_history(run, "loss")
+    assert [(one.step, one.value) for one in history] == [(9, 0.5)]
+    assert "not an entry" in (folder / "rejected.log").read_text()
+
+
+def make_in_a_process(home: Path) -> subprocess.Popen[bytes]:
+    code = (
+        "import sys; from pathlib import Path; from service.record.tracking import *; "
+        "home = Path(sys.argv[1]); ensure_store(default_uri(home), home)"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(home)], cwd=home.parent)
+
+
+def test_a_store_that_several_processes_open_first_is_made_once(home: Path) -> None:
+    running = [make_in_a_process(home) for _ in range(3)]
+    assert [one.wait(timeout=120) for one in running] == [0, 0, 0]
+    assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(home: Path) -> None:
+    making = make_in_a_process(home)
+    while not any(path.stat().st_size for path in home.glob("mlflow.db*")):
+        assert making.poll() is None
+        time.sleep(0.01)
+    making.kill()
+    making.wait()
+    assert not (home / "mlflow.db").exists()
+    ensure_store(default_uri(home), home)
+    assert [one.name for one in MlflowClient(default_uri(home)).search_experiments()] == ["Default"]
+    assert sorted(path.name for path in home.iterdir()) == ["mlflow.db", "mlflow.lock"]
+
+
+def test_statistics_are_renewed(uri: str, home: Path) -> None:
+    tracker = make_tracker(uri, home)
+    tracker.start_sweep(plan_of())
+    tracker.analyze()
+    tracker.close()
+    with sqlite3.connect(home / "mlflow.db") as database:
+        assert database.execute("select count(*) from sqlite_stat1").fetchone()[0] > 0
+
+
+def test_a_server_that_is_not_there_is_named(home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(TrackingError, match=f"must answer at '{address}'.*Start it"):
+        ensure_store(address, home)
+    with pytest.raises(TrackingError, match="must answer when a sweep starts"):
+        Tracker(address, spool=home / "spool").start_sweep(plan_of())
+
+
+def test_a_file_that_is_no_store_is_named(home: Path) -> None:
+    home.mkdir()
+    (home / "mlflow.db").write_text("this is a letter " * 100)
+    with pytest.raises(TrackingError, match="must be readable.*not a database.*Move the file"):
+        ensure_store(default_uri(home), home)
+
+
+def test_another_kind_of_store_is_refused(home: Path) -> None:
+    with pytest.raises(TrackingError, match="must be sqlite:///FILE.* but got './mlruns'"):
+        ensure_store("./mlruns", home)
+
+
+def test_a_store_that_cannot_be_opened_is_named_at_once(home: Path) -> None:
+    (home / "mlflow.db").mkdir(parents=True)
+    with pytest.raises(TrackingError, match="must be readable.*unable to open database file"):
+        ensure_store(default_uri(home), home)

@@ -1,0 +1,239 @@
+"""The sweep's study after its driver's death, from an earlier sweep, and with a broken file."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from study_support import CONDITIONAL, LISTED, PLAIN, ask, drive, run, search
+
+from search_spaces.samplers import Random, Tpe
+from search_spaces.space import SearchSpace
+from service.errors import JobError, PlanError
+from service.search.early_stopping import (
+    SuccessiveHalving,
+)
+from service.search.study import StudyStore
+from service.search.study_trials import Asked, StudyTrial, read_trials
+from service.states import TrialState
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Both kinds of storage that a study is kept in."""
+    if request.param == "journal":
+        yield str(tmp_path / "study" / "study.log")
+    else:
+        yield f"sqlite:///{tmp_path / 'study.db'}"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> str:
+    return str(tmp_path / "study.log")
+
+
+# -- after a death
+
+
+def test_running_trials_are_taken_up_again(storage: str) -> None:
+    store = StudyStore.open(storage, "s", search())
+    store.enqueue({"soft_weight": 0.0}, label="control")
+    control, sampled, done = ask(store), ask(store), ask(store)
+    store.report(sampled.number, 1, 0.5)
+    store.tell(done.number, TrialState.COMPLETED, 1.0)
+    store.enqueue({"soft_weight": 0.5})
+
+    again = StudyStore.open(storage, "s", search())
+    taken_up = again.reconcile()
+    assert taken_up == [
+        Asked(control.number, control.values, "control", 1),
+        Asked(sampled.number, sampled.values, None, 1),
+    ]
+    assert again.reconcile()[0].attempt == 2
+    assert again.report(sampled.number, 1, 0.7) is False
+    assert again.report(sampled.number, 2, 0.8) is False
+    again.tell(sampled.number, TrialState.COMPLETED, 0.9)
+    record = again.records()[sampled.number]
+    assert (record.attempt, record.intermediate) == (2, {1: 0.5, 2: 0.8})
+    assert again.counts()[TrialState.PENDING] == 1
+
+
+def test_a_trial_cut_short_while_it_was_sampled_is_completed(journal: str) -> None:
+    store = StudyStore.open(journal, "s", search())
+    trial = store._study.ask()
+    trial.suggest_categorical("policy", ["fixed", "cist"])
+    [asked] = StudyStore.open(journal, "s", search()).reconcile()
+    assert CONDITIONAL.contains(asked.values)
+    assert asked.values["policy"] == trial.params["policy"]
+
+
+def test_what_was_decided_is_not_done_again(journal: str) -> None:
+    asked_for = search(early_stopping=SuccessiveHalving())
+    store = StudyStore.open(journal, "s", asked_for)
+    told, stopped, diverged, good = (ask(store).number for _ in range(4))
+    # As a driver leaves it that dies between the two halves of `tell`.
+    store._live(told).set_user_attr("outcome", {"state": "completed", "objectives": [3.0]})
+    assert not any(store.report(good, evaluation, 5.0) for evaluation in (1, 2))
+    assert store.report(stopped, 2, 1.0) is True
+    assert store.report(diverged, 1, math.nan) is True
+
+    again = StudyStore.open(journal, "s", asked_for)
+    assert [asked.number for asked in again.reconcile()] == [good]
+    states = [record.state for record in again.records()]
+    assert states == [
+        TrialState.COMPLETED,
+        TrialState.STOPPED_EARLY,
+        TrialState.DIVERGED,
+        TrialState.RUNNING,
+    ]
+    assert [record.objective for record in again.records()] == [3.0, 1.0, None, None]
+
+
+def test_every_prefix_of_the_journal_can_be_taken_up(tmp_path: Path) -> None:
+    """A driver may die after any byte: the study opens, and the sweep ends with all its trials."""
+    asked_for = search(LISTED, Random(), SuccessiveHalving())
+    path = tmp_path / "whole.log"
+    store = StudyStore.open(str(path), "s", asked_for)
+    store.enqueue({"n": 7}, label="control")
+    for _ in range(3):
+        drive(store, ask(store))
+    content = path.read_bytes()
+    for cut in range(0, len(content), 97):
+        part = tmp_path / "part.log"
+        part.write_bytes(content[:cut])
+        again = StudyStore.open(str(part), "s", asked_for)
+        for asked in again.reconcile():
+            drive(again, asked)
+        while sum(record.state.is_terminal for record in again.records()) < 4:
+            drive(again, ask(again))
+        numbers = [record.number for record in again.records()]
+        assert numbers == list(range(4))
+        assert all(record.state.is_terminal for record in again.records())
+
+
+# -- warm start
+
+
+def test_warm_start_takes_what_fits_and_says_what_does_not(tmp_path: Path) -> None:
+    old = str(tmp_path / "old.log")
+    store = StudyStore.open(old, "old", search(PLAIN))
+    store.enqueue({"tau": 8.0, "beta": 0.5})
+    store.enqueue({"soft_weight": 0.0}, label="hard loss only")
+    for state in (TrialState.COMPLETED, TrialState.COMPLETED, TrialState.FAILED):
+        store.tell(ask(store).number, state, 0.5)
+    stopped, diverged = ask(store).number, ask(store).number
+    store.report(stopped, 1, 0.25)
+    store.tell(stopped, TrialState.STOPPED_EARLY)
+    store.tell(diverged, TrialState.DIVERGED)
+    ask(store)
+
+    narrower = SearchSpace.parse(
+        {"tau": {"float": [0.1, 7.9], "log": True}, "beta": {"float": [0, 1]}}
+    )
+    new = str(tmp_path / "new.log")
+    warm = StudyStore.open(new, "new", search(narrower))
+    used, refused = warm.import_trials(read_trials(old, "old"))
+    assert used == 2
+    assert [(record.number, reason) for record, reason in refused] == [
+        (0, "tau=8.0 is not float 0.1 to 7.9, log"),
+        (1, "'soft_weight' is not searched"),
+        (2, "it is failed"),
+        (5, "it is running"),
+    ]
+    assert warm.records() == []
+    assert sum(warm.counts().values()) == 0
+    inside = warm._study.get_trials()
+    assert [trial.state.name for trial in inside] == ["PRUNED", "PRUNED"]
+    assert inside[0].intermediate_values == {1: 0.25}
+
+    # A driver that starts again asks again; nothing is taken twice.
+    again = StudyStore.open(new, "new", search(narrower))
+    assert again.import_trials(read_trials(old, "old"))[0] == 2
+    assert len(again._study.get_trials()) == 2
+    assert [record.number for record in again.records()] == []
+    assert ask(again).number == 2
+
+
+def test_warm_start_spares_tpe_its_random_start(tmp_path: Path) -> None:
+    space = SearchSpace.parse({"tau": {"float": [0, 1]}})
+    records = [
+        StudyTrial("old", index, 0, TrialState.COMPLETED, {"tau": index / 40}, None, (-index,))
+        for index in range(40)
+    ]
+    store = StudyStore.open(str(tmp_path / "a"), "s", search(space, Tpe()))
+    assert store.import_trials(records) == (40, [])
+    drawn = [float(ask(store).values["tau"]) for _ in range(10)]
+    assert sorted(drawn)[5] < 0.25
+
+
+def test_warm_start_needs_as_many_objectives(tmp_path: Path) -> None:
+    record = StudyTrial("o", 0, 0, TrialState.COMPLETED, {"n": 1}, None, (1.0,))
+    two = search(LISTED, directions=("maximize", "minimize"))
+    store = StudyStore.open(str(tmp_path / "a"), "s", two)
+    assert store.import_trials([record]) == (
+        0,
+        [(record, "it has 1 objective(s), this sweep has 2")],
+    )
+
+
+# -- the file
+
+
+def test_another_space_or_direction_is_refused(journal: str) -> None:
+    StudyStore.open(journal, "s", search(PLAIN))
+    with pytest.raises(JobError, match="study s: the search space must stay .*learn from this one"):
+        StudyStore.open(journal, "s", search(LISTED))
+    with pytest.raises(JobError, match="directions must stay maximize, but got minimize"):
+        StudyStore.open(journal, "s", search(PLAIN, directions=("minimize",)))
+
+
+def test_a_journal_broken_in_the_middle_is_refused_and_named(journal: str) -> None:
+    store = StudyStore.open(journal, "s", search())
+    run(store, 2)
+    lines = Path(journal).read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4][: len(lines[4]) // 2] + b"\n"
+    broken = b"".join(lines)
+    Path(journal).write_bytes(broken)
+    for opened in (
+        lambda: StudyStore.open(journal, "s", search()),
+        lambda: read_trials(journal, "s"),
+    ):
+        with pytest.raises(JobError, match=r"study\.log: every line .* line 5 is not.*head -n 4"):
+            opened()
+    assert Path(journal).read_bytes() == broken
+
+
+@pytest.mark.parametrize("tail", [b'{"op_code":4,"wor', b"\x00" * 64, b'{"op_code":4\n'])
+def test_an_unfinished_last_line_is_cut_off_by_the_writer_only(journal: str, tail: bytes) -> None:
+    store = StudyStore.open(journal, "s", search())
+    run(store, 2)
+    sound = Path(journal).read_bytes()
+    Path(journal).write_bytes(sound + tail)
+    assert len(read_trials(journal, "s")) == 2
+    assert Path(journal).read_bytes() == sound + tail
+    again = StudyStore.open(journal, "s", search())
+    assert Path(journal).read_bytes() == sound
+    run(again, 1)
+    assert len(read_trials(journal, "s")) == 3
+
+
+def test_the_lock_of_a_killed_writer_does_not_hold_up_the_next(journal: str) -> None:
+    run(StudyStore.open(journal, "s", search()), 1)
+    lock = Path(journal + ".lock")
+    lock.symlink_to(journal)
+    store = StudyStore.open(journal, "s", search())
+    assert not lock.is_symlink()
+    run(store, 1)
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"none\.log: the study's journal must exist"):
+        read_trials(str(tmp_path / "none.log"), "s")
+    assert not (tmp_path / "none.log").exists()
+    path = str(tmp_path / "study.log")
+    StudyStore.open(path, "dolly-1234", search())
+    with pytest.raises(JobError, match="must hold sweep 'dolly', but got only: dolly-1234"):
+        read_trials(path, "dolly")
+    with pytest.raises(PlanError, match=r"database must be reachable.*://me:\*\*\*@") as caught:
+        read_trials("postgresql://me:secret@localhost:1/study", "s")
+    assert "secret" not in str(caught.value).split(":", 3)[-1].split("@")[0]

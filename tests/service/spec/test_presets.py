@@ -1,0 +1,63 @@
+"""Every shipped sweep, and the starter, is a valid sweep that says what it finds out."""
+
+import pytest
+
+from service.plan.estimates import InputFacts
+from service.plan.plan import Resources, make_plan
+from service.spec.document import SweepSpec, parse_spec
+from service.spec.file import (
+    parse_yaml,
+    preset_names,
+    preset_summary,
+    preset_text,
+    starter_text,
+)
+from trainers.losses import DIVERGENCES
+
+TWO_CORES = Resources(num_cpus=2)
+
+
+def preset(name: str) -> SweepSpec:
+    return parse_spec(parse_yaml(preset_text(name), name))
+
+
+def test_the_presets_of_the_documentation_are_there() -> None:
+    assert {"demo", "temperature", "cist", "divergence-family"} <= set(preset_names())
+    assert "_starter" not in preset_names()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_plans_without_warnings(name: str) -> None:
+    spec = preset(name)
+    plan = make_plan(spec, InputFacts(), TWO_CORES, code_version="1")
+    assert spec.name == name
+    assert plan.warnings == ()
+    assert 20 <= len(preset_summary(name)) <= 100
+
+
+def test_the_starter_plans_as_it_is() -> None:
+    spec = parse_spec(parse_yaml(starter_text(), "starter"))
+    plan = make_plan(spec, InputFacts(), TWO_CORES, code_version="1")
+    assert plan.num_trials == 44
+
+
+def test_the_demo_searches_both_kinds_of_temperature() -> None:
+    spec = preset("demo")
+    assert spec.trials is not None and spec.trials >= 16
+    assert spec.early_stopping.kind != "none"
+    assert {"divergence", "policy", "tau", "rho_per_log_vocab"} <= set(spec.search)
+    assert spec.data.train == "builtin:docstrings"
+
+
+def test_the_family_tries_each_divergence_at_each_temperature() -> None:
+    spec = preset("divergence-family")
+    names = set(spec.search["divergence"]["choice"])
+    assert names == set(DIVERGENCES) - {"centred_mse", "concrete_score"}
+    assert spec.trials == 3 * len(names) == spec.space().size()
+    assert preset_summary("divergence-family").startswith("Eleven ") and len(names) == 11
+
+
+def test_the_family_trains_nothing_twice() -> None:
+    plan = make_plan(preset("divergence-family"), InputFacts(), TWO_CORES, code_version="1")
+    points = [*plan.space().enumerate(1), *(control.values for control in plan.controls)]
+    assert plan.num_trials == len({plan.trial_config(values) for values in points}) == 34

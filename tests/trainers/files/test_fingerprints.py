@@ -1,0 +1,44 @@
+"""Hashes follow content: not names of folders, not the order of keys."""
+
+from pathlib import Path
+
+import torch
+
+from trainers.files import fingerprints
+
+
+def test_documents_are_equal_whatever_the_order_of_keys() -> None:
+    assert fingerprints.of_document({"a": 1, "b": [2]}) == fingerprints.of_document(
+        {"b": [2], "a": 1}
+    )
+    assert fingerprints.of_document({"a": 1}) != fingerprints.of_document({"a": 2})
+
+
+def test_a_file_hashes_to_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert fingerprints.of_file(tmp_path / "f") == known
+
+
+def test_a_models_place_plays_no_part_and_its_weights_do(tmp_path: Path) -> None:
+    for name, weights in (("one", b"w"), ("two", b"w"), ("three", b"v")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(weights)
+        (folder / "README.md").write_text(name)
+    one, two, three = (fingerprints.of_model(tmp_path / n) for n in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_weights_follow_names_types_shapes_and_bits() -> None:
+    plain = {"a": torch.ones(2, 3), "b": torch.zeros(2)}
+    assert fingerprints.of_weights(plain) == fingerprints.of_weights(dict(reversed(plain.items())))
+    others = [
+        {**plain, "b": torch.tensor([0.0, -0.0])},
+        {**plain, "a": torch.ones(3, 2)},
+        {**plain, "a": torch.ones(2, 3, dtype=torch.bfloat16)},
+        {"a": plain["a"], "c": plain["b"]},
+    ]
+    prints = {fingerprints.of_weights(weights) for weights in [plain, *others]}
+    assert len(prints) == 5

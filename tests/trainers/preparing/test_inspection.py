@@ -1,0 +1,156 @@
+"""Looking before spending: what is found, what is missing, and no torch for it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_support import gpt2, request, write_lines
+
+from trainers.preparing.prepare import inspect
+from trainers.tasks.causal_lm.vocabulary import check_vocabulary
+from trainers.trial.sources import DataSource, ModelSource, Prepared, TokenizerSource
+
+
+def look(tmp_path: Path, **changed: Any) -> Any:
+    return inspect(request(tmp_path, **changed), tmp_path / "home")
+
+
+def test_before_anything_is_prepared_numbers_are_estimates(tmp_path: Path) -> None:
+    facts = look(tmp_path)
+    assert (facts.num_train_examples, facts.num_validation_examples) == (60, 12)
+    assert facts.vocab_size == 300
+    assert facts.teacher_hidden_size == 32
+    assert facts.teacher_entropy_share is None and facts.teacher_parameters is None
+    assert "to be prepared" in facts.found["teacher"]
+    assert not (tmp_path / "home").exists()
+
+
+def test_afterwards_they_are_exact(prepared: Prepared) -> None:
+    from transformers import AutoModelForCausalLM
+
+    home = Path(prepared.data).parents[2]
+    facts = inspect(request(home.parent), home)
+    assert facts.num_train_tokens == prepared.num_train_tokens
+    assert facts.teacher_entropy_share == prepared.teacher_metrics["entropy_share"]
+    teacher = AutoModelForCausalLM.from_pretrained(prepared.teacher)
+    # tied weights are stored once and counted once
+    assert facts.teacher_parameters == teacher.num_parameters()
+    assert prepared.teacher in facts.found["teacher"]
+
+
+def test_looking_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from training_support import request;"
+        "from trainers.preparing.prepare import inspect; folder = Path(sys.argv[1]);"
+        "inspect(request(folder), folder / 'home');"
+        "sys.exit(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)) or 0)"
+    )
+    tests = Path(__file__).resolve().parents[2]
+    # the checkout first: tests/ has a folder of the same name as the package
+    environment = os.environ | {"PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def local(prepared: Prepared, tmp_path: Path) -> Path:
+    """A copy of the student, with its tokenizer beside it."""
+    folder = tmp_path / "local"
+    shutil.copytree(prepared.student, folder)
+    shutil.copytree(Path(prepared.data) / "tokenizer", folder, dirs_exist_ok=True)
+    return folder
+
+
+def test_a_folder_that_is_no_model_says_what_is_missing(local: Path, tmp_path: Path) -> None:
+    (local / "config.json").unlink()
+    message = r"teacher.model: folder .*local is not a model: config.json is missing. Name a folder"
+    with pytest.raises(ValueError, match=message):
+        look(tmp_path, teacher=ModelSource(model=str(local)))
+
+
+def test_a_folder_without_weights_is_no_model(local: Path, tmp_path: Path) -> None:
+    (local / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"student.model: .*model.safetensors is missing"):
+        look(tmp_path, student=ModelSource(model=str(local)))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"teacher.model: folder .*nowhere must exist"):
+        look(tmp_path, teacher=ModelSource(model="./nowhere"))
+
+
+def test_pickled_weights_are_refused_unless_allowed(local: Path, tmp_path: Path) -> None:
+    (local / "model.safetensors").rename(local / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"must be safetensors, but got pytorch_model.bin in"):
+        look(tmp_path, teacher=ModelSource(model=str(local)))
+    look(tmp_path, teacher=ModelSource(model=str(local), allow_pickle=True))
+
+
+def test_a_hub_model_without_a_network_says_so(tmp_path: Path) -> None:
+    message = r"teacher.model: 'nobody/nothing' is no folder here, and the Hugging Face hub did not"
+    with pytest.raises(ValueError, match=message):
+        look(tmp_path, teacher=ModelSource(model="nobody/nothing"))
+
+
+def test_different_vocabularies_are_refused_with_both_sizes(local: Path, tmp_path: Path) -> None:
+    config = json.loads((local / "config.json").read_text()) | {"vocab_size": 50257}
+    (local / "config.json").write_text(json.dumps(config))
+    message = r"student: teacher and student must share .* of 300, but got as many .* and 50257"
+    with pytest.raises(ValueError, match=message):
+        look(tmp_path, student=ModelSource(model=str(local)))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "role"), [(512, 300, "teacher"), (300, 299, "student"), (300, 512, "s")]
+)
+def test_too_few_or_too_many_rows_are_no_padding(teacher: int, student: int, role: str) -> None:
+    with pytest.raises(ValueError, match=f"{role}.*got {teacher} rows .* and {student} in"):
+        check_vocabulary(teacher, student, 300)
+
+
+@pytest.mark.parametrize(("teacher", "student"), [(300, 300), (320, 384), (None, 300)])
+def test_padding_rows_pass(teacher: int | None, student: int) -> None:
+    check_vocabulary(teacher, student, 300)
+
+
+def test_a_made_teacher_needs_a_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tokenizer: it must be given when the teacher is made"):
+        look(tmp_path, tokenizer=None)
+
+
+def test_the_teachers_own_tokenizer_is_the_default(local: Path, tmp_path: Path) -> None:
+    facts = look(tmp_path, teacher=ModelSource(model=str(local)), tokenizer=None)
+    assert facts.found["tokenizer"] == f"the teacher's ({local})"
+    for path in local.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"teacher.model: folder .* has no tokenizer"):
+        look(tmp_path, teacher=ModelSource(model=str(local)), tokenizer=None)
+
+
+def test_a_tokenizer_can_be_a_folder(prepared: Prepared, tmp_path: Path) -> None:
+    folder = Path(prepared.data) / "tokenizer"
+    facts = look(tmp_path, tokenizer=TokenizerSource(model=str(folder)))
+    assert facts.found["tokenizer"].endswith(f"({folder})")
+
+
+def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
+    short = ModelSource(config=gpt2(1, 16, n_positions=64))
+    with pytest.raises(ValueError, match=r"data.max_tokens: .*student's 64 positions, but got 96"):
+        look(tmp_path, student=short)
+
+
+def test_bad_data_is_found_before_anything_is_spent(tmp_path: Path) -> None:
+    bad = write_lines(tmp_path / "bad.jsonl", [{"instruction": "a", "output": "b"}, {"output": 1}])
+    source = DataSource(train=str(bad), validation=str(bad))
+    with pytest.raises(ValueError, match=r"bad.jsonl, line 2: 'output' must be text"):
+        look(tmp_path, data=source)

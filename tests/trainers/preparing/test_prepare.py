@@ -1,0 +1,179 @@
+"""What all trials share: made once, found again, and different whenever its key differs."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_support import gpt2, request, write_lines
+
+from trainers.preparing import prepare as preparing
+from trainers.preparing.prepare import inspect, prepare
+from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest, TokenizerSource
+
+
+@pytest.fixture(scope="module")
+def home(prepared: Prepared) -> Path:
+    return Path(prepared.data).parents[2]
+
+
+def folders(home: Path) -> set[Path]:
+    return {path for path in (home / "prepared").glob("*/*") if path.is_dir()}
+
+
+def again(prepared: Prepared, home: Path, **changed: Any) -> PrepareRequest:
+    """The request of the session's fixture, which lies beside its home."""
+    return request(home.parent, **changed)
+
+
+def test_models_open_and_share_the_tokenizers_vocabulary(prepared: Prepared) -> None:
+    from transformers import AutoModelForCausalLM
+
+    for folder in (prepared.teacher, prepared.student):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        assert model.config.vocab_size == prepared.vocab_size == 300
+        assert model.config.eos_token_id == 0
+    assert prepared.num_train_examples == 60
+    assert prepared.num_validation_examples == 12
+    assert set(prepared.fingerprints) == {"teacher", "student", "tokenizer", "data"}
+
+
+def test_the_fitted_teacher_knows_more_than_the_start(prepared: Prepared) -> None:
+    teacher, student = prepared.teacher_metrics, prepared.student_metrics
+    assert teacher["cross_entropy"] < student["cross_entropy"] - 0.05
+    assert 0 < teacher["entropy_share"] < 1
+    assert "teacher_entropy_mean" not in student
+
+
+def test_the_second_time_everything_is_found(prepared: Prepared, home: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folders(home)}
+    stages: list[str] = []
+    found = prepare(again(prepared, home), home, lambda stage, share: stages.append(stage))
+    assert found == prepared
+    assert {path: path.stat().st_mtime_ns for path in folders(home)} == before
+    assert "teacher fit" not in stages
+
+
+def test_progress_names_stages_and_rises_to_one(tmp_path: Path) -> None:
+    heard: list[tuple[str, float]] = []
+    prepare(request(tmp_path), tmp_path / "home", lambda *news: heard.append(news))
+    shares = [share for stage, share in heard if stage == "teacher fit"]
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 12
+
+
+CHANGES: dict[str, tuple[set[str], Callable[[], dict[str, Any]]]] = {
+    "teacher fit": (
+        {"teacher"},
+        lambda: {"teacher": ModelSource(config=gpt2(2, 32), fit=FitConfig(steps=3))},
+    ),
+    "student seed": (
+        {"student"},
+        lambda: {"student": ModelSource(config=gpt2(1, 16), init_seed=1)},
+    ),
+    "lengths": ({"data", "teacher"}, lambda: {"max_tokens": 80}),
+    "tokenizer": (
+        {"data", "teacher", "student"},
+        lambda: {"tokenizer": TokenizerSource.model_validate({"train": {"vocab_size": 310}})},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_change_makes_anew(prepared: Prepared, home: Path, name: str) -> None:
+    expected, change = CHANGES[name]
+    other = prepare(again(prepared, home, **change()), home)
+    changed = {
+        what
+        for what in ("teacher", "student", "data")
+        if getattr(other, what) != getattr(prepared, what)
+    }
+    assert changed == expected
+
+
+def test_other_text_makes_everything_fitted_anew(tmp_path: Path) -> None:
+    from trainers.preparing.keys import Keys
+
+    first = Keys(request(tmp_path), tmp_path)
+    before = (first.data_folder, first.tokenizer_folder)
+    rows = [{"instruction": "new", "output": "text"}]
+    second_request = request(tmp_path)
+    write_lines(tmp_path / "train.jsonl", rows)
+    second = Keys(second_request, tmp_path)
+    assert second.data_folder != before[0] and second.tokenizer_folder != before[1]
+
+
+def test_a_local_model_without_a_fit_is_used_where_it_lies(prepared: Prepared, home: Path) -> None:
+    local = again(prepared, home, student=ModelSource(model=prepared.student))
+    assert prepare(local, home).student == prepared.student
+
+
+def test_a_fit_can_start_from_a_local_model(prepared: Prepared, home: Path) -> None:
+    source = ModelSource(model=prepared.student, fit=FitConfig(steps=8, learning_rate=3e-3))
+    fitted = prepare(again(prepared, home, student=source), home)
+    assert fitted.student != prepared.student
+    before = prepared.student_metrics["cross_entropy"]
+    assert fitted.student_metrics["cross_entropy"] < before
+
+
+def test_a_fit_that_diverges_is_named(tmp_path: Path) -> None:
+    wild = FitConfig(steps=30, learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"student.fit: the loss must stay finite.*learning_rate"):
+        prepare(
+            request(tmp_path, student=ModelSource(config=gpt2(1, 16), fit=wild)), tmp_path / "home"
+        )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "gtp2"}, r"student.config.model_type: .*'gtp2'. Did you mean 'gpt2'"),
+        (gpt2(1, 16, n_layers=3), r"student.config: every key must be .*Did you mean 'n_layer'"),
+    ],
+)
+def test_a_misspelt_config_is_refused(
+    prepared: Prepared, home: Path, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(again(prepared, home, student=ModelSource(config=config)), home)
+
+
+def test_a_tokenizer_larger_than_its_text_is_refused(tmp_path: Path) -> None:
+    huge = TokenizerSource.model_validate({"train": {"vocab_size": 50_000}})
+    with pytest.raises(ValueError, match=r"tokenizer.train.vocab_size: .*of 50000. Lower it"):
+        prepare(request(tmp_path, tokenizer=huge), tmp_path / "home")
+
+
+def prepare_in(folder: Path) -> None:
+    prepare(request(folder), folder / "home")
+
+
+def test_two_processes_prepare_the_same_at_once(tmp_path: Path) -> None:
+    request(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=prepare_in, args=(tmp_path,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    facts = inspect(request(tmp_path), tmp_path / "home")
+    assert facts.teacher_entropy_share is not None
+
+
+def test_a_fit_is_supervised_and_scored_once() -> None:
+    fit = preparing.fit_config(FitConfig(epochs=2, seed=4), request_without_files())
+    assert (fit.hard_weight, fit.soft_weight, fit.evaluations) == (1.0, 0.0, 1)
+    assert (fit.epochs, fit.seed, fit.generation_prompts) == (2, 4, 0)
+
+
+def request_without_files() -> PrepareRequest:
+    return PrepareRequest.model_validate(
+        {
+            "teacher": {"config": gpt2(1, 16)},
+            "student": {"config": gpt2(1, 16)},
+            "data": {"train": "a.jsonl", "validation": "b.jsonl"},
+            "max_tokens": 96,
+            "max_prompt_tokens": 72,
+        }
+    )

@@ -1,0 +1,337 @@
+"""Value and gradient of each divergence written out, in place where that is safe.
+
+Autograd walks the vocabulary about twice as often for the same numbers; only a divergence of the
+user's own goes that way. A function takes a `Given` and a coefficient [C, 1], and returns the
+values [C] and coefficient times the gradient with respect to the student's softened logits.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.losses import weighted
+from trainers.losses.adaptive_head import head_share
+from trainers.losses.labelled import HIDDEN
+from trainers.trial.catalogue import Weighting
+
+
+@dataclass(frozen=True)
+class Given:
+    """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
+    labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a row that
+    goes with a learned temperature adds Σ v dD/dv, v the teacher's."""
+
+    student: Tensor
+    teacher: Tensor
+    column: Tensor
+    parameters: Mapping[str, Any]
+    pull: Tensor | None = None
+
+
+Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
+
+
+def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p‖q); gradient q - p, by the teacher p (log(p/q) - KL)."""
+    sides = _Sides.of(given)
+    terms = sides.log_p.sub_(sides.log_q).mul_(sides.p)
+    value = _total(terms)
+    if given.pull is not None:
+        given.pull.add_(_pull(terms.addcmul_(sides.p, -value), given.teacher))
+    return value.squeeze(-1), sides.q.sub_(sides.p).mul_(coefficient)
+
+
+def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q‖p); gradient q (log(q/p) - KL), by the teacher p - q."""
+    log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
+    q = log_q.exp()
+    terms = log_q.sub_(log_p).mul_(q)
+    if given.pull is not None:
+        given.pull.add_(_pull(log_p.exp_().sub_(q), given.teacher))
+    value = _total(terms)
+    return value.squeeze(-1), terms.addcmul_(q, -value).mul_(coefficient)
+
+
+def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """beta KL(p‖m) + (1 - beta) KL(q‖m); gradient (1 - beta) q (log(q/m) - KL(q‖m)), by the teacher
+    beta p (log(p/m) - KL(p‖m))."""
+    beta = given.parameters["beta"]
+    if beta in (0.0, 1.0):
+        return (forward_kl if beta == 0.0 else reverse_kl)(given, coefficient)
+    share = 1 / (beta * (1 - beta)) if given.parameters["unit_curvature"] else 1.0
+    sides = _Sides.of(given)
+    mixture = _positive(torch.lerp(sides.q, sides.p, beta)).log_()
+    by_teacher = sides.log_p.sub_(mixture).mul_(sides.p)
+    of_teacher = _total(by_teacher)
+    if given.pull is not None:
+        by_teacher.addcmul_(sides.p, -of_teacher)
+        given.pull.add_(_pull(by_teacher, given.teacher), alpha=share * beta)
+    terms = sides.log_q.sub_(mixture).mul_(sides.q)
+    of_student = _total(terms)
+    slope = terms.addcmul_(sides.q, -of_student).mul_(coefficient * (share * (1 - beta)))
+    return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
+
+
+def jeffreys(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """(1 - weight) KL(p‖q) + weight KL(q‖p)."""
+    weight = torch.full_like(coefficient, given.parameters["weight"])
+    return _both_kls(_Sides.of(given), 1 - weight, weight, coefficient)
+
+
+def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p‖q) and KL(q‖p), the one of the side with more entropy times entropy_weight."""
+    sides = _Sides.of(given)
+    surplus = _dot(sides.q, sides.log_q) - _dot(sides.p, sides.log_p)
+    weight = given.parameters["entropy_weight"]
+    forward, reverse = (torch.where(side > 0, weight, 1.0) for side in (surplus, -surplus))
+    return _both_kls(sides, forward, reverse, coefficient)
+
+
+def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
+    if given.parameters["head_mass"] >= 1.0:
+        return forward_kl(given, coefficient)
+    sides = _Sides.of(given)
+    share = head_share(sides.q, sides.p, given.parameters["head_mass"])
+    return _both_kls(sides, share, 1 - share, coefficient)
+
+
+def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q: (1-w) q (d+1) - w
+    p."""
+    sides = _Sides.of(given)
+    gap = sides.log_q.sub_(sides.log_p)
+    share = torch.sigmoid(gap)  # of the reverse direction
+    forward = sides.p.addcmul_(share, sides.p, value=-1)
+    reverse = share.mul_(sides.q)
+    by_log_q = torch.sub(reverse, forward, out=forward)
+    further = reverse.mul_(gap)
+    value = gap.mul_(by_log_q).sum(-1)
+    return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
+
+
+def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p‖m), m = alpha p + (1 - alpha) q; gradient (1 - alpha) q (Σ q p/m - p/m)."""
+    alpha = given.parameters["alpha"]
+    if alpha == 0.0:
+        return forward_kl(given, coefficient)
+    sides = _Sides.of(given)
+    mixture = _positive(torch.lerp(sides.q, sides.p, alpha))
+    terms = (sides.p / mixture).mul_(sides.q)
+    value = sides.log_p.sub_(mixture.log_()).mul_(sides.p).sum(-1)
+    return value, _through_softmax(terms, sides.q, coefficient * (alpha - 1))
+
+
+def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q‖m), m = alpha q + (1 - alpha) p; gradient q (r - Σ q r), r = log(q/m) - alpha q/m, its
+    last part left out where the mixture is constant."""
+    alpha = given.parameters["alpha"]
+    if alpha == 0.0:
+        return reverse_kl(given, coefficient)
+    sides = _Sides.of(given)
+    mixture = _positive(torch.lerp(sides.p, sides.q, alpha))
+    quotient = torch.div(sides.q, mixture, out=sides.p)
+    terms = sides.log_q.sub_(mixture.log_()).mul_(sides.q)
+    value = terms.sum(-1)
+    if not given.parameters["detach_mixture"]:
+        terms.addcmul_(quotient, sides.q, value=-alpha)
+    return value, _through_softmax(terms, sides.q, coefficient)
+
+
+def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """½ Σ |q - p|; gradient ½ q (s - Σ q s), s the sign of q - p."""
+    q, p = (torch.softmax(side, dim=-1) for side in (given.student, given.teacher))
+    gap = torch.sub(q, p, out=p)
+    value = 0.5 * torch.linalg.vector_norm(gap, ord=1, dim=-1)
+    terms = gap.sign_().mul_(q)
+    return value, _through_softmax(terms, q, 0.5 * coefficient)
+
+
+def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """The alpha-beta family; by log q: (q^s - p^alpha q^beta) / alpha with s = alpha + beta, and in
+    the limit of alpha 0 q^beta log(q/p)."""
+    alpha, beta = given.parameters["alpha"], given.parameters["beta"]
+    sides = _Sides.of(given)
+    if weighted.is_near_a_limit(alpha, beta):
+        value, by_log_q = weighted.near_a_limit(sides.log_q, sides.log_p, alpha, beta)
+        return value, _through_softmax(by_log_q, sides.q, coefficient)
+    total = alpha + beta
+    both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()
+    own = torch.mul(sides.log_q, total).exp_()
+    theirs = sides.log_p.mul_(total).exp_().sum(-1)
+    ends = (alpha * theirs + beta * own.sum(-1)) / total
+    value = (ends - both.sum(-1)) / (alpha * beta)
+    return value, _through_softmax(own.sub_(both), sides.q, coefficient / alpha)
+
+
+def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """¼ Σ_ij a_i b_j (d_i - d_j)², weights constant; gradient ½ a (d - E_b d) + ½ b (d - E_a d)."""
+    weighting = Weighting(given.parameters["weighting"])
+    inner = torch.softmax(given.student, dim=-1)
+    outer = inner
+    if weighting == Weighting.TEACHER_STUDENT:
+        outer = torch.softmax(given.teacher, dim=-1)
+    elif weighting == Weighting.UNIFORM_STUDENT:
+        outer = torch.full_like(inner, 1 / inner.shape[-1])
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    gap.sub_(_dot(inner, gap))
+    inner_mean, outer_mean = _dot(inner, gap), _dot(outer, gap)
+    both = inner + outer
+    slope = both.mul_(gap)
+    value = 0.25 * _dot(slope, gap) - 0.5 * inner_mean * outer_mean
+    slope.addcmul_(inner, -outer_mean).addcmul_(outer, -inner_mean)
+    return value.squeeze(-1), slope.mul_(0.5 * coefficient)
+
+
+def centred_mse(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """‖c(z) - c(v)‖² / (2V); gradient c(z - v) / V."""
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    gap.sub_(gap.mean(-1, keepdim=True))
+    num_entries = gap.shape[-1]
+    value = torch.linalg.vecdot(gap, gap) / (2 * num_entries)
+    return value, gap.mul_(coefficient / num_entries)
+
+
+def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """t KL of label against rest + n KL(p̂‖q̂) among the others; gradient t (q_y - p_y) at the label
+    and n (q̂ - p̂) - t (q_y - p_y) q̂ elsewhere."""
+    target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
+    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
+    # Each largest logit on its own: what is rounded then differs from entry to entry.
+    gap = given.teacher.sub_(teacher.largest).sub_(given.student).add_(student.largest)
+    gap.add_(student.log_total - teacher.log_total)
+    others = gap.mul_(teacher.p).sum(-1)
+    given.student.scatter_(-1, given.column, student.label)
+    binary = (teacher.log_odds.exp() * (teacher.log_odds - student.log_odds)).sum(-1)
+    step = target * (student.log_odds.exp() - teacher.log_odds.exp())[..., :1]
+    slope = student.p.mul_(coefficient * (rest - step))
+    slope.addcmul_(teacher.p, coefficient * -rest)
+    slope.scatter_(-1, given.column, coefficient * step)
+    return target * binary + rest * others, slope
+
+
+def normalised(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """gamma times the cross-entropy of p̂ to q̂ among the others; gradient gamma (q̂ - p̂). The part
+    at temperature 1 is `label_weight` times the cross-entropy to the label."""
+    gamma = given.parameters["gamma"]
+    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
+    normaliser = student.largest + student.log_total
+    value = gamma * (normaliser - _dot(teacher.p, given.student)).squeeze(-1)
+    given.student.scatter_(-1, given.column, student.label)
+    return value, student.p.sub_(teacher.p).mul_(gamma * coefficient)
+
+
+def label_weight(teacher_logits: Tensor, column: Tensor) -> Tensor:
+    """Returns p_y at temperature 1 [C, 1], of unsoftened logits."""
+    normaliser = torch.logsumexp(teacher_logits, dim=-1, keepdim=True)
+    return (teacher_logits.gather(-1, column) - normaliser).exp()
+
+
+WRITTEN: dict[str, Written] = {
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "jeffreys": jeffreys,
+    "generalized_jsd": generalized_jsd,
+    "skew_forward_kl": skew_forward_kl,
+    "skew_reverse_kl": skew_reverse_kl,
+    "total_variation": total_variation,
+    "adaptive_kl": adaptive_kl,
+    "alpha_beta": alpha_beta,
+    "token_wise": token_wise,
+    "concrete_score": concrete_score,
+    "centred_mse": centred_mse,
+    "entropy_switched": entropy_switched,
+    "decoupled": decoupled,
+    "normalised": normalised,
+    # Both are forward KL: one with a weight a position, the other to a mixed teacher.
+    "token_scaled": forward_kl,
+    "interpolated": forward_kl,
+}
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Probabilities of student and teacher and their logs, all [C, V] and free to be
+    overwritten."""
+
+    q: Tensor
+    p: Tensor
+    log_q: Tensor
+    log_p: Tensor
+
+    @classmethod
+    def of(cls, given: Given) -> "_Sides":
+        """Returns both sides."""
+        log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
+        return cls(log_q.exp(), log_p.exp(), log_q, log_p)
+
+
+@dataclass(frozen=True)
+class _Others:
+    """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
+    label; largest, log_total [C, 1]: their largest logit, and what their normaliser exceeds it by;
+    label: its logit [C, 1]; log_odds: log-probabilities of label and rest [C, 2]."""
+
+    p: Tensor
+    largest: Tensor
+    log_total: Tensor
+    label: Tensor
+    log_odds: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, given: Given) -> "_Others":
+        """Returns the side of softened logits, whose label's column is left hidden."""
+        label = logits.gather(-1, given.column)
+        logits.scatter_(-1, given.column, HIDDEN)
+        p = torch.softmax(logits, dim=-1)
+        # Known from the largest entry alone; a second walk of exponentials is spared. The two stay
+        # apart: their sum is rounded at the size of all logits, for a whole row alike.
+        largest = logits.amax(-1, keepdim=True)
+        log_total = -p.amax(-1, keepdim=True).log()
+        surplus = label - largest - log_total
+        odds = torch.cat((surplus, -surplus), dim=-1)
+        return cls(p, largest, log_total, label, torch.nn.functional.logsigmoid(odds))
+
+
+def _both_kls(
+    sides: _Sides, forward: Tensor, reverse: Tensor, coefficient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """forward KL(p‖q) + reverse KL(q‖p), factors [C, 1]; gradient forward (q - p) + reverse q
+    (log(q/p) - KL(q‖p))."""
+    gap = sides.log_q.sub_(sides.log_p)
+    terms = torch.mul(gap, sides.q, out=sides.log_p)
+    of_student, of_teacher = _total(terms), -_total(gap.mul_(sides.p))
+    value = (forward * of_teacher + reverse * of_student).squeeze(-1)
+    forward, reverse = forward * coefficient, reverse * coefficient
+    slope = terms.mul_(reverse).addcmul_(sides.q, forward - reverse * of_student)
+    return value, slope.addcmul_(sides.p, -forward)
+
+
+def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:
+    """Returns the gradient by logits, times coefficient, of that by log q (overwritten)."""
+    return by_log_q.addcmul_(q, -_total(by_log_q)).mul_(coefficient)
+
+
+def _pull(by_teacher: Tensor, teacher: Tensor) -> Tensor:
+    """Returns the rows' sums [C] of products of a gradient (overwritten) and what it is by."""
+    return by_teacher.mul_(teacher).sum(-1)
+
+
+def _total(terms: Tensor) -> Tensor:
+    """Returns the rows' sums [C, 1]."""
+    return terms.sum(-1, keepdim=True)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the rows' sums of products [C, 1]."""
+    sums: Tensor = torch.linalg.vecdot(first, second)
+    return sums.unsqueeze(-1)
+
+
+def _positive(mixture: Tensor) -> Tensor:
+    """Returns it without zeros: where both sides underflow nothing is added, and logs stay
+    finite."""
+    return mixture.clamp_(min=torch.finfo(mixture.dtype).tiny)

@@ -1,0 +1,290 @@
+"""The fused linear loss: value and gradients of hidden states and output matrix, chunk by chunk.
+
+Logits of all positions never exist at once. Gradients are made in the forward pass (a chunk's
+logits are at hand only there) and scaled in the backward pass.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.losses.context import LossSums, Positions
+from trainers.losses.divergences import in_float
+from trainers.losses.fused.chunks import (
+    Chunk,
+    blocks,
+    compute_dtype,
+    product_weight,
+    walk,
+    without_student,
+)
+from trainers.losses.fused.closed_form import WRITTEN, Given, label_weight
+from trainers.losses.fused.kernel import by_kernel, has_kernel
+from trainers.losses.fused.weight_gradient import WeightGradient, scaled
+from trainers.losses.passes import Measure, Shared
+from trainers.losses.plain import cross_entropy
+from trainers.losses.rescale import pull_back
+from trainers.losses.soft_term import SoftTerm
+from trainers.signal import OutputHead
+from trainers.trial.catalogue import Scaling
+from trainers.trial.config import TrialConfig
+
+
+def fused_sums(
+    config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+) -> LossSums:
+    """Returns what `plain_sums` returns, with the same gradients, without [N, V] in memory."""
+    job = _Job(config, term, shared, batch)
+    if not torch.is_grad_enabled():
+        return job.run(None)
+    learned = shared.temperature if config.policy == "curriculum" else None
+    head = batch.head
+    inputs = (batch.hidden, head.weight, head.bias, learned, job)
+    total, hard, soft = _FusedLinear.apply(*inputs)  # type: ignore[no-untyped-call]
+    return LossSums(total, hard, soft)
+
+
+def measure(first_pass: Measure, batch: Positions) -> Tensor:
+    """Returns the first pass's number of each position [N], chunk by chunk."""
+    found = []
+    if not first_pass.needs_student:
+        # An output matrix without columns: the walk then costs the teacher's products alone.
+        batch = without_student(batch)
+    with torch.no_grad():
+        for chunk in walk(batch, product_weight(batch)):
+            assert chunk.teacher_logits is not None  # measures belong to soft losses
+            labels = batch.labels[chunk.start : chunk.stop]
+            for start, stop in blocks(chunk):
+                logits = batch.head.of_products(chunk.products[start:stop])
+                teacher = chunk.teacher_logits[start:stop]
+                found.append(first_pass.of(logits, teacher, labels[start:stop]))
+    return torch.cat(found) if found else batch.hidden.new_zeros(0)
+
+
+@dataclass
+class _Gradients:
+    """Sums of gradients, in float32 or wider; None where none is asked for."""
+
+    hidden: Tensor | None
+    weight: WeightGradient | None
+    bias: Tensor | None
+    temperature: Tensor | None
+
+    def add(self, chunk: Chunk, weight: Tensor) -> None:
+        """Takes a chunk whose products hold the loss's gradient with respect to them."""
+        inner = chunk.products
+        if self.hidden is not None:
+            self.hidden[chunk.start : chunk.stop] = chunk.padded @ weight
+        if self.bias is not None:
+            self.bias += inner.sum(0, dtype=self.bias.dtype)
+        if self.weight is not None:
+            self.weight.add(inner, chunk.hidden)
+
+
+class _Job:
+    """One batch's loss: everything that the walk needs besides the tensors that ask for
+    gradients."""
+
+    def __init__(
+        self, config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+    ) -> None:
+        self.config, self.term, self.shared, self.batch = config, term, shared, batch
+        self.dtype = compute_dtype(batch.hidden)
+        self.wide = torch.promote_types(self.dtype, torch.float32)
+
+    def run(self, gradients: _Gradients | None) -> LossSums:
+        """Returns the sums, and fills `gradients` where given."""
+        weight = product_weight(self.batch)
+        hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
+        for chunk in walk(self.batch, weight):
+            # The kernel, which makes gradients, keeps nothing beside the chunk.
+            by_chunk = gradients is not None and self._has_kernel
+            whole = [(0, chunk.stop - chunk.start)]
+            for start, stop in whole if by_chunk else blocks(chunk):
+                block_hard, block_soft = self._block(chunk, start, stop, gradients)
+                hard += block_hard
+                soft += block_soft
+            if gradients is not None:
+                gradients.add(chunk, weight)
+        if self.term is None:
+            return LossSums(hard.clone(), hard, soft)
+        total = self.config.hard_weight * hard + self.config.soft_weight * soft
+        return LossSums(total, hard, soft)
+
+    def _block(
+        self, chunk: Chunk, start: int, stop: int, gradients: _Gradients | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the sums of hard and soft loss of a block, and puts its gradient in its place."""
+        products = chunk.products[start:stop]
+        first = chunk.start + start
+        labels = self.batch.labels[first : first + stop - start]
+        teacher = None if chunk.teacher_logits is None else chunk.teacher_logits[start:stop]
+        shared = self.shared.rows(first, first + stop - start)
+        if gradients is None:
+            return self._values(products, teacher, labels, shared)
+        if self._has_kernel and self.term is not None and teacher is not None:
+            return by_kernel(self.term, products, teacher, labels, shared)
+        if self._is_written:
+            with torch.no_grad():
+                return self._written(products, teacher, labels, shared, gradients)
+        return self._by_autograd(products, teacher, labels, shared)
+
+    @property
+    def _has_kernel(self) -> bool:
+        """Whether one kernel does all that is elementwise."""
+        head, hidden = self.batch.head, self.batch.hidden
+        return self.term is not None and head.is_plain and has_kernel(self.config, hidden)
+
+    @property
+    def _is_written(self) -> bool:
+        """Whether the gradient is known in closed form."""
+        return self.term is None or self.config.divergence in WRITTEN
+
+    def _written(
+        self,
+        products: Tensor,
+        teacher: Tensor | None,
+        labels: Tensor,
+        shared: Shared,
+        gradients: _Gradients,
+    ) -> tuple[Tensor, Tensor]:
+        """Closed form: as `_block`."""
+        head = self.batch.head
+        logits = head.of_products(products).to(self.wide)
+        column = labels.unsqueeze(-1)
+        # A softmax by hand: torch's copies rows that do not lie end to end.
+        hard_slope = logits - logits.amax(-1, keepdim=True)
+        of_label = hard_slope.gather(-1, column)
+        total = hard_slope.exp_().sum(-1, keepdim=True)
+        cross_entropy = total.log() - of_label
+        hard_slope.scatter_add_(-1, column, -total)  # times total
+        soft = torch.zeros_like(cross_entropy)
+        if self.term is None or teacher is None:
+            by_logits = hard_slope.mul_(total.reciprocal())
+        else:
+            hard_factor = torch.full_like(soft, self.config.hard_weight)
+            if self.config.divergence == "normalised":
+                share = label_weight(in_float(teacher), column)
+                soft = soft + share * cross_entropy
+                hard_factor += self.config.soft_weight * share
+            value, slope = self._soft(logits, teacher, column, shared, gradients)
+            soft = soft.squeeze(-1) + value
+            # Straight to its place, which has left the cache, where nothing else is to be done.
+            out = products if head.is_plain else slope
+            by_logits = torch.addcmul(slope, hard_slope, hard_factor / total, out=out)
+        if by_logits is not products:
+            products.copy_(_to_products(by_logits, logits, head))
+        return cross_entropy.sum(), soft.sum()
+
+    def _soft(
+        self,
+        logits: Tensor,
+        teacher: Tensor,
+        column: Tensor,
+        shared: Shared,
+        gradients: _Gradients,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the scaled soft loss [C] and soft_weight times its gradient by logits [C, V]."""
+        assert self.term is not None
+        softened = self.term.softened(logits, teacher, shared)
+        student, target, weight = softened.student, softened.teacher, softened.weight
+        if shared.row_weight is not None:
+            weight = weight * shared.row_weight
+        if shared.mix is not None:
+            target = torch.lerp(student, target, shared.mix.to(student.dtype))
+        pull = None if gradients.temperature is None else torch.zeros_like(weight)
+        given = Given(student, target, column, self.term.parameters, pull)
+        coefficient = self.config.soft_weight * weight / softened.tau_s
+        value, slope = WRITTEN[self.config.divergence](given, coefficient.unsqueeze(-1))
+        value = weight * value
+        if pull is not None and gradients.temperature is not None:
+            power = POWERS[self.config.scaling or Scaling.NONE]
+            by_temperature = power * self.config.soft_weight * value / softened.tau_s
+            # Through the weight, less that through student and teacher.
+            by_temperature -= torch.linalg.vecdot(slope, student) + coefficient * pull
+            gradients.temperature += by_temperature.sum()
+        if softened.slope is not None:  # a constant on the logits is nothing to any divergence
+            slope = pull_back(slope, student, softened.slope)
+        return value, slope
+
+    def _by_autograd(
+        self,
+        products: Tensor,
+        teacher: Tensor | None,
+        labels: Tensor,
+        shared: Shared,
+    ) -> tuple[Tensor, Tensor]:
+        """As `_block`, for a divergence of the user's own."""
+        with torch.enable_grad():
+            leaf = products.detach().to(self.wide).requires_grad_()
+            hard, soft = self._values(leaf, teacher, labels, shared)
+            total = self.config.hard_weight * hard + self.config.soft_weight * soft
+            (found,) = torch.autograd.grad(hard if self.term is None else total, leaf)
+        products.copy_(found)
+        return hard.detach(), soft.detach()
+
+    def _values(
+        self, products: Tensor, teacher: Tensor | None, labels: Tensor, shared: Shared
+    ) -> tuple[Tensor, Tensor]:
+        logits = self.batch.head.of_products(products)
+        hard = cross_entropy(logits, labels).sum()
+        if self.term is None or teacher is None:
+            return hard, torch.zeros_like(hard)
+        return hard, self.term.values(logits, teacher, labels, shared).sum()
+
+
+# The power of tau in each scaling that a learned temperature goes with.
+POWERS = {Scaling.NONE: 0, Scaling.TAU: 1, Scaling.TAU_SQUARED: 2}
+
+
+def _to_products(slope: Tensor, logits: Tensor, head: OutputHead) -> Tensor:
+    """Returns the gradient by products of that by logits (overwritten)."""
+    if head.soft_cap is not None:
+        slope.mul_(1 - (logits / head.soft_cap).square_())
+    return slope if head.scale == 1.0 else slope.mul_(head.scale)
+
+
+class _FusedLinear(torch.autograd.Function):
+    """Total, hard and soft sums; the last two without gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        temperature: Tensor | None,
+        job: _Job,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        asked = ctx.needs_input_grad
+        gradients = _Gradients(
+            torch.zeros_like(hidden) if asked[0] else None,
+            WeightGradient(weight, job.wide) if asked[1] else None,
+            torch.zeros_like(bias, dtype=job.wide) if bias is not None and asked[2] else None,
+            torch.zeros_like(temperature) if temperature is not None and asked[3] else None,
+        )
+        sums = job.run(gradients if any(asked[:4]) else None)
+        ctx.gradients = gradients
+        ctx.dtypes = [None if t is None else t.dtype for t in (hidden, bias, temperature)]
+        ctx.mark_non_differentiable(sums.hard, sums.soft)
+        return sums.total, sums.hard, sums.soft
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError(
+                "the fused loss must be back-propagated once, its gradients are given away, "
+                "but got a second backward. Use the sum of both losses"
+            )
+        weight = None if gradients.weight is None else gradients.weight.times(grad_total)
+        hidden, bias, temperature = (
+            None if value is None else scaled(value, grad_total, dtype)
+            for value, dtype in zip(
+                (gradients.hidden, gradients.bias, gradients.temperature), ctx.dtypes, strict=True
+            )
+        )
+        return hidden, weight, bias, temperature, None

@@ -1,0 +1,300 @@
+"""The training loop of one trial. Teacher, reporter and checkpoints are arguments; Ray and MLflow
+are not known."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainers.tasks.causal_lm.batches import Batch, Order
+from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.evaluation import Evaluation
+from trainers.teachers.online import SignalMaker
+from trainers.training import checkpoints as states
+from trainers.training.checkpoints import Checkpoints
+from trainers.training.feed import Ahead, Feed, Step
+from trainers.training.student import StudentWithLoss
+from trainers.trial.config import Optimizer, Schedule, TrialConfig
+from trainers.trial.reporting import Outcome, Reporter, Stop
+from trainers.world import World
+
+MINIMUM_RATE_SHARE = 0.0
+ADAM_BETAS = (0.9, 0.999)
+
+
+@dataclass
+class Progress:
+    """How far a trial has come: what a checkpoint keeps beside weights, optimiser and random
+    state."""
+
+    step: int = 0
+    evaluation: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    train_s: float = 0.0
+    wait_s: float = 0.0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Everything a trial trains with. `module` is the student, or its DDP wrapper; a checkpoint is
+    written at each evaluation but the last, and every `checkpoint_every_s` (None: never) between
+    them."""
+
+    config: TrialConfig
+    student: StudentWithLoss
+    module: nn.Module
+    teacher: SignalMaker | None
+    split: Split
+    pad_token_id: int
+    world: World
+    reporter: Reporter
+    evaluate: Callable[["Loop"], Evaluation]
+    checkpoints: Checkpoints
+    checkpoint_every_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Losses of one global step, per learned position over all workers, before the update."""
+
+    loss: float
+    hard_loss: float
+    soft_loss: float
+    gradient_norm: float
+    tokens: int
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether neither the loss nor the gradient is NaN or infinite."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the loop ended, how far it came, and the last evaluation of this process (for its
+    samples)."""
+
+    outcome: Outcome
+    progress: Progress
+    evaluation: Evaluation | None
+
+
+def num_steps_of(config: TrialConfig, num_examples: int) -> int:
+    """Returns the optimiser steps of the whole budget; a part of an epoch is rounded up to whole
+    steps."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None
+    return max(1, math.ceil(config.epochs * math.ceil(num_examples / config.batch_size) - 1e-9))
+
+
+def evaluation_steps(num_steps: int, evaluations: int) -> list[int]:
+    """Returns after which steps (1-based) is evaluated: evenly spread, the last at the end."""
+    return sorted({max(1, round(i * num_steps / evaluations)) for i in range(1, evaluations + 1)})
+
+
+def learning_rate(config: TrialConfig, step: int, num_steps: int) -> float:
+    """Returns the learning rate of step `step` (0-based)."""
+    warmup = round(config.warmup * num_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    share_done = (step - warmup) / max(1, num_steps - warmup)
+    if config.schedule == Schedule.CONSTANT:
+        return config.learning_rate
+    if config.schedule == Schedule.LINEAR:
+        return config.learning_rate * (1 - share_done)
+    return config.learning_rate * (1 + math.cos(math.pi * share_done)) / 2
+
+
+def make_optimizer(config: TrialConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """Returns the optimiser; matrices decay, biases and norms (fewer than two dimensions) do
+    not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if config.optimizer == Optimizer.SGD:
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAM_BETAS, fused=True)
+
+
+def train(loop: Loop) -> Ended:
+    """Trains to the budget, a stop, or a divergence; resumes from the last checkpoint when there is
+    one."""
+    return _Run(loop).train()
+
+
+class _Run:
+    """One call of `train`: the loop's mutable part."""
+
+    def __init__(self, loop: Loop):
+        self.loop, self.config, self.world = loop, loop.config, loop.world
+        self.optimizer = make_optimizer(loop.config, loop.student)
+        self.num_steps = num_steps_of(loop.config, len(loop.split))
+        self.feed = Feed(
+            split=loop.split,
+            order=Order(
+                loop.split.num_tokens, batch_size=loop.config.batch_size, seed=loop.config.seed
+            ),
+            world=loop.world,
+            pad_token_id=loop.pad_token_id,
+            parts=loop.config.gradient_accumulation,
+            teacher=loop.teacher,
+        )
+        self.evaluate_after = evaluation_steps(self.num_steps, loop.config.evaluations)
+        self.progress = Progress()
+        self.last: Evaluation | None = None
+        self.checkpoint_due = time.monotonic()
+
+    def train(self) -> Ended:
+        self._resume()
+        self.loop.module.train()
+        with Ahead(self.feed.step, self.progress.step, self.num_steps) as steps:
+            while self.progress.step < self.num_steps:
+                stop = self._must_stop()
+                if stop != Stop.NO:
+                    return self._leave(stop)
+                if not self._advance(steps):
+                    return self._ended(Outcome.DIVERGED)
+        return self._ended(Outcome.COMPLETED)
+
+    def _must_stop(self) -> Stop:
+        stop = self.loop.reporter.should_stop() if self.world.is_first else Stop.NO
+        if not self.world.flag(bool(stop)):
+            return Stop.NO
+        return Stop.PAUSE if self.world.flag(stop == Stop.PAUSE) else Stop.END
+
+    def _leave(self, stop: Stop) -> Ended:
+        if stop == Stop.END:
+            return self._ended(Outcome.STOPPED_EARLY)
+        self._checkpoint()
+        return self._ended(Outcome.INTERRUPTED)
+
+    def _ended(self, outcome: Outcome) -> Ended:
+        return Ended(outcome, self.progress, self.last)
+
+    def _advance(self, steps: Ahead) -> bool:
+        """Does one step with all that belongs behind it; returns False when the trial has
+        diverged."""
+        started = time.perf_counter()
+        step = steps.next()
+        self.progress.wait_s += time.perf_counter() - started
+        assert step.number == self.progress.step, "the feed and the trial must not drift apart"
+        rate = learning_rate(self.config, self.progress.step, self.num_steps)
+        result = self._step(step, rate)
+        self.progress.train_s += time.perf_counter() - started
+        self.progress.tokens += result.tokens
+        if not result.is_finite:
+            return False
+        self.progress.step += 1
+        if self.world.is_first:
+            self.loop.reporter.log(
+                self.progress.step,
+                {
+                    "loss": result.loss,
+                    "hard_loss": result.hard_loss,
+                    "soft_loss": result.soft_loss,
+                    "learning_rate": rate,
+                    "gradient_norm": result.gradient_norm,
+                },
+            )
+        evaluated = self.progress.step in self.evaluate_after
+        if evaluated and not self._evaluate():
+            return False
+        # after the last step the student itself is saved, and every checkpoint goes
+        is_last = self.progress.step == self.num_steps
+        if not is_last and (evaluated or self._checkpoint_is_due()):
+            self._checkpoint()
+        return True
+
+    def _step(self, step: Step, rate: float) -> StepResult:
+        count = step.num_positions
+        sums = torch.zeros(3, dtype=torch.float64, device=self.world.device)
+        for number, batch in enumerate(step.batches, start=1):
+            is_last = number == len(step.batches)
+            sums += self._backward(batch.to(self.world.device), count, is_last=is_last)
+        clipped = self._clip()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # weights of a diverged trial go nowhere, so nothing waits here for whether the step is good
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        means = self.world.summed(sums) / max(count, 1)
+        # the one place where a step waits for its GPU
+        total, hard, soft, norm = torch.cat([means, clipped.double().reshape(1)]).tolist()
+        result = StepResult(total, hard, soft, norm, count)
+        if result.is_finite:
+            self.loop.student.loss.finish_step(
+                soft, step=self.progress.step, num_steps=self.num_steps
+            )
+        return result
+
+    def _backward(self, batch: Batch, count: int, *, is_last: bool) -> Tensor:
+        """Adds the gradient of one micro-batch; returns its sums of total, hard and soft loss."""
+        signal = None if self.loop.teacher is None else self.loop.teacher.signal(batch)
+        quiet = self.loop.module if not is_last and self.world.group is not None else None
+        # only the last micro-batch makes the workers exchange gradients
+        with nullcontext() if quiet is None else quiet.no_sync():  # type: ignore[operator]
+            sums = self.loop.module(
+                batch, signal, step=self.progress.step, num_steps=self.num_steps
+            )
+            # workers' gradients are averaged, while the loss is a mean over all workers' positions
+            (sums.total * (self.world.size / max(count, 1))).backward()
+        return torch.stack([t.detach().double() for t in (sums.total, sums.hard, sums.soft)])
+
+    def _clip(self) -> Tensor:
+        limit = self.config.clip_norm or math.inf
+        parameters = [p for p in self.loop.student.parameters() if p.grad is not None]
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    def _evaluate(self) -> bool:
+        self.last = self.loop.evaluate(self.loop)
+        self.progress.evaluation += 1
+        speed = self.progress.tokens / max(self.progress.train_s, 1e-9)
+        self.progress.metrics = self.last.metrics
+        if self.world.is_first:
+            # speed is reported, but no part of the result: a rerun compares that to the bit
+            waited = self.progress.wait_s / max(self.progress.train_s, 1e-9)
+            speeds = {"tokens_per_s": speed, "data_wait_share": waited}
+            shown = self.last.metrics | speeds
+            self.loop.reporter.evaluated(self.progress.step, self.progress.evaluation, shown)
+        return math.isfinite(self.progress.metrics["cross_entropy"])
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self.loop.checkpoint_every_s
+        if every is None:
+            return False
+        return self.world.flag(time.monotonic() - self.checkpoint_due >= every)
+
+    def _checkpoint(self) -> None:
+        self.checkpoint_due = time.monotonic()
+        random_states = self.world.gathered(states.random_state(self.world.device))
+        if not self.world.is_first:
+            return
+        self.loop.checkpoints.write(
+            self.progress.step,
+            {
+                "student": self.loop.student.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "progress": vars(self.progress).copy(),
+                "random": random_states,
+            },
+            score=self.progress.metrics.get("cross_entropy", math.inf),
+        )
+
+    def _resume(self) -> None:
+        state: dict[str, Any] | None = self.loop.checkpoints.read_last(self.world.device)
+        steps = self.world.gathered(None if state is None else state["progress"]["step"])
+        if state is None or len(set(steps)) > 1:
+            return  # not every worker sees the same checkpoint: all start anew
+        self.loop.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        states.restore_random_state(state["random"][self.world.rank], self.world.device)

@@ -1,0 +1,71 @@
+"""What passes between a slot's workers and whoever hands out its trials; neither torch nor Ray."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from trainers.trial.reporting import TrialResult
+
+
+class Ending(StrEnum):
+    """How a job ended in its slot."""
+
+    DONE = "done"  # the trial says how: TrialResult.outcome
+    ERROR = "error"  # an exception of the trial's own
+    OUT_OF_MEMORY = "out_of_memory"  # of the device or the process
+    PREEMPTED = "preempted"  # the node announced that it goes
+    LOST = "lost"  # a worker died, hung or was killed
+
+
+class Order(StrEnum):
+    """What a worker is told instead of a job or a lease."""
+
+    WAIT = "wait"  # nothing yet: ask again
+    QUIT = "quit"  # no more jobs: return
+    DIE = "die"  # this group of workers is over: end the process
+
+
+@dataclass(frozen=True)
+class StopOrder:
+    """The lease whose trial has to leave at its next step boundary; `pause`: with a checkpoint,
+    because it will be taken up again."""
+
+    lease: str
+    pause: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a trial: the lease it runs under, the text of its trial.json, the folder for
+    what it writes, and the id of its MLflow run (None = metrics go to the reports alone)."""
+
+    lease: str
+    trial: int
+    trial_json: str
+    output: str
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """How a job ended on one rank. `result` is there with DONE; `error` says what happened
+    otherwise."""
+
+    ending: Ending
+    result: TrialResult | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Validation metrics of one evaluation (1-based), on the way from a worker to its trial."""
+
+    evaluation: int
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that a worker wants the user to know about its trial; it ends nothing."""
+
+    text: str

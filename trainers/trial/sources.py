@@ -1,0 +1,162 @@
+"""What a sweep names as its inputs: models, tokenizer and data, each as the user wrote it; no
+torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trainers.trial.config import NonNegative, Positive, Precision
+
+BUILTIN_PREFIX = "builtin:"
+
+
+class FitConfig(BaseModel):
+    """A supervised stage (cross-entropy on the training data), done once per key and shared by all
+    trials."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: Positive | None = None
+    steps: Annotated[int | None, Field(ge=1)] = None
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Positive = 5e-4
+    weight_decay: NonNegative = 0.01
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    precision: Precision = Precision.AUTO
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "FitConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                "give exactly one of steps and epochs, "
+                f"but got steps={self.steps}, epochs={self.epochs}"
+            )
+        return self
+
+
+class ModelSource(BaseModel):
+    """A causal language model: `model` (Hugging Face name or local folder), or `config` (the keys
+    of a transformers config with its `model_type`; weights drawn from `init_seed`), each with an
+    optional fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(default=None, description="Hugging Face name or local folder")
+    config: dict[str, Any] | None = Field(
+        default=None, description="transformers config, model_type in it"
+    )
+    fit: FitConfig | None = None
+    init_seed: Annotated[int, Field(ge=0)] = 0
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = Field(default=False, description="accept weights that are not safetensors")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelSource":
+        if (self.model is None) == (self.config is None):
+            raise ValueError(
+                "give exactly one of model and config, "
+                f"but got model={self.model}, config={self.config}"
+            )
+        if self.config is not None and "model_type" not in self.config:
+            raise ValueError(
+                "config must name its model_type (gpt2, llama, qwen2, …), "
+                f"but got the keys {sorted(self.config)}"
+            )
+        return self
+
+
+class TokenizerTraining(BaseModel):
+    """A byte-level BPE tokenizer trained on the training data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocab_size: Annotated[int, Field(ge=300)]
+
+
+class TokenizerSource(BaseModel):
+    """The tokenizer of teacher and student: `model` (name or folder), or `train` (made from the
+    data)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = None
+    train: TokenizerTraining | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TokenizerSource":
+        if (self.model is None) == (self.train is None):
+            raise ValueError(
+                "give exactly one of model and train, "
+                f"but got model={self.model}, train={self.train}"
+            )
+        return self
+
+
+class Columns(BaseModel):
+    """Which columns of the data hold what; `messages` is read instead with `template: chat`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: str = "instruction"
+    input: str = "input"
+    response: str = "output"
+    references: str = "references"
+    messages: str = "messages"
+
+
+class DataSource(BaseModel):
+    """Instruction and response pairs. `train` and `validation` are a JSON Lines file, a Hugging
+    Face data set name, or `builtin:docstrings` (made from the installed Python's own standard
+    library)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: str
+    validation: str
+    train_split: str = Field(default="train", description="of a Hugging Face data set")
+    validation_split: str = Field(default="validation", description="of a Hugging Face data set")
+    columns: Columns = Columns()
+    template: str = Field(
+        default="alpaca",
+        description=(
+            "alpaca | chat (the tokenizer's own, on messages) | text with {instruction} and {input}"
+        ),
+    )
+    max_train_examples: Annotated[int | None, Field(ge=1)] = None
+    max_validation_examples: Annotated[int | None, Field(ge=1)] = None
+
+
+class PrepareRequest(BaseModel):
+    """All that is prepared once for a sweep and shared by its trials."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Literal["causal_lm"] = "causal_lm"
+    teacher: ModelSource
+    student: ModelSource
+    tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
+    data: DataSource
+    max_tokens: int
+    max_prompt_tokens: int
+    teacher_gpus: int = Field(default=1, description="over which the teacher is spread")
+
+
+class Prepared(BaseModel):
+    """What preparing returned: folders, fingerprints, and facts that plans and tables show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: str
+    student: str
+    data: str
+    fingerprints: dict[str, str] = Field(description="teacher, student, tokenizer, data: SHA-256")
+    vocab_size: int
+    num_train_examples: int
+    num_train_tokens: int = Field(description="response tokens of one epoch")
+    num_validation_examples: int
+    teacher_metrics: dict[str, float] = Field(
+        description="validation metrics of the teacher itself, and entropy at tau = 1 over ln V"
+    )
+    student_metrics: dict[str, float] = Field(description="the same of the student's start")

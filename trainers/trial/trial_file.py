@@ -1,0 +1,88 @@
+"""trial.json: a trial's config, its identity and surroundings, and (apart) where its inputs lie."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from trainers.files.store import write_text
+from trainers.trial.catalogue import CLAMP
+from trainers.trial.config import TrialConfig
+
+FORMAT_VERSION: Literal[1] = 1
+
+
+class TrialPaths(BaseModel):
+    """Where the inputs lie on this machine; no part of what the trial is. All are folders,
+    absolute ones or from where the trial is started."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    teacher: str | None = Field(
+        description="Hugging Face folder of the teacher; None for a supervised fit"
+    )
+    teacher_cache: str | None = Field(
+        default=None,
+        description="the teacher's cache (folder or fsspec URL), for teacher_source cache:<dtype>",
+    )
+    student: str = Field(description="Hugging Face folder the student starts from")
+    data: str = Field(description="prepared data: train/ and validation/ as Arrow, prepared.json")
+    own_modules: str | None = Field(
+        default=None,
+        description="modules of the user's own, found before any others",
+        exclude_if=lambda folder: folder is None,  # images of before know no such field
+    )
+
+
+class TrialFile(BaseModel):
+    """The content of `trial.json`. `trial` is Optuna's number, kept across attempts; -1 outside a
+    sweep."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    sweep_id: str = ""
+    trial: int = -1
+    attempt: int = 0
+    config: TrialConfig
+    world_size: int = 1
+    device: str = Field(default="cpu", description="cpu | cuda")
+    numerics: dict[str, Any] = Field(
+        default_factory=dict, description="matmul_precision, threads, deterministic"
+    )
+    teacher_source: str = Field(
+        default="online",
+        pattern=r"online|cache:(float32|float16|bfloat16)",
+        description="online | cache:<dtype of the stored hidden states>",
+    )
+    trust_remote_code: bool = Field(default=False, description="run code that models bring along")
+    fingerprints: dict[str, str] = Field(
+        default_factory=dict, description="data, teacher, student, tokenizer, own_modules"
+    )
+    versions: dict[str, str] = Field(default_factory=dict)
+    paths: TrialPaths
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _without_idle_clamp(cls, config: Any) -> Any:
+        """Files of before a clamp belonged to a policy name it, at its default, under every one."""
+        if not isinstance(config, dict) or "tau_min" not in config:
+            return config
+        idle = {name for name, clamp in CLAMP.items() if config.get(name) == clamp.default}
+        return {name: value for name, value in config.items() if name not in idle}
+
+    @classmethod
+    def read(cls, path: Path) -> "TrialFile":
+        """Returns the trial in `path`. Raises `ValueError` (with the file and the rule) when it is
+        not one."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is not a trial.json of format {FORMAT_VERSION}: {error}"
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Writes the trial to `path` through a temporary file, so that a half-written one is never
+        read."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
