@@ -1,4 +1,4 @@
-"""What a trial ran in: commit, locked libraries, image, machine. Read once a process."""
+"""What a trial ran in: code, commit, locked libraries, image, machine. Read once a process."""
 
 import hashlib
 import os
@@ -6,7 +6,8 @@ import platform
 import subprocess
 import sysconfig
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 IMAGE_VARIABLE = "KD_SWEEP_IMAGE_DIGEST"
@@ -84,3 +85,30 @@ def cpu_fact(name: str, path: Path = CPU_FACTS) -> str:
 
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+PACKAGES = ("search_spaces", "service", "trainers")
+
+
+def code_version() -> str:
+    """Returns `version+hash` of the installed packages: the hash is over their sources' content."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        root = _folder_of(package)
+        for path in sorted((*root.rglob("*.py"), *root.rglob("*.yaml"))):
+            digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+    return f"{_release()}+{digest.hexdigest()[:12]}"
+
+
+def _folder_of(package: str) -> Path:
+    found = find_spec(package)
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent
+
+
+def _release() -> str:
+    try:
+        return version("kd-sweep")
+    except PackageNotFoundError:
+        return "0"

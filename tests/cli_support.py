@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from service.actions import plan as planning
 from service.cli.main import app
-from service.plan.plan import Resources
+from service.plan.resources import Resources
 
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "n_positions": 64}
 ROWS = [({"instruction": f"Say {n}", "input": "", "output": str(n)}) for n in range(8)]

@@ -15,7 +15,8 @@ from typing import Any
 from unittest.mock import patch
 
 from service.plan.estimates import InputFacts
-from service.plan.plan import Resources, SweepPlan, make_plan
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources
 from service.spec.document import parse_spec
 from trainers.trial.reporting import Outcome, Reporter, Stop, TrialResult
 from trainers.trial.sources import Prepared, PrepareRequest

@@ -9,9 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from service.plan.estimates import InputFacts
-from service.plan.plan import Resources, SweepPlan, make_plan
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources
 from service.record.records import RunRecord
-from service.record.tracking import SinkFactory, Tracker, default_uri, ensure_store, spool_folder
+from service.record.sink import SinkFactory
+from service.record.store import default_uri, ensure_store, spool_folder
+from service.record.tracking import Tracker
 from service.spec.document import parse_spec
 from service.states import TrialState
 from trainers.trial.config import TrialConfig

@@ -83,13 +83,13 @@ def main(home: Path, events: Path, order: dict[str, Any]) -> None:
     from fakes import make_sweep_plan
     from rich.console import Console
 
-    from service.actions.run import StopOnSignal
     from service.driver.driver import Place, run_at
+    from service.signals import StopOnSignal
 
     plan = make_sweep_plan(**order.get("document", {}))
     uri = order.get("tracking", f"sqlite:///{home}/mlflow.db")
     place = Place(home, uri, order.get("address"), tools_of(order))
-    with StopOnSignal(Console()) as stopper:
+    with StopOnSignal(Console().print) as stopper:
 
         def on_event(event: Any) -> None:
             stopper.install()

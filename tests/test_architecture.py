@@ -26,11 +26,7 @@ HOMES: dict[str, set[str]] = {
     "transformers": {"trainers"},
     "datasets": {"trainers"},
     "ray": {"trainers/worker.py", "service"},
-    "mlflow": {
-        "service/record/tracking.py",
-        "service/record/delivery.py",
-        "service/record/runs.py",
-    },
+    "mlflow": {"service/record"},
     "optuna": {"search_spaces", "service"},
     "docker": {"service/rerun/engines.py", "service/actions/doctor.py"},
     "typer": {

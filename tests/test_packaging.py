@@ -94,10 +94,10 @@ def test_presets_are_shipped() -> None:
 
 PROBE = """
 import json, sys
-from service import cli
+from service.cli.main import main
 code = 0
 try:
-    cli.main()
+    main()
 except SystemExit as stop:
     code = stop.code
 loaded = {name.split(".")[0] for name in sys.modules}

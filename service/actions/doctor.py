@@ -81,7 +81,7 @@ def check_package(package: str, name: str, purpose: str) -> Finding:
 def check_store(home: Path, tracking_uri: str) -> Finding:
     """Returns whether MLflow's store answers; a local one is made when it is not there."""
     from service.errors import TrackingError
-    from service.record.tracking import ensure_store
+    from service.record.store import ensure_store
 
     try:
         ensure_store(tracking_uri, home)

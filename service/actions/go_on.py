@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from service.driver.wishes import sweep_folder
 from service.errors import JobError, PlanError, TrackingError
-from service.plan.plan import SweepPlan, points_left
+from service.plan.places import sweep_folder
+from service.plan.plan import SweepPlan
+from service.plan.trials import points_left
 
 if TYPE_CHECKING:
     from service.record.runs import Runs

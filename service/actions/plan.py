@@ -7,11 +7,12 @@ from service.errors import PlanError
 from service.own_code.check import check_own_of
 from service.plan.estimates import InputFacts
 from service.plan.measured import known_trial_s
-from service.plan.plan import Resources, SweepPlan, make_plan
-from service.plan.resources import code_version, local_resources
+from service.plan.places import storage_folder
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources, local_resources
+from service.provenance import code_version
 from service.spec.document import SweepSpec
 from service.spec.file import load_sweep
-from service.spec.paths import storage_folder
 
 
 def plan_here(

@@ -1,13 +1,10 @@
 """Runs a plan on this machine, shows it, stops it on a signal, and says what came of it."""
 
-import signal
-import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
-from types import FrameType
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -16,17 +13,18 @@ from rich.text import Text
 from service.cli import tables
 from service.cli.display import Progress, brief, display_on
 from service.driver.events import DriverEvent
-from service.driver.wishes import Wishes, sweep_folder
+from service.driver.wishes import Wishes
 from service.errors import TrialError
 from service.plan.measured import remember_trial_s
+from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
 from service.results.best import Best, Question, find_best
 from service.results.report import verdict
+from service.signals import StopOnSignal
 from service.spec.document import METRICS
 from service.states import TrialState
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED_EXIT_CODE = 130
 TOP = 5
 
@@ -86,7 +84,7 @@ class RunResult:
 def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> RunResult:
     """Runs `plan`, or returns at once what the same sweep found before, unless `again`."""
     from service.record.runs import Runs
-    from service.record.tracking import ensure_store
+    from service.record.store import ensure_store
 
     uri = _tracking_uri(plan, home)
     ensure_store(uri, home)
@@ -105,11 +103,12 @@ def execute(
 ) -> RunResult:
     """Runs what is left of `plan`, after fulfilling `wishes`, and shows it."""
     from service.driver.driver import Place, run_at, run_sweep
-    from service.record.tracking import Tracker, spool_folder
+    from service.record.store import spool_folder
+    from service.record.tracking import Tracker
 
     uri = _tracking_uri(plan, home)
     progress = Progress(plan, time.monotonic)
-    with display_on(console, progress) as display, StopOnSignal(console) as stopper:
+    with display_on(console, progress) as display, StopOnSignal(console.print) as stopper:
 
         def on_event(event: DriverEvent) -> None:
             # Ray replaces the handlers when it starts, so they are set again as news come in.
@@ -141,7 +140,7 @@ def execute(
 
 
 def _tracking_uri(plan: SweepPlan, home: Path) -> str:
-    from service.record.tracking import default_uri
+    from service.record.store import default_uri
 
     return plan.spec.tracking.uri or default_uri(home)
 
@@ -210,34 +209,3 @@ def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
         )
     )
     return path
-
-
-class StopOnSignal:
-    """Sets `stop` at the first Ctrl-C or SIGTERM and raises `KeyboardInterrupt` at the second."""
-
-    def __init__(self, console: Console) -> None:
-        self.stop = threading.Event()
-        self._console = console
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopOnSignal":
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.install()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Makes this the handler; only the main thread may, others leave it as it is."""
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if signal.getsignal(number) != self._handle:
-                    signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stop.is_set():
-            raise KeyboardInterrupt("stopped at once by a second signal")
-        self.stop.set()
-        self._console.print("stopping: trials end at their next step; Ctrl-C again ends at once")

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from service.cli import tables
 from service.errors import PlanError
-from service.plan.resources import home_folder
+from service.home import home_folder
 from service.words import count, size
 from trainers.teachers import cache_inventory
 from trainers.teachers.cache_inventory import CacheInfo

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from service.cli import tables
 from service.driver.events import SweepEnded, TrialEnded, TrialEvaluated, TrialStarted, from_line
 from service.errors import JobError
-from service.plan.resources import home_folder
+from service.home import home_folder
 
 if TYPE_CHECKING:
     from service.cluster.job import SweepJob

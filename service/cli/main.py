@@ -20,8 +20,8 @@ from service.cli import rerun as rerun_cli
 from service.cli import tables
 from service.cluster import profiles
 from service.errors import SpecError, SweepError
+from service.home import home_folder
 from service.plan.plan import SweepPlan
-from service.plan.resources import home_folder
 from service.spec import file as sweep_file
 from service.spec.document import json_schema
 
@@ -233,7 +233,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: kd-sweep doctor
     """
-    from service.record.tracking import default_uri
+    from service.record.store import default_uri
 
     findings = doctor_checks.examine(home_folder(), default_uri(home_folder()))
     _show([vars(one) for one in findings], tables.findings_view(findings), as_json)
@@ -295,7 +295,7 @@ def main() -> None:
 
 def _runs() -> Any:
     from service.record.runs import Runs
-    from service.record.tracking import default_uri, ensure_store, replay_spool
+    from service.record.store import default_uri, ensure_store, replay_spool
 
     home = home_folder()
     uri = default_uri(home)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from service.cli import tables
 from service.errors import PlanError
-from service.plan.resources import home_folder
+from service.home import home_folder
 
 if TYPE_CHECKING:
     from service.record.runs import Runs

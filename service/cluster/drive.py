@@ -12,8 +12,8 @@ from typing import Any
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
 from service.driver.events import DriverEvent, to_line
-from service.driver.wishes import ENDED, sweep_folder
-from service.plan.resources import home_folder
+from service.home import home_folder
+from service.plan.places import ENDED, sweep_folder
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
 
@@ -69,7 +69,7 @@ def exit_code(code: int, marker: Path) -> int:
 
 def _run(order: JobOrder, say: Say) -> int:
     from service.driver.driver import Place, run_at
-    from service.record.tracking import default_uri
+    from service.record.store import default_uri
 
     plan, home = order.plan, home_folder()
     # Nodes on one machine share Ray's copy of the shipped code and may replace it under our feet.

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from service.cluster.shipping import ship
 from service.driver.wishes import Wishes
 from service.errors import JobError, PlanError
-from service.plan.plan import Resources, SweepPlan
+from service.plan.plan import SweepPlan
+from service.plan.resources import Resources
 from trainers.trial.config import nearest
 
 ORDER = "order.json"

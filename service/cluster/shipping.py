@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from service.errors import JobError
-from service.plan.resources import PACKAGES
+from service.provenance import PACKAGES
 
 # Ray refuses a working directory above its message size of 512 MiB.
 LARGEST_BYTES = 500 * 1024**2

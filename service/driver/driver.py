@@ -17,6 +17,7 @@ from typing import Any
 
 from service.driver.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.driver.ledger import Ledger, TrialSetting, num_left
+from service.driver.open_study import best_of, open_study
 from service.driver.probe import check_storage_is_shared, check_store_answers
 from service.driver.reconcile import settle_runs
 from service.driver.shared_inputs import (
@@ -28,13 +29,14 @@ from service.driver.shared_inputs import (
     start_preparing,
 )
 from service.driver.teacher_cache import cache_teacher
-from service.driver.wishes import ENDED, Wishes, checkpoints_url, study_storage, sweep_folder
+from service.driver.wishes import Wishes
 from service.errors import JobError
 from service.own_code.sources import unpack
+from service.plan.places import ENDED, checkpoints_url, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
 from service.search.study import StudyStore
-from service.search.study_trials import Asked, Search
+from service.search.study_trials import Asked
 from service.slots.session import (
     BOARD,
     draining_nodes,
@@ -105,7 +107,8 @@ def run_at(
     stop: threading.Event,
 ) -> SweepSummary:
     """Does what `run_sweep` says, with the tools of `place`."""
-    from service.record.tracking import Tracker, ensure_store, spool_folder
+    from service.record.store import ensure_store, spool_folder
+    from service.record.tracking import Tracker
 
     folder = sweep_folder(plan, place.home)
     with sweep_lock(folder), ray_session(plan, folder, place.ray_address):
@@ -242,7 +245,8 @@ class _Sweep:
                 log.warning("some slots did not end; ending Ray ends them")
 
     def _pool(self) -> Any:
-        from service.record.tracking import SinkFactory, spool_folder
+        from service.record.sink import SinkFactory
+        from service.record.store import spool_folder
         from service.slots.slots import Slot, SlotPool, SlotShape
 
         plan, uri = self._plan, self._place.tracking_uri
@@ -343,48 +347,6 @@ class _Sweep:
             objective=best[1] if best else None,
             duration_s=time.monotonic() - self._began,
         )
-
-
-def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
-    """Returns the sweep's study. In line before all others stand the control trials of a new one,
-    and the repeats of trials that were cancelled when the sweep was stopped."""
-    spec = plan.spec
-    folder.mkdir(parents=True, exist_ok=True)
-    store = StudyStore.open(
-        study_storage(plan, folder),
-        plan.sweep_id,
-        Search(
-            space=plan.space(),
-            sampler=spec.sampler,
-            early_stopping=spec.early_stopping,
-            num_evaluations=spec.budget().evaluations,
-            directions=tuple(objective.direction for objective in spec.objective),
-        ),
-    )
-    records = store.records()
-    present = {record.label for record in records}
-    for control in plan.controls:
-        if control.label not in present:
-            store.enqueue(control.values, label=control.label)
-    repeated = {record.retry_of for record in records}
-    for record in records:
-        if record.state is TrialState.CANCELLED and record.number not in repeated:
-            store.retry(record.number)
-    return store
-
-
-def best_of(store: StudyStore, direction: str) -> tuple[int, float] | None:
-    """Returns number and objective of the best completed trial, None when there is none."""
-    found = [
-        (record.objective, record.number)
-        for record in store.records()
-        if record.state is TrialState.COMPLETED and record.objective is not None
-    ]
-    if not found:
-        return None
-    sign = 1 if direction == "maximize" else -1
-    objective, number = max(found, key=lambda pair: (sign * pair[0], -pair[1]))
-    return number, objective
 
 
 def _import_what_runs_trials() -> None:

@@ -9,15 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
 from service.search.study import StudyStore
 from service.search.study_trials import read_trials
-from service.spec.paths import storage_folder
 from service.states import TrialState
-from trainers.files.shelves import is_url
 
-JOURNAL = "study.journal"
-ENDED = "ended"  # in the sweep's folder: how its last driver ended, written before Ray is left
 SHOWN_REFUSALS = 5
 
 
@@ -44,25 +41,6 @@ class Wishes(BaseModel):
             yield f"trial {number} is in line again"
         if self.warm_start is not None:
             yield from _warm_start(store, plan, home, source=self.warm_start)
-
-
-def sweep_folder(plan: SweepPlan, home: Path) -> Path:
-    """Returns the folder of all that this sweep writes; where the storage path is a URL, of all but
-    its checkpoints."""
-    return storage_folder(plan.spec, home) / "sweeps" / plan.sweep_id
-
-
-def checkpoints_url(plan: SweepPlan) -> str | None:
-    """Returns the URL below which the trials' checkpoints lie, by number; None when they lie in the
-    sweep's folder."""
-    path = plan.spec.storage.path
-    return f"{path.rstrip('/')}/sweeps/{plan.sweep_id}/trials" if path and is_url(path) else None
-
-
-def study_storage(plan: SweepPlan, folder: Path) -> str:
-    """Returns where the Optuna study lies: a database's URL, or the journal in the sweep's
-    folder."""
-    return plan.spec.storage.study_url or str(folder / JOURNAL)
 
 
 def _warm_start(store: StudyStore, plan: SweepPlan, home: Path, *, source: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from service.plan.plan import SweepPlan
-from service.plan.resources import PACKAGES
+from service.provenance import PACKAGES
 from trainers.files.fingerprints import of_sources
 from trainers.files.store import write_text
 from trainers.trial.trial_file import TrialFile

@@ -19,7 +19,9 @@ from service.plan.estimates import (
     estimate_sweep,
     tokens_held,
 )
+from service.plan.resources import Resources
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
+from service.plan.trials import ControlTrial, control_trials, count_trials
 from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import Policy
@@ -27,25 +29,7 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.sources import PrepareRequest
 
 FORMAT_VERSION = 1
-NO_TRIAL_LIMIT = 10_000
-DEFAULT_TRIALS = 40
 GIB = 1024**3
-
-
-class Resources(Frozen):
-    """What the machine or cluster has. memory and disk_free in bytes."""
-
-    num_cpus: float
-    num_gpus: float = 0
-    memory: int | None = None
-    disk_free: int | None = None
-
-
-class ControlTrial(Frozen):
-    """A trial that every other one is compared with; `values` are its hyperparameters."""
-
-    label: str
-    values: dict[str, Any]
 
 
 class SweepPlan(Frozen):
@@ -218,53 +202,6 @@ def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[st
     if "text" in fingerprints:
         del document["data"]["train"], document["data"]["validation"]
     return document
-
-
-def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
-    """Returns the trials that show what distilling, and its temperature, are worth."""
-    if spec.controls == "none":
-        return ()
-    # What the spec's own loss section chose must not leak into a control: None is "not given".
-    weights = {"hard_weight", "soft_weight", "allow_free_logit_scale"}
-    base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
-    base |= {"divergence": "forward_kl", "policy": "fixed"}
-    hard_only = {"tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
-    values_of = {"hard loss only": base | hard_only} | {
-        f"forward KL, tau {tau:g}": base | {"tau": tau} for tau in (1.0, 2.0, 4.0)
-    }
-    return tuple(
-        ControlTrial(label=label, values=_point_like(spec, values) or values)
-        for label, values in values_of.items()
-    )
-
-
-def _point_like(spec: SweepSpec, values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the point that the sampler is sure to give and that trains exactly as `values` do, or
-    None: as a control it is that point, which is not tried again."""
-    config = spec.trial_config(values)
-    point = spec.sampler.point_at(spec.space(), config.model_dump())
-    return point if point is not None and spec.trial_config(point) == config else None
-
-
-def count_trials(spec: SweepSpec) -> int:
-    """Returns the number of trials without the controls; never more than the sampler can
-    give. A time budget alone gives a number that is not reached."""
-    limit = DEFAULT_TRIALS if spec.time_budget_s is None else NO_TRIAL_LIMIT
-    points = points_left(spec)
-    if points is not None:
-        return min(points, spec.trials or points)
-    return spec.trials or limit
-
-
-def points_left(spec: SweepSpec) -> int | None:
-    """Returns how many different trials the sampler can give besides the controls; None when there
-    is no end."""
-    space = spec.space()
-    points = spec.sampler.num_points(space)
-    if points is None:
-        return None
-    values = [control.values for control in control_trials(spec)]
-    return points - sum(spec.sampler.point_at(space, one) == one for one in values)
 
 
 def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, trials: int) -> int:

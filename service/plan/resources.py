@@ -1,23 +1,22 @@
-"""What this machine has, where the user's things lie on it, and which code runs here."""
+"""What the machine or cluster has for a sweep: CPUs, GPUs, memory, disk."""
 
-import hashlib
 import os
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
-from service.plan.plan import Resources
+from service.plan.estimates import Frozen
 
-HOME_VARIABLE = "KD_SWEEP_HOME"
-PACKAGES = ("search_spaces", "service", "trainers")
 GPU_LIST_TIMEOUT_S = 10
 
 
-def home_folder() -> Path:
-    """Returns the folder of everything that a user makes: KD_SWEEP_HOME, or ~/.kd-sweep."""
-    return Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".kd-sweep").expanduser().resolve()
+class Resources(Frozen):
+    """What the machine or cluster has. memory and disk_free in bytes."""
+
+    num_cpus: float
+    num_gpus: float = 0
+    memory: int | None = None
+    disk_free: int | None = None
 
 
 def local_resources(folder: Path) -> Resources:
@@ -54,27 +53,3 @@ def free_bytes(folder: Path) -> int:
     """Returns the free bytes of the disk that holds `folder`, or would hold it."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
-
-
-def code_version() -> str:
-    """Returns `version+hash` of the installed packages: the hash is over their sources' content."""
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        root = _folder_of(package)
-        for path in sorted((*root.rglob("*.py"), *root.rglob("*.yaml"))):
-            digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())
-            digest.update(path.read_bytes())
-    return f"{_release()}+{digest.hexdigest()[:12]}"
-
-
-def _folder_of(package: str) -> Path:
-    found = find_spec(package)
-    assert found is not None and found.origin is not None
-    return Path(found.origin).parent
-
-
-def _release() -> str:
-    try:
-        return version("kd-sweep")
-    except PackageNotFoundError:
-        return "0"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.record import tags
-from service.record.spool import (
+from service.record.entries import (
     PENDING,
     Away,
     Entry,

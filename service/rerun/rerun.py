@@ -19,7 +19,9 @@ from service.record import tags
 from service.record.records import RunRecord
 from service.record.run_entries import rerun_entry
 from service.record.runs import Runs
-from service.record.tracking import Tracker, now_ms, spool_folder
+from service.record.sink import now_ms
+from service.record.store import spool_folder
+from service.record.tracking import Tracker
 from service.rerun.engines import (
     KILLED,
     DockerEngine,

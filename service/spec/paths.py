@@ -28,13 +28,6 @@ def absolute(spec: SweepSpec, folder: Path) -> SweepSpec:
     return spec.model_copy(update=changes)
 
 
-def storage_folder(spec: SweepSpec, home: Path) -> Path:
-    """Returns the folder below which the sweep's files lie: the storage path, or where that is a
-    URL, the home folder."""
-    path = spec.storage.path
-    return home if path is None or is_url(path) else Path(path)
-
-
 def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:
     if source.model is None:
         return source

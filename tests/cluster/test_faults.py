@@ -24,7 +24,7 @@ from whole import (
     under_way,
 )
 
-from service.record.tracking import replay_spool
+from service.record.store import replay_spool
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

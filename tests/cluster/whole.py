@@ -10,7 +10,7 @@ from hand_cluster import HandCluster
 from mlflow import MlflowClient
 from sweep_process import SweepProcess
 
-from service.driver.wishes import sweep_folder
+from service.plan.places import sweep_folder
 from service.record import tags
 from service.search.study_trials import StudyTrial, read_trials
 from service.states import TrialState

@@ -1,12 +1,13 @@
 """Where a trial's surroundings are read from, and what happens where they cannot be."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from service.provenance import commit_of, cpu_fact, libraries_hash, provenance
+from service.provenance import code_version, commit_of, cpu_fact, libraries_hash, provenance
 
 
 @pytest.fixture
@@ -88,3 +89,8 @@ def test_the_list_of_cpus_is_read(tmp_path: Path) -> None:
 def test_the_hash_of_the_libraries_is_stable() -> None:
     assert len(libraries_hash()) == 16
     assert libraries_hash() == libraries_hash()
+
+
+def test_the_code_version_follows_the_sources() -> None:
+    assert re.fullmatch(r"[\w.]+\+[0-9a-f]{12}", code_version())
+    assert code_version() == code_version()

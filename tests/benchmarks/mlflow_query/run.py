@@ -24,7 +24,8 @@ import sqlalchemy
 from records_support import plan_of, record_sweep
 
 from service.record.runs import Runs
-from service.record.tracking import Tracker, default_uri, ensure_store, spool_folder
+from service.record.store import default_uri, ensure_store, spool_folder
+from service.record.tracking import Tracker
 
 ORIGINALS = 10
 SWEEPS = 20

@@ -6,9 +6,10 @@ import pytest
 from fakes import make_sweep_plan
 
 from service.actions.go_on import extended, stop_here, warmed
-from service.driver.driver import open_study
-from service.driver.wishes import Wishes, sweep_folder
+from service.driver.open_study import open_study
+from service.driver.wishes import Wishes
 from service.errors import JobError, PlanError
+from service.plan.places import sweep_folder
 from service.search.study import StudyStore
 from service.slots.session import sweep_lock
 from service.states import TrialState

@@ -13,12 +13,13 @@ from records_support import make_store, make_tracker, plan_of, record_sweep, tri
 from rich.console import Console
 
 from service.actions import run as local_run
-from service.actions.run import StopOnSignal, fresh_id, run_here, ui_command
+from service.actions.run import fresh_id, run_here, ui_command
 from service.driver import driver
 from service.driver.events import SlotsUp, SweepSummary, TrialEnded, TrialStarted
+from service.home import home_folder
 from service.plan.measured import known_trial_s
 from service.plan.plan import SweepPlan
-from service.plan.resources import home_folder
+from service.signals import StopOnSignal
 from service.states import TrialState
 
 ROWS = [
@@ -146,7 +147,7 @@ def test_the_first_signal_asks_and_the_second_ends(
     number: signal.Signals, console: Console
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match="at once"), StopOnSignal(console) as stopper:
+    with pytest.raises(KeyboardInterrupt, match="at once"), StopOnSignal(console.print) as stopper:
         os.kill(os.getpid(), number)
         assert stopper.stop.wait(5)
         os.kill(os.getpid(), number)
@@ -156,7 +157,7 @@ def test_the_first_signal_asks_and_the_second_ends(
 
 
 def test_a_handler_that_was_replaced_is_set_again(console: Console) -> None:
-    with StopOnSignal(console) as stopper:
+    with StopOnSignal(console.print) as stopper:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stopper.install()
         os.kill(os.getpid(), signal.SIGTERM)

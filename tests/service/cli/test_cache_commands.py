@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli.main import app
-from service.plan.resources import home_folder
+from service.home import home_folder
 from trainers.files import fingerprints, store
 from trainers.teachers import cache, cache_copy
 

@@ -22,8 +22,8 @@ from safetensors.numpy import save_file
 
 from service.actions import plan as planning
 from service.cli.main import app
-from service.plan.plan import Resources
-from service.plan.resources import home_folder
+from service.home import home_folder
+from service.plan.resources import Resources
 from trainers.trial.trial_file import TrialFile
 
 VISIBLE = [

@@ -11,7 +11,7 @@ import pytest
 from fakes import make_sweep_plan
 from sweep_process import SweepProcess
 
-from service.driver.wishes import sweep_folder
+from service.plan.places import sweep_folder
 from service.record import tags
 from service.search.study_trials import read_trials
 from service.slots.session import temporary_folder

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fakes import make_sweep_plan, prepare_nothing
 
-from service.driver.driver import open_study
 from service.driver.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.driver.ledger import Ledger, TrialSetting
+from service.driver.open_study import open_study
 from service.driver.reconcile import settle_runs
 from service.driver.shared_inputs import SharedInputs
 from service.plan.plan import SweepPlan

@@ -7,7 +7,8 @@ import pytest
 
 from service.errors import PlanError
 from service.plan.estimates import InputFacts, estimate_sweep, guess_parameters
-from service.plan.plan import Resources, SweepPlan, make_plan
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources
 from service.spec.document import LOSS_FIELDS, SweepSpec, parse_spec
 from trainers.trial.sources import ModelSource
 

@@ -9,7 +9,8 @@ from fakes import make_document
 from service.driver.shared_inputs import gpus_of_teacher
 from service.errors import PlanError, SpecError
 from service.plan.estimates import InputFacts, cache_bytes
-from service.plan.plan import Resources, SweepPlan, make_plan
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources
 from service.plan.teacher_choice import CacheCost, cache_dtypes, choose_teacher, hidden_states
 from service.spec.document import SweepSpec, parse_spec
 from service.spec.paths import absolute

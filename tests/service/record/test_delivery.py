@@ -10,9 +10,9 @@ from records_support import make_sinks, make_store, make_tracker, plan_of, trial
 
 from service.errors import TrackingError
 from service.record.delivery import Delivery, reference_to
+from service.record.entries import Away, FileEntry, MetricsEntry, Unresolved
 from service.record.runs import Runs
-from service.record.spool import Away, FileEntry, MetricsEntry, Unresolved
-from service.record.tracking import ensure_store, replay_spool, spool_folder
+from service.record.store import ensure_store, replay_spool, spool_folder
 
 
 @pytest.fixture

@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from service.record.spool import (
-    Away,
-    Entry,
-    MetricsEntry,
-    Outbox,
-    Rejected,
-    SpoolFile,
-    Unresolved,
-    replay_folder,
-)
+from service.record.entries import Away, Entry, MetricsEntry, Rejected, Unresolved
+from service.record.spool import Outbox, SpoolFile, replay_folder
 
 
 class Server:
@@ -83,7 +75,8 @@ def test_a_killed_process_loses_nothing_that_it_put_in(tmp_path: Path, server: S
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from service.record.spool import MetricsEntry, Outbox\n"
+        "from service.record.entries import MetricsEntry\n"
+        "from service.record.spool import Outbox\n"
         "outbox = Outbox(Path(sys.argv[1]), lambda entries: [])\n"
         "for step in (1, 2):\n"
         "    outbox.put(MetricsEntry(run='r', at_ms=step, step=step, metrics={'loss': 1.0}))\n"

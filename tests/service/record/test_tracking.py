@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
-from service.record.tracking import Tracker, default_uri, ensure_store, spool_folder
+from service.record.store import default_uri, ensure_store, spool_folder
+from service.record.tracking import Tracker
 from service.states import TrialState
 
 VALUES = {"divergence": "forward_kl", "policy": "fixed", "tau": 2.1}

@@ -11,7 +11,7 @@ from records_support import make_sinks, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
 from service.record.runs import Runs
-from service.record.tracking import ensure_store, replay_spool, spool_folder
+from service.record.store import ensure_store, replay_spool, spool_folder
 from service.states import TrialState
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from fakes import REAL, TRAINABLE, make_sweep_plan
 from sweep_process import ROOT, SweepProcess
 
-from service.driver.wishes import sweep_folder
+from service.plan.places import sweep_folder
 from service.search.study_trials import read_trials
 from service.states import TrialState
 

@@ -3,7 +3,8 @@
 import pytest
 
 from service.plan.estimates import InputFacts
-from service.plan.plan import Resources, make_plan
+from service.plan.plan import make_plan
+from service.plan.resources import Resources
 from service.spec.document import SweepSpec, parse_spec
 from service.spec.file import (
     parse_yaml,

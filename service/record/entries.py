@@ -1,0 +1,98 @@
+"""What is written to the record: one typed entry for each thing that MLflow is sent."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+PENDING = "pending:"
+
+
+class Away(Exception):
+    """The server did not answer; the entries are to be kept."""
+
+
+class Unresolved(Away):
+    """The server answers, but does not know the run yet: its creation still waits somewhere."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An entry that the server will never take, and why."""
+
+    entry: "Entry"
+    reason: str
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    run: str = Field(description="MLflow's run id, or pending:<sweep_id>/<trial>")
+    at_ms: int = Field(description="wall clock, milliseconds since 1970")
+
+
+class InputEntry(BaseModel):
+    """A dataset that a run reads: name, digest of at most 36 characters, place, what for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+
+class RunEntry(_Entry):
+    """A run that must exist and be running, with all that is known when it starts."""
+
+    kind: Literal["run"] = "run"
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str] = {}
+    inputs: tuple[InputEntry, ...] = ()
+    texts: dict[str, str] = {}
+
+
+class MetricsEntry(_Entry):
+    """Metrics of one step; NaN and infinities are allowed."""
+
+    kind: Literal["metrics"] = "metrics"
+    step: int
+    metrics: dict[str, float]
+
+
+class FileEntry(_Entry):
+    """A local file or folder that becomes an artifact."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    folder: str | None
+
+
+class TextEntry(_Entry):
+    """A text that becomes an artifact."""
+
+    kind: Literal["text"] = "text"
+    text: str
+    name: str
+
+
+class StateEntry(_Entry):
+    """A run's end (or its return to running), with the tags and metrics that belong to it."""
+
+    kind: Literal["state"] = "state"
+    status: str
+    tags: dict[str, str]
+    metrics: dict[str, float] = {}
+
+
+Entry = Annotated[
+    RunEntry | MetricsEntry | FileEntry | TextEntry | StateEntry, Field(discriminator="kind")
+]
+
+
+Deliver = Callable[[Sequence[Entry]], list[Rejected]]
+
+
+_ADAPTER: TypeAdapter[Entry] = TypeAdapter(Entry)

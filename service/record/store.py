@@ -1,0 +1,146 @@
+"""Where the record is kept: makes and checks the store behind an MLflow address."""
+
+import fcntl
+import hashlib
+import logging
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.errors import TrackingError
+from service.record.delivery import (
+    DEFAULT_EXPERIMENT,
+    SQLITE,
+    Delivery,
+    artifact_root,
+    connect,
+    probe,
+    set_client_environment,
+)
+from service.record.entries import Away
+from service.record.spool import replay_folder
+
+logger = logging.getLogger(__name__)
+PROBE_TIMEOUT_S = 5.0
+
+
+def default_uri(home: Path) -> str:
+    """Returns `MLFLOW_TRACKING_URI`, or the SQLite file in the home folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home.resolve()}/mlflow.db"
+
+
+def spool_folder(home: Path, uri: str) -> Path:
+    """Returns the folder in which entries for this server wait while it is away."""
+    return home / "spool" / hashlib.sha256(uri.encode()).hexdigest()[:8]
+
+
+def ensure_store(uri: str, home: Path) -> None:
+    """Makes the database of a local store once, whoever comes first, or checks that a server
+    answers. Raises `TrackingError` with what to do.
+    """
+    if uri.startswith(("http://", "https://")):
+        _check_server(uri)
+    elif not uri.startswith((SQLITE, "postgresql")):
+        raise TrackingError(
+            "tracking: the store must be sqlite:///FILE, postgresql://…, http://… or https://…, "
+            f"but got '{uri}'. Set tracking.uri or MLFLOW_TRACKING_URI to one of them."
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    # Several processes that make one SQLite store at the same moment break it: only one at a time.
+    with _file_lock(_folder_of(uri, home) / "mlflow.lock"):
+        try:
+            _open_store(uri)
+        except Exception as error:
+            raise TrackingError(_unusable(uri, error)) from error
+
+
+def _folder_of(uri: str, home: Path) -> Path:
+    """Returns the folder of a SQLite store, which homes may share, else the home."""
+    folder = Path(uri.removeprefix(SQLITE)).parent
+    return folder if uri.startswith(SQLITE) and folder.is_dir() else home
+
+
+def _open_store(uri: str) -> None:
+    if uri.startswith(SQLITE):
+        _make_whole(Path(uri.removeprefix(SQLITE)))
+    probe(uri)
+    client = connect(uri)
+    if uri.startswith(SQLITE):
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(uri, artifact_root(uri))
+    client.search_experiments(max_results=1)
+
+
+def _make_whole(path: Path) -> None:
+    """Makes the SQLite store of a file that is not there, under another name until it is whole:
+    MLflow cannot go on with one whose making was broken off."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    set_client_environment()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = path.with_name(f"{path.name}.new")
+    for leftover in path.parent.glob(f"{draft.name}*"):
+        leftover.unlink()
+    store = SqlAlchemyStore(f"{SQLITE}{draft}", artifact_root(f"{SQLITE}{path}"))
+    store.engine.dispose()
+    draft.rename(path)
+
+
+def _unusable(uri: str, error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    place = f"tracking: the store at '{uri}' must be readable and up to date, but got: {text}."
+    if "out-of-date database schema" in text:
+        return f"{place} Make a copy of it, then run: mlflow db upgrade '{uri}'."
+    if uri.startswith(SQLITE):
+        return (
+            f"{place} Move the file away (a new one is made), free the disk, or name another one."
+        )
+    return f"{place} Check the address and the credentials (MLFLOW_TRACKING_TOKEN or _USERNAME)."
+
+
+def _check_server(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code == 403:
+            host = uri.split("//")[1].split("/")[0]
+            raise TrackingError(
+                f"tracking: the server at '{uri}' must accept this name for itself, but got 403. "
+                f'Start it with: mlflow server --allowed-hosts "{host}" …'
+            ) from error
+        if error.code in (401, 404):
+            return
+        raise TrackingError(f"tracking: '{uri}' must be healthy, but got {error.code}.") from error
+    except (OSError, ValueError) as error:
+        raise TrackingError(
+            f"tracking: a server must answer at '{uri}' within {PROBE_TIMEOUT_S:g} s, "
+            f"but got: {error}. Start it (mlflow server), correct the address, or unset "
+            "MLFLOW_TRACKING_URI to use a file."
+        ) from error
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def replay_spool(uri: str, home: Path, experiment: str = DEFAULT_EXPERIMENT) -> int:
+    """Delivers what processes that are gone left for this server in `home`; returns how many files
+    still wait. Costs nothing when there are none."""
+    folder = spool_folder(home, uri)
+    waiting = len(list(folder.glob("*.jsonl")))
+    if not waiting:
+        return 0
+    try:
+        return replay_folder(folder, Delivery(uri, experiment))
+    except Away as error:
+        logger.warning("tracking is away, its record waits in %s: %s", folder, error)
+        return waiting

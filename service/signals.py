@@ -1,0 +1,40 @@
+"""Turns Ctrl-C and SIGTERM into an event that a running sweep looks at."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopOnSignal:
+    """Sets `stop` at the first Ctrl-C or SIGTERM and raises `KeyboardInterrupt` at the second."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.stop = threading.Event()
+        self._say = say
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopOnSignal":
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self.install()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Makes this the handler; only the main thread may, others leave it as it is."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) != self._handle:
+                    signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt("stopped at once by a second signal")
+        self.stop.set()
+        self._say("stopping: trials end at their next step; Ctrl-C again ends at once")

@@ -1,0 +1,26 @@
+"""Numbers and hyperparameters in words."""
+
+import pytest
+
+from service import words
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (words.duration(45), "45 s"),
+        (words.duration(600), "10 min"),
+        (words.duration(12_000), "3 h 20 min"),
+        (words.size(120 * 2**20), "120 MiB"),
+        (words.size(3.2 * 2**30), "3.2 GiB"),
+        (words.count(12_000), "12,000"),
+        (words.count(3_200_000), "3.2 million"),
+        (
+            words.describe({"tau": 2.0, "divergence": "forward_kl", "beta": None}),
+            "forward_kl tau=2",
+        ),
+        (words.describe({}), "defaults"),
+    ],
+)
+def test_numbers_in_words(shown: str, text: str) -> None:
+    assert shown == text
