@@ -1,8 +1,8 @@
 """The divergences and temperature policies by name, with what each needs and promises; no torch.
 
-`trainers.trial.config` checks a trial against these tables, `trainers.losses` holds the functions,
-and the contract tests follow the traits. A row here and a function there is all that a new
-divergence takes.
+`trainers.trial.config` checks a trial against these tables, `trainers.losses` has the functions
+under the same names, and the contract tests follow the traits. A row here and a function there is
+all that a new divergence or policy takes: no other file asks for a row by its name.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,11 @@ class Weighting(StrEnum):
 @dataclass(frozen=True)
 class Parameter:
     """A number or switch of a divergence or policy: its default, its closed range, the narrower
-    range that a searched domain must keep to, and what holds inside that."""
+    range that a searched domain must keep to, and what holds inside that.
+
+    instead_of: another parameter of the row; exactly one of the two has a value, and the default
+    counts only where the other has none. at_most: the parameter that this one must not exceed.
+    """
 
     default: float | bool | str | None
     low: float | None = None
@@ -52,6 +56,17 @@ class Parameter:
     search_low: float | None = None
     search_high: float | None = None
     search_because: str = ""
+    instead_of: str = ""
+    at_most: str = ""
+
+
+@dataclass(frozen=True)
+class NotAllZero:
+    """The rule that at least one of the weights `names` is positive; or_else: what would happen if
+    none were."""
+
+    names: tuple[str, ...]
+    or_else: str
 
 
 TEMPERATURES = frozenset(
@@ -67,7 +82,7 @@ class DivergenceTraits:
     smooth: no sign, sort or switch in it, so that rounding cannot take another branch. detached:
     a part is held constant in the gradient, so the gradient is not the value's. row_local: a
     position's value depends on that position alone; else a first pass over the batch comes before
-    the gradients.
+    the gradients. not_all_zero: a rule between its parameters.
     """
 
     summary: str
@@ -81,12 +96,18 @@ class DivergenceTraits:
     smooth: bool = True
     detached: bool = False
     needs_labels: bool = False
+    not_all_zero: NotAllZero | None = None
 
 
 @dataclass(frozen=True)
 class PolicyTraits:
-    """What a policy needs, which scalings make sense for it, whether it hides the student's logit
-    scale, and whether a position's softened logits depend on that position alone."""
+    """What a policy needs, and which scalings make sense for it.
+
+    scale_free: it hides the student's logit scale from the soft loss. row_local: a position's
+    softened logits depend on that position alone. learned: its temperature is a parameter that the
+    optimiser moves, by the gradient through both sides' logits and through the scaling; so it goes
+    only with divergences whose gradient by the teacher is known (`losses.divergences.MIRRORS`).
+    """
 
     summary: str
     parameters: Mapping[str, Parameter]
@@ -94,6 +115,7 @@ class PolicyTraits:
     scalings: frozenset[Scaling]
     scale_free: bool = False
     row_local: bool = True
+    learned: bool = False
 
 
 SKEW = Parameter(0.1, 0.0, 0.99)
@@ -169,6 +191,9 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
             "target_weight": Parameter(1.0, 0.0, 100.0),
             "non_target_weight": Parameter(8.0, 0.0, 100.0),
         },
+        not_all_zero=NotAllZero(
+            ("target_weight", "non_target_weight"), "the teacher has no part in the loss"
+        ),
         needs_labels=True,
     ),
     "normalised": DivergenceTraits(
@@ -186,11 +211,12 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     "interpolated": DivergenceTraits(
         "forward KL to a target that moves from the student to the teacher over the training",
         parameters={
-            "mix_start": Parameter(0.4, 0.0, 1.0),
+            "mix_start": Parameter(0.4, 0.0, 1.0, at_most="mix_end"),
             "mix_end": Parameter(1.0, 0.0, 1.0),
             "mix_rate": Parameter(5e-4, 0.0, 1.0),
         },
         policies=TEMPERATURES - {Policy.FIXED_TEACHER},
+        not_all_zero=NotAllZero(("mix_end",), "the target never moves to the teacher"),
         detached=True,
     ),
 }
@@ -218,7 +244,7 @@ POLICY_TWINS: tuple[tuple[Policy, Mapping[str, object], Policy], ...] = (
 
 TAU = Parameter(1.0, 1e-3, 1e3)
 CLAMP: Mapping[str, Parameter] = {
-    "tau_min": Parameter(1e-3, 1e-6, 1e6),
+    "tau_min": Parameter(1e-3, 1e-6, 1e6, at_most="tau_max"),
     "tau_max": Parameter(1e3, 1e-6, 1e6),
 }
 
@@ -245,7 +271,7 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
         "per position: temperature = largest centred logit / rho, for teacher and student apart",
         parameters={
             "rho": Parameter(None, 1e-3, 1e4),
-            "rho_per_log_vocab": Parameter(None, 1e-3, 1e3),
+            "rho_per_log_vocab": Parameter(1.0, 1e-3, 1e3, instead_of="rho"),
             "detach_student_temperature": Parameter(False),
             **CLAMP,
         },
@@ -266,6 +292,7 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
             "curriculum_range": Parameter(20.0, 1e-3, 1e3),
             "curriculum_ramp": Parameter(0.1, 0.0, 1.0),
         },
+        learned=True,
         default_scaling=Scaling.TAU_SQUARED,
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
     ),

@@ -6,6 +6,7 @@ part of it (see `trial_file.py`), so the same config on another machine is the s
 
 import difflib
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -266,7 +267,7 @@ def nearest(name: str, known: list[str]) -> str:
 def _loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
     """Returns the defaults that the given divergence and policy bring along."""
     divergence = DIVERGENCES.get(given.get("divergence", "forward_kl"))
-    defaults = _parameter_defaults(divergence) if divergence else {}
+    defaults = _parameter_defaults(divergence, given) if divergence else {}
     policy = given.get("policy", Policy.FIXED)
     if divergence is not None and "policy" not in given and policy not in divergence.policies:
         policy = defaults["policy"] = min(divergence.policies)
@@ -275,14 +276,17 @@ def _loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
     traits = POLICIES[Policy(policy)]
     special = divergence.default_scalings if divergence else {}
     defaults["scaling"] = special.get(Policy(policy), traits.default_scaling)
-    if policy == Policy.CIST and not {"rho", "rho_per_log_vocab"} & given.keys():
-        defaults["rho_per_log_vocab"] = 1.0
-    return defaults | _parameter_defaults(traits)
+    return defaults | _parameter_defaults(traits, given)
 
 
-def _parameter_defaults(row: DivergenceTraits | PolicyTraits) -> dict[str, Any]:
-    known = {name: parameter.default for name, parameter in row.parameters.items()}
-    return {name: default for name, default in known.items() if default is not None}
+def _parameter_defaults(
+    row: DivergenceTraits | PolicyTraits, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        name: parameter.default
+        for name, parameter in row.parameters.items()
+        if parameter.default is not None and parameter.instead_of not in given
+    }
 
 
 def _check_divergence(config: TrialConfig) -> None:
@@ -304,10 +308,10 @@ def _check_policy(config: TrialConfig) -> None:
             f"divergence '{config.divergence}' goes with policy {allowed}, "
             f"but got policy '{config.policy}'"
         )
-    if row is None and config.policy == Policy.CURRICULUM:
+    if row is None and traits.learned:
         raise ValueError(
-            "policy 'curriculum' must have a shipped divergence, whose gradient by the teacher's "
-            f"temperature is known, but got '{config.divergence}'. Use another policy"
+            f"policy '{config.policy}' must have a shipped divergence, whose gradient by the "
+            f"teacher's temperature is known, but got '{config.divergence}'. Use another policy"
         )
     if config.scaling not in traits.scalings:
         allowed = ", ".join(sorted(traits.scalings))
@@ -315,17 +319,25 @@ def _check_policy(config: TrialConfig) -> None:
             f"scaling under policy '{config.policy}' must be one of {allowed}, "
             f"but got '{config.scaling}'"
         )
-    if config.policy == Policy.CIST and (config.rho is None) == (config.rho_per_log_vocab is None):
-        raise ValueError(
-            "exactly one of rho and rho_per_log_vocab must be given under policy 'cist', "
-            f"but got rho={config.rho}, rho_per_log_vocab={config.rho_per_log_vocab}"
-        )
+    _check_alternatives(config)
     if traits.scale_free and config.hard_weight == 0 and not config.allow_free_logit_scale:
         raise ValueError(
             f"hard_weight > 0 must hold under policy '{config.policy}', which leaves the student's "
             "logit scale to the hard loss, but got hard_weight=0. Use a positive hard_weight, or "
             "allow_free_logit_scale: true"
         )
+
+
+def _check_alternatives(config: TrialConfig) -> None:
+    for name, parameter in POLICIES[config.policy].parameters.items():
+        if not parameter.instead_of:
+            continue
+        first, second = getattr(config, parameter.instead_of), getattr(config, name)
+        if (first is None) == (second is None):
+            raise ValueError(
+                f"exactly one of {parameter.instead_of} and {name} must be given under policy "
+                f"'{config.policy}', but got {parameter.instead_of}={first}, {name}={second}"
+            )
 
 
 def _check_parameters(config: TrialConfig) -> None:

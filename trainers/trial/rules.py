@@ -1,9 +1,20 @@
-"""Which values of a trial may not stand together, whatever the catalogue says of each; no torch."""
+"""The rules between values of a trial, beside the range of each; no torch."""
 
 from typing import TYPE_CHECKING
 
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, NotAllZero
+
 if TYPE_CHECKING:
     from trainers.trial.config import TrialConfig
+
+# Each parameter that another one limits, with that one.
+LIMITED_BY: dict[str, str] = {
+    name: parameter.at_most
+    for table in (POLICIES, DIVERGENCES)
+    for row in table.values()
+    for name, parameter in row.parameters.items()
+    if parameter.at_most
+}
 
 
 def check_values(config: "TrialConfig") -> None:
@@ -22,7 +33,8 @@ def check_values(config: "TrialConfig") -> None:
 
 
 def _check_order(config: "TrialConfig") -> None:
-    for low, high in (("tau_min", "tau_max"), ("mix_start", "mix_end")):
+    """Whatever the divergence: one of the user's own may take these parameters too."""
+    for low, high in LIMITED_BY.items():
         least, most = getattr(config, low), getattr(config, high)
         if least is not None and most is not None and least > most:
             raise ValueError(f"{low} <= {high} must hold, but got {low}={least}, {high}={most}")
@@ -30,18 +42,17 @@ def _check_order(config: "TrialConfig") -> None:
 
 def _check_something_is_learnt(config: "TrialConfig") -> None:
     """A loss, or a divergence, of which every part has the weight 0 teaches nothing."""
-    if config.hard_weight == config.soft_weight == 0:
-        raise ValueError(
-            "hard_weight + soft_weight > 0 must hold, or nothing is learnt, but got both 0. "
-            "Use a positive one"
-        )
-    if config.divergence == "decoupled" and config.target_weight == config.non_target_weight == 0:
-        raise ValueError(
-            "target_weight + non_target_weight > 0 must hold, or the teacher has no part in the "
-            "loss, but got both 0. Use a positive one"
-        )
-    if config.divergence == "interpolated" and config.mix_end == 0:
-        raise ValueError(
-            "mix_end > 0 must hold, or the target never moves to the teacher, but got mix_end=0. "
-            "Use a positive one"
-        )
+    _check_weights(config, NotAllZero(("hard_weight", "soft_weight"), "nothing is learnt"))
+    row = DIVERGENCES.get(config.divergence)
+    if row is not None and row.not_all_zero is not None:
+        _check_weights(config, row.not_all_zero)
+
+
+def _check_weights(config: "TrialConfig", rule: NotAllZero) -> None:
+    names = rule.names
+    if any(getattr(config, name) != 0 for name in names):
+        return
+    got = "both 0" if len(names) == 2 else ", ".join(f"{name}=0" for name in names)
+    raise ValueError(
+        f"{' + '.join(names)} > 0 must hold, or {rule.or_else}, but got {got}. Use a positive one"
+    )
