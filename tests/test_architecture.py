@@ -53,6 +53,7 @@ ANSWER_AT_ONCE = (
     "service.cli.main",
     "service.spec.document",
     "service.plan.plan",
+    "trainers.tasks.table",
     "search_spaces.space",
 )
 WITHOUT_TORCH = (

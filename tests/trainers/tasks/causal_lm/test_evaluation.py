@@ -12,8 +12,10 @@ from training_support import trial
 from trainers import numerics
 from trainers.losses import DistillationLoss
 from trainers.tasks.causal_lm import evaluation, models
+from trainers.tasks.causal_lm.answers import Answers
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.tasks.causal_lm.evaluation import Evaluator
+from trainers.tasks.causal_lm.metrics import TEXT_METRICS
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import Precision, TrialConfig
@@ -127,18 +129,23 @@ def test_the_mode_of_the_student_is_left_as_it_was(
     loaded["student"].eval()
 
 
+def rouge(by_seed: list[list[str]], references: list[list[str]]) -> dict[str, float]:
+    answers = Answers(by_seed, references)
+    return {metric.name: metric.of(answers) for metric in TEXT_METRICS}
+
+
 def test_rouge_takes_the_best_reference_and_shows_a_floor() -> None:
     references = [["the cat sleeps", "a dog runs"], ["owls sing"], ["foxes hide well"]]
     perfect = [["a dog runs", "owls sing", "foxes hide well"]]
-    scores = evaluation.rouge(perfect, references)
+    scores = rouge(perfect, references)
     assert scores["rouge_l"] == pytest.approx(100)
     assert scores["rouge_l_shuffled"] == pytest.approx(0)
     # longest common subsequence 2 of 3 and 4 words: precision 2/4, recall 2/3
-    (half,) = [evaluation.rouge([["cat sleeps so long"]], [["the cat sleeps"]])["rouge_l"]]
+    (half,) = [rouge([["cat sleeps so long"]], [["the cat sleeps"]])["rouge_l"]]
     assert half == pytest.approx(100 * 2 * (2 / 4) * (2 / 3) / (2 / 4 + 2 / 3))
 
 
 def test_seeds_are_averaged() -> None:
     references = [["the cat"], ["the dog"]]
-    both = evaluation.rouge([["the cat", "the dog"], ["no", "no"]], references)
+    both = rouge([["the cat", "the dog"], ["no", "no"]], references)
     assert both["rouge_l"] == pytest.approx(50)

@@ -1,0 +1,21 @@
+"""The tasks by name; no torch. A task is an entry here and a folder beside this file."""
+
+from collections.abc import Mapping
+
+from trainers.parts import Task
+from trainers.tasks.causal_lm.task import CausalLm
+from trainers.trial.metrics import Direction, directions
+
+TASKS: Mapping[str, Task] = {task.name: task for task in (CausalLm(),)}
+
+
+def task_named(name: str) -> Task:
+    """Returns the task with that name, which a config or request has been checked for."""
+    return TASKS[name]
+
+
+def known_directions(task: str | None = None) -> dict[str, Direction]:
+    """Returns the metrics that can rank trials with their directions: those of `task`, or of all
+    tasks."""
+    tasks = TASKS.values() if task is None else [task_named(task)]
+    return {name: way for one in tasks for name, way in directions(one.metrics).items()}

@@ -1,0 +1,31 @@
+"""What a metric is to everyone but the task that computes it; no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that every evaluation measures alike in every trial.
+
+    direction: which way is better; None for a number that explains a trial and never ranks it.
+    needs_teacher: measured only where the trial has a teacher. needs_text: measured on sampled
+    answers, so only where some are asked for. beside_others: shown beside every ranking, whatever
+    ranks.
+    """
+
+    name: str
+    direction: Direction | None = None
+    needs_teacher: bool = False
+    needs_text: bool = False
+    beside_others: bool = False
+
+
+def directions(metrics: Mapping[str, Metric]) -> dict[str, Direction]:
+    """Returns the metrics that rank trials, each with its direction, in the order of the table."""
+    return {
+        name: metric.direction for name, metric in metrics.items() if metric.direction is not None
+    }
