@@ -65,7 +65,8 @@ class RunResult:
         head = f"sweep {self.sweep_id} {self.state}"
         if self.done_before:
             head += " already; here is what it found. kd-sweep run … --again runs it afresh."
-        views: list[RenderableType] = [Text(head, style="bold"), Text(), self.best.view(), Text()]
+        best = tables.best_view(self.best)
+        views: list[RenderableType] = [Text(head, style="bold"), Text(), best, Text()]
         views += [Text(line) for line in self.lines]
         if self.picture is not None:
             views.append(_unbroken(f"picture: {self.picture}"))

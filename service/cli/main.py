@@ -165,7 +165,7 @@ def best(
     found = find_best(runs, Question(sweep, metric, where, per, top))
     if export is not None:
         found.export(runs, export)
-    _show([one.to_json() for one in found.records], found.view(), as_json)
+    _show([one.to_json() for one in found.records], tables.best_view(found), as_json)
 
 
 @app.command()

@@ -11,7 +11,9 @@ from rich.text import Text
 from service.actions.doctor import Finding
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord, SweepRecord
+from service.results.best import Best
 from service.results.compare import Comparison
+from service.spec.document import METRICS
 from service.words import count, describe, duration, number, size
 
 STATE_STYLES: Mapping[str, str] = {
@@ -22,6 +24,8 @@ STATE_STYLES: Mapping[str, str] = {
     "failed": "red",
 }
 UNKNOWN = "not known yet"
+# A sharper student scores better on sampled text, so its entropy stands beside every ranking.
+BESIDE = ("rouge_l", "cross_entropy", "top1_agreement", "student_entropy")
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
@@ -146,8 +150,25 @@ def trials_view(records: Sequence[RunRecord], metric: str) -> RenderableType:
     return table("", ("trial", "state", "what", metric, "took", "run"), rows)
 
 
-def best_view(records: Sequence[RunRecord], metrics: Sequence[str]) -> RenderableType:
-    """Returns the best trials, the first metric leading."""
+def best_view(found: Best) -> RenderableType:
+    """Returns the best trials as a table, and the winner under each metric below it."""
+    if not found.records:
+        return Text(f"no finished trial has the metric {found.metric}")
+    beside = [name for name in BESIDE if name != found.metric]
+    rows = [
+        (f"{METRICS[name]} {name}", _trial_name(record), value(record.metric(name)))
+        for name, record in found.winners.items()
+    ]
+    return Group(
+        Text(f"{found.direction} {found.metric}", style="bold"),
+        ranking_table(found.records, (found.metric, *beside)),
+        Text(),
+        table("the winner under each metric", ("metric", "what", "value"), rows),
+    )
+
+
+def ranking_table(records: Sequence[RunRecord], metrics: Sequence[str]) -> Table:
+    """Returns one line a trial in the given order, with a column for each metric."""
     one_sweep = len({record.sweep_id for record in records}) == 1
     rows = [
         (
@@ -160,6 +181,10 @@ def best_view(records: Sequence[RunRecord], metrics: Sequence[str]) -> Renderabl
         for rank, record in enumerate(records, start=1)
     ]
     return table("", ("", "what", *metrics, "trial", "run"), rows)
+
+
+def _trial_name(record: RunRecord) -> str:
+    return f"trial {record.trial}: {record.label or describe(record.hyperparameters)}"
 
 
 def findings_view(findings: Sequence[Finding]) -> RenderableType:

@@ -5,22 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
-from service.cli import tables
 from service.errors import SpecError, TrackingError
 from service.record.records import RunRecord, SweepRecord
 from service.spec.document import METRICS
-from service.words import describe
 from trainers.trial.config import nearest
 
 if TYPE_CHECKING:
     from service.record.runs import Runs
 
 EVERY_SWEEP = "all"
-# A sharper student scores better on sampled text, so its entropy stands beside every ranking.
-BESIDE = ("rouge_l", "cross_entropy", "top1_agreement", "student_entropy")
 
 
 @dataclass(frozen=True)
@@ -35,22 +28,6 @@ class Best:
     def to_json(self) -> list[dict[str, Any]]:
         """Returns the best trials as rows."""
         return [record.to_json() for record in self.records]
-
-    def view(self) -> RenderableType:
-        """Returns the best trials as a table, and the winner under each metric below it."""
-        if not self.records:
-            return Text(f"no finished trial has the metric {self.metric}")
-        beside = [name for name in BESIDE if name != self.metric]
-        rows = [
-            (f"{METRICS[name]} {name}", _name(record), tables.value(record.metric(name)))
-            for name, record in self.winners.items()
-        ]
-        return Group(
-            Text(f"{self.direction} {self.metric}", style="bold"),
-            tables.best_view(self.records, (self.metric, *beside)),
-            Text(),
-            tables.table("the winner under each metric", ("metric", "what", "value"), rows),
-        )
 
     def export(self, runs: "Runs", path: Path) -> None:
         """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none."""
@@ -110,7 +87,3 @@ def direction_of(metric: str, sweep: SweepRecord | None) -> str:
             f"{nearest(metric, known)}"
         )
     return METRICS[metric]
-
-
-def _name(record: RunRecord) -> str:
-    return f"trial {record.trial}: {record.label or describe(record.hyperparameters)}"
