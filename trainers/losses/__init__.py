@@ -3,13 +3,13 @@
 from trainers.losses.context import LossContext, LossSums
 from trainers.losses.distillation import DistillationLoss
 from trainers.losses.labelled import LABELLED_TERMS
-from trainers.losses.policies import POLICIES, Softened, soften
-from trainers.losses.tables import DIVERGENCES
+from trainers.losses.policies import POLICY_FUNCTIONS, Softened, soften
+from trainers.losses.tables import DIVERGENCE_FUNCTIONS
 
 __all__ = [
-    "DIVERGENCES",
+    "DIVERGENCE_FUNCTIONS",
     "LABELLED_TERMS",
-    "POLICIES",
+    "POLICY_FUNCTIONS",
     "DistillationLoss",
     "LossContext",
     "LossSums",

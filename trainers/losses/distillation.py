@@ -1,23 +1,18 @@
 """The loss of one trial as a module: hard and soft loss of hidden states, fused or plain."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from trainers.losses.context import LossContext, LossSums, Positions
 from trainers.losses.fused.walk import fused_sums, measure
-from trainers.losses.passes import (
-    Shared,
-    adaptive_temperature,
-    hellinger,
-    measures,
-    shared_from,
-)
+from trainers.losses.passes import BATCH_TEMPERATURES, BatchSettings, measures, settings_from
 from trainers.losses.plain import plain_sums
 from trainers.losses.policies import Softened, soften
-from trainers.losses.schedules import CurriculumTemperature, MixSchedule
+from trainers.losses.schedules import LEARNED_TEMPERATURES, MIX_SCHEDULES
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import Policy
 from trainers.trial.config import TrialConfig
 
 # So few logits or positions a CPU holds at once no slower than it walks them in chunks. For ten
@@ -43,8 +38,10 @@ class DistillationLoss(nn.Module):
         self.vocab_size = vocab_size
         self.fused = fused
         self.term = SoftTerm(config, vocab_size)
-        self.temperature = _temperature(config)
-        self.mix = _mix(config)
+        temperature = LEARNED_TEMPERATURES.get(config.policy)
+        mix = MIX_SCHEDULES.get(config.divergence)
+        self.temperature = None if temperature is None else temperature(config)
+        self.mix = None if mix is None else mix(config)
 
     def forward(
         self,
@@ -64,20 +61,21 @@ class DistillationLoss(nn.Module):
         batch = Positions(hidden, head, labels, signal)
         _check(self.vocab_size, batch)
         term = None if signal is None else self.term
-        shared = Shared() if signal is None else self._shared(batch, context)
+        settings = BatchSettings() if signal is None else self._settings(batch, context)
         sums = fused_sums if self._is_fused(hidden) else plain_sums
-        return sums(self.config, term, shared, batch)
+        return sums(self.config, term, settings, batch)
 
     @torch.no_grad()
     def softened(self, student_logits: Tensor, teacher_logits: Tensor) -> Softened:
         """Returns both sides [N, V] as the soft loss sees them now, for diagnostics; of
-        `interpolated` the teacher before it is mixed. Where positions hang on the batch
+        `interpolated` the teacher before it is mixed. Where a temperature depends on the batch
         (token_adaptive), the batch is the N positions given."""
-        shared = None if self.temperature is None else self.temperature.value()
-        if self.config.policy == Policy.TOKEN_ADAPTIVE:
-            difficulty = hellinger(student_logits, teacher_logits)
-            shared = adaptive_temperature(self.config, difficulty)
-        return soften(self.config, student_logits, teacher_logits, self.vocab_size, shared)
+        temperature = None if self.temperature is None else self.temperature.value()
+        row = BATCH_TEMPERATURES.get(self.config.policy)
+        if row is not None:
+            difficulty = row.difficulty(student_logits, teacher_logits)
+            temperature = row.temperature(self.config, difficulty)
+        return soften(self.config, student_logits, teacher_logits, self.vocab_size, temperature)
 
     def finish_step(self, soft_loss: float, *, step: int, num_steps: int) -> None:
         """Moves the schedules on after optimiser step `step` (from 0) of `num_steps`: to be called
@@ -93,31 +91,13 @@ class DistillationLoss(nn.Module):
         num_rows = hidden.shape[0]
         return num_rows > FEW_POSITIONS and num_rows * self.vocab_size > FEW_LOGITS
 
-    def _shared(self, batch: Positions, context: LossContext) -> Shared:
-        """What the batch or the training decides for its positions, by a first pass where
-        needed."""
+    def _settings(self, batch: Positions, context: LossContext) -> BatchSettings:
+        """Returns what the batch, by a first pass where needed, and the schedules decide."""
         measured = [measure(function, batch) for function in measures(self.config)]
-        shared = shared_from(self.config, measured, context)
-        temperature = None if self.temperature is None else self.temperature(context)
-        mix = None if self.mix is None else self.mix(context)
-        return Shared(
-            temperature if temperature is not None else shared.temperature, shared.row_weight, mix
-        )
-
-
-def _temperature(config: TrialConfig) -> CurriculumTemperature | None:
-    if config.policy != Policy.CURRICULUM:
-        return None
-    assert config.curriculum_range is not None and config.curriculum_ramp is not None
-    return CurriculumTemperature(config.curriculum_range, config.curriculum_ramp)
-
-
-def _mix(config: TrialConfig) -> MixSchedule | None:
-    if config.divergence != "interpolated":
-        return None
-    assert config.mix_start is not None and config.mix_end is not None
-    assert config.mix_rate is not None
-    return MixSchedule(config.mix_start, config.mix_end, config.mix_rate)
+        settings = settings_from(self.config, measured, context)
+        if self.temperature is not None:
+            settings = replace(settings, temperature=self.temperature(context))
+        return settings if self.mix is None else replace(settings, mix=self.mix(context))
 
 
 def _check(vocab_size: int, batch: Positions) -> None:

@@ -7,6 +7,7 @@ softmax(student_logits); sums run over the vocabulary. No gradient reaches the t
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -134,3 +135,24 @@ def _mixture(log_own: Tensor, log_other: Tensor, alpha: float) -> Tensor:
     if alpha == 0.0:
         return log_other
     return torch.logaddexp(log_own + math.log(alpha), log_other + math.log1p(-alpha))
+
+
+def mirrored_jsd(
+    *, student_logits: Tensor, teacher_logits: Tensor, beta: float, unit_curvature: bool
+) -> Tensor:
+    """`generalized_jsd` with the parts of teacher and student exchanged."""
+    return generalized_jsd(
+        student_logits=student_logits,
+        teacher_logits=teacher_logits,
+        beta=1 - beta,
+        unit_curvature=unit_curvature,
+    )
+
+
+# Of a D the divergence E with D(p, q) = E(q, p), which takes D's parameters: E's gradient by its
+# student is D's by its teacher. Every divergence that goes with a learned temperature has one.
+MIRRORS: dict[str, Callable[..., Tensor]] = {
+    "forward_kl": reverse_kl,
+    "reverse_kl": forward_kl,
+    "generalized_jsd": mirrored_jsd,
+}

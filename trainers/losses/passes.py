@@ -1,5 +1,9 @@
-"""First passes over a batch for rows that are not row-local: a number a position, then one look at
-all of them. No gradient goes through either."""
+"""What a batch or the training decides for its positions, and the first passes over a batch that
+some rows need for it: a number for each position, then one look at all of them.
+
+No gradient goes through either. A row that looks at the whole batch has an entry in one of the two
+tables below; to all others a position stands for itself.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,39 +18,58 @@ from trainers.trial.config import TrialConfig
 
 
 @dataclass(frozen=True)
+class BatchSettings:
+    """What the batch or the training decides for the batch's positions. temperature: a scalar or
+    [N], see `PolicyInput`; row_weight [N] and mix, a scalar: see `Rows`."""
+
+    temperature: Tensor | None = None
+    row_weight: Tensor | None = None
+    mix: Tensor | None = None
+
+    def rows(self, start: int, stop: int) -> "BatchSettings":
+        """Returns the settings of positions start to stop."""
+        temperature, row_weight = (
+            value if value is None or value.dim() == 0 else value[start:stop]
+            for value in (self.temperature, self.row_weight)
+        )
+        return BatchSettings(temperature, row_weight, self.mix)
+
+
+@dataclass(frozen=True)
 class Measure:
-    """A number a position: `of` takes student logits (empty unless `needs_student`), teacher logits
-    [C, V] and labels [C], and returns [C]."""
+    """A number for each position: `of` is called with student logits (empty unless
+    `needs_student`), teacher logits [C, V] and labels [C], and returns [C]."""
 
     of: Callable[[Tensor, Tensor, Tensor], Tensor]
     needs_student: bool
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What the batch or the training decided for its positions; see `PolicyInput` and `Rows`."""
+class BatchTemperature:
+    """A policy's temperatures where they depend on the whole batch. difficulty: of student and
+    teacher logits [C, V], a number [C]; temperature: the temperatures [N] that all of these
+    mean."""
 
-    temperature: Tensor | None = None
-    row_weight: Tensor | None = None
-    mix: Tensor | None = None
+    difficulty: Callable[[Tensor, Tensor], Tensor]
+    temperature: Callable[[TrialConfig, Tensor], Tensor]
 
-    def rows(self, start: int, stop: int) -> "Shared":
-        """Returns the part for positions start to stop."""
-        return Shared(
-            _cut(self.temperature, start, stop), _cut(self.row_weight, start, stop), self.mix
-        )
+    def measure(self) -> Measure:
+        """Returns the first pass."""
+        return Measure(lambda student, teacher, _: self.difficulty(student, teacher), True)
 
 
-def measures(config: TrialConfig) -> list[Measure]:
-    """Returns what the first pass measures; empty where every position stands for itself."""
-    found: list[Measure] = []
-    if config.policy == Policy.TOKEN_ADAPTIVE:
-        found.append(Measure(lambda student, teacher, _: hellinger(student, teacher), True))
-    if config.divergence == "token_scaled":
-        found.append(
-            Measure(lambda _, teacher, labels: teacher_cross_entropy(teacher, labels), False)
-        )
-    return found
+@dataclass(frozen=True)
+class BatchWeight:
+    """A divergence's weights of positions where they depend on the whole batch. of_teacher: of
+    teacher logits [C, V] and labels [C], a number [C]; weight: the weights [N] that all of these
+    mean."""
+
+    of_teacher: Callable[[Tensor, Tensor], Tensor]
+    weight: Callable[[TrialConfig, Tensor, LossContext], Tensor]
+
+    def measure(self) -> Measure:
+        """Returns the first pass."""
+        return Measure(lambda _, teacher, labels: self.of_teacher(teacher, labels), False)
 
 
 def hellinger(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -74,6 +97,18 @@ def adaptive_temperature(config: TrialConfig, difficulty: Tensor) -> Tensor:
     return (config.tau * exponent.exp()).clamp(config.tau_min, config.tau_max)
 
 
+def weight_in_sequence(config: TrialConfig, cross_entropy: Tensor, context: LossContext) -> Tensor:
+    """Returns the `sequence_weights` [N] at the config's token_temperature. Raises `ValueError`
+    when the context has no sequence ids."""
+    if context.sequence_ids is None:
+        raise ValueError(
+            f"context.sequence_ids must be given for divergence '{config.divergence}', which "
+            "weighs the positions of a sequence, but got None. Pass one id a position"
+        )
+    assert config.token_temperature is not None  # TrialConfig fills it in
+    return sequence_weights(cross_entropy, context.sequence_ids, config.token_temperature)
+
+
 def sequence_weights(cross_entropy: Tensor, sequence_ids: Tensor, temperature: float) -> Tensor:
     """Returns [N]: softmax of cross_entropy / temperature within each sequence, times the number of
     its positions here."""
@@ -89,22 +124,31 @@ def sequence_weights(cross_entropy: Tensor, sequence_ids: Tensor, temperature: f
     return powers * (counts / sums)[index]
 
 
-def shared_from(config: TrialConfig, measured: list[Tensor], context: LossContext) -> Shared:
-    """Returns what the first pass's measures [N] decide. Raises `ValueError` without sequence ids
-    where a sequence is looked at as a whole."""
-    temperature = row_weight = None
-    if config.policy == Policy.TOKEN_ADAPTIVE:
-        temperature = adaptive_temperature(config, measured[0])
-    if config.divergence == "token_scaled":
-        if context.sequence_ids is None:
-            raise ValueError(
-                "context.sequence_ids must be given for divergence 'token_scaled', which weighs "
-                "the positions of a sequence, but got None. Pass one id a position"
-            )
-        assert config.token_temperature is not None  # TrialConfig fills it in
-        row_weight = sequence_weights(measured[-1], context.sequence_ids, config.token_temperature)
-    return Shared(temperature, row_weight)
+BATCH_TEMPERATURES: dict[Policy, BatchTemperature] = {
+    Policy.TOKEN_ADAPTIVE: BatchTemperature(hellinger, adaptive_temperature),
+}
+BATCH_WEIGHTS: dict[str, BatchWeight] = {
+    "token_scaled": BatchWeight(teacher_cross_entropy, weight_in_sequence),
+}
 
 
-def _cut(values: Tensor | None, start: int, stop: int) -> Tensor | None:
-    return values if values is None or values.dim() == 0 else values[start:stop]
+def measures(config: TrialConfig) -> list[Measure]:
+    """Returns what the first pass measures; empty where every position stands for itself."""
+    rows = BATCH_TEMPERATURES.get(config.policy), BATCH_WEIGHTS.get(config.divergence)
+    return [row.measure() for row in rows if row is not None]
+
+
+def settings_from(
+    config: TrialConfig, measured: list[Tensor], context: LossContext
+) -> BatchSettings:
+    """Returns what the numbers [N] of `measures`, in their order, decide. Raises `ValueError`
+    without sequence ids where a sequence is looked at as a whole."""
+    numbers = iter(measured)
+    temperature, weight = (
+        BATCH_TEMPERATURES.get(config.policy),
+        BATCH_WEIGHTS.get(config.divergence),
+    )
+    return BatchSettings(
+        temperature.temperature(config, next(numbers)) if temperature else None,
+        weight.weight(config, next(numbers), context) if weight else None,
+    )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainers.losses.context import LossSums, Positions
 from trainers.losses.divergences import in_float
-from trainers.losses.passes import Shared
+from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.config import TrialConfig
 
@@ -23,13 +23,13 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def plain_sums(
-    config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+    config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
 ) -> LossSums:
     """Returns the sums over the positions; term None is the hard loss alone, unweighted."""
     student_logits = batch.head.logits(batch.hidden)
     hard = cross_entropy(student_logits, batch.labels).sum()
     if term is None or batch.signal is None:
         return LossSums(hard, hard.detach(), torch.zeros_like(hard.detach()))
-    soft = term.values(student_logits, batch.signal.logits(), batch.labels, shared).sum()
+    soft = term.values(student_logits, batch.signal.logits(), batch.labels, settings).sum()
     total = config.hard_weight * hard + config.soft_weight * soft
     return LossSums(total, hard.detach(), soft.detach())

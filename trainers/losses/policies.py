@@ -6,7 +6,7 @@ for each. The hard loss, the evaluation and sampled text never see it.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainers.losses.divergences import in_float
 from trainers.losses.rescale import Slope, centred_over
-from trainers.trial.catalogue import Policy, Scaling
+from trainers.trial.catalogue import POLICIES, Policy, Scaling
 from trainers.trial.config import TrialConfig
 
 
@@ -34,25 +34,30 @@ class Softened:
 
 @dataclass(frozen=True)
 class Temperatures:
-    """tau_t and tau_s, each [N] or []; slope: how tau_s follows the student's own logits, or
-    None."""
+    """tau_t and tau_s, each [N] or [].
+
+    slope: how tau_s follows the student's own logits, which are centred then, as the teacher's
+    are; None: logits are softened as they are. scaling_tau: what the scalings take powers of, where
+    that is not tau_s.
+    """
 
     tau_t: Tensor
     tau_s: Tensor
     slope: Slope | None = None
+    scaling_tau: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class PolicyInput:
-    """student, teacher: unsoftened logits [N, V], cut from the graph; shared: a temperature that
-    the training or the batch decided ([] for curriculum, [N] for token_adaptive), else None.
+    """student, teacher: unsoftened logits [N, V], cut from the graph; temperature: what the
+    training or the batch decided ([] for curriculum, [N] for token_adaptive), else None.
     Temperatures come in float32 or wider, whatever the logits are in."""
 
     config: TrialConfig
     student: Tensor
     teacher: Tensor
     vocab_size: int
-    shared: Tensor | None
+    temperature: Tensor | None
 
     @property
     def tau(self) -> Tensor:
@@ -120,14 +125,15 @@ def logit_standardization(given: PolicyInput) -> Temperatures:
     tau_s, tau_t = (given.tau * _deviation(centred) for centred in given.centred)
     spread = given.tau.square() / given.vocab_size
     slope = Slope(spread=torch.where(tau_s > 0, spread, 0.0))
-    return _clamped(given.config, Temperatures(tau_t, tau_s, slope))
+    # tau itself scales, not tau times a row's standard deviation.
+    return _clamped(given.config, Temperatures(tau_t, tau_s, slope, given.tau))
 
 
 def curriculum(given: PolicyInput) -> Temperatures:
     """The learned temperature on both sides, the scaling's factor in its gradient too, as in the
     code of Li et al. 2023 (CTKD); their global form."""
-    assert given.shared is not None  # made by losses.schedules for this policy
-    return Temperatures(given.shared, given.shared)
+    assert given.temperature is not None  # made by losses.schedules for this policy
+    return Temperatures(given.temperature, given.temperature)
 
 
 def dynamic(given: PolicyInput) -> Temperatures:
@@ -150,11 +156,11 @@ def token_adaptive(given: PolicyInput) -> Temperatures:
 
     AdaKD's inverse difficulty scaling (2510.11615), whose code lets the gradient through.
     """
-    assert given.shared is not None  # made by losses.passes for this policy
-    return Temperatures(given.shared, given.shared)
+    assert given.temperature is not None  # made by losses.passes for this policy
+    return Temperatures(given.temperature, given.temperature)
 
 
-POLICIES: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
+POLICY_FUNCTIONS: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
     Policy.NONE: none,
     Policy.FIXED: fixed,
     Policy.FIXED_TEACHER: fixed_teacher,
@@ -167,7 +173,6 @@ POLICIES: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
 
 SMALLEST_SCALE = 1e-7
 BLOCK = 64
-CENTRED = {Policy.CIST, Policy.LOGIT_STANDARDIZATION, Policy.DYNAMIC}
 
 
 def soften(
@@ -175,12 +180,12 @@ def soften(
     student_logits: Tensor,
     teacher_logits: Tensor,
     vocab_size: int,
-    shared: Tensor | None = None,
+    temperature: Tensor | None = None,
 ) -> Softened:
     """Returns both sides softened by the config's policy, from unsoftened logits [N, V].
 
-    vocab_size: V, the real vocabulary (no padding columns may be left in the logits). shared: a
-    temperature that is not the position's own, see `PolicyInput`. No gradient reaches the teacher.
+    vocab_size: V, the real vocabulary (no padding columns may be left in the logits). temperature:
+    one that the position does not decide alone, see `PolicyInput`. No gradient reaches the teacher.
     Raises `ValueError` when the logits have another width than V.
     """
     if student_logits.shape[-1] != vocab_size or teacher_logits.shape[-1] != vocab_size:
@@ -189,32 +194,34 @@ def soften(
             f"{student_logits.shape[-1]} and {teacher_logits.shape[-1]}. Cut padding columns first"
         )
     student, teacher = in_float(student_logits), in_float(teacher_logits.detach())
-    given = PolicyInput(config, student.detach(), teacher, vocab_size, shared)
-    temperatures = POLICIES[config.policy](given)
+    given = PolicyInput(config, student.detach(), teacher, vocab_size, temperature)
+    temperatures = POLICY_FUNCTIONS[config.policy](given)
     num_rows = student.shape[0]
     tau_t, tau_s = temperatures.tau_t.expand(num_rows), temperatures.tau_s.expand(num_rows)
-    slope = None
-    if config.policy in CENTRED:
+    slope = temperatures.slope
+    if slope is not None:
         # The softmax does not see the centring; float32, and divergences on logits, do.
-        slope = temperatures.slope or Slope()
         soft_student = centred_over(student, given.centred[0], tau_s, slope)
         soft_teacher = centred_over(teacher, given.centred[1], tau_t, Slope())
     else:
-        if config.policy == Policy.CURRICULUM:
+        if POLICIES[config.policy].learned:
             # Its gradient is a small difference of sums over the logits: without a common part.
             student, teacher = (side - side.mean(-1, keepdim=True) for side in (student, teacher))
         # A product takes a third of a quotient's time.
         soft_student = student * temperatures.tau_s.reciprocal().unsqueeze(-1)
         soft_teacher = teacher * temperatures.tau_t.reciprocal().unsqueeze(-1)
-    weight = scaled_weight(config, teacher, tau_t, tau_s)
+    weight = scaled_weight(config, teacher, replace(temperatures, tau_t=tau_t, tau_s=tau_s))
     return Softened(soft_student, soft_teacher, weight, tau_t, tau_s, slope)
 
 
-def scaled_weight(config: TrialConfig, teacher: Tensor, tau_t: Tensor, tau_s: Tensor) -> Tensor:
-    """Returns the scaling's factor [N], from temperatures [N] and the teacher's logits [N, V]."""
-    if config.policy != Policy.CURRICULUM:
+def scaled_weight(config: TrialConfig, teacher: Tensor, temperatures: Temperatures) -> Tensor:
+    """Returns the scaling's factor [N], from temperatures, both [N], and the teacher's logits
+    [N, V]. No gradient goes through it but a learned temperature's."""
+    tau_t, tau_s, tau = temperatures.tau_t, temperatures.tau_s, temperatures.scaling_tau
+    if not POLICIES[config.policy].learned:
         tau_t, tau_s = tau_t.detach(), tau_s.detach()
-    factor = SCALINGS[config.scaling or Scaling.NONE](tau_t, _base_tau(config, tau_s), tau_s)
+    tau = tau_s if tau is None else tau.expand_as(tau_s)
+    factor = SCALINGS[config.scaling or Scaling.NONE](tau_t, tau, tau_s)
     if config.weight_by_power_sum:
         factor = factor * _power_sum(teacher, tau_t)
     return factor
@@ -227,13 +234,6 @@ SCALINGS: dict[Scaling, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     Scaling.TEACHER_STUDENT: lambda tau_t, tau, tau_s: tau_t * tau_s,
     Scaling.TEACHER_SQUARED: lambda tau_t, tau, tau_s: tau_t.square(),
 }
-
-
-def _base_tau(config: TrialConfig, tau_s: Tensor) -> Tensor:
-    """The tau of the scalings: standardization's own, not times a row's standard deviation."""
-    if config.policy == Policy.LOGIT_STANDARDIZATION:
-        return torch.full_like(tau_s, config.tau or 1.0)
-    return tau_s
 
 
 def _power_sum(teacher: Tensor, tau_t: Tensor) -> Tensor:
@@ -285,6 +285,7 @@ def _clamped(config: TrialConfig, found: Temperatures) -> Temperatures:
     """Clamps both temperatures; a clamped student's no longer follows its logits."""
     bounds = (config.tau_min, config.tau_max)
     tau_t, tau_s = found.tau_t.clamp(*bounds), found.tau_s.clamp(*bounds)
-    if config.detach_student_temperature or found.slope is None:
-        return Temperatures(tau_t, tau_s)
-    return Temperatures(tau_t, tau_s, found.slope.where(tau_s == found.tau_s))
+    slope = Slope()
+    if found.slope is not None and not config.detach_student_temperature:
+        slope = found.slope.where(tau_s == found.tau_s)
+    return replace(found, tau_t=tau_t, tau_s=tau_s, slope=slope)

@@ -1,11 +1,14 @@
 """What a loss learns or moves over a training; each is a module, so checkpoints carry its state."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from trainers.losses.context import LossContext
+from trainers.trial.catalogue import Policy
+from trainers.trial.config import TrialConfig
 
 MOMENTUM = 0.99
 SMALLEST_LOSS = 1e-15
@@ -84,3 +87,23 @@ class MixSchedule(nn.Module):
         growth = self.rate * torch.sigmoid(self.trend) * (1 - share)
         self.share.copy_(share + growth)
         self.last.fill_(soft_loss)
+
+
+def curriculum_temperature(config: TrialConfig) -> CurriculumTemperature:
+    """Returns the temperature of policy `curriculum`."""
+    assert config.curriculum_range is not None and config.curriculum_ramp is not None
+    return CurriculumTemperature(config.curriculum_range, config.curriculum_ramp)
+
+
+def mix_schedule(config: TrialConfig) -> MixSchedule:
+    """Returns the schedule of divergence `interpolated`."""
+    assert config.mix_start is not None and config.mix_end is not None
+    assert config.mix_rate is not None
+    return MixSchedule(config.mix_start, config.mix_end, config.mix_rate)
+
+
+# The module of each row that has one.
+LEARNED_TEMPERATURES: dict[Policy, Callable[[TrialConfig], CurriculumTemperature]] = {
+    Policy.CURRICULUM: curriculum_temperature,
+}
+MIX_SCHEDULES: dict[str, Callable[[TrialConfig], MixSchedule]] = {"interpolated": mix_schedule}

@@ -6,14 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.losses.divergences import in_float
+from trainers.losses.divergences import MIRRORS, in_float
 from trainers.losses.labelled import LABELLED_TERMS, Rows
 from trainers.losses.own.load import load, own_parameters
-from trainers.losses.passes import Shared
+from trainers.losses.passes import BatchSettings
 from trainers.losses.policies import Softened, soften
-from trainers.losses.tables import DIVERGENCES, mirrored
-from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
-from trainers.trial.catalogue import Policy
+from trainers.losses.tables import DIVERGENCE_FUNCTIONS
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 
 
@@ -27,17 +26,23 @@ class SoftTerm:
         self.function = _function(config)
         self.parameters = _parameters(config)
 
-    def softened(self, student_logits: Tensor, teacher_logits: Tensor, shared: Shared) -> Softened:
+    def softened(
+        self, student_logits: Tensor, teacher_logits: Tensor, settings: BatchSettings
+    ) -> Softened:
         """Returns both sides [N, V] softened by the config's policy."""
         return soften(
-            self.config, student_logits, teacher_logits, self.vocab_size, shared.temperature
+            self.config, student_logits, teacher_logits, self.vocab_size, settings.temperature
         )
 
     def values(
-        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, shared: Shared
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor,
+        settings: BatchSettings,
     ) -> Tensor:
         """Returns the scaled soft loss [N] of unsoftened logits [N, V]; labels [N]."""
-        softened = self.softened(student_logits, teacher_logits, shared)
+        softened = self.softened(student_logits, teacher_logits, settings)
         if self.config.divergence not in LABELLED_TERMS:
             return softened.weight * self._divergence(softened)
         rows = Rows(
@@ -45,8 +50,8 @@ class SoftTerm:
             in_float(student_logits),
             in_float(teacher_logits.detach()),
             labels,
-            shared.row_weight,
-            shared.mix,
+            settings.row_weight,
+            settings.mix,
         )
         parts = LABELLED_TERMS[self.config.divergence](rows, self.parameters)
         value = softened.weight * parts.scaled
@@ -57,14 +62,14 @@ class SoftTerm:
         value = self.function(
             student_logits=softened.student, teacher_logits=softened.teacher, **self.parameters
         )
-        if self.config.divergence not in CATALOGUE:
+        if self.config.divergence not in DIVERGENCES:
             self._check_shape(value, len(softened.student))
-        if self.config.policy != Policy.CURRICULUM:
+        if not POLICIES[self.config.policy].learned:
             return value
-        # What is learned softens the teacher too, whom a divergence cuts from the graph.
-        name, parameters = mirrored(self.config.divergence, self.parameters)
-        mirror = DIVERGENCES[name](
-            student_logits=softened.teacher, teacher_logits=softened.student, **parameters
+        # A learned temperature softens the teacher too, whom a divergence cuts from the graph. The
+        # mirror has that gradient, and adds 0 to the value.
+        mirror = MIRRORS[self.config.divergence](
+            student_logits=softened.teacher, teacher_logits=softened.student, **self.parameters
         )
         return value + mirror - mirror.detach()
 
@@ -82,10 +87,10 @@ class SoftTerm:
 def _function(config: TrialConfig) -> Callable[..., Tensor] | None:
     if config.divergence in LABELLED_TERMS:
         return None
-    return DIVERGENCES.get(config.divergence) or load(config.divergence)
+    return DIVERGENCE_FUNCTIONS.get(config.divergence) or load(config.divergence)
 
 
 def _parameters(config: TrialConfig) -> dict[str, Any]:
-    if config.divergence in CATALOGUE:
-        return {name: getattr(config, name) for name in CATALOGUE[config.divergence].parameters}
+    if config.divergence in DIVERGENCES:
+        return {name: getattr(config, name) for name in DIVERGENCES[config.divergence].parameters}
     return own_parameters(config)

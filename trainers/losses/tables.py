@@ -1,48 +1,29 @@
-"""The table of divergences: name → function of softened logits [N, V] that returns [N]."""
+"""The function of each divergence: of softened logits [N, V], returning [N].
 
-from collections.abc import Callable, Mapping
-from typing import Any
+A divergence's function bears the name of its row in `trainers.trial.catalogue`. Labelled terms,
+which take more than the softened logits, have a table of their own (`labelled.LABELLED_TERMS`).
+"""
+
+from collections.abc import Callable
 
 from torch import Tensor
 
-from trainers.losses.divergences import (
-    forward_kl,
-    generalized_jsd,
-    jeffreys,
-    reverse_kl,
-    skew_forward_kl,
-    skew_reverse_kl,
-    total_variation,
-)
-from trainers.losses.weighted import (
-    adaptive_kl,
-    alpha_beta,
-    centred_mse,
-    concrete_score,
-    entropy_switched,
-    token_wise,
-)
+from trainers.losses import divergences, weighted
+from trainers.losses.labelled import LABELLED_TERMS
+from trainers.trial.catalogue import DIVERGENCES
 
-DIVERGENCES: dict[str, Callable[..., Tensor]] = {
-    "forward_kl": forward_kl,
-    "reverse_kl": reverse_kl,
-    "jeffreys": jeffreys,
-    "generalized_jsd": generalized_jsd,
-    "skew_forward_kl": skew_forward_kl,
-    "skew_reverse_kl": skew_reverse_kl,
-    "total_variation": total_variation,
-    "adaptive_kl": adaptive_kl,
-    "alpha_beta": alpha_beta,
-    "token_wise": token_wise,
-    "concrete_score": concrete_score,
-    "centred_mse": centred_mse,
-    "entropy_switched": entropy_switched,
+
+def _function_of(name: str) -> Callable[..., Tensor]:
+    for module in (divergences, weighted):
+        if name in vars(module):
+            function: Callable[..., Tensor] = vars(module)[name]
+            return function
+    raise NotImplementedError(
+        f"divergence '{name}' of the catalogue must have a function of its name in "
+        "trainers/losses/divergences.py or weighted.py, or an entry in LABELLED_TERMS, but got none"
+    )
+
+
+DIVERGENCE_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    name: _function_of(name) for name in DIVERGENCES if name not in LABELLED_TERMS
 }
-
-
-def mirrored(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns name and parameters of the divergence E with D(p, q) = E(q, p), of a D that goes with
-    `curriculum`: E's gradient by its student is D's by its teacher."""
-    if name == "generalized_jsd":
-        return name, {**parameters, "beta": 1 - parameters["beta"]}
-    return {"forward_kl": "reverse_kl", "reverse_kl": "forward_kl"}[name], dict(parameters)

@@ -13,7 +13,7 @@ from service.spec.file import (
     preset_text,
     starter_text,
 )
-from trainers.losses import DIVERGENCES
+from trainers.losses import DIVERGENCE_FUNCTIONS
 
 TWO_CORES = Resources(num_cpus=2)
 
@@ -53,7 +53,7 @@ def test_the_demo_searches_both_kinds_of_temperature() -> None:
 def test_the_family_tries_each_divergence_at_each_temperature() -> None:
     spec = preset("divergence-family")
     names = set(spec.search["divergence"]["choice"])
-    assert names == set(DIVERGENCES) - {"centred_mse", "concrete_score"}
+    assert names == set(DIVERGENCE_FUNCTIONS) - {"centred_mse", "concrete_score"}
     assert spec.trials == 3 * len(names) == spec.space().size()
     assert preset_summary("divergence-family").startswith("Eleven ") and len(names) == 11
 

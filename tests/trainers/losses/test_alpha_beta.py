@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.losses import DIVERGENCES, DistillationLoss, LossContext
+from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
 
@@ -50,7 +50,7 @@ def test_no_digits_are_lost_near_a_limit(
     expected = torch.tensor(_in_60_digits(*logits, alpha, beta), dtype=torch.float64)
     for dtype, tolerance in ((torch.float32, 3e-5), (torch.float64, 1e-10)):
         student, teacher = (side.to(dtype) for side in logits)
-        found = DIVERGENCES["alpha_beta"](
+        found = DIVERGENCE_FUNCTIONS["alpha_beta"](
             student_logits=student, teacher_logits=teacher, alpha=alpha, beta=beta
         )
         torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=0.0)

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
-from trainers.trial.catalogue import POLICIES as POLICY_CATALOGUE
-from trainers.trial.catalogue import Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
 from trainers.trial.config import TrialConfig, parameter_owners
 
 NUM, VOCAB, WIDTH = 24, 19, 6
@@ -39,9 +37,9 @@ class Inputs:
 
 ROW_LOCAL = [
     (name, policy)
-    for name, row in CATALOGUE.items()
+    for name, row in DIVERGENCES.items()
     for policy in sorted(row.policies)
-    if row.row_local and POLICY_CATALOGUE[policy].row_local
+    if row.row_local and POLICIES[policy].row_local
 ]
 
 
@@ -65,8 +63,8 @@ def test_any_split_of_a_batch_gives_the_same_sums_and_gradients(name: str, polic
 
 
 def test_rows_that_are_not_local_say_so() -> None:
-    assert [name for name, row in CATALOGUE.items() if not row.row_local] == ["token_scaled"]
-    apart = [policy for policy, row in POLICY_CATALOGUE.items() if not row.row_local]
+    assert [name for name, row in DIVERGENCES.items() if not row.row_local] == ["token_scaled"]
+    apart = [policy for policy, row in POLICIES.items() if not row.row_local]
     assert apart == [Policy.TOKEN_ADAPTIVE]
 
 
@@ -113,11 +111,11 @@ BASE = {"cist": {"rho": 3.0}, "fixed_teacher": {"tau": 2.0}, "fixed": {"tau": 2.
 def _owned() -> list[tuple[str, str, str]]:
     """(divergence, policy, parameter): each parameter with each row that has it."""
     cases = []
-    for name, row in CATALOGUE.items():
+    for name, row in DIVERGENCES.items():
         policy = min(row.policies - {Policy.FIXED}, default=Policy.NONE)
         policy = Policy.FIXED if Policy.FIXED in row.policies else policy
         cases += [(name, str(policy), parameter) for parameter in row.parameters]
-    for policy, traits in POLICY_CATALOGUE.items():
+    for policy, traits in POLICIES.items():
         cases += [("forward_kl", str(policy), parameter) for parameter in traits.parameters]
     return cases
 

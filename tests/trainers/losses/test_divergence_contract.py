@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from trainers.losses import DIVERGENCES, LABELLED_TERMS, POLICIES
+from trainers.losses import DIVERGENCE_FUNCTIONS, LABELLED_TERMS, POLICY_FUNCTIONS
+from trainers.losses.divergences import MIRRORS
+from trainers.losses.fused.closed_form import WRITTEN
 from trainers.losses.own.contract import check
-from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
-from trainers.trial.catalogue import POLICIES as POLICY_CATALOGUE
-from trainers.trial.catalogue import Policy, Weighting
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy, Weighting
 
-SETTINGS = [(name, {}) for name in DIVERGENCES] + [
+SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
     ("jeffreys", {"weight": 0.0}),
     ("jeffreys", {"weight": 0.9}),
     ("generalized_jsd", {"beta": 0.0}),
@@ -33,23 +33,30 @@ SETTINGS = [(name, {}) for name in DIVERGENCES] + [
 
 @pytest.mark.parametrize(("name", "parameters"), SETTINGS, ids=str)
 def test_keeps_what_its_traits_declare(name: str, parameters: dict[str, object]) -> None:
-    findings = check(DIVERGENCES[name], parameters, CATALOGUE[name])
+    findings = check(DIVERGENCE_FUNCTIONS[name], parameters, DIVERGENCES[name])
     broken = [finding for finding in findings if finding.required and not finding.holds]
     assert not broken
     assert sum(finding.required for finding in findings) >= 9
 
 
 def test_tables_name_the_same_rows_as_the_catalogue() -> None:
-    assert set(DIVERGENCES) | set(LABELLED_TERMS) == set(CATALOGUE)
-    assert not set(DIVERGENCES) & set(LABELLED_TERMS)
-    assert set(POLICIES) == set(POLICY_CATALOGUE) == set(Policy)
+    assert set(DIVERGENCE_FUNCTIONS) | set(LABELLED_TERMS) == set(DIVERGENCES)
+    assert not set(DIVERGENCE_FUNCTIONS) & set(LABELLED_TERMS)
+    assert set(POLICY_FUNCTIONS) == set(POLICIES) == set(Policy)
 
 
-@pytest.mark.parametrize("name", sorted(set(DIVERGENCES)))
+def test_rows_that_go_with_a_learned_temperature_have_its_gradient() -> None:
+    """In the plain form by their mirror, in the fused one in closed form."""
+    learned = {policy for policy, row in POLICIES.items() if row.learned}
+    names = {name for name, row in DIVERGENCES.items() if row.policies & learned}
+    assert names == set(MIRRORS) and names <= set(WRITTEN)
+
+
+@pytest.mark.parametrize("name", sorted(set(DIVERGENCE_FUNCTIONS)))
 def test_defaults_of_function_and_catalogue_are_one(name: str) -> None:
     student, teacher = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0))
-    defaults = {key: value.default for key, value in CATALOGUE[name].parameters.items()}
-    row = DIVERGENCES[name]
+    defaults = {key: value.default for key, value in DIVERGENCES[name].parameters.items()}
+    row = DIVERGENCE_FUNCTIONS[name]
     without = row(student_logits=student, teacher_logits=teacher)
     assert torch.equal(without, row(student_logits=student, teacher_logits=teacher, **defaults))
 
@@ -68,15 +75,17 @@ ALIVE = {
     ("name", "parameter"),
     [
         (name, parameter)
-        for name in DIVERGENCES
-        for parameter in CATALOGUE[name].parameters
+        for name in DIVERGENCE_FUNCTIONS
+        for parameter in DIVERGENCES[name].parameters
         if parameter in ALIVE
     ],
 )
 def test_every_parameter_changes_the_value(name: str, parameter: str) -> None:
     student, teacher = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0))
     first, second = (
-        DIVERGENCES[name](student_logits=student, teacher_logits=teacher, **{parameter: value})
+        DIVERGENCE_FUNCTIONS[name](
+            student_logits=student, teacher_logits=teacher, **{parameter: value}
+        )
         for value in ALIVE[parameter]
     )
     assert not torch.allclose(first, second)
@@ -97,7 +106,9 @@ def test_every_switch_changes_the_gradient(
     slopes = []
     for setting in parameters:
         leaf = student.clone().requires_grad_()
-        DIVERGENCES[name](student_logits=leaf, teacher_logits=teacher, **setting).sum().backward()
+        DIVERGENCE_FUNCTIONS[name](
+            student_logits=leaf, teacher_logits=teacher, **setting
+        ).sum().backward()
         slopes.append(leaf.grad)
     assert not torch.allclose(slopes[0], slopes[1])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import rel_entr, softmax
 
-from trainers.losses import DIVERGENCES
+from trainers.losses import DIVERGENCE_FUNCTIONS
 from trainers.losses.adaptive_head import head_share, sums_by_bucket, whole_running_sums
 from trainers.losses.weighted import adaptive_kl
 
@@ -85,21 +85,21 @@ ORACLES = {
 
 
 def test_every_divergence_has_an_oracle() -> None:
-    assert set(ORACLES) == set(DIVERGENCES)
+    assert set(ORACLES) == set(DIVERGENCE_FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_value_is_the_formulas(name: str) -> None:
     parameters, oracle = ORACLES[name]
     student, teacher = _logits()
-    value = DIVERGENCES[name](student_logits=student, teacher_logits=teacher, **parameters)
+    value = DIVERGENCE_FUNCTIONS[name](student_logits=student, teacher_logits=teacher, **parameters)
     np.testing.assert_allclose(value.numpy(), oracle(*_oracle(student, teacher)), rtol=1e-10)
 
 
 def test_uniform_and_student_weightings_of_concrete_score() -> None:
     student, teacher = _logits()
     q, p = _oracle(student, teacher)
-    row = DIVERGENCES["concrete_score"]
+    row = DIVERGENCE_FUNCTIONS["concrete_score"]
     for weighting, outer in (("student", q), ("uniform_student", np.full_like(q, 1 / 13))):
         value = row(student_logits=student, teacher_logits=teacher, weighting=weighting)
         np.testing.assert_allclose(value.numpy(), _pairs(q, p, outer), rtol=1e-10)
@@ -115,7 +115,7 @@ def test_two_entries_by_hand() -> None:
         "centred_mse": math.log(3.0) ** 2 / 8,
     }
     for name, value in hand.items():
-        found = DIVERGENCES[name](student_logits=student, teacher_logits=teacher)
+        found = DIVERGENCE_FUNCTIONS[name](student_logits=student, teacher_logits=teacher)
         assert found.item() == pytest.approx(value, rel=1e-12)
 
 
@@ -134,7 +134,7 @@ def test_adaptive_heads_of_tied_entries_hang_on_neither_order_nor_other_rows() -
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(8, 190, generator=generator, dtype=torch.float64)
     teacher = torch.randint(0, 3, (8, 190), generator=generator).double()
-    row = DIVERGENCES["adaptive_kl"]
+    row = DIVERGENCE_FUNCTIONS["adaptive_kl"]
     together = row(student_logits=student, teacher_logits=teacher, head_mass=0.7)
     for one in range(8):
         rows = {"student_logits": student[one : one + 1], "teacher_logits": teacher[one : one + 1]}
@@ -161,7 +161,9 @@ def test_adaptive_lies_between_both_kls_where_rounding_hides_the_mass(
     for vocab in (3, 300, 20_000):
         student, teacher = (logits.float() for logits in _logits(8, vocab, seed=vocab))
         logits = {"student_logits": student, "teacher_logits": scale * teacher}
-        forward, reverse = (DIVERGENCES[name](**logits) for name in ("forward_kl", "reverse_kl"))
+        forward, reverse = (
+            DIVERGENCE_FUNCTIONS[name](**logits) for name in ("forward_kl", "reverse_kl")
+        )
         value = adaptive_kl(**logits, head_mass=mass)
         slack = 1e-5 * torch.maximum(forward, reverse)
         assert (value <= torch.maximum(forward, reverse) + slack).all()
@@ -193,7 +195,9 @@ def test_values_are_added_up_by_bucket_in_either_way() -> None:
 def test_adaptive_with_everything_in_the_head_is_forward_kl() -> None:
     student, teacher = (10 * logits for logits in _logits())
     logits = {"student_logits": student, "teacher_logits": teacher}
-    assert torch.equal(adaptive_kl(**logits, head_mass=1.0), DIVERGENCES["forward_kl"](**logits))
+    assert torch.equal(
+        adaptive_kl(**logits, head_mass=1.0), DIVERGENCE_FUNCTIONS["forward_kl"](**logits)
+    )
 
 
 def test_adaptive_weights_are_halves_at_equality() -> None:
@@ -204,7 +208,7 @@ def test_adaptive_weights_are_halves_at_equality() -> None:
 
 @pytest.mark.parametrize("rows", [1, 4])
 def test_no_positions_and_gradients_of_the_right_kind(rows: int) -> None:
-    for name, row in DIVERGENCES.items():
+    for name, row in DIVERGENCE_FUNCTIONS.items():
         empty = row(student_logits=torch.zeros(0, 5), teacher_logits=torch.zeros(0, 5))
         assert empty.shape == (0,), name
         leaf = torch.randn(rows, 5, dtype=torch.bfloat16).requires_grad_()
@@ -214,7 +218,7 @@ def test_no_positions_and_gradients_of_the_right_kind(rows: int) -> None:
 
 def _slope(name: str, student: torch.Tensor, teacher: torch.Tensor, **parameters: object):
     leaf = student.clone().requires_grad_()
-    value = DIVERGENCES[name](student_logits=leaf, teacher_logits=teacher, **parameters)
+    value = DIVERGENCE_FUNCTIONS[name](student_logits=leaf, teacher_logits=teacher, **parameters)
     return torch.autograd.grad(value.sum(), leaf)[0].numpy()
 
 

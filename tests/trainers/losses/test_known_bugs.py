@@ -5,7 +5,7 @@ import torch
 from fused_loss_support import make_batch, make_config, run
 from torch import Tensor
 
-from trainers.losses import DIVERGENCES, DistillationLoss, LossContext
+from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss, LossContext
 from trainers.losses.labelled import LABELLED_TERMS
 from trainers.losses.weighted import adaptive_kl, alpha_beta
 from trainers.signal import OutputHead, TeacherSignal
@@ -42,7 +42,7 @@ def test_alpha_beta_limits_divide_by_the_square(parameter: float) -> None:
 def test_true_kl_keeps_the_teachers_entropy() -> None:
     student, teacher = _logits()
     p, log_q = teacher.softmax(-1), student.log_softmax(-1)
-    found = DIVERGENCES["forward_kl"](student_logits=student, teacher_logits=teacher)
+    found = DIVERGENCE_FUNCTIONS["forward_kl"](student_logits=student, teacher_logits=teacher)
     entropy = -(p * p.log()).sum(-1)
     torch.testing.assert_close(found, -(p * log_q).sum(-1) - entropy)
 
@@ -68,14 +68,14 @@ def test_beta_is_not_mirrored() -> None:
     q, p = student.softmax(-1), teacher.softmax(-1)
     mixture = 0.1 * p + 0.9 * q
     forward, reverse = (p * (p / mixture).log()).sum(-1), (q * (q / mixture).log()).sum(-1)
-    found = DIVERGENCES["generalized_jsd"](**given, beta=0.1)
+    found = DIVERGENCE_FUNCTIONS["generalized_jsd"](**given, beta=0.1)
     torch.testing.assert_close(found, 0.1 * forward + 0.9 * reverse)
-    mirrored = DIVERGENCES["generalized_jsd"](**given, beta=0.9)
+    mirrored = DIVERGENCE_FUNCTIONS["generalized_jsd"](**given, beta=0.9)
     assert not torch.allclose(found, mirrored)
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("name", sorted(set(DIVERGENCES) - {"centred_mse"}))
+@pytest.mark.parametrize("name", sorted(set(DIVERGENCE_FUNCTIONS) - {"centred_mse"}))
 def test_temperature_reaches_the_loss(name: str, fused: bool) -> None:
     student, teacher = _logits()
     labels = torch.zeros(5).long()
@@ -86,7 +86,9 @@ def test_temperature_reaches_the_loss(name: str, fused: bool) -> None:
         for tau in (0.5, 1.0, 2.0, 4.0)
     ]
     for tau, sums in zip((0.5, 1.0, 2.0, 4.0), found, strict=True):
-        direct = DIVERGENCES[name](student_logits=student / tau, teacher_logits=teacher / tau)
+        direct = DIVERGENCE_FUNCTIONS[name](
+            student_logits=student / tau, teacher_logits=teacher / tau
+        )
         torch.testing.assert_close(sums.soft, direct.sum())
     assert len({round(float(sums.soft), 9) for sums in found}) == 4
 
@@ -109,7 +111,7 @@ def test_temperature_is_divided_once_and_not_in_place() -> None:
         assert torch.equal(student, kept[0]) and torch.equal(teacher, kept[1])
 
 
-@pytest.mark.parametrize("name", sorted({*DIVERGENCES, *LABELLED_TERMS}))
+@pytest.mark.parametrize("name", sorted({*DIVERGENCE_FUNCTIONS, *LABELLED_TERMS}))
 @pytest.mark.parametrize("fused", [False, True])
 def test_positions_left_out_have_no_influence(name: str, fused: bool) -> None:
     """Masked positions are cut before the loss: whatever stands there, the rest is the same."""
@@ -144,7 +146,7 @@ def test_softmax_is_never_taken_in_bfloat16() -> None:
     student, teacher = _logits(vocab=4000)
     low = {"student_logits": student.bfloat16(), "teacher_logits": teacher.bfloat16()}
     same = {key: value.float() for key, value in low.items()}
-    for name, row in DIVERGENCES.items():
+    for name, row in DIVERGENCE_FUNCTIONS.items():
         assert torch.equal(row(**low), row(**same)), name
 
 
@@ -164,10 +166,10 @@ def test_a_misspelt_parameter_is_refused_not_ignored() -> None:
 def test_reverse_kl_has_the_sign_of_a_divergence() -> None:
     student, teacher = _logits()
     leaf = student.clone().requires_grad_()
-    value = DIVERGENCES["reverse_kl"](student_logits=leaf, teacher_logits=teacher).sum()
+    value = DIVERGENCE_FUNCTIONS["reverse_kl"](student_logits=leaf, teacher_logits=teacher).sum()
     value.backward()
     assert leaf.grad is not None
-    closer = DIVERGENCES["reverse_kl"](
+    closer = DIVERGENCE_FUNCTIONS["reverse_kl"](
         student_logits=student - 0.1 * leaf.grad, teacher_logits=teacher
     ).sum()
     assert 0 < closer < value

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import LABELLED_TERMS, LossContext
-from trainers.losses.passes import Shared, sequence_weights, shared_from
+from trainers.losses.passes import BatchSettings, sequence_weights, settings_from
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
@@ -24,16 +24,16 @@ def logits() -> tuple[Tensor, Tensor]:
 def _values(
     config: TrialConfig,
     logits: tuple[Tensor, Tensor],
-    shared: Shared | None = None,
+    settings: BatchSettings | None = None,
     labels: Tensor = LABELS,
 ) -> Tensor:
-    return SoftTerm(config, VOCAB).values(*logits, labels, shared or Shared())
+    return SoftTerm(config, VOCAB).values(*logits, labels, settings or BatchSettings())
 
 
-def _shared(name: str) -> Shared:
+def _settings(name: str) -> BatchSettings:
     if name == "token_scaled":
-        return Shared(row_weight=torch.linspace(0.5, 1.5, ROWS, dtype=torch.float64))
-    return Shared(mix=torch.tensor(0.6)) if name == "interpolated" else Shared()
+        return BatchSettings(row_weight=torch.linspace(0.5, 1.5, ROWS, dtype=torch.float64))
+    return BatchSettings(mix=torch.tensor(0.6)) if name == "interpolated" else BatchSettings()
 
 
 def _without(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -74,10 +74,10 @@ def test_normalised_scales_only_the_others(logits: tuple[Tensor, Tensor]) -> Non
 
 
 def test_token_scaled_is_forward_kl_times_the_rows_weights(logits: tuple[Tensor, Tensor]) -> None:
-    shared = _shared("token_scaled")
+    settings = _settings("token_scaled")
     forward = _values(TrialConfig(tau=2.0), logits)
-    found = _values(TrialConfig(divergence="token_scaled", tau=2.0), logits, shared)
-    torch.testing.assert_close(found, shared.row_weight * forward)
+    found = _values(TrialConfig(divergence="token_scaled", tau=2.0), logits, settings)
+    torch.testing.assert_close(found, settings.row_weight * forward)
 
 
 def test_weights_over_a_sequence_are_a_softmax_with_mean_1() -> None:
@@ -94,7 +94,7 @@ def test_weights_over_a_sequence_are_a_softmax_with_mean_1() -> None:
 def test_token_scaled_without_sequences_is_refused() -> None:
     config = TrialConfig(divergence="token_scaled")
     with pytest.raises(ValueError, match=r"context.sequence_ids must be given .* but got None"):
-        shared_from(config, [torch.ones(3)], LossContext())
+        settings_from(config, [torch.ones(3)], LossContext())
 
 
 @pytest.mark.parametrize("mix", [0.0, 0.4, 1.0])
@@ -104,7 +104,7 @@ def test_interpolated_is_forward_kl_to_mixed_logits(
     config = TrialConfig(divergence="interpolated", tau=2.0, scaling="none")
     target = (((1 - mix) * logits[0] + mix * logits[1]) / 2.0).softmax(-1)
     leaf = logits[0].clone().requires_grad_()
-    value = _values(config, (leaf, logits[1]), Shared(mix=torch.tensor(mix)))
+    value = _values(config, (leaf, logits[1]), BatchSettings(mix=torch.tensor(mix)))
     torch.testing.assert_close(value.detach(), _kl(target, (logits[0] / 2.0).softmax(-1)))
     value.sum().backward()
     torch.testing.assert_close(leaf.grad, ((logits[0] / 2.0).softmax(-1) - target) / 2.0)
@@ -116,7 +116,7 @@ def test_gradient_is_the_values(logits: tuple[Tensor, Tensor], name: str, policy
     # The weight is held constant; at these policies' `none` it is 1.
     config = TrialConfig(divergence=name, policy=policy, scaling="none")
     assert torch.autograd.gradcheck(
-        lambda student: _values(config, (student, logits[1]), _shared(name)),
+        lambda student: _values(config, (student, logits[1]), _settings(name)),
         logits[0].clone().requires_grad_(),
     )
 
@@ -126,28 +126,28 @@ def test_extremes_shifts_and_the_teacher(logits: tuple[Tensor, Tensor], name: st
     config = TrialConfig(divergence=name)
     student = (80 * logits[0].sign()).bfloat16().requires_grad_()
     teacher = (80 * logits[1].sign()).bfloat16().requires_grad_()
-    value = _values(config, (student, teacher), _shared(name))
+    value = _values(config, (student, teacher), _settings(name))
     value.sum().backward()
     assert value.isfinite().all() and student.grad.isfinite().all()  # type: ignore[union-attr]
     assert teacher.grad is None
-    shifted = _values(config, (logits[0] + 5.0, logits[1] - 3.0), _shared(name))
-    torch.testing.assert_close(shifted, _values(config, logits, _shared(name)))
+    shifted = _values(config, (logits[0] + 5.0, logits[1] - 3.0), _settings(name))
+    torch.testing.assert_close(shifted, _values(config, logits, _settings(name)))
 
 
 @pytest.mark.parametrize("name", sorted(LABELLED_TERMS))
 def test_keeps_what_its_traits_declare(logits: tuple[Tensor, Tensor], name: str) -> None:
     config, traits = TrialConfig(divergence=name), DIVERGENCES[name]
-    values = _values(config, logits, _shared(name))
+    values = _values(config, logits, _settings(name))
     assert bool((values >= 0).all()) == traits.nonnegative
     leaf = logits[1].clone().requires_grad_()
-    equal = _values(config, (leaf, logits[1]), _shared(name))
+    equal = _values(config, (leaf, logits[1]), _settings(name))
     equal.sum().backward()
     assert leaf.grad is not None
     largest = max(equal.abs().max().item(), leaf.grad.abs().max().item())
     assert (largest < 1e-12) == traits.zero_at_equality
     order = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(1))
     mixed = logits[0][:, order], logits[1][:, order]
-    again = _values(config, mixed, _shared(name), labels=order.argsort()[LABELS])
+    again = _values(config, mixed, _settings(name), labels=order.argsort()[LABELS])
     torch.testing.assert_close(again, values)
 
 
@@ -163,7 +163,7 @@ def test_a_label_as_good_as_certain_keeps_the_others_exact() -> None:
     student = torch.tensor([[55.0, 0.0, 0.5, 1.0]], dtype=torch.float64)
     config = TrialConfig(divergence="decoupled", target_weight=0.0, non_target_weight=1.0)
     found = [
-        SoftTerm(config, 4).values(z, v, torch.tensor([0]), Shared()).item()
+        SoftTerm(config, 4).values(z, v, torch.tensor([0]), BatchSettings()).item()
         for z, v in ((student, teacher), (student.float(), teacher.float()))
     ]
     expected = _kl(teacher[:, 1:].softmax(-1), student[:, 1:].softmax(-1)).item()
@@ -172,7 +172,7 @@ def test_a_label_as_good_as_certain_keeps_the_others_exact() -> None:
     # log(1 - p_y) is about -59: 1 - p_y itself is not a number that float32 has.
     rest = [(z[:, 1:].logsumexp(-1) - z.logsumexp(-1)).item() for z in (student, teacher)]
     value = SoftTerm(config, 4).values(
-        student.float(), teacher.float(), torch.tensor([0]), Shared()
+        student.float(), teacher.float(), torch.tensor([0]), BatchSettings()
     )
     expected = torch.tensor(rest[1]).exp() * (rest[1] - rest[0])
     assert value.item() == pytest.approx(float(expected), abs=1e-7)

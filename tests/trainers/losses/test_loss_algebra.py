@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.losses import DIVERGENCES, soften
+from trainers.losses import DIVERGENCE_FUNCTIONS, soften
 from trainers.losses.context import LossContext
-from trainers.losses.passes import Shared, adaptive_temperature, hellinger
+from trainers.losses.passes import BatchSettings, adaptive_temperature, hellinger
 from trainers.losses.schedules import MixSchedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.catalogue import POLICIES, POLICY_TWINS, TWINS, Policy
@@ -26,13 +26,15 @@ def logits() -> tuple[Tensor, Tensor]:
 
 def _soft(config: TrialConfig, student: Tensor, teacher: Tensor) -> Tensor:
     labels = torch.zeros(student.shape[0], dtype=torch.long)
-    shared = Shared()
+    settings = BatchSettings()
     if config.policy == Policy.TOKEN_ADAPTIVE:
-        shared = Shared(temperature=adaptive_temperature(config, hellinger(student, teacher)))
+        settings = BatchSettings(
+            temperature=adaptive_temperature(config, hellinger(student, teacher))
+        )
     if config.divergence == "interpolated":  # at the first step
         start = MixSchedule(config.mix_start, config.mix_end, config.mix_rate)
-        shared = Shared(mix=start(LossContext(step=0, num_steps=10)))
-    return SoftTerm(config, student.shape[1]).values(student, teacher, labels, shared)
+        settings = BatchSettings(mix=start(LossContext(step=0, num_steps=10)))
+    return SoftTerm(config, student.shape[1]).values(student, teacher, labels, settings)
 
 
 def _slope(config: TrialConfig, student: Tensor, teacher: Tensor) -> Tensor:
@@ -89,8 +91,8 @@ def test_alpha_beta_has_the_kls_at_its_corners(
     logits: tuple[Tensor, Tensor], alpha: float, beta: float, name: str
 ) -> None:
     given = {"student_logits": logits[0], "teacher_logits": logits[1]}
-    corner = DIVERGENCES["alpha_beta"](**given, alpha=alpha, beta=beta)
-    torch.testing.assert_close(corner, DIVERGENCES[name](**given))
+    corner = DIVERGENCE_FUNCTIONS["alpha_beta"](**given, alpha=alpha, beta=beta)
+    torch.testing.assert_close(corner, DIVERGENCE_FUNCTIONS[name](**given))
 
 
 @pytest.mark.parametrize(
@@ -100,9 +102,11 @@ def test_alpha_beta_is_continuous_where_its_formula_is_not_defined(
     logits: tuple[Tensor, Tensor], alpha: float, beta: float
 ) -> None:
     given = {"student_logits": logits[0], "teacher_logits": logits[1]}
-    limit = DIVERGENCES["alpha_beta"](**given, alpha=alpha, beta=beta)
+    limit = DIVERGENCE_FUNCTIONS["alpha_beta"](**given, alpha=alpha, beta=beta)
     for step in ((1e-5, 2e-5), (-1e-5, -2e-5)):
-        near = DIVERGENCES["alpha_beta"](**given, alpha=alpha + step[0], beta=beta + step[1])
+        near = DIVERGENCE_FUNCTIONS["alpha_beta"](
+            **given, alpha=alpha + step[0], beta=beta + step[1]
+        )
         torch.testing.assert_close(near, limit, rtol=1e-3, atol=1e-6)
 
 
@@ -110,7 +114,7 @@ def test_alpha_beta_at_a_half_is_four_times_squared_hellinger(
     logits: tuple[Tensor, Tensor],
 ) -> None:
     student, teacher = logits
-    value = DIVERGENCES["alpha_beta"](
+    value = DIVERGENCE_FUNCTIONS["alpha_beta"](
         student_logits=student, teacher_logits=teacher, alpha=0.5, beta=0.5
     )
     roots = (student.softmax(-1).sqrt() - teacher.softmax(-1).sqrt()).square().sum(-1)
@@ -121,16 +125,16 @@ def test_generalized_jsd_is_the_kls_at_its_ends_and_jumps_there(
     logits: tuple[Tensor, Tensor],
 ) -> None:
     given = {"student_logits": logits[0], "teacher_logits": logits[1]}
-    row = DIVERGENCES["generalized_jsd"]
-    torch.testing.assert_close(row(**given, beta=0.0), DIVERGENCES["forward_kl"](**given))
-    torch.testing.assert_close(row(**given, beta=1.0), DIVERGENCES["reverse_kl"](**given))
+    row = DIVERGENCE_FUNCTIONS["generalized_jsd"]
+    torch.testing.assert_close(row(**given, beta=0.0), DIVERGENCE_FUNCTIONS["forward_kl"](**given))
+    torch.testing.assert_close(row(**given, beta=1.0), DIVERGENCE_FUNCTIONS["reverse_kl"](**given))
     for beta, name in ((1e-6, "forward_kl"), (1 - 1e-6, "reverse_kl")):
         inside = row(**given, beta=beta)
         assert inside.max() < 1e-4
         # Divided by beta (1 - beta) it tends to the KL of that end.
         torch.testing.assert_close(
             row(**given, beta=beta, unit_curvature=True),
-            DIVERGENCES[name](**given),
+            DIVERGENCE_FUNCTIONS[name](**given),
             rtol=1e-3,
             atol=1e-4,
         )
@@ -142,16 +146,18 @@ def test_unit_curvature_gives_every_beta_the_kls_size_near_equality(
 ) -> None:
     teacher = logits[1]
     given = {"student_logits": teacher + 1e-3 * logits[0], "teacher_logits": teacher}
-    value = DIVERGENCES["generalized_jsd"](**given, beta=beta, unit_curvature=True)
-    torch.testing.assert_close(value, DIVERGENCES["forward_kl"](**given), rtol=1e-2, atol=0)
+    value = DIVERGENCE_FUNCTIONS["generalized_jsd"](**given, beta=beta, unit_curvature=True)
+    torch.testing.assert_close(
+        value, DIVERGENCE_FUNCTIONS["forward_kl"](**given), rtol=1e-2, atol=0
+    )
 
 
 def test_skews_are_the_kls_at_alpha_0_and_vanish_towards_1(logits: tuple[Tensor, Tensor]) -> None:
     given = {"student_logits": logits[0], "teacher_logits": logits[1]}
     for skew, name in (("skew_forward_kl", "forward_kl"), ("skew_reverse_kl", "reverse_kl")):
-        at_0 = DIVERGENCES[skew](**given, alpha=0.0)
-        torch.testing.assert_close(at_0, DIVERGENCES[name](**given))
-        assert DIVERGENCES[skew](**given, alpha=1 - 1e-9).abs().max() < 1e-7
+        at_0 = DIVERGENCE_FUNCTIONS[skew](**given, alpha=0.0)
+        torch.testing.assert_close(at_0, DIVERGENCE_FUNCTIONS[name](**given))
+        assert DIVERGENCE_FUNCTIONS[skew](**given, alpha=1 - 1e-9).abs().max() < 1e-7
 
 
 def test_total_variation_shrinks_like_one_over_tau(logits: tuple[Tensor, Tensor]) -> None:
@@ -211,9 +217,9 @@ def test_a_multiple_of_the_teacher_is_no_loss_where_the_scale_is_free(
     logits: tuple[Tensor, Tensor], policy: Policy
 ) -> None:
     is_told = policy in (Policy.CURRICULUM, Policy.TOKEN_ADAPTIVE)
-    shared = Shared(torch.full((ROWS,), 2.0).double()) if is_told else Shared()
+    settings = BatchSettings(torch.full((ROWS,), 2.0).double()) if is_told else BatchSettings()
     term = SoftTerm(TrialConfig(policy=policy), VOCAB)
-    value = term.values(3 * logits[1], logits[1], torch.zeros(ROWS).long(), shared)
+    value = term.values(3 * logits[1], logits[1], torch.zeros(ROWS).long(), settings)
     assert bool((value.abs() < 1e-12).all()) == POLICIES[policy].scale_free
 
 

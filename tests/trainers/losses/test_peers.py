@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.losses import DIVERGENCES, DistillationLoss, LossContext
+from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
 
@@ -30,7 +30,7 @@ def test_generalized_jsd_is_trls(beta: float, tau: float) -> None:
     for ours in (True, False):
         leaf = student.clone().requires_grad_()
         if ours:
-            row = DIVERGENCES["generalized_jsd"]
+            row = DIVERGENCE_FUNCTIONS["generalized_jsd"]
             value = row(student_logits=leaf / tau, teacher_logits=teacher / tau, beta=beta).sum()
         else:
             value = theirs(leaf[None], teacher[None], beta=beta, temperature=tau, reduction="sum")

@@ -4,12 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.losses import POLICIES, soften
-from trainers.losses.passes import Shared, adaptive_temperature, hellinger
+from trainers.losses import POLICY_FUNCTIONS, soften
+from trainers.losses.passes import BatchSettings, adaptive_temperature, hellinger
 from trainers.losses.soft_term import SoftTerm
-from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
-from trainers.trial.catalogue import POLICIES as POLICY_CATALOGUE
-from trainers.trial.catalogue import Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
 from trainers.trial.config import TrialConfig
 
 ROWS, VOCAB = 5, 12
@@ -22,7 +20,7 @@ def logits() -> tuple[Tensor, Tensor]:
     return student, teacher
 
 
-def _shared(policy: str) -> Tensor | None:
+def _settings(policy: str) -> Tensor | None:
     if policy == Policy.CURRICULUM:
         return torch.tensor(3.0, dtype=torch.float64)
     if policy == Policy.TOKEN_ADAPTIVE:
@@ -35,11 +33,11 @@ def _config(policy: str, **fields: object) -> TrialConfig:
     return TrialConfig(divergence=divergence, policy=policy, **fields)
 
 
-@pytest.mark.parametrize("policy", list(POLICIES))
+@pytest.mark.parametrize("policy", list(POLICY_FUNCTIONS))
 def test_softened_rows_are_the_logits_over_their_temperatures(
     logits: tuple[Tensor, Tensor], policy: Policy
 ) -> None:
-    softened = soften(_config(policy), *logits, VOCAB, _shared(policy))
+    softened = soften(_config(policy), *logits, VOCAB, _settings(policy))
     for raw, soft, tau in (
         (logits[0], softened.student, softened.tau_s),
         (logits[1], softened.teacher, softened.tau_t),
@@ -51,14 +49,14 @@ def test_softened_rows_are_the_logits_over_their_temperatures(
     assert softened.weight.shape == (ROWS,)
 
 
-@pytest.mark.parametrize("policy", list(POLICIES))
+@pytest.mark.parametrize("policy", list(POLICY_FUNCTIONS))
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_softened_is_float32_and_the_teacher_has_no_gradient(
     policy: Policy, dtype: torch.dtype
 ) -> None:
     student = torch.randn(ROWS, VOCAB).to(dtype).requires_grad_()
     teacher = torch.randn(ROWS, VOCAB).to(dtype).requires_grad_()
-    softened = soften(_config(policy), student, teacher, VOCAB, _shared(policy))
+    softened = soften(_config(policy), student, teacher, VOCAB, _settings(policy))
     assert softened.student.dtype == softened.teacher.dtype
     assert softened.student.dtype == torch.float32 or policy in ("curriculum", "token_adaptive")
     assert softened.student.requires_grad and not softened.teacher.requires_grad
@@ -101,8 +99,8 @@ def test_temperatures_by_hand() -> None:
 def test_scaling_multiplies_once(
     logits: tuple[Tensor, Tensor], policy: str, scaling: str, factor: object
 ) -> None:
-    fields = {"tau": 2.0} if "tau" in POLICY_CATALOGUE[Policy(policy)].parameters else {}
-    softened = soften(_config(policy, scaling=scaling, **fields), *logits, VOCAB, _shared(policy))
+    fields = {"tau": 2.0} if "tau" in POLICIES[Policy(policy)].parameters else {}
+    softened = soften(_config(policy, scaling=scaling, **fields), *logits, VOCAB, _settings(policy))
     expected = factor(softened.tau_t, softened.tau_s)  # type: ignore[operator]
     torch.testing.assert_close(softened.weight, expected)
 
@@ -137,7 +135,9 @@ def test_equal_logits_in_a_row_give_no_nan() -> None:
     for policy in ("cist", "logit_standardization", "dynamic"):
         student = torch.full((2, VOCAB), 4.0, requires_grad=True)
         term = SoftTerm(_config(policy), VOCAB)
-        value = term.values(student, torch.full((2, VOCAB), 4.0), torch.zeros(2).long(), Shared())
+        value = term.values(
+            student, torch.full((2, VOCAB), 4.0), torch.zeros(2).long(), BatchSettings()
+        )
         value.sum().backward()
         assert value.isfinite().all() and student.grad.isfinite().all()  # type: ignore[union-attr]
 
@@ -191,7 +191,7 @@ def test_forward_kl_with_a_softened_teacher_is_ttm(logits: tuple[Tensor, Tensor]
     labels = torch.zeros(ROWS).long()
     for switch, expected in ((False, ttm), (True, p.sum(-1) * ttm)):
         config = _config("fixed_teacher", tau=4.0, weight_by_power_sum=switch)
-        value = SoftTerm(config, VOCAB).values(*logits, labels, Shared())
+        value = SoftTerm(config, VOCAB).values(*logits, labels, BatchSettings())
         torch.testing.assert_close(value, expected)
 
 
@@ -222,7 +222,7 @@ def test_soften_refuses_padding_columns(logits: tuple[Tensor, Tensor]) -> None:
 
 def test_every_row_goes_with_a_policy_and_the_learned_ones_with_few() -> None:
     for policy in (Policy.CURRICULUM, Policy.DYNAMIC, Policy.TOKEN_ADAPTIVE):
-        rows = {name for name, row in CATALOGUE.items() if policy in row.policies}
+        rows = {name for name, row in DIVERGENCES.items() if policy in row.policies}
         assert rows == {"forward_kl", "reverse_kl", "generalized_jsd"}
-    assert all(row.policies for row in CATALOGUE.values())
-    assert CATALOGUE["centred_mse"].policies == {Policy.NONE}
+    assert all(row.policies for row in DIVERGENCES.values())
+    assert DIVERGENCES["centred_mse"].policies == {Policy.NONE}

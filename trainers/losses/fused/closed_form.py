@@ -251,6 +251,10 @@ WRITTEN: dict[str, Written] = {
     "interpolated": forward_kl,
 }
 
+# The weight of the label's cross-entropy at temperature 1 in the rows that have such a part: of
+# unsoftened teacher logits [C, V] and labels [C, 1].
+LABEL_WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"normalised": label_weight}
+
 
 @dataclass(frozen=True)
 class _Sides:

@@ -1,22 +1,29 @@
 """Which rows a GPU does in one kernel, and what the kernel is told. Triton is loaded only then."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainers.losses.passes import Shared
-from trainers.losses.policies import POLICIES, PolicyInput, scaled_weight
+from trainers.losses.passes import BatchSettings
+from trainers.losses.policies import POLICY_FUNCTIONS, PolicyInput, scaled_weight
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.catalogue import Policy
 from trainers.trial.config import TrialConfig
 
-DIVERGENCES = {"forward_kl", "reverse_kl", "generalized_jsd"}
-# Those whose temperature is a number or follows the largest logit.
-TEMPERATURES = {
+# The divergences that the kernel knows are one family: each row's beta of the generalized JSD, from
+# its parameters.
+WITH_KERNEL: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "forward_kl": lambda parameters: 0.0,
+    "reverse_kl": lambda parameters: 1.0,
+    "generalized_jsd": lambda parameters: float(parameters["beta"]),
+}
+# The policies whose temperature is a number or follows the largest logit.
+POLICIES_WITH_KERNEL = {
     Policy.NONE,
     Policy.FIXED,
     Policy.FIXED_TEACHER,
@@ -31,8 +38,8 @@ def has_kernel(config: TrialConfig, hidden: Tensor) -> bool:
     return (
         hidden.is_cuda
         and hidden.dtype != torch.float64
-        and config.divergence in DIVERGENCES
-        and config.policy in TEMPERATURES
+        and config.divergence in WITH_KERNEL
+        and config.policy in POLICIES_WITH_KERNEL
         and not config.weight_by_power_sum
         and has_triton()
     )
@@ -46,19 +53,20 @@ def has_triton() -> bool:
 
 @torch.no_grad()
 def by_kernel(
-    term: SoftTerm, products: Tensor, teacher: Tensor, labels: Tensor, shared: Shared
+    term: SoftTerm, products: Tensor, teacher: Tensor, labels: Tensor, settings: BatchSettings
 ) -> tuple[Tensor, Tensor]:
     """Returns the sums of hard and soft loss of logits `products` and `teacher` [C, V], and puts
     the loss's gradient in the place of products."""
     from trainers.losses.fused import row_kernel
 
     config = term.config
-    given = PolicyInput(config, products, teacher, term.vocab_size, shared.temperature)
-    found = POLICIES[config.policy](given)
+    given = PolicyInput(config, products, teacher, term.vocab_size, settings.temperature)
+    found = POLICY_FUNCTIONS[config.policy](given)
     ones = torch.ones(products.shape[0], device=products.device)
     tau_t, tau_s = found.tau_t * ones, found.tau_s * ones
-    weight = scaled_weight(config, teacher, tau_t, tau_s)
-    kind, beta, share, of_slope = _kind(config.divergence, term.parameters)
+    weight = scaled_weight(config, teacher, replace(found, tau_t=tau_t, tau_s=tau_s))
+    beta = WITH_KERNEL[config.divergence](term.parameters)
+    kind, share, of_slope = _kind(beta, bool(term.parameters.get("unit_curvature")))
     slope = found.slope
     work = row_kernel.RowWork(
         tau_s=tau_s,
@@ -74,12 +82,11 @@ def by_kernel(
     return hard.sum(), share * (weight * soft).sum()
 
 
-def _kind(divergence: str, parameters: Mapping[str, Any]) -> tuple[int, float, float, float]:
-    """Returns the kernel's kind, its beta, and the factors on its value and on its slope."""
+def _kind(beta: float, unit_curvature: bool) -> tuple[int, float, float]:
+    """Returns the kernel's kind, and the factors on its value and on its slope."""
     from trainers.losses.fused.row_kernel import FORWARD_KL, GENERALIZED_JSD, REVERSE_KL
 
-    beta = parameters.get("beta", 0.0 if divergence == "forward_kl" else 1.0)
     if beta in (0.0, 1.0):
-        return (REVERSE_KL if beta else FORWARD_KL), beta, 1.0, 1.0
-    share = 1 / (beta * (1 - beta)) if parameters["unit_curvature"] else 1.0
-    return GENERALIZED_JSD, beta, share, share * (1 - beta)
+        return (REVERSE_KL if beta else FORWARD_KL), 1.0, 1.0
+    share = 1 / (beta * (1 - beta)) if unit_curvature else 1.0
+    return GENERALIZED_JSD, share, share * (1 - beta)

@@ -20,26 +20,26 @@ from trainers.losses.fused.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.fused.closed_form import WRITTEN, Given, label_weight
+from trainers.losses.fused.closed_form import LABEL_WEIGHTS, WRITTEN, Given
 from trainers.losses.fused.kernel import by_kernel, has_kernel
 from trainers.losses.fused.weight_gradient import WeightGradient, scaled
-from trainers.losses.passes import Measure, Shared
+from trainers.losses.passes import BatchSettings, Measure
 from trainers.losses.plain import cross_entropy
 from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead
-from trainers.trial.catalogue import Scaling
+from trainers.trial.catalogue import POLICIES, Scaling
 from trainers.trial.config import TrialConfig
 
 
 def fused_sums(
-    config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+    config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
 ) -> LossSums:
     """Returns what `plain_sums` returns, with the same gradients, without [N, V] in memory."""
-    job = _Job(config, term, shared, batch)
+    job = _Job(config, term, settings, batch)
     if not torch.is_grad_enabled():
         return job.run(None)
-    learned = shared.temperature if config.policy == "curriculum" else None
+    learned = settings.temperature if POLICIES[config.policy].learned else None
     head = batch.head
     inputs = (batch.hidden, head.weight, head.bias, learned, job)
     total, hard, soft = _FusedLinear.apply(*inputs)  # type: ignore[no-untyped-call]
@@ -88,9 +88,9 @@ class _Job:
     gradients."""
 
     def __init__(
-        self, config: TrialConfig, term: SoftTerm | None, shared: Shared, batch: Positions
+        self, config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
     ) -> None:
-        self.config, self.term, self.shared, self.batch = config, term, shared, batch
+        self.config, self.term, self.settings, self.batch = config, term, settings, batch
         self.dtype = compute_dtype(batch.hidden)
         self.wide = torch.promote_types(self.dtype, torch.float32)
 
@@ -121,15 +121,15 @@ class _Job:
         first = chunk.start + start
         labels = self.batch.labels[first : first + stop - start]
         teacher = None if chunk.teacher_logits is None else chunk.teacher_logits[start:stop]
-        shared = self.shared.rows(first, first + stop - start)
+        settings = self.settings.rows(first, first + stop - start)
         if gradients is None:
-            return self._values(products, teacher, labels, shared)
+            return self._values(products, teacher, labels, settings)
         if self._has_kernel and self.term is not None and teacher is not None:
-            return by_kernel(self.term, products, teacher, labels, shared)
+            return by_kernel(self.term, products, teacher, labels, settings)
         if self._is_written:
             with torch.no_grad():
-                return self._written(products, teacher, labels, shared, gradients)
-        return self._by_autograd(products, teacher, labels, shared)
+                return self._written(products, teacher, labels, settings, gradients)
+        return self._by_autograd(products, teacher, labels, settings)
 
     @property
     def _has_kernel(self) -> bool:
@@ -147,7 +147,7 @@ class _Job:
         products: Tensor,
         teacher: Tensor | None,
         labels: Tensor,
-        shared: Shared,
+        settings: BatchSettings,
         gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
         """Closed form: as `_block`."""
@@ -165,11 +165,12 @@ class _Job:
             by_logits = hard_slope.mul_(total.reciprocal())
         else:
             hard_factor = torch.full_like(soft, self.config.hard_weight)
-            if self.config.divergence == "normalised":
+            label_weight = LABEL_WEIGHTS.get(self.config.divergence)
+            if label_weight is not None:
                 share = label_weight(in_float(teacher), column)
                 soft = soft + share * cross_entropy
                 hard_factor += self.config.soft_weight * share
-            value, slope = self._soft(logits, teacher, column, shared, gradients)
+            value, slope = self._soft(logits, teacher, column, settings, gradients)
             soft = soft.squeeze(-1) + value
             # Straight to its place, which has left the cache, where nothing else is to be done.
             out = products if head.is_plain else slope
@@ -183,17 +184,17 @@ class _Job:
         logits: Tensor,
         teacher: Tensor,
         column: Tensor,
-        shared: Shared,
+        settings: BatchSettings,
         gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
         """Returns the scaled soft loss [C] and soft_weight times its gradient by logits [C, V]."""
         assert self.term is not None
-        softened = self.term.softened(logits, teacher, shared)
+        softened = self.term.softened(logits, teacher, settings)
         student, target, weight = softened.student, softened.teacher, softened.weight
-        if shared.row_weight is not None:
-            weight = weight * shared.row_weight
-        if shared.mix is not None:
-            target = torch.lerp(student, target, shared.mix.to(student.dtype))
+        if settings.row_weight is not None:
+            weight = weight * settings.row_weight
+        if settings.mix is not None:
+            target = torch.lerp(student, target, settings.mix.to(student.dtype))
         pull = None if gradients.temperature is None else torch.zeros_like(weight)
         given = Given(student, target, column, self.term.parameters, pull)
         coefficient = self.config.soft_weight * weight / softened.tau_s
@@ -214,25 +215,25 @@ class _Job:
         products: Tensor,
         teacher: Tensor | None,
         labels: Tensor,
-        shared: Shared,
+        settings: BatchSettings,
     ) -> tuple[Tensor, Tensor]:
         """As `_block`, for a divergence of the user's own."""
         with torch.enable_grad():
             leaf = products.detach().to(self.wide).requires_grad_()
-            hard, soft = self._values(leaf, teacher, labels, shared)
+            hard, soft = self._values(leaf, teacher, labels, settings)
             total = self.config.hard_weight * hard + self.config.soft_weight * soft
             (found,) = torch.autograd.grad(hard if self.term is None else total, leaf)
         products.copy_(found)
         return hard.detach(), soft.detach()
 
     def _values(
-        self, products: Tensor, teacher: Tensor | None, labels: Tensor, shared: Shared
+        self, products: Tensor, teacher: Tensor | None, labels: Tensor, settings: BatchSettings
     ) -> tuple[Tensor, Tensor]:
         logits = self.batch.head.of_products(products)
         hard = cross_entropy(logits, labels).sum()
         if self.term is None or teacher is None:
             return hard, torch.zeros_like(hard)
-        return hard, self.term.values(logits, teacher, labels, shared).sum()
+        return hard, self.term.values(logits, teacher, labels, settings).sum()
 
 
 # The power of tau in each scaling that a learned temperature goes with.

@@ -12,8 +12,7 @@ from trainers.losses import DistillationLoss, distillation, soft_term
 from trainers.losses.fused import chunks, closed_form
 from trainers.losses.own import load as custom
 from trainers.signal import OutputHead
-from trainers.trial.catalogue import DIVERGENCES as CATALOGUE
-from trainers.trial.catalogue import Policy
+from trainers.trial.catalogue import DIVERGENCES, Policy
 from trainers.trial.config import TrialConfig
 
 
@@ -28,7 +27,7 @@ def test_equals_the_plain_form_in_float64(name: str, policy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "policy"), [(name, policy) for name, policy in PAIRS if CATALOGUE[name].smooth]
+    ("name", "policy"), [(name, policy) for name, policy in PAIRS if DIVERGENCES[name].smooth]
 )
 def test_equals_the_plain_form_in_float32(name: str, policy: str) -> None:
     compare(make_config(name, policy), make_batch(dtype=torch.float32), 1e-5)

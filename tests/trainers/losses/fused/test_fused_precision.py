@@ -8,11 +8,11 @@ import torch
 from fused_loss_support import CONTEXT, PAIRS, compare, make_batch, make_config, run, shrink_chunks
 from torch import Tensor
 
-from trainers.losses import DIVERGENCES, DistillationLoss
+from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss
 from trainers.losses.context import Positions
 from trainers.losses.fused import weight_gradient
 from trainers.losses.fused.closed_form import WRITTEN, Given
-from trainers.losses.passes import Shared
+from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
@@ -86,7 +86,7 @@ def test_products_are_added_unrounded_where_torch_can(monkeypatch: pytest.Monkey
     torch.testing.assert_close(found[1], rounded[1], rtol=0.05, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [*DIVERGENCES, "decoupled"])
+@pytest.mark.parametrize("name", [*DIVERGENCE_FUNCTIONS, "decoupled"])
 @pytest.mark.parametrize("offsets", [(0.0, 0.0), (-100.0, -100.0), (-100.0, 0.0)])
 def test_a_student_close_to_its_teacher_is_measured_as_exactly_as_by_the_plain_form(
     name: str, offsets: tuple[float, float]
@@ -99,7 +99,7 @@ def test_a_student_close_to_its_teacher_is_measured_as_exactly_as_by_the_plain_f
     term = SoftTerm(TrialConfig(divergence=name, scaling="none"), 4000)
     labels = torch.arange(32)
     exact, plain = (
-        term.values(*logits, labels, Shared())
+        term.values(*logits, labels, BatchSettings())
         for logits in ((student.double(), teacher.double()), (student, teacher))
     )
     given = Given(student, teacher, labels.unsqueeze(-1), term.parameters)

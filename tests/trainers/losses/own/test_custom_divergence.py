@@ -7,7 +7,7 @@ import torch
 
 from trainers.losses import DistillationLoss
 from trainers.losses.own.load import load
-from trainers.losses.passes import Shared
+from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.config import TrialConfig
 
@@ -46,7 +46,7 @@ def test_is_called_with_softened_logits_and_the_parameters_that_are_set() -> Non
     function = load("my_own_losses:squared")
     for fields, alpha in (({}, 2.0), ({"alpha": 0.5}, 0.5)):
         config = TrialConfig(divergence="my_own_losses:squared", tau=2.0, **fields)
-        value = SoftTerm(config, 5).values(student, teacher, labels, Shared())
+        value = SoftTerm(config, 5).values(student, teacher, labels, BatchSettings())
         expected = 4 * function(student_logits=student / 2, teacher_logits=teacher / 2, alpha=alpha)
         torch.testing.assert_close(value, expected)
 

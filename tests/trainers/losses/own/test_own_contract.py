@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses.own.contract import VOCAB, Finding, Row, check
-from trainers.losses.passes import Shared
+from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.config import TrialConfig
 
@@ -91,7 +91,7 @@ def test_training_refuses_a_mean_over_positions(monkeypatch: pytest.MonkeyPatch)
     student, teacher = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(3).long()
     own = SoftTerm(TrialConfig(divergence="losses_with_mean:kl"), 5)
-    assert own.values(student, teacher, labels, Shared()).shape == (3,)
+    assert own.values(student, teacher, labels, BatchSettings()).shape == (3,)
     own = SoftTerm(TrialConfig(divergence="losses_with_mean:mean"), 5)
     with pytest.raises(ValueError, match=r"one value a position .* \[3\] .* but got \[\]\. Sum"):
-        own.values(student, teacher, labels, Shared())
+        own.values(student, teacher, labels, BatchSettings())
