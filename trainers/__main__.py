@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from trainers.files.shelves import is_url
+from trainers.files.urls import is_url
 from trainers.trial.reporting import Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 

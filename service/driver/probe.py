@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import PlanError
+from trainers.files.urls import file_system
 
 TIMEOUT_S = 60
 
@@ -49,22 +50,14 @@ def check_store_answers(url: str) -> None:
 
 
 def _write(path: str) -> None:
-    system, root = _system(path)
+    system, root = file_system(path)
     system.makedirs(posixpath.dirname(root), exist_ok=True)
     system.pipe_file(root, posixpath.basename(path).encode())
 
 
 def _remove(path: str) -> None:
-    system, root = _system(path)
+    system, root = file_system(path)
     system.rm_file(root)
-
-
-def _system(path: str) -> tuple[Any, str]:
-    import fsspec
-
-    system, root = fsspec.core.url_to_fs(path)
-    system.invalidate_cache()
-    return system, str(root)
 
 
 def _asked(path: str, nodes: list[str]) -> dict[str, bool]:
@@ -84,5 +77,5 @@ def _asked(path: str, nodes: list[str]) -> dict[str, bool]:
 
 def sees(path: str) -> bool:
     """Whether this machine reads the file (a path or URL) as it was written."""
-    system, root = _system(path)
+    system, root = file_system(path)
     return bool(system.exists(root)) and system.cat_file(root) == posixpath.basename(path).encode()

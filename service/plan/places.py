@@ -4,7 +4,7 @@ from pathlib import Path
 
 from service.plan.plan import SweepPlan
 from service.spec.document import SweepSpec
-from trainers.files.shelves import is_url
+from trainers.files.urls import is_url
 
 JOURNAL = "study.journal"
 ENDED = "ended"  # in the sweep's folder: how its last driver ended, written before Ray is left

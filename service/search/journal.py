@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from service.errors import JobError, PlanError
-from trainers.files.shelves import is_url
+from trainers.files.urls import is_url
 
 
 def open_storage(storage: str) -> Any:

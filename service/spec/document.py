@@ -30,7 +30,7 @@ from service.errors import SpecError
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.spec.checks import check_search
 from service.spec.messages import explain
-from trainers.files.shelves import is_url
+from trainers.files.urls import is_url
 from trainers.trial.config import NOT_SEARCHABLE, Positive, TrialConfig, nearest
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from service.spec.document import SweepSpec
-from trainers.files.shelves import is_url
+from trainers.files.urls import is_url
 from trainers.trial.sources import ModelSource
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from trainers.files.urls import file_system, is_url
+
 Fill = Callable[[Path], None]
 
 
@@ -41,11 +43,6 @@ def shelf_at(place: Path | str) -> Shelf:
     return UrlShelf(place) if isinstance(place, str) and is_url(place) else FolderShelf(Path(place))
 
 
-def is_url(place: str) -> bool:
-    """Whether `place` is the URL of a store, not a folder."""
-    return "://" in place
-
-
 def move(old: Path | str, new: Path | str) -> None:
     """Moves all sets of one shelf to another of the same kind that is still empty; does nothing
     when there are none, or the other one has some."""
@@ -55,8 +52,8 @@ def move(old: Path | str, new: Path | str) -> None:
         new.parent.mkdir(parents=True, exist_ok=True)
         Path(old).rename(new)
         return
-    system, source = _system(str(old))
-    system.mv(source, _system(str(new))[1], recursive=True)
+    system, source = file_system(str(old))
+    system.mv(source, file_system(str(new))[1], recursive=True)
 
 
 @dataclass(frozen=True)
@@ -110,14 +107,14 @@ class UrlShelf:
 
     def names(self) -> list[str]:
         """See `Shelf`."""
-        system, root = _system(self.url)
+        system, root = file_system(self.url)
         if not system.isdir(root):
             return []
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False))
 
     def put(self, name: str, fill: Fill, *, last: str) -> None:
         """See `Shelf`."""
-        system, root = _system(self.url)
+        system, root = file_system(self.url)
         with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
             fill(Path(made))
             self.remove(name)
@@ -127,13 +124,13 @@ class UrlShelf:
 
     def text(self, name: str, file: str) -> str:
         """See `Shelf`."""
-        system, root = _system(self.url)
+        system, root = file_system(self.url)
         return str(system.cat_file(f"{root}/{name}/{file}").decode())
 
     @contextmanager
     def get(self, name: str) -> Iterator[Path]:
         """See `Shelf`."""
-        system, root = _system(self.url)
+        system, root = file_system(self.url)
         with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
             for path in system.ls(f"{root}/{name}", detail=False):
                 system.get_file(path, f"{made}/{path.rsplit('/', 1)[-1]}")
@@ -141,22 +138,12 @@ class UrlShelf:
 
     def remove(self, name: str) -> None:
         """See `Shelf`."""
-        system, root = _system(self.url)
+        system, root = file_system(self.url)
         _remove(system, f"{root}/{name}")
 
     def clear(self) -> None:
         """See `Shelf`."""
-        _remove(*_system(self.url))
-
-
-def _system(url: str) -> tuple[Any, str]:
-    """Returns the file system behind the URL and the path in it, without anything remembered:
-    another node may have written there."""
-    import fsspec
-
-    system, root = fsspec.core.url_to_fs(url)
-    system.invalidate_cache()
-    return system, str(root).rstrip("/")
+        _remove(*file_system(self.url))
 
 
 def _remove(system: Any, path: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import store
-from trainers.files.shelves import is_url
+from trainers.files.urls import file_system, is_url
 from trainers.teachers import cache, cache_inventory
 
 KEEP_BYTES = 200 << 30
@@ -17,10 +17,8 @@ USED_FILE = ".used"
 def upload(folder: Path, url: str) -> str:
     """Copies a whole cache below `url` and returns its own URL. Its description is written last, so
     that a half-copied one is none."""
-    import fsspec
-
     target = f"{url.rstrip('/')}/{folder.name}"
-    system, root = fsspec.core.url_to_fs(target)
+    system, root = file_system(target)
     system.makedirs(root, exist_ok=True)
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     for name in sorted(names, key=lambda name: (name == cache.CACHE_FILE, name)):
@@ -44,9 +42,7 @@ def local(place: str, *, root: Path | None = None, keep_bytes: int = KEEP_BYTES)
 
 
 def _download(url: str, folder: Path, keep_bytes: int) -> None:
-    import fsspec
-
-    system, source = fsspec.core.url_to_fs(url)
+    system, source = file_system(url)
     if not cache_inventory.is_whole(url):
         raise ValueError(f"teacher cache: {url} must be a whole cache, but it has no description.")
     files: list[dict[str, Any]] = system.ls(source, detail=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import store
-from trainers.files.shelves import is_url
+from trainers.files.urls import file_system, is_url
 from trainers.teachers import cache
 from trainers.teachers.cache import CACHE_FILE
 
@@ -32,7 +32,7 @@ class CacheInfo:
 
 def list_caches(place: str | Path) -> list[CacheInfo]:
     """Returns all whole caches at `place`, the newest first."""
-    system, root = _open(place)
+    system, root = file_system(place)
     if not system.isdir(root):
         return []
     names = [path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False)]
@@ -43,7 +43,7 @@ def list_caches(place: str | Path) -> list[CacheInfo]:
 
 def is_whole(folder: str | Path) -> bool:
     """Whether there is a cache in `folder`; whether its bytes are right is what `verify` says."""
-    system, root = _open(folder)
+    system, root = file_system(folder)
     return bool(system.exists(f"{root}/{CACHE_FILE}"))
 
 
@@ -72,7 +72,7 @@ def find(place: str | Path, key: str) -> str:
 
 def show(folder: str | Path) -> CacheInfo:
     """Returns what the description of a cache says, nothing checked."""
-    system, root = _open(folder)
+    system, root = file_system(folder)
     content = read_description(folder)
     return CacheInfo(
         key=root.rstrip("/").rsplit("/", 1)[-1],
@@ -88,14 +88,14 @@ def show(folder: str | Path) -> CacheInfo:
 
 def read_description(folder: str | Path) -> dict[str, Any]:
     """Returns the content of a cache's `cache.json`. Raises `ValueError` for another format."""
-    system, root = _open(folder)
+    system, root = file_system(folder)
     content: dict[str, Any] = json.loads(system.cat_file(f"{root}/{CACHE_FILE}"))
     return cache.checked_format(content, folder)
 
 
 def verify(folder: str | Path) -> list[str]:
     """Returns the names of the files whose bytes are not what was written; reads all of them."""
-    system, root = _open(folder)
+    system, root = file_system(folder)
     expected = cache.checksums(read_description(folder))
     return [
         name
@@ -121,7 +121,7 @@ def prune(place: str | Path, *, keep_bytes: int) -> list[CacheInfo]:
 
 def delete(folder: str | Path) -> None:
     """Deletes one cache; its description goes first, so that a half-deleted one is none."""
-    system, root = _open(folder)
+    system, root = file_system(folder)
     system.rm_file(f"{root}/{CACHE_FILE}")
     system.rm(root, recursive=True)
 
@@ -129,14 +129,6 @@ def delete(folder: str | Path) -> None:
 def describe(info: CacheInfo) -> dict[str, Any]:
     """Returns `info` as plain data."""
     return asdict(info)
-
-
-def _open(place: str | Path) -> tuple[Any, str]:
-    import fsspec
-
-    system, root = fsspec.core.url_to_fs(str(place))
-    system.invalidate_cache()  # others write there too
-    return system, str(root)
 
 
 def _hash(system: Any, path: str) -> str:
