@@ -18,7 +18,7 @@ from service.plan.estimates import InputFacts
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.spec.document import parse_spec
-from trainers.trial.reporting import Outcome, Reporter, Stop, TrialResult
+from trainers.trial.reporting import Leave, Outcome, Reporter, TrialResult
 from trainers.trial.sources import Prepared, PrepareRequest
 from trainers.trial.trial_file import TrialFile
 
@@ -186,10 +186,9 @@ class FormulaTrial:
                 metrics = {"rouge_l": final * share, "cross_entropy": 3 - share}
                 if rank == 0:
                     reporter.evaluated(step, step // every, metrics)
-            stop = _agreed(reporter.should_stop() if rank == 0 else 0, process_group)
-            if stop:
-                left = Outcome.INTERRUPTED if stop == Stop.PAUSE else Outcome.STOPPED_EARLY
-                return _result(left, metrics, step, None)
+            reason = _agreed(reporter.reason_to_leave() if rank == 0 else 0, process_group)
+            if reason:
+                return _result(Leave(reason).outcome, metrics, step, None)
         if rank == 0:
             with (output / "finished").open("a") as file:
                 file.write(f"{trial.attempt}\n")

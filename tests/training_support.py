@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.trial.config import TrialConfig
+from trainers.trial.reporting import Leave
 from trainers.trial.sources import (
     DataSource,
     FitConfig,
@@ -94,9 +95,10 @@ def trial(prepared: Prepared, **config: Any) -> TrialFile:
 
 @dataclass
 class Recorder:
-    """A reporter that keeps everything, and asks to stop after step `stop_after`."""
+    """A reporter that keeps everything, and makes the trial leave after step `stop_after`."""
 
     stop_after: int | None = None
+    reason: Leave = Leave.VERDICT
     steps: dict[int, dict[str, float]] = field(default_factory=dict)
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
@@ -113,6 +115,7 @@ class Recorder:
         """Keeps an evaluation."""
         self.evaluations[evaluation] = dict(metrics)
 
-    def should_stop(self) -> bool:
-        """Says whether `stop_after` steps are done."""
-        return self.stop_after is not None and len(self.steps) >= self.stop_after
+    def reason_to_leave(self) -> Leave:
+        """Gives `reason` once `stop_after` steps are done."""
+        is_due = self.stop_after is not None and len(self.steps) >= self.stop_after
+        return self.reason if is_due else Leave.NO

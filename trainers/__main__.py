@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainers.files.urls import is_url
-from trainers.trial.reporting import Outcome, TrialResult
+from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
 EXIT_BAD_INPUT, EXIT_DIVERGED = 2, 1
@@ -24,7 +24,7 @@ METRICS = "metrics.jsonl"
 class LineReporter:
     """Writes every report to `file`, and a line per evaluation and each tenth step to stderr.
 
-    stop_after: the step after which the trial ends, as one that was stopped early; None: never.
+    stop_after: the step after which the trial leaves as one that was stopped early; None: never.
     """
 
     def __init__(self, file: Path, stop_after: int | None) -> None:
@@ -46,9 +46,10 @@ class LineReporter:
         """Shows the text."""
         print(text, file=sys.stderr)
 
-    def should_stop(self) -> bool:
-        """Returns whether the step to stop after is done."""
-        return self._stop_after is not None and self._step >= self._stop_after
+    def reason_to_leave(self) -> Leave:
+        """Returns the verdict once the step to stop after is done."""
+        is_due = self._stop_after is not None and self._step >= self._stop_after
+        return Leave.VERDICT if is_due else Leave.NO
 
     def _keep(self, step: int, metrics: Mapping[str, float]) -> None:
         self._step = step

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from trainers.files.store import write_text
 from trainers.trial.assignments import Ending, Job, Order, Report, Said, StopOrder, Vote
-from trainers.trial.reporting import Outcome, Reporter, Stop, TrialResult
+from trainers.trial.reporting import Leave, Outcome, Reporter, TrialResult
 from trainers.trial.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
@@ -126,12 +126,12 @@ class SlotReporter:
         """Passes the text on to the driver, which shows it."""
         self._worker.config.board.say.remote(self._job.lease, Said(text))
 
-    def should_stop(self) -> Stop:
-        """Returns whether, and how, the board has told this slot to leave the trial."""
+    def reason_to_leave(self) -> Leave:
+        """Returns the board's reason, if the order that came last is for this trial's lease."""
         order = self._worker.stop
         if order is None or order.lease != self._job.lease:
-            return Stop.NO
-        return Stop.PAUSE if order.pause else Stop.END
+            return Leave.NO
+        return order.reason
 
 
 def standing_trainer(
@@ -281,9 +281,8 @@ def _run(worker: _Worker, job: Job) -> Vote:
 
 
 def _vote(result: TrialResult) -> Vote:
-    """Returns the vote for a trial that raised nothing. One that was interrupted without its
-    follower's wish lost its node."""
-    if result.outcome is Outcome.INTERRUPTED:
+    """Returns the vote for a trial that raised nothing."""
+    if result.outcome is Outcome.PREEMPTED:
         return Vote(Ending.PREEMPTED, error="its node is about to go, a checkpoint is written")
     return Vote(Ending.DONE, result)
 
@@ -364,7 +363,7 @@ def _close(worker: _Worker, job: Job, sink: Sink | None, vote: Vote) -> None:
         return
 
     def finish() -> None:
-        if vote.ending is Ending.DONE:
+        if vote.result is not None and not vote.result.outcome.is_resumable:
             for name, folder in ARTIFACTS.items():
                 if (Path(job.output) / name).exists():
                     sink.upload(Path(job.output) / name, folder)

@@ -42,13 +42,17 @@ class World:
         return box[0]
 
     def flag(self, value: bool) -> bool:
-        """Returns the first worker's `value` on every worker; one number, so cheap enough for each
-        step."""
+        """Returns the first worker's `value` on every worker."""
+        return bool(self.number(value))
+
+    def number(self, value: int) -> int:
+        """Returns the first worker's `value`, 0 to 255, on every worker; one byte, so cheap enough
+        for each step."""
         if self.group is None:
             return value
         box = torch.tensor([value], dtype=torch.uint8, device=self._wire)
         dist.broadcast(box, group_src=0, group=self.group)
-        return bool(box.item())
+        return int(box.item())
 
     def gathered(self, value: Any) -> list[Any]:
         """Returns every worker's `value`, in the order of ranks."""

@@ -39,7 +39,7 @@ def control(sweep_id: str, words: list[str]) -> None:
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     board = ray.get_actor(BOARD, namespace=namespace_of(sweep_id))
     if words[0] == "stop":
-        ray.get(board.ask_to_stop.remote())
+        ray.get(board.stop.remote())
     else:
         ray.get(board.cancel.remote(int(words[1])))
 

@@ -221,7 +221,7 @@ class _Sweep:
             recorder=self._tracker,
             setting=setting,
             on_event=self._on_event,
-            release=lambda lease: self._board.release.remote(lease),
+            release=lambda lease, reason: self._board.release.remote(lease, reason),
             resumed=resumed,
             late=self._late,
             on_spent=lambda num_open: self._board.drain.remote(num_open),
@@ -313,7 +313,7 @@ class _Sweep:
             if len(status["alive"]) != up:
                 up = len(status["alive"])
                 self._on_event(SlotsUp(up, self._plan.slots))
-            if status["stop_wanted"]:
+            if status["stopped"]:
                 self._stop.set()
             self._leave_nodes_that_go()
             if len(status["given_up"]) == self._plan.slots:
@@ -321,7 +321,7 @@ class _Sweep:
                 self._problem = f"no slot can start its workers: {reason}"
             if self._stop.is_set() or self._problem is not None:
                 ledger.stop()
-                ray.get(self._board.cancel.remote())
+                ray.get(self._board.stop.remote())
                 return
 
     def _late(self) -> bool:

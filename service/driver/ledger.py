@@ -22,16 +22,22 @@ from service.states import TrialState
 from trainers.files import shelves
 from trainers.trial.assignments import Ending, Report, Vote
 from trainers.trial.config import TrialConfig
-from trainers.trial.reporting import Outcome
+from trainers.trial.reporting import Leave, Outcome
 from trainers.trial.trial_file import TrialFile
 
 CHECKPOINTS = "checkpoints"
 STATES = {
     Outcome.COMPLETED: TrialState.COMPLETED,
     Outcome.DIVERGED: TrialState.DIVERGED,
-    # Nobody but the user stops a trial without a verdict.
-    Outcome.STOPPED_EARLY: TrialState.CANCELLED,
+    Outcome.STOPPED_EARLY: TrialState.STOPPED_EARLY,
+    Outcome.CANCELLED: TrialState.CANCELLED,
     Outcome.INTERRUPTED: TrialState.CANCELLED,
+}
+# Why a trial's workers, if they still train when the trial gets its state, are to leave.
+LEAVE = {
+    TrialState.STOPPED_EARLY: Leave.VERDICT,
+    TrialState.DIVERGED: Leave.VERDICT,
+    TrialState.CANCELLED: Leave.CANCELLED,
 }
 
 
@@ -104,7 +110,7 @@ class Ledger:
     recorder: Recorder
     setting: TrialSetting
     on_event: Callable[[DriverEvent], None]
-    release: Callable[[str], None]
+    release: Callable[[str, Leave], None]
     resumed: list[Asked] = field(default_factory=list)
     late: Callable[[], bool] = lambda: False
     on_spent: Callable[[int], None] = lambda num_open: None
@@ -157,6 +163,8 @@ class Ledger:
         elif message.kind == "ended" and message.vote is not None:
             self._ended(entry, message.vote)
         else:
+            if message.reason is Leave.SWEEP_STOPPED:
+                self.stop()  # before Tune asks for the next trial
             self._end(entry, TrialState.CANCELLED)
         return False
 
@@ -276,7 +284,7 @@ class Ledger:
         number = entry.asked.number
         del self._open[number]
         if entry.lease is not None:
-            self.release(entry.lease)
+            self.release(entry.lease, LEAVE.get(state, Leave.ABANDONED))
         objective = values[0] if values else None
         told = tuple(values) if len(values) > 1 else objective
         self.store.tell(number, state, told)

@@ -13,24 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.trial.assignments import Ending, Job, Order, Report, Said, StopOrder, Vote
+from trainers.trial.reporting import Leave
 
 LONG_POLL_S = 30.0
-CANCELLED = "cancelled"
-News = Report | Said | Vote | str
+# What a trial reads of its lease. A vote, or the reason why it left before one, is the last.
+News = Report | Said | Vote | Leave
 
 
 @dataclass
 class _Lease:
-    """A job between `submit` and its end. `over`: its last news is written; `stopping`: its workers
-    are to leave at the next step boundary."""
+    """A job between `submit` and its end. `over`: its last news is written; `leave`: why its
+    workers are to leave at the next step boundary."""
 
     job: Job
     seen: float
     news: deque[News] = field(default_factory=deque)
     reports: int = 0
     collected: int = 0
-    stopping: bool = False
-    pausing: bool = False
+    leave: Leave = Leave.NO
     over: bool = False
 
 
@@ -77,10 +77,9 @@ class Board:
         self._leases: dict[str, _Lease] = {}
         self._attempts: dict[int, int] = {}
         self._slots: dict[str, _Slot] = {}
-        self._cancelled = False
+        self._stopped = False
         self._closed = False
         self._open: int | None = None
-        self._stop_wanted = False
         self._progress: tuple[str, float] = ("", 0.0)
 
     # -- the trial's side
@@ -94,11 +93,11 @@ class Board:
         """Queues the job and ends older leases of its trial, whose follower must be gone."""
         for lease in list(self._leases.values()):
             if lease.job.trial == job.trial:
-                self._release(lease)
+                self._release(lease, Leave.ABANDONED)
         lease = _Lease(job, self._clock())
         self._leases[job.lease] = lease
-        if self._cancelled:
-            self._end(lease, CANCELLED)
+        if self._stopped:
+            self._end(lease, Leave.SWEEP_STOPPED)
         else:
             self._queue.append(job.lease)
         await self._tell()
@@ -107,12 +106,12 @@ class Board:
         """Returns what happened since the last call, nothing after `timeout_s`; keeps the lease
         alive.
 
-        A `Vote` or the text `cancelled` is the lease's last news. Asking again also says that all
-        reports of the call before are dealt with.
+        A `Vote` or a `Leave` is the lease's last news. Asking again also says that all reports of
+        the call before are dealt with.
         """
         lease = self._leases.get(lease_id)
         if lease is None:
-            return [CANCELLED]
+            return [Leave.ABANDONED]
         lease.seen = self._clock()
         lease.collected = lease.reports - sum(isinstance(item, Report) for item in lease.news)
         await self._tell()
@@ -120,26 +119,32 @@ class Board:
         lease.seen = self._clock()
         found = list(lease.news)
         lease.news.clear()
-        if lease.over and any(isinstance(item, Vote | str) for item in found):
+        if lease.over and any(isinstance(item, Vote | Leave) for item in found):
             self._leases.pop(lease_id, None)
         return found
 
-    async def release(self, lease_id: str) -> None:
-        """Ends the lease: its job leaves the queue, or stops at its next step boundary."""
+    async def release(self, lease_id: str, reason: Leave) -> None:
+        """Ends the lease, which nobody follows any more: its job leaves the queue, or its workers
+        leave at their next step boundary."""
         lease = self._leases.get(lease_id)
         if lease is not None:
-            self._release(lease)
+            self._release(lease, reason)
             await self._tell()
 
-    async def cancel(self, trial: int | None = None) -> None:
-        """Ends the leases of `trial`, or all of them, present and future, and tells who follows
-        them."""
-        self._cancelled = self._cancelled or trial is None
-        for lease in list(self._leases.values()):
-            if trial in (None, lease.job.trial):
-                lease.pausing = trial is None
-                self._stop(lease)
-                self._end(lease, CANCELLED)
+    # -- the user's side
+
+    async def cancel(self, trial: int) -> None:
+        """Ends the leases of `trial`, and says so to whoever follows them."""
+        self._end_all(
+            [lease for lease in self._leases.values() if lease.job.trial == trial], Leave.CANCELLED
+        )
+        await self._tell()
+
+    async def stop(self) -> None:
+        """Ends all leases, present and future, and says so to whoever follows them. The driver
+        reads it from `status` and from its trials."""
+        self._stopped = True
+        self._end_all(list(self._leases.values()), Leave.SWEEP_STOPPED)
         await self._tell()
 
     # -- the slot's side
@@ -192,14 +197,14 @@ class Board:
     async def report(self, lease_id: str, report: Report) -> None:
         """Passes the report on; returns when the trial has dealt with it, or its lease is over."""
         lease = self._leases.get(lease_id)
-        if lease is None or lease.over or lease.stopping:
+        if lease is None or lease.over or lease.leave:
             return
         lease.reports += 1
         number = lease.reports
         lease.news.append(report)
         await self._tell()
         await self._until(
-            lambda: lease.collected >= number or lease.over or lease.stopping, self._lease_ttl_s
+            lambda: lease.collected >= number or lease.over or bool(lease.leave), self._lease_ttl_s
         )
 
     async def say(self, lease_id: str, said: Said) -> None:
@@ -238,9 +243,9 @@ class Board:
 
         def stop() -> StopOrder | None:
             lease = slot.busy
-            if lease is None or not lease.stopping or lease.job.lease == told:
+            if lease is None or not lease.leave or lease.job.lease == told:
                 return None
-            return StopOrder(lease.job.lease, lease.pausing)
+            return StopOrder(lease.job.lease, lease.leave)
 
         def over() -> bool:
             return slot.epoch != epoch or not slot.alive
@@ -273,7 +278,7 @@ class Board:
             if slot.alive and not slot.leaving and slot.nodes & nodes:
                 slot.leaving = True
                 if slot.busy is not None:
-                    slot.busy.stopping = slot.busy.pausing = True
+                    self._leave(slot.busy, Leave.NODE_GOES)
         await self._tell()
 
     async def drain(self, num_open: int) -> None:
@@ -281,10 +286,6 @@ class Board:
         a slot again: a slot without a job is given back when there are more than that."""
         self._open = num_open if self._open is None else min(self._open, num_open)
         await self._tell()
-
-    async def ask_to_stop(self) -> None:
-        """Notes that the user wants the sweep stopped; the driver reads it from `status`."""
-        self._stop_wanted = True
 
     async def close(self) -> None:
         """Lets every slot quit as soon as it has no job."""
@@ -302,7 +303,7 @@ class Board:
     async def status(self) -> dict[str, Any]:
         """Returns `alive` (slots with workers), `busy` (slots with a job), `queued` (jobs),
         `given_up` (slots that could not start, with the reason), `retired` (slots given back),
-        `closed`, and `stop_wanted`."""
+        `closed`, and `stopped` (by the user)."""
         limit = self._max_idle_deaths
         return {
             "alive": sorted(name for name, slot in self._slots.items() if slot.alive),
@@ -310,7 +311,7 @@ class Board:
             "queued": len(self._queue),
             "closed": self._closed,
             "retired": sorted(name for name, slot in self._slots.items() if slot.retired),
-            "stop_wanted": self._stop_wanted,
+            "stopped": self._stopped,
             "given_up": {n: s.reason for n, s in self._slots.items() if s.idle_deaths > limit},
         }
 
@@ -351,28 +352,33 @@ class Board:
         slot.alive = False
         self._finish(slot, Vote(Ending.LOST, error=reason))
 
-    def _end(self, lease: _Lease, last: Vote | str) -> None:
+    def _end_all(self, leases: list[_Lease], reason: Leave) -> None:
+        for lease in leases:
+            self._leave(lease, reason)
+            self._end(lease, reason)
+
+    def _end(self, lease: _Lease, last: Vote | Leave) -> None:
         """Writes the lease's last news, unless it has one."""
         if not lease.over:
             lease.over = True
             lease.news.append(last)
 
-    def _stop(self, lease: _Lease) -> None:
-        """Takes the job from the queue, or tells the slot that has it."""
-        lease.stopping = True
+    def _leave(self, lease: _Lease, reason: Leave) -> None:
+        """Takes the job from the queue, or has the slot's workers leave it. The first reason is the
+        one that counts."""
+        lease.leave = lease.leave or reason
         if lease.job.lease in self._queue:
             self._queue.remove(lease.job.lease)
 
-    def _release(self, lease: _Lease) -> None:
-        """Stops the job of a lease that nobody follows any more."""
-        self._stop(lease)
+    def _release(self, lease: _Lease, reason: Leave) -> None:
+        self._leave(lease, reason)
         self._leases.pop(lease.job.lease, None)
 
     def _expire(self) -> None:
         oldest = self._clock() - self._lease_ttl_s
         for lease in list(self._leases.values()):
             if lease.seen < oldest:
-                self._release(lease)
+                self._release(lease, Leave.ABANDONED)
 
 
 def _verdict(votes: dict[int, Vote], missing: int = 0) -> Vote:

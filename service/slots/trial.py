@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.slots.board import CANCELLED
+from service.slots.board import News
 from service.slots.failures import Budgets, Decision, decide
 from trainers.trial.assignments import Ending, Job, Report, Said, Vote
+from trainers.trial.reporting import Leave
 from trainers.trial.trial_file import TrialFile
 
 POLL_S = 0.5  # Tune waits 2 s for the function of a stopped trial before it kills the actor
@@ -37,7 +38,7 @@ class Message:
     """What a Tune trial reports. `kind`: evaluated | said | retrying | ended | cancelled.
 
     evaluated carries `report`; said carries `text`; ended carries the last `vote`; retrying carries
-    the failed `vote` and the number of the attempt that follows.
+    the failed `vote` and the number of the attempt that follows; cancelled carries the `reason`.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Message:
     report: Report | None = None
     vote: Vote | None = None
     text: str = ""
+    reason: Leave = Leave.NO
 
 
 def train_in_slot(config: dict[str, Any]) -> None:
@@ -72,7 +74,7 @@ def follow(board: Any, ticket: Ticket, *, get: Any) -> Iterator[Message]:
     attempt = get(board.attempt.remote(number, trial.attempt))
     while True:
         job = _job(ticket, attempt)
-        vote = None
+        last: Vote | Leave = Leave.NO
         for item in _lease(board, job, get=get):
             if isinstance(item, Report):
                 if item.evaluation > evaluations:
@@ -81,34 +83,32 @@ def follow(board: Any, ticket: Ticket, *, get: Any) -> Iterator[Message]:
             elif isinstance(item, Said):
                 yield Message("said", number, attempt, job.lease, text=item.text)
             else:
-                vote = item
-        if vote is None:
-            yield Message("cancelled", number, attempt, job.lease)
+                last = item
+        if isinstance(last, Leave):
+            yield Message("cancelled", number, attempt, job.lease, reason=last)
             return
-        failures[vote.ending] += 1
+        failures[last.ending] += 1
         if (
-            vote.ending is Ending.DONE
-            or decide(vote.ending, failures, ticket.budgets) is Decision.GIVE_UP
+            last.ending is Ending.DONE
+            or decide(last.ending, failures, ticket.budgets) is Decision.GIVE_UP
         ):
-            yield Message("ended", number, attempt, job.lease, vote=vote)
+            yield Message("ended", number, attempt, job.lease, vote=last)
             return
         attempt = get(board.attempt.remote(number, attempt + 1))
-        yield Message("retrying", number, attempt, job.lease, vote=vote)
+        yield Message("retrying", number, attempt, job.lease, vote=last)
 
 
-def _lease(board: Any, job: Job, *, get: Any) -> Iterator[Report | Said | Vote]:
+def _lease(board: Any, job: Job, *, get: Any) -> Iterator[News]:
     """Yields a lease's news to its end; gives the lease back however the caller leaves."""
     get(board.submit.remote(job))
     try:
         while True:
             for item in get(board.news.remote(job.lease, POLL_S)):
-                if item == CANCELLED:
-                    return
                 yield item
-                if isinstance(item, Vote):
+                if isinstance(item, Vote | Leave):
                     return
     finally:
-        get(board.release.remote(job.lease))
+        get(board.release.remote(job.lease, Leave.ABANDONED))
 
 
 def _job(ticket: Ticket, attempt: int) -> Job:

@@ -13,7 +13,7 @@ import torch
 from fakes import make_sweep_plan
 
 from trainers.trial.assignments import Ending, Job, Report, StopOrder
-from trainers.trial.reporting import Outcome, Stop, TrialResult
+from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile, TrialPaths
 from trainers.worker import SlotConfig, SlotReporter, _run, _Worker
 
@@ -154,23 +154,45 @@ def test_a_full_memory_names_the_batch_and_what_to_lower(tmp_path: Path, error: 
 def test_the_reporter_stops_its_own_lease_only(tmp_path: Path) -> None:
     worker = make_worker(trained, MemorySink())
     reporter = SlotReporter(worker, make_job(tmp_path), None)
-    worker.stop = StopOrder("4-0", pause=False)
-    assert reporter.should_stop() is Stop.NO
-    worker.stop = StopOrder("5-0", pause=False)
-    assert reporter.should_stop() is Stop.END
-    worker.stop = StopOrder("5-0", pause=True)
-    assert reporter.should_stop() is Stop.PAUSE
+    worker.stop = StopOrder("4-0", Leave.VERDICT)
+    assert reporter.reason_to_leave() is Leave.NO
+    worker.stop = StopOrder("5-0", Leave.VERDICT)
+    assert reporter.reason_to_leave() is Leave.VERDICT
+    worker.stop = StopOrder("5-0", Leave.SWEEP_STOPPED)
+    assert reporter.reason_to_leave() is Leave.SWEEP_STOPPED
 
 
-def test_an_interrupted_trial_is_taken_up_again_and_trained_on(tmp_path: Path) -> None:
-    def paused(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
-        return TrialResult(Outcome.INTERRUPTED, {}, 1, 0.5, None, None)
+@pytest.mark.parametrize(
+    ("outcome", "ending"),
+    [(Outcome.PREEMPTED, Ending.PREEMPTED), (Outcome.INTERRUPTED, Ending.DONE)],
+)
+def test_a_trial_that_left_with_a_checkpoint_is_trained_on_and_sends_nothing(
+    tmp_path: Path, outcome: Outcome, ending: Ending
+) -> None:
+    def leaving(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+        return TrialResult(outcome, {}, 1, 0.5, None, None)
 
-    worker = make_worker(paused, MemorySink())
-    assert _run(worker, make_job(tmp_path)).ending is Ending.PREEMPTED
+    sink = MemorySink()
+    worker = make_worker(leaving, sink)
+    assert _run(worker, make_job(tmp_path)).ending is ending
     _run(worker, make_job(tmp_path, attempt=1))
     close(worker)
     assert worker.train.calls == 2  # type: ignore[attr-defined]
+    assert sink.uploaded == [] and sink.closed
+
+
+@pytest.mark.parametrize("outcome", ["stopped_early", "interrupted"])
+def test_a_result_of_the_older_format_is_trained_on(
+    tmp_path: Path, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = {"outcome": outcome, "metrics": {"rouge_l": 1.0}, "steps": 2, "train_s": 0.5}
+    left |= {"student": "/home/u/sweeps/s/trials/5/student", "weights_sha256": "abc"}
+    (tmp_path / "result.json").write_text(json.dumps(left))
+    worker = make_worker(trained, MemorySink())
+    vote = _run(worker, make_job(tmp_path, attempt=1))
+    close(worker)
+    assert vote.result is not None and vote.result.outcome is Outcome.COMPLETED
+    assert caplog.text == "", "it is not damaged"
 
 
 def test_an_evaluation_waits_for_the_one_before(

@@ -20,7 +20,7 @@ from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Ahead, Feed, Step
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import Optimizer, Schedule, TrialConfig
-from trainers.trial.reporting import Outcome, Reporter, Stop
+from trainers.trial.reporting import Leave, Outcome, Reporter
 from trainers.world import World
 
 MINIMUM_RATE_SHARE = 0.0
@@ -158,24 +158,22 @@ class _Run:
         self.loop.module.train()
         with Ahead(self.feed.step, self.progress.step, self.num_steps) as steps:
             while self.progress.step < self.num_steps:
-                stop = self._must_stop()
-                if stop != Stop.NO:
-                    return self._leave(stop)
+                reason = self._reason_to_leave()
+                if reason != Leave.NO:
+                    return self._leave(reason)
                 if not self._advance(steps):
                     return self._ended(Outcome.DIVERGED)
         return self._ended(Outcome.COMPLETED)
 
-    def _must_stop(self) -> Stop:
-        stop = self.loop.reporter.should_stop() if self.world.is_first else Stop.NO
-        if not self.world.flag(bool(stop)):
-            return Stop.NO
-        return Stop.PAUSE if self.world.flag(stop == Stop.PAUSE) else Stop.END
+    def _reason_to_leave(self) -> Leave:
+        """Returns rank 0's reason on every rank, so that all leave at the same step."""
+        reason = self.loop.reporter.reason_to_leave() if self.world.is_first else Leave.NO
+        return Leave(self.world.number(reason))
 
-    def _leave(self, stop: Stop) -> Ended:
-        if stop == Stop.END:
-            return self._ended(Outcome.STOPPED_EARLY)
-        self._checkpoint()
-        return self._ended(Outcome.INTERRUPTED)
+    def _leave(self, reason: Leave) -> Ended:
+        if reason.outcome.is_resumable:
+            self._checkpoint()
+        return self._ended(reason.outcome)
 
     def _ended(self, outcome: Outcome) -> Ended:
         return Ended(outcome, self.progress, self.last)

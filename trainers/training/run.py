@@ -271,7 +271,7 @@ def _finish(ended: Ended, loop: Loop, tokenizer: Any, output: Path) -> TrialResu
         if loop.world.is_first:
             loop.student.model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            if ended.outcome != Outcome.INTERRUPTED:
+            if not ended.outcome.is_resumable:
                 loop.checkpoints.discard()
         loop.world.barrier()
     return TrialResult(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from trainers.trial.reporting import TrialResult
+from trainers.trial.reporting import Leave, TrialResult
 
 
 class Ending(StrEnum):
@@ -12,7 +12,7 @@ class Ending(StrEnum):
     DONE = "done"  # the trial says how: TrialResult.outcome
     ERROR = "error"  # an exception of the trial's own
     OUT_OF_MEMORY = "out_of_memory"  # of the device or the process
-    PREEMPTED = "preempted"  # the node announced that it goes
+    PREEMPTED = "preempted"  # its node was announced to go; a checkpoint is written
     LOST = "lost"  # a worker died, hung or was killed
 
 
@@ -26,11 +26,10 @@ class Order(StrEnum):
 
 @dataclass(frozen=True)
 class StopOrder:
-    """The lease whose trial has to leave at its next step boundary; `pause`: with a checkpoint,
-    because it will be taken up again."""
+    """The lease whose trial has to leave at its next step boundary, and why."""
 
     lease: str
-    pause: bool
+    reason: Leave
 
 
 @dataclass(frozen=True)

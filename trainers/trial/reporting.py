@@ -1,5 +1,5 @@
-"""What a running trial tells the world, and how the world stops it. No Ray, no MLflow: both are
-arguments."""
+"""What a running trial reports, and how it learns that it has to leave. Ray and MLflow are not
+known here: whoever runs a trial passes a `Reporter`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,47 @@ from typing import Protocol
 
 
 class Outcome(StrEnum):
-    """How a trial's training ended when it raised nothing."""
+    """How a trial's training ended when it raised nothing. Stored in `result.json`, where a
+    "stopped_early" may also be a cancelled trial and an "interrupted" a preempted one if an older
+    version wrote it."""
 
     COMPLETED = "completed"
-    STOPPED_EARLY = "stopped_early"
     DIVERGED = "diverged"
-    INTERRUPTED = "interrupted"  # left with a checkpoint, from which it will be taken up again
+    STOPPED_EARLY = "stopped_early"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    PREEMPTED = "preempted"
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the trial left with a checkpoint, from which another attempt goes on."""
+        return self in (Outcome.INTERRUPTED, Outcome.PREEMPTED)
 
 
-class Stop(IntEnum):
-    """What a trial is to do at a step boundary."""
+class Leave(IntEnum):
+    """Why a trial has to leave at its next step boundary. A number, since rank 0 sends it to the
+    other ranks before each step."""
 
     NO = 0
-    END = 1  # leave for good
-    PAUSE = 2  # write a checkpoint and leave: another attempt goes on from it
+    VERDICT = 1  # early stopping's, or a value of the objective that is not finite
+    CANCELLED = 2  # the user cancelled this trial
+    SWEEP_STOPPED = 3  # the user stopped the sweep, which may be resumed
+    NODE_GOES = 4  # its node was announced to go; the trial goes on in another slot
+    ABANDONED = 5  # nobody follows this attempt any more
+
+    @property
+    def outcome(self) -> Outcome:
+        """How a trial that leaves for this reason has ended."""
+        return OUTCOMES[self]
+
+
+OUTCOMES = {
+    Leave.VERDICT: Outcome.STOPPED_EARLY,
+    Leave.CANCELLED: Outcome.CANCELLED,
+    Leave.SWEEP_STOPPED: Outcome.INTERRUPTED,
+    Leave.NODE_GOES: Outcome.PREEMPTED,
+    Leave.ABANDONED: Outcome.CANCELLED,
+}
 
 
 class Reporter(Protocol):
@@ -37,12 +64,13 @@ class Reporter(Protocol):
     def notice(self, text: str) -> None:
         """Takes something that the user should know and that ends nothing."""
 
-    def should_stop(self) -> int:
-        """Returns a `Stop`: whether, and how, the trial has to leave at this step boundary."""
+    def reason_to_leave(self) -> Leave:
+        """Returns why the trial has to leave at this step boundary, `Leave.NO` when it goes on."""
+        ...
 
 
 class SilentReporter:
-    """A reporter that keeps nothing and never stops: for supervised fits and reruns."""
+    """A reporter that keeps nothing and lets the trial run to its end, as in supervised fits."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Drops the metrics."""
@@ -53,9 +81,9 @@ class SilentReporter:
     def notice(self, text: str) -> None:
         """Drops the text."""
 
-    def should_stop(self) -> bool:
-        """Returns False."""
-        return False
+    def reason_to_leave(self) -> Leave:
+        """Returns `Leave.NO`."""
+        return Leave.NO
 
 
 @dataclass(frozen=True)

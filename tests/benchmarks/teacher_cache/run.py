@@ -36,6 +36,7 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher, SignalMaker
 from trainers.training import run
 from trainers.training.loop import make_optimizer
+from trainers.trial.reporting import Leave
 
 CPU = torch.device("cpu")
 STEPS = 2
@@ -280,10 +281,10 @@ class Clock:
     def notice(self, text: str) -> None:
         """Drops the text."""
 
-    def should_stop(self) -> bool:
+    def reason_to_leave(self) -> Leave:
         """A step begins."""
         self._mark = time.process_time()
-        return False
+        return Leave.NO
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """A step has ended."""

@@ -20,7 +20,7 @@ from service.slots.trial import Message, Ticket
 from service.states import TrialState
 from trainers.trial.assignments import Ending, Report, Vote
 from trainers.trial.config import Precision
-from trainers.trial.reporting import Outcome, TrialResult
+from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
 
@@ -62,7 +62,7 @@ class Desk:
     plan: SweepPlan
     memory: Memory = field(default_factory=Memory)
     events: list[DriverEvent] = field(default_factory=list)
-    released: list[str] = field(default_factory=list)
+    released: list[tuple[str, Leave]] = field(default_factory=list)
 
     def open(self) -> tuple[Ledger, StudyStore]:
         store = open_study(self.plan, self.folder)
@@ -84,7 +84,7 @@ class Desk:
             recorder=self.memory,
             setting=setting,
             on_event=self.events.append,
-            release=self.released.append,
+            release=lambda *given: self.released.append(given),
             resumed=store.reconcile(),
         )
         return ledger, store
@@ -167,7 +167,7 @@ def test_a_verdict_stops_the_trial_and_frees_its_slot(tmp_path: Path) -> None:
     assert True in stops
     number = weak.trial.trial
     assert desk.memory.finished[str(number)] == (TrialState.STOPPED_EARLY, 1.0, None)
-    assert f"{number}-0" in desk.released
+    assert (f"{number}-0", Leave.VERDICT) in desk.released
     assert ledger.receive(evaluated(weak, 4, 99.0)), "what comes late changes nothing"
     assert {r.number: r.state for r in store.records()}[number] is TrialState.STOPPED_EARLY
 
@@ -241,6 +241,43 @@ def test_stopping_hands_nothing_out_and_closes_what_is_open(tmp_path: Path) -> N
     ledger.close()
     assert store.counts()[TrialState.CANCELLED] == 2
     assert {state for state, _, _ in desk.memory.finished.values()} == {TrialState.CANCELLED}
+
+
+def test_a_trial_that_left_with_its_sweep_is_the_last_one(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    number = take(ledger).trial.trial
+    ledger.receive(Message("cancelled", number, 0, "0-0", reason=Leave.SWEEP_STOPPED))
+    assert ledger.next_ticket() is None, "before the driver has seen the stop"
+    assert store.counts()[TrialState.CANCELLED] == 1
+
+
+def test_a_trial_that_was_cancelled_alone_makes_room_for_the_next(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger, store = desk.open()
+    number = take(ledger).trial.trial
+    ledger.receive(Message("cancelled", number, 0, "0-0", reason=Leave.CANCELLED))
+    assert take(ledger).trial.trial == number + 1
+    assert store.counts()[TrialState.CANCELLED] == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome.COMPLETED, TrialState.COMPLETED),
+        (Outcome.DIVERGED, TrialState.DIVERGED),
+        (Outcome.STOPPED_EARLY, TrialState.STOPPED_EARLY),
+        (Outcome.CANCELLED, TrialState.CANCELLED),
+        (Outcome.INTERRUPTED, TrialState.CANCELLED),
+    ],
+)
+def test_an_outcome_becomes_the_state_of_its_name(
+    tmp_path: Path, outcome: Outcome, state: TrialState
+) -> None:
+    desk = make_desk(tmp_path)
+    ledger, _ = desk.open()
+    ledger.receive(ended(take(ledger), done(outcome, rouge_l=1.0)))
+    assert desk.memory.finished["0"][0] is state
 
 
 def test_an_abandoned_trial_failed_unless_it_had_its_end(tmp_path: Path) -> None:

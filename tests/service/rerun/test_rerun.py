@@ -25,6 +25,7 @@ from service.states import TrialState
 from trainers.numerics import resolve
 from trainers.preparing.prepare import prepare
 from trainers.training.run import run_trial
+from trainers.trial.reporting import Leave
 from trainers.trial.trial_file import TrialFile
 
 STOPPED_AFTER = 4
@@ -42,9 +43,10 @@ class SinkReporter:
     def notice(self, text: str) -> None:
         raise AssertionError(text)
 
-    def should_stop(self) -> bool:
+    def reason_to_leave(self) -> Leave:
         self.step += 1
-        return self.stop_after is not None and self.step > self.stop_after
+        is_due = self.stop_after is not None and self.step > self.stop_after
+        return Leave.VERDICT if is_due else Leave.NO
 
 
 @pytest.fixture(scope="module")

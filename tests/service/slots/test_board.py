@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from service.slots import board as board_module
-from service.slots.board import CANCELLED, Board
+from service.slots.board import Board
 from trainers.trial.assignments import Ending, Job, Order, Report, Said, StopOrder, Vote
-from trainers.trial.reporting import Outcome, TrialResult
+from trainers.trial.reporting import Leave, Outcome, TrialResult
 
 
 def make_job(trial: int = 0, attempt: int = 0) -> Job:
@@ -58,7 +58,7 @@ async def test_a_job_goes_to_a_slot_and_its_result_comes_back() -> None:
     await board.submit(make_job())
     assert await run_job(board, "a", done(1.0)) == make_job()
     assert await board.news("0-0", 1) == [done(1.0)]
-    assert await board.news("0-0", 1) == [CANCELLED], "a lease that is over is forgotten"
+    assert await board.news("0-0", 1) == [Leave.ABANDONED], "a lease that is over is forgotten"
 
 
 @on_a_loop
@@ -143,26 +143,41 @@ async def test_a_released_lease_stops_its_workers_once() -> None:
     await board.submit(make_job())
     await board.next_job("a", 1, 0, 0)
     order = asyncio.create_task(board.orders("a", 1, None))
-    await board.release("0-0")
-    assert await order == StopOrder("0-0", pause=False)
+    await board.release("0-0", Leave.VERDICT)
+    assert await order == StopOrder("0-0", Leave.VERDICT)
     assert await board.orders("a", 1, "0-0") is Order.WAIT
     await asyncio.wait_for(board.report("0-0", Report(2, 4, {})), 1)
 
 
 @on_a_loop
-async def test_cancelling_tells_the_trials_and_the_slots_and_whoever_comes_later() -> None:
+async def test_stopping_tells_the_trials_and_the_slots_and_whoever_comes_later() -> None:
     board = Board()
     await board.enter("a", 1)
     await board.submit(make_job(0))
     await board.submit(make_job(1))
     await board.next_job("a", 1, 0, 0)
-    await board.cancel()
-    assert await board.news("0-0", 1) == [CANCELLED]
-    assert await board.news("1-0", 1) == [CANCELLED]
+    assert not (await board.status())["stopped"]
+    await board.stop()
+    assert await board.news("0-0", 1) == [Leave.SWEEP_STOPPED]
+    assert await board.news("1-0", 1) == [Leave.SWEEP_STOPPED]
     left = await board.orders("a", 1, None)
-    assert left == StopOrder("0-0", pause=True), "also after the trial has read its news"
+    assert left == StopOrder("0-0", Leave.SWEEP_STOPPED), "also after the trial read its news"
     await board.submit(make_job(2))
-    assert await board.news("2-0", 1) == [CANCELLED]
+    assert await board.news("2-0", 1) == [Leave.SWEEP_STOPPED]
+    assert (await board.status())["stopped"]
+
+
+@on_a_loop
+async def test_the_first_reason_to_leave_is_the_one_that_counts() -> None:
+    board = Board()
+    await board.enter("a", 1)
+    await board.here("a", "going")
+    await board.submit(make_job())
+    await board.next_job("a", 1, 0, 0)
+    await board.cancel(0)
+    await board.leave_nodes({"going"})
+    await board.stop()
+    assert await board.orders("a", 1, None) == StopOrder("0-0", Leave.CANCELLED)
 
 
 @on_a_loop
@@ -171,7 +186,7 @@ async def test_one_trial_can_be_cancelled_alone() -> None:
     await board.submit(make_job(0))
     await board.submit(make_job(1))
     await board.cancel(0)
-    assert await board.news("0-0", 1) == [CANCELLED]
+    assert await board.news("0-0", 1) == [Leave.CANCELLED]
     assert await board.news("1-0", 0.01) == []
 
 
@@ -182,8 +197,8 @@ async def test_a_new_lease_of_a_trial_ends_the_older_one() -> None:
     await board.submit(make_job(0, 0))
     await board.next_job("a", 1, 0, 0)
     await board.submit(make_job(0, 1))
-    assert await board.orders("a", 1, None) == StopOrder("0-0", pause=False)
-    assert await board.news("0-0", 1) == [CANCELLED]
+    assert await board.orders("a", 1, None) == StopOrder("0-0", Leave.ABANDONED)
+    assert await board.news("0-0", 1) == [Leave.ABANDONED]
 
 
 @on_a_loop
@@ -196,7 +211,7 @@ async def test_a_lease_whose_trial_never_asks_again_is_ended() -> None:
     clock.now = 29
     assert await board.orders("a", 1, None) is Order.WAIT
     clock.now = 31
-    assert await board.orders("a", 1, None) == StopOrder("0-0", pause=False)
+    assert await board.orders("a", 1, None) == StopOrder("0-0", Leave.ABANDONED)
 
 
 VOTES: list[tuple[dict[int, Vote], Ending, str]] = [
@@ -354,7 +369,7 @@ async def test_trials_on_a_node_that_goes_pause_and_their_slots_move() -> None:
         await board.submit(make_job(trial))
     await board.next_job("a", 1, 0, 0)
     await board.leave_nodes({"going"})
-    assert await board.orders("a", 1, None) == StopOrder("0-0", pause=True)
+    assert await board.orders("a", 1, None) == StopOrder("0-0", Leave.NODE_GOES)
     assert await board.next_job("a", 1, 1, 0) is Order.DIE
     assert await board.next_job("b", 1, 0, 0) == make_job(1)
     assert await board.orders("b", 1, None) is Order.WAIT

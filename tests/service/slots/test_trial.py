@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from fakes import make_sweep_plan
 
-from service.slots.board import CANCELLED
 from service.slots.failures import Budgets
 from service.slots.trial import Message, Ticket, follow
 from trainers.trial.assignments import Ending, Job, Report, Said, Vote
-from trainers.trial.reporting import Outcome, TrialResult
+from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 DONE = Vote(Ending.DONE, TrialResult(Outcome.COMPLETED, {"rouge_l": 1.0}, 4, 0.0, None, None))
@@ -29,10 +28,10 @@ class ScriptedBoard:
     def __init__(self, script: list[list[Any]]) -> None:
         self.script = script
         self.jobs: list[Job] = []
-        self.released: list[str] = []
+        self.released: list[tuple[str, Leave]] = []
         self.attempts = -1
         self.submit = Remote(self.jobs.append)
-        self.release = Remote(self.released.append)
+        self.release = Remote(lambda *given: self.released.append(given))
         self.news = Remote(lambda lease, timeout_s: self.script.pop(0))
         self.attempt = Remote(self._attempt)
 
@@ -62,7 +61,7 @@ def test_reports_and_the_end_are_passed_on(ticket: Ticket) -> None:
     messages, board = play(ticket, [[], [report], [DONE]])
     assert [message.kind for message in messages] == ["evaluated", "ended"]
     assert (messages[0].report, messages[1].vote) == (report, DONE)
-    assert board.released == ["3-0"]
+    assert board.released == [("3-0", Leave.ABANDONED)]
     assert TrialFile.read(Path(ticket.output) / "trial.json") == ticket.trial
 
 
@@ -107,9 +106,9 @@ def test_a_spent_budget_ends_the_trial_with_its_last_failure(ticket: Ticket) -> 
 
 
 def test_a_cancelled_trial_says_so(ticket: Ticket) -> None:
-    messages, board = play(ticket, [[CANCELLED]])
-    assert [message.kind for message in messages] == ["cancelled"]
-    assert board.released == ["3-0"]
+    messages, board = play(ticket, [[Leave.SWEEP_STOPPED]])
+    assert [(m.kind, m.reason) for m in messages] == [("cancelled", Leave.SWEEP_STOPPED)]
+    assert board.released == [("3-0", Leave.ABANDONED)]
 
 
 def test_a_follower_that_leaves_gives_its_lease_back(ticket: Ticket) -> None:
@@ -117,7 +116,7 @@ def test_a_follower_that_leaves_gives_its_lease_back(ticket: Ticket) -> None:
     following = follow(board, ticket, get=lambda value: value)
     assert next(following).kind == "evaluated"
     following.close()
-    assert board.released == ["3-0"]
+    assert board.released == [("3-0", Leave.ABANDONED)]
 
 
 def test_a_resumed_trial_starts_with_the_attempt_it_was_given(ticket: Ticket) -> None:

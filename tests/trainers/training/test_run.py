@@ -17,7 +17,7 @@ from trainers.tasks.causal_lm import building
 from trainers.tasks.causal_lm.data import Split
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.run import Shared, check_fingerprints, run_trial
-from trainers.trial.reporting import Outcome, SilentReporter, TrialResult
+from trainers.trial.reporting import Leave, Outcome, SilentReporter, TrialResult
 from trainers.trial.sources import ModelSource, Prepared
 from trainers.trial.trial_file import TrialFile
 
@@ -136,6 +136,24 @@ def test_a_trial_that_was_stopped_keeps_its_last_evaluation_and_its_student(
     assert list(recorder.evaluations) == [1]
     assert result.metrics["cross_entropy"] == recorder.evaluations[1]["cross_entropy"]
     assert result.student is not None and (result.student / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome", "keeps"),
+    [
+        (Leave.VERDICT, Outcome.STOPPED_EARLY, False),
+        (Leave.CANCELLED, Outcome.CANCELLED, False),
+        (Leave.ABANDONED, Outcome.CANCELLED, False),
+        (Leave.SWEEP_STOPPED, Outcome.INTERRUPTED, True),
+        (Leave.NODE_GOES, Outcome.PREEMPTED, True),
+    ],
+)
+def test_a_reason_to_leave_says_how_the_trial_ended_and_whether_its_checkpoint_is_kept(
+    prepared: Prepared, tmp_path: Path, reason: Leave, outcome: Outcome, keeps: bool
+) -> None:
+    result = run_trial(trial(prepared), tmp_path, reporter=Recorder(stop_after=1, reason=reason))
+    assert (result.outcome, result.steps) == (outcome, 1)
+    assert any((tmp_path / "checkpoints").glob("*")) == keeps
 
 
 def test_a_trial_that_diverges_ends_at_once_without_a_student(
