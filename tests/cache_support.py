@@ -10,7 +10,7 @@ from trainers.tasks.causal_lm.data import Split
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared
 from trainers.trial.trial_file import TrialFile
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 from service.plan.estimates import InputFacts
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
-from service.spec.document import parse_spec
+from service.spec.parse import parse_spec
 from trainers.trial.reporting import Leave, Outcome, Reporter, TrialResult
 from trainers.trial.sources import Prepared, PrepareRequest
 from trainers.trial.trial_file import TrialFile

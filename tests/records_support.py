@@ -15,7 +15,7 @@ from service.record.records import RunRecord
 from service.record.sink import SinkFactory
 from service.record.store import default_uri, ensure_store, spool_folder
 from service.record.tracking import Tracker
-from service.spec.document import parse_spec
+from service.spec.parse import parse_spec
 from service.states import TrialState
 from trainers.trial.config import TrialConfig
 from trainers.trial.trial_file import TrialFile, TrialPaths

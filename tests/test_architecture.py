@@ -51,7 +51,7 @@ HEAVY = {
 }
 ANSWER_AT_ONCE = (
     "service.cli.main",
-    "service.spec.document",
+    "service.spec.parse",
     "service.plan.plan",
     "trainers.tasks.table",
     "search_spaces.space",

@@ -9,8 +9,8 @@ import typer
 import yaml
 
 from service.cli.main import app
-from service.spec.document import parse_spec
 from service.spec.file import apply_override, parse_yaml, read_document
+from service.spec.parse import parse_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

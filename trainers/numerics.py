@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 
 MATMUL_ERROR = 1e-5
 PROBE = 256

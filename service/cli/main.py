@@ -23,7 +23,7 @@ from service.errors import SpecError, SweepError
 from service.home import home_folder
 from service.plan.plan import SweepPlan
 from service.spec import file as sweep_file
-from service.spec.document import json_schema
+from service.spec.parse import json_schema
 
 PIPE_WIDTH = 160
 

@@ -23,7 +23,7 @@ from service.driver.wishes import Wishes
 from service.errors import JobError, PlanError
 from service.plan.plan import SweepPlan
 from service.plan.resources import Resources
-from trainers.trial.config import nearest
+from trainers.nearest import nearest
 
 ORDER = "order.json"
 SWEEP = "kd_sweep"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import SpecError
-from trainers.trial.config import nearest
+from trainers.nearest import nearest
 
 FILE = "kd-sweep.toml"
 TOKEN = "token_env"

@@ -13,7 +13,8 @@ from service.errors import PlanError
 from service.own_code.sources import INSTALLED, KEPT
 from service.plan.plan import SweepPlan
 from service.plan.teacher_choice import HiddenStates
-from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared, PrepareRequest
 from trainers.trial.trial_file import TrialFile, TrialPaths
 

@@ -15,7 +15,8 @@ from service.own_code.sources import OwnModules, read_modules
 from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import DIVERGENCES
-from trainers.trial.config import CUSTOM_DIVERGENCE, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.rules import CUSTOM_DIVERGENCE
 
 COMMAND = "check-loss"
 DRAWS = 50

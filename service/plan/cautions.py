@@ -11,7 +11,8 @@ from service.plan.estimates import InputFacts
 from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import Policy, Scaling
-from trainers.trial.config import TrialConfig, parameter_owners
+from trainers.trial.config import TrialConfig
+from trainers.trial.rules import parameter_owners
 
 Trial = tuple[dict[str, Any], TrialConfig]
 FLAT_TEACHER = 0.5

@@ -10,7 +10,7 @@ from service.errors import PlanError
 from service.plan.estimates import Frozen
 from service.spec.document import SweepSpec
 from service.words import size
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 
 GIB = 1024**3
 # A disk that is filled to its end stops whoever else writes to it.

@@ -14,7 +14,8 @@ from service.record import tags
 from service.record.delivery import DEFAULT_EXPERIMENT, connect
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.record.run_entries import as_text
-from trainers.trial.config import TrialConfig, nearest
+from trainers.nearest import nearest
+from trainers.trial.config import TrialConfig
 from trainers.trial.trial_file import TrialFile
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import SpecError, TrackingError
 from service.record.records import RunRecord, SweepRecord
 from service.spec.document import METRICS
-from trainers.trial.config import nearest
+from trainers.nearest import nearest
 
 if TYPE_CHECKING:
     from service.record.runs import Runs

@@ -6,18 +6,17 @@ hours that `tau` was drawn under `cist`.
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces.domains import Condition, Float, Int
 from search_spaces.space import SearchSpace
+from service.spec.document import SweepSpec
 from service.spec.messages import explain_one
+from trainers.nearest import nearest
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
-from trainers.trial.config import NOT_SEARCHABLE, TrialConfig, nearest
-
-if TYPE_CHECKING:
-    from service.spec.document import SweepSpec
+from trainers.trial.config import GROUPS, NOT_SEARCHABLE, TrialConfig
 
 MOST_CORNERS = 3000
 RANDOM_POINTS = 300
@@ -25,7 +24,7 @@ RANDOM_POINTS = 300
 ALSO_CALLED = {"temperature": "tau"}
 
 
-def check_search(spec: "SweepSpec") -> None:
+def check_search(spec: SweepSpec) -> None:
     """Raises `ValueError` that names place, rule and remedy when the search cannot work."""
     for name in spec.search:
         _check_name(name, spec.given())
@@ -36,7 +35,7 @@ def check_search(spec: "SweepSpec") -> None:
         _check_search_limits(_trial_of(spec, values), values)
 
 
-def _trial_of(spec: "SweepSpec", values: Mapping[str, Any]) -> TrialConfig:
+def _trial_of(spec: SweepSpec, values: Mapping[str, Any]) -> TrialConfig:
     """Returns the trial of this spec with the hyperparameters `values`. Raises `ValueError` when
     they give no valid one."""
     try:
@@ -69,13 +68,13 @@ def _check_name(name: str, given: Mapping[str, Any]) -> None:
         )
 
 
-def _check_objective(spec: "SweepSpec") -> None:
+def _check_objective(spec: SweepSpec) -> None:
     if len(spec.objective) > 1 and spec.early_stopping.kind != "none":
         raise ValueError(
             "early_stopping: kind none must hold with two objectives, where no trial is weak as "
             f"such, but got {spec.early_stopping.kind}. Use early_stopping: {{kind: none}}."
         )
-    generated = spec.evaluation.generation_prompts  # type: ignore[attr-defined]  # of TrialConfig
+    generated = spec.evaluation.generation_prompts
     if generated == 0 and any(one.metric == "rouge_l" for one in spec.objective):
         raise ValueError(
             "objective: rouge_l needs generated responses, but got "
@@ -117,7 +116,7 @@ def _check_search_limits(config: TrialConfig, values: Mapping[str, Any]) -> None
         )
 
 
-def _placed(message: str, spec: "SweepSpec", values: Mapping[str, Any]) -> str:
+def _placed(message: str, spec: SweepSpec, values: Mapping[str, Any]) -> str:
     """Returns the message of a broken rule with its place, and the condition to write."""
     words = message.replace(":", " ").split()
     field = next((word for word in words if word in TrialConfig.model_fields), "")
@@ -128,16 +127,14 @@ def _placed(message: str, spec: "SweepSpec", values: Mapping[str, Any]) -> str:
     return text + (_condition_hint(field, spec, values) if "belongs to" in message else "")
 
 
-def _section_of(field: str, spec: "SweepSpec") -> str:
+def _section_of(field: str, spec: SweepSpec) -> str:
     if field in spec.search:
         return "search."
-    for name in ("training", "loss", "evaluation", "data"):
-        if field in type(getattr(spec, name)).model_fields:
-            return f"{name}."
-    return ""
+    section = GROUPS[field].section if field in GROUPS else ""
+    return f"{section}." if section else ""
 
 
-def _condition_hint(field: str, spec: "SweepSpec", values: Mapping[str, Any]) -> str:
+def _condition_hint(field: str, spec: SweepSpec, values: Mapping[str, Any]) -> str:
     """Returns the condition that keeps a parameter to those that have it, as it is to be written;
     empty where neither a searched divergence nor a searched policy decides on that."""
     space, given = spec.space(), spec.given()

@@ -1,7 +1,8 @@
 """SweepSpec: the document a user writes, strict and typed.
 
-The sections `training`, `loss` and `evaluation` hold `TrialConfig`'s own fields, taken from that
-class, so a field has one name, type, range and default wherever it is written.
+The sections `training`, `loss`, `data` and `evaluation` inherit the fields of a trial from the
+classes that `TrialConfig` is composed of, so a field has one name, type, range and default wherever
+it is written.
 """
 
 from collections.abc import Mapping
@@ -16,22 +17,20 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
-    create_model,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from search_spaces import parsing
 from search_spaces.samplers import Sampler, Tpe
 from search_spaces.space import SearchSpace
-from service.errors import SpecError
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
-from service.spec.checks import check_search
-from service.spec.messages import explain
 from trainers.files.urls import is_url
-from trainers.trial.config import NOT_SEARCHABLE, Positive, TrialConfig, nearest
+from trainers.nearest import nearest
+from trainers.trial import fields
+from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
+from trainers.trial.fields import Positive, TaskName
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 
 Direction = Literal["maximize", "minimize"]
@@ -43,32 +42,6 @@ METRICS: Mapping[str, Direction] = {
     "kl_teacher_student": "minimize",
     "kl_student_teacher": "minimize",
 }
-
-TRAINING_FIELDS = (
-    "epochs",
-    "steps",
-    "batch_size",
-    "gradient_accumulation",
-    "optimizer",
-    "learning_rate",
-    "weight_decay",
-    "schedule",
-    "warmup",
-    "clip_norm",
-    "precision",
-    "seed",
-    "gradient_checkpointing",
-    "attention_implementation",
-)
-DATA_FIELDS = ("max_tokens", "max_prompt_tokens")
-EVALUATION_FIELDS = tuple(
-    name for name in NOT_SEARCHABLE if name not in (*DATA_FIELDS, "task", "allow_free_logit_scale")
-)
-LOSS_FIELDS = tuple(
-    name
-    for name in TrialConfig.model_fields
-    if name not in (*TRAINING_FIELDS, *DATA_FIELDS, *EVALUATION_FIELDS, "task")
-)
 
 
 class Strict(BaseModel):
@@ -86,29 +59,20 @@ class Section(Strict):
         return {name: value for name, value in dumped.items() if name in self.model_fields_set}
 
 
-def _section(name: str, doc: str, fields: tuple[str, ...]) -> type[Section]:
-    """Returns a model with those fields of `TrialConfig`: same types, ranges and defaults."""
-    chosen: dict[str, Any] = {
-        field: (TrialConfig.model_fields[field].annotation, TrialConfig.model_fields[field])
-        for field in fields
-    }
-    return create_model(name, __base__=Section, __module__=__name__, __doc__=doc, **chosen)
+class Training(Section, fields.TrainingFields):
+    """Budget, optimiser and schedule of a trial."""
 
 
-Training = _section("Training", "Budget, optimiser and schedule of a trial.", TRAINING_FIELDS)
-Loss = _section("Loss", "The part of the loss that is not searched.", LOSS_FIELDS)
-Evaluation = _section("Evaluation", "What is measured, alike in every trial.", EVALUATION_FIELDS)
+class Loss(Section, fields.Loss):
+    """The part of the loss that is not searched."""
 
 
-class Data(DataSource):
+class Evaluation(Section, fields.Evaluation):
+    """What is measured, alike in every trial."""
+
+
+class Data(fields.Data, DataSource):
     """Instruction and response pairs, and how long they may be."""
-
-    max_tokens: Annotated[
-        int, Field(ge=8, description="prompt and response together, in tokens")
-    ] = TrialConfig.model_fields["max_tokens"].default
-    max_prompt_tokens: Annotated[int, Field(ge=1, description="longer prompts are dropped")] = (
-        TrialConfig.model_fields["max_prompt_tokens"].default
-    )
 
 
 class Objective(Strict):
@@ -279,14 +243,14 @@ class SweepSpec(Strict):
     name: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the sweep")
     ]
-    task: Literal["causal_lm"] = "causal_lm"
+    task: TaskName = TaskName.CAUSAL_LM
     teacher: ModelSource
     student: ModelSource
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: Data
-    training: Training = Training()  # type: ignore[valid-type]  # made from TrialConfig above
-    loss: Loss = Loss()  # type: ignore[valid-type]  # made from TrialConfig above
-    evaluation: Evaluation = Evaluation()  # type: ignore[valid-type]  # made from TrialConfig above
+    training: Training = Training()
+    loss: Loss = Loss()
+    evaluation: Evaluation = Evaluation()
     search: dict[str, Any] = Field(min_length=1, description="what may be tried, by name")
     objective: Annotated[
         tuple[Objective, ...],
@@ -314,18 +278,23 @@ class SweepSpec(Strict):
         """Returns the search space."""
         return SearchSpace.parse(self.search)
 
+    @field_serializer("data", mode="wrap")
+    def _data_of_the_task(self, data: Data, handler: SerializerFunctionWrapHandler) -> Any:
+        """Leaves out the defaults of fields that only another task has."""
+        dumped = handler(data)
+        return {name: dumped[name] for name in dumped if not is_of_another_task(name, self.task)}
+
     def given(self) -> dict[str, Any]:
         """Returns the fields of `TrialConfig` that the sections give, without their defaults."""
-        sections: tuple[BaseModel, ...] = (self.training, self.loss, self.evaluation)
-        values = {"task": self.task, "max_tokens": self.data.max_tokens}
-        values["max_prompt_tokens"] = self.data.max_prompt_tokens
-        for section in sections:
-            values |= {name: getattr(section, name) for name in section.model_fields_set}
+        values: dict[str, Any] = {"task": self.task}
+        for section in (self.data, self.training, self.loss, self.evaluation):
+            given = section.model_fields_set & GROUPS.keys()
+            values |= {name: getattr(section, name) for name in sorted(given)}
         return values
 
     def given_loss(self) -> set[str]:
         """Returns the names that the loss section gives."""
-        return set(self.given()) & set(LOSS_FIELDS)
+        return set(self.loss.model_fields_set)
 
     def budget(self) -> TrialConfig:
         """Returns a trial of this spec as far as the budget goes: its loss is the default one."""
@@ -350,34 +319,3 @@ class SweepSpec(Strict):
             max_prompt_tokens=self.data.max_prompt_tokens,
             teacher_gpus=self.teacher_cache.gpus,
         )
-
-
-def json_schema() -> dict[str, Any]:
-    """Returns the JSON Schema of a sweep file, with every searchable name under `search`."""
-    schema = SweepSpec.model_json_schema()
-    domain = parsing.json_schema()
-    schema["$defs"] |= domain.pop("$defs", {})
-    schema["$defs"]["Domain"] = domain
-    fields = {
-        name: {"description": field.description or "", "$ref": "#/$defs/Domain"}
-        for name, field in TrialConfig.model_fields.items()
-        if name not in NOT_SEARCHABLE
-    }
-    schema["properties"]["search"] |= {"properties": fields, "additionalProperties": False}
-    objective = schema["properties"]["objective"]
-    one = {"$ref": "#/$defs/Objective"}
-    schema["properties"]["objective"] = {"anyOf": [one, objective]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
-    """Returns the spec in `document`. Raises `SpecError`, a line for each thing that is wrong."""
-    try:
-        spec = SweepSpec.model_validate(dict(document))
-    except ValidationError as error:
-        raise SpecError("\n".join(explain(error, SweepSpec))) from error
-    try:
-        check_search(spec)
-    except ValueError as error:
-        raise SpecError(str(error)) from error
-    return spec

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from service.errors import SpecError
-from service.spec.document import SweepSpec, parse_spec
+from service.spec.document import SweepSpec
+from service.spec.parse import parse_spec
 from service.spec.paths import absolute
-from trainers.trial.config import nearest
+from trainers.nearest import nearest
 
 # field of a sweep's storage: the environment variable that stands in for it
 STORAGE_VARIABLES = {"path": "KD_SWEEP_STORAGE", "study_url": "KD_SWEEP_STUDY_URL"}

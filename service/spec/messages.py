@@ -6,7 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainers.trial.config import nearest
+from trainers.nearest import nearest
 
 _RULES: Mapping[str, str] = {
     "greater_than": "value > {gt} must hold",

@@ -17,7 +17,8 @@ from trainers.tasks.causal_lm import data as tokenised
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.data import DataFacts, SplitFacts
 from trainers.training.student import StudentWithLoss
-from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 VOCAB_SIZE = 50257

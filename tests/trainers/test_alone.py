@@ -10,7 +10,7 @@ from trainers import numerics
 from trainers.__main__ import main
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CacheRequest
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared
 
 

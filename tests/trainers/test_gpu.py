@@ -19,7 +19,8 @@ from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
 from trainers.training.run import Shared, run_trial
 from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
-from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 from trainers.trial.reporting import Outcome, SilentReporter, TrialResult
 from trainers.trial.sources import Prepared
 from trainers.trial.trial_file import TrialFile

@@ -11,7 +11,7 @@ import torch
 
 from trainers import numerics
 from trainers.numerics import GlobalState
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 
 
 def test_a_cpu_resolves_to_exact_products() -> None:

@@ -19,7 +19,8 @@ from trainers.training import checkpoints as states
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Ahead, Feed, Step
 from trainers.training.student import StudentWithLoss
-from trainers.trial.config import Optimizer, Schedule, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Optimizer, Schedule
 from trainers.trial.reporting import Leave, Outcome, Reporter
 from trainers.world import World
 

@@ -1,12 +1,23 @@
-"""The rules between values of a trial, beside the range of each; no torch."""
+"""The rules between values of a trial, beside the range of each, and the defaults that one value
+brings for others; no torch."""
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from typing import Any
 
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, NotAllZero
+from trainers.nearest import nearest
+from trainers.trial.catalogue import (
+    DIVERGENCES,
+    POLICIES,
+    DivergenceTraits,
+    NotAllZero,
+    Parameter,
+    Policy,
+    PolicyTraits,
+)
+from trainers.trial.fields import LanguageDataFields, Loss, LossFields, TrainingFields
 
-if TYPE_CHECKING:
-    from trainers.trial.config import TrialConfig
-
+CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # Each parameter that another one limits, with that one.
 LIMITED_BY: dict[str, str] = {
     name: parameter.at_most
@@ -17,14 +28,50 @@ LIMITED_BY: dict[str, str] = {
 }
 
 
-def check_values(config: "TrialConfig") -> None:
+def loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the defaults that the given divergence and policy bring along."""
+    divergence = DIVERGENCES.get(given.get("divergence", "forward_kl"))
+    defaults = _parameter_defaults(divergence, given) if divergence else {}
+    policy = given.get("policy", Policy.FIXED)
+    if divergence is not None and "policy" not in given and policy not in divergence.policies:
+        policy = defaults["policy"] = min(divergence.policies)
+    if policy not in list(Policy):
+        return defaults
+    traits = POLICIES[Policy(policy)]
+    special = divergence.default_scalings if divergence else {}
+    defaults["scaling"] = special.get(Policy(policy), traits.default_scaling)
+    return defaults | _parameter_defaults(traits, given)
+
+
+def _parameter_defaults(
+    row: DivergenceTraits | PolicyTraits, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        name: parameter.default
+        for name, parameter in row.parameters.items()
+        if parameter.default is not None and parameter.instead_of not in given
+    }
+
+
+def check_loss(config: Loss) -> None:
     """Raises `ValueError` that names the fields, the rule and what came instead."""
+    _check_divergence(config)
+    _check_policy(config)
+    _check_parameters(config)
     _check_order(config)
     _check_something_is_learnt(config)
+
+
+def check_budget(config: TrainingFields) -> None:
+    """Raises `ValueError` unless exactly one of steps and epochs is given."""
     if config.steps is not None and config.epochs is not None:
         raise ValueError(
             f"give steps or epochs, not both, but got steps={config.steps}, epochs={config.epochs}"
         )
+
+
+def check_lengths(config: LanguageDataFields) -> None:
+    """Raises `ValueError` unless there is room for a response."""
     if config.max_prompt_tokens >= config.max_tokens:
         raise ValueError(
             "max_prompt_tokens < max_tokens must hold, or no response fits, "
@@ -32,7 +79,98 @@ def check_values(config: "TrialConfig") -> None:
         )
 
 
-def _check_order(config: "TrialConfig") -> None:
+def _check_divergence(config: LossFields) -> None:
+    if config.divergence in DIVERGENCES or CUSTOM_DIVERGENCE.fullmatch(config.divergence):
+        return
+    known = sorted(DIVERGENCES)
+    raise ValueError(
+        f"divergence must be one of {', '.join(known)} or module:function, "
+        f"but got '{config.divergence}'.{nearest(config.divergence, known)}"
+    )
+
+
+def _check_policy(config: Loss) -> None:
+    traits = POLICIES[config.policy]
+    row = DIVERGENCES.get(config.divergence)
+    if row is not None and config.policy not in row.policies:
+        allowed = ", ".join(sorted(row.policies))
+        raise ValueError(
+            f"divergence '{config.divergence}' goes with policy {allowed}, "
+            f"but got policy '{config.policy}'"
+        )
+    if row is None and traits.learned:
+        raise ValueError(
+            f"policy '{config.policy}' must have a shipped divergence, whose gradient by the "
+            f"teacher's temperature is known, but got '{config.divergence}'. Use another policy"
+        )
+    if config.scaling not in traits.scalings:
+        allowed = ", ".join(sorted(traits.scalings))
+        raise ValueError(
+            f"scaling under policy '{config.policy}' must be one of {allowed}, "
+            f"but got '{config.scaling}'"
+        )
+    _check_alternatives(config)
+    if traits.scale_free and config.hard_weight == 0 and not config.allow_free_logit_scale:
+        raise ValueError(
+            f"hard_weight > 0 must hold under policy '{config.policy}', which leaves the student's "
+            "logit scale to the hard loss, but got hard_weight=0. Use a positive hard_weight, or "
+            "allow_free_logit_scale: true"
+        )
+
+
+def _check_alternatives(config: LossFields) -> None:
+    for name, parameter in POLICIES[config.policy].parameters.items():
+        if not parameter.instead_of:
+            continue
+        first, second = getattr(config, parameter.instead_of), getattr(config, name)
+        if (first is None) == (second is None):
+            raise ValueError(
+                f"exactly one of {parameter.instead_of} and {name} must be given under policy "
+                f"'{config.policy}', but got {parameter.instead_of}={first}, {name}={second}"
+            )
+
+
+def _check_parameters(config: LossFields) -> None:
+    own = dict(POLICIES[config.policy].parameters)
+    # A divergence of the user's own may take any parameter but a policy's.
+    may_take_others = config.divergence not in DIVERGENCES
+    if not may_take_others:
+        own |= DIVERGENCES[config.divergence].parameters
+    for name, owners in parameter_owners().items():
+        value = getattr(config, name)
+        if value is None or (may_take_others and name not in own | _policy_parameters()):
+            continue
+        if name not in own:
+            raise ValueError(
+                f"{name} belongs to {', '.join(owners)}, but got {name}={value} with "
+                f"divergence '{config.divergence}' and policy '{config.policy}'. "
+                "Leave it out"
+            )
+        _check_range(name, value, own[name])
+
+
+def _check_range(name: str, value: float, parameter: Parameter) -> None:
+    low, high = parameter.low, parameter.high
+    if low is not None and high is not None and not low <= value <= high:
+        raise ValueError(f"{low} <= {name} <= {high} must hold, but got {name}={value}")
+
+
+def _policy_parameters() -> dict[str, Parameter]:
+    """Every parameter that some policy has, with its row in one of them."""
+    return {name: row for traits in POLICIES.values() for name, row in traits.parameters.items()}
+
+
+def parameter_owners() -> dict[str, list[str]]:
+    """Returns each parameter of the catalogue with the divergences and policies that have it."""
+    owners: dict[str, list[str]] = {}
+    for table in (DIVERGENCES, POLICIES):
+        for row_name, row in table.items():
+            for name in row.parameters:
+                owners.setdefault(name, []).append(str(row_name))
+    return owners
+
+
+def _check_order(config: LossFields) -> None:
     """Whatever the divergence: one of the user's own may take these parameters too."""
     for low, high in LIMITED_BY.items():
         least, most = getattr(config, low), getattr(config, high)
@@ -40,7 +178,7 @@ def _check_order(config: "TrialConfig") -> None:
             raise ValueError(f"{low} <= {high} must hold, but got {low}={least}, {high}={most}")
 
 
-def _check_something_is_learnt(config: "TrialConfig") -> None:
+def _check_something_is_learnt(config: LossFields) -> None:
     """A loss, or a divergence, of which every part has the weight 0 teaches nothing."""
     _check_weights(config, NotAllZero(("hard_weight", "soft_weight"), "nothing is learnt"))
     row = DIVERGENCES.get(config.divergence)
@@ -48,7 +186,7 @@ def _check_something_is_learnt(config: "TrialConfig") -> None:
         _check_weights(config, row.not_all_zero)
 
 
-def _check_weights(config: "TrialConfig", rule: NotAllZero) -> None:
+def _check_weights(config: LossFields, rule: NotAllZero) -> None:
     names = rule.names
     if any(getattr(config, name) != 0 for name in names):
         return

@@ -1,11 +1,11 @@
 """What a sweep names as its inputs: models, tokenizer and data, each as the user wrote it; no
 torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainers.trial.config import NonNegative, Positive, Precision
+from trainers.trial.fields import NonNegative, Positive, Precision, TaskName
 
 BUILTIN_PREFIX = "builtin:"
 
@@ -133,7 +133,7 @@ class PrepareRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["causal_lm"] = "causal_lm"
+    task: TaskName = TaskName.CAUSAL_LM
     teacher: ModelSource
     student: ModelSource
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")

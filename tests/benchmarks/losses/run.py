@@ -26,7 +26,8 @@ import torch
 
 from trainers.numerics import keep_freed_memory, resolve
 from trainers.trial.catalogue import DIVERGENCES
-from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 
 MIB = 1 << 20
 GPU_REPEATS, FEW_REPEATS = 10, 8

@@ -39,7 +39,8 @@ from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, make_optimizer, train
 from trainers.training.student import StudentWithLoss
-from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 from trainers.trial.reporting import SilentReporter
 from trainers.world import World
 

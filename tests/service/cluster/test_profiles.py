@@ -11,7 +11,7 @@ from service.cli.main import app
 from service.cluster.profiles import VARIABLES, find_file, variables_of
 from service.errors import SpecError
 from service.spec import file as sweep_file
-from service.spec.document import parse_spec
+from service.spec.parse import parse_spec
 
 LAB = """
 [profiles.lab]

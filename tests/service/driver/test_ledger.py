@@ -19,7 +19,7 @@ from service.search.study import StudyStore
 from service.slots.trial import Message, Ticket
 from service.states import TrialState
 from trainers.trial.assignments import Ending, Report, Vote
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 

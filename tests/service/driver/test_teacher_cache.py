@@ -22,7 +22,7 @@ from service.slots.session import ray_session
 from trainers.numerics import resolve
 from trainers.preparing.prepare import prepare
 from trainers.teachers import cache, cache_inventory
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

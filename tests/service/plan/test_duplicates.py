@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.plan.duplicates import duplicates
-from service.spec.document import parse_spec
+from service.spec.parse import parse_spec
 
 DOCUMENT: dict[str, Any] = {
     "name": "twice",

@@ -9,7 +9,9 @@ from service.errors import PlanError
 from service.plan.estimates import InputFacts, estimate_sweep, guess_parameters
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
-from service.spec.document import LOSS_FIELDS, SweepSpec, parse_spec
+from service.spec.document import SweepSpec
+from service.spec.parse import parse_spec
+from trainers.trial.config import LOSS_FIELDS
 from trainers.trial.sources import ModelSource
 
 GIB = 1024**3

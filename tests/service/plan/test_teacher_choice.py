@@ -12,7 +12,8 @@ from service.plan.estimates import InputFacts, cache_bytes
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.plan.teacher_choice import CacheCost, cache_dtypes, choose_teacher, hidden_states
-from service.spec.document import SweepSpec, parse_spec
+from service.spec.document import SweepSpec
+from service.spec.parse import parse_spec
 from service.spec.paths import absolute
 
 GIB = 1024**3

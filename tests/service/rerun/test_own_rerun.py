@@ -23,7 +23,7 @@ from service.states import TrialState
 from trainers.numerics import resolve
 from trainers.preparing.prepare import prepare
 from trainers.training.run import run_trial
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 from trainers.trial.trial_file import TrialFile
 
 LOSS = """

@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 
 from service.errors import SpecError
-from service.spec.document import (
-    DATA_FIELDS,
-    EVALUATION_FIELDS,
-    LOSS_FIELDS,
-    TRAINING_FIELDS,
-    SweepSpec,
-    json_schema,
-    parse_spec,
-)
+from service.spec.document import Data, Evaluation, Loss, SweepSpec, Training
+from service.spec.parse import json_schema, parse_spec
 from trainers.trial.config import NOT_SEARCHABLE, TrialConfig
+from trainers.trial.sources import DataSource
 
 SHORTEST: dict[str, Any] = {
     "name": "short",
@@ -48,7 +42,14 @@ def test_the_shortest_spec_has_the_documented_defaults() -> None:
 
 
 def test_the_sections_hold_every_field_of_a_trial_once() -> None:
-    sections = (*TRAINING_FIELDS, *LOSS_FIELDS, *EVALUATION_FIELDS, *DATA_FIELDS, "task")
+    own_of_data = set(DataSource.model_fields)
+    sections = [
+        *Training.model_fields,
+        *Loss.model_fields,
+        *Evaluation.model_fields,
+        *(name for name in Data.model_fields if name not in own_of_data),
+        "task",
+    ]
     assert sorted(sections) == sorted(TrialConfig.model_fields)
 
 

@@ -5,7 +5,7 @@ import pytest
 from service.plan.estimates import InputFacts
 from service.plan.plan import make_plan
 from service.plan.resources import Resources
-from service.spec.document import SweepSpec, parse_spec
+from service.spec.document import SweepSpec
 from service.spec.file import (
     parse_yaml,
     preset_names,
@@ -13,6 +13,7 @@ from service.spec.file import (
     preset_text,
     starter_text,
 )
+from service.spec.parse import parse_spec
 from trainers.losses import DIVERGENCE_FUNCTIONS
 
 TWO_CORES = Resources(num_cpus=2)

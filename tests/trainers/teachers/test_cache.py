@@ -22,7 +22,7 @@ from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.run import run_trial
-from trainers.trial.config import Precision
+from trainers.trial.fields import Precision
 from trainers.trial.sources import ModelSource, Prepared
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
-from trainers.trial.config import TrialConfig, parameter_owners
+from trainers.trial.config import TrialConfig
+from trainers.trial.rules import parameter_owners
 
 
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))

@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from trainers.nearest import nearest
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
-from trainers.trial.config import TrialConfig, nearest, parameter_owners
+from trainers.trial.config import TrialConfig
+from trainers.trial.rules import parameter_owners
 
 LOGITS = ("student_logits", "teacher_logits")
 

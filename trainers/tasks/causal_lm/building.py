@@ -8,12 +8,14 @@ import torch
 
 from trainers import numerics as numerics_of
 from trainers.losses import DistillationLoss
+from trainers.nearest import nearest
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.data import DataFacts, Split
 from trainers.tasks.causal_lm.evaluation import Evaluator
 from trainers.teachers.online import OnlineTeacher, SignalMaker
 from trainers.training.student import StudentWithLoss
-from trainers.trial.config import Precision, TrialConfig, nearest
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 from trainers.trial.sources import ModelSource
 from trainers.world import World
 

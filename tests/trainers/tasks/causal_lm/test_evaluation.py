@@ -18,7 +18,8 @@ from trainers.tasks.causal_lm.evaluation import Evaluator
 from trainers.tasks.causal_lm.metrics import TEXT_METRICS
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
-from trainers.trial.config import Precision, TrialConfig
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared
 from trainers.world import World
 

@@ -1,0 +1,44 @@
+"""From the raw document to a `SweepSpec`, and the schema that describes such a document."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces import parsing
+from service.errors import SpecError
+from service.spec.checks import check_search
+from service.spec.document import SweepSpec
+from service.spec.messages import explain
+from trainers.trial.config import NOT_SEARCHABLE, TrialConfig
+
+
+def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
+    """Returns the spec in `document`. Raises `SpecError`, a line for each thing that is wrong."""
+    try:
+        spec = SweepSpec.model_validate(dict(document))
+    except ValidationError as error:
+        raise SpecError("\n".join(explain(error, SweepSpec))) from error
+    try:
+        check_search(spec)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    return spec
+
+
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of a sweep file, with every searchable name under `search`."""
+    schema = SweepSpec.model_json_schema()
+    domain = parsing.json_schema()
+    schema["$defs"] |= domain.pop("$defs", {})
+    schema["$defs"]["Domain"] = domain
+    fields = {
+        name: {"description": field.description or "", "$ref": "#/$defs/Domain"}
+        for name, field in TrialConfig.model_fields.items()
+        if name not in NOT_SEARCHABLE
+    }
+    schema["properties"]["search"] |= {"properties": fields, "additionalProperties": False}
+    objective = schema["properties"]["objective"]
+    one = {"$ref": "#/$defs/Objective"}
+    schema["properties"]["objective"] = {"anyOf": [one, objective]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,306 @@
+"""The fields of a trial by section, each with its type, range and default; no torch.
+
+`TrialConfig` is composed of these classes, and so are the sections of a sweep's document, so that a
+field has one name, type, range and default wherever it is written. To add a field, write it into
+the class whose `Group` fits: the section it belongs to, and whether a sweep may search it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from inspect import get_annotations
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from trainers.trial.catalogue import Policy, Scaling, Weighting
+
+
+class TaskName(StrEnum):
+    """What the student learns to do."""
+
+    CAUSAL_LM = "causal_lm"
+
+
+class Optimizer(StrEnum):
+    """Which optimiser updates the student."""
+
+    ADAMW = "adamw"
+    SGD = "sgd"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    CONSTANT = "constant"
+
+
+class Precision(StrEnum):
+    """Compute precision; `auto` is bfloat16 autocast on a GPU and float32 on a CPU."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+def _no_switch(value: Any) -> Any:
+    """Python counts true and false among the numbers; a sweep's writer does not."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, but got {value}")
+    return value
+
+
+NOT_A_SWITCH = BeforeValidator(_no_switch)
+Number = Annotated[float, Field(allow_inf_nan=False), NOT_A_SWITCH]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NOT_A_SWITCH]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NOT_A_SWITCH]
+Fraction = Annotated[float, Field(ge=0, le=1), NOT_A_SWITCH]
+Count = Annotated[int, Field(ge=1), NOT_A_SWITCH]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the fields of one class have in common.
+
+    section: where a sweep's document has them; empty for its top level. fixed_because: why a sweep
+    cannot search them; empty where it can. task: the only task that has them; None for all.
+    """
+
+    section: str
+    fixed_because: str = ""
+    task: TaskName | None = None
+
+
+class Fields(BaseModel):
+    """Base of the classes below, each of which says its `group`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group: ClassVar[Group]
+
+
+class TaskField(Fields):
+    """What the student learns to do."""
+
+    group = Group(section="", fixed_because="a sweep has one task")
+
+    task: TaskName = TaskName.CAUSAL_LM
+
+
+class LossFields(Fields):
+    """The loss: which divergence and policy, and their parameters. A parameter that the divergence
+    and the policy of a trial do not have is None."""
+
+    group = Group(section="loss")
+
+    divergence: Annotated[
+        str, Field(description="a name of trainers.trial.catalogue.DIVERGENCES, or module:function")
+    ] = "forward_kl"
+    policy: Annotated[Policy, Field(description="how logits are softened in the soft loss")] = (
+        Policy.FIXED
+    )
+    tau: Annotated[
+        Number | None, Field(description="temperature, of every policy but cist and curriculum")
+    ] = None
+    rho: Annotated[
+        Number | None, Field(description="CIST's ratio: largest centred logit / temperature")
+    ] = None
+    rho_per_log_vocab: Annotated[Number | None, Field(description="c in rho = c * ln V")] = None
+    scaling: Annotated[Scaling | None, Field(description="factor on the soft loss")] = None
+    detach_student_temperature: Annotated[
+        bool | None,
+        Field(description="cist, dynamic: no gradient through the student's temperature"),
+    ] = None
+    tau_min: Annotated[
+        Number | None, Field(description="lower clamp of per-position temperatures")
+    ] = None
+    tau_max: Annotated[
+        Number | None, Field(description="upper clamp of per-position temperatures")
+    ] = None
+    beta: Annotated[
+        Number | None,
+        Field(
+            description="generalized JSD: 0 is forward KL, 1 is reverse KL; alpha-beta: q's power"
+        ),
+    ] = None
+    unit_curvature: Annotated[
+        bool | None, Field(description="generalized JSD divided by beta (1 - beta)")
+    ] = None
+    alpha: Annotated[
+        Number | None,
+        Field(description="skew KLs: share mixed in, 0 is the KL; alpha-beta: p's power"),
+    ] = None
+    detach_mixture: Annotated[
+        bool | None, Field(description="skew reverse KL: no gradient through the mixture")
+    ] = None
+    weight: Annotated[
+        Number | None, Field(description="Jeffreys: share of reverse KL, 0 is forward KL")
+    ] = None
+    head_mass: Annotated[
+        Number | None, Field(description="adaptive KL: teacher mass that counts as its head")
+    ] = None
+    entropy_weight: Annotated[
+        Number | None, Field(description="entropy switched: factor on the side with more entropy")
+    ] = None
+    weighting: Annotated[
+        Weighting | None, Field(description="concrete score: weights of the pairs of entries")
+    ] = None
+    target_weight: Annotated[
+        Number | None, Field(description="decoupled: weight of label against rest")
+    ] = None
+    non_target_weight: Annotated[
+        Number | None, Field(description="decoupled: weight of the other entries among themselves")
+    ] = None
+    gamma: Annotated[
+        Number | None, Field(description="normalised: weight of the other entries")
+    ] = None
+    token_temperature: Annotated[
+        Number | None, Field(description="token scaled: temperature of the weights over a sequence")
+    ] = None
+    mix_start: Annotated[
+        Number | None, Field(description="interpolated: teacher's share at the first step")
+    ] = None
+    mix_end: Annotated[
+        Number | None, Field(description="interpolated: teacher's share at the last step")
+    ] = None
+    mix_rate: Annotated[
+        Number | None, Field(description="interpolated: adaptive growth; 0 is the linear schedule")
+    ] = None
+    weight_by_power_sum: Annotated[
+        bool | None, Field(description="fixed_teacher: weight positions by the sum of p^(1/tau)")
+    ] = None
+    curriculum_range: Annotated[
+        Number | None, Field(description="curriculum: temperature lies in 1 to 1 + this")
+    ] = None
+    curriculum_ramp: Annotated[
+        Number | None,
+        Field(description="curriculum: share of steps over which the push grows to 1"),
+    ] = None
+    adaptivity: Annotated[
+        Number | None, Field(description="token adaptive: strength; 0 is the fixed temperature")
+    ] = None
+    hard_weight: Annotated[
+        NonNegative, Field(description="weight of cross-entropy to the labels")
+    ] = 0.1
+    soft_weight: Annotated[
+        NonNegative, Field(description="weight of the divergence to the teacher")
+    ] = 0.9
+
+
+class LossPermissions(Fields):
+    """What has to be allowed before a loss may do it."""
+
+    group = Group(section="loss", fixed_because="it is a permission, not a hyperparameter")
+
+    allow_free_logit_scale: bool = False
+
+
+class TrainingFields(Fields):
+    """Budget, optimiser and schedule."""
+
+    group = Group(section="training")
+
+    epochs: Annotated[
+        Positive | None, Field(description="passes over the training data; or give steps")
+    ] = None
+    steps: Annotated[Count | None, Field(description="optimiser steps; or give epochs")] = None
+    batch_size: Annotated[
+        Count, Field(description="examples in one optimiser step, over all workers")
+    ] = 32
+    gradient_accumulation: Annotated[
+        Count, Field(description="micro-batches per step and worker")
+    ] = 1
+    optimizer: Optimizer = Optimizer.ADAMW
+    learning_rate: Annotated[Positive, Field(description="peak learning rate")] = 5e-4
+    weight_decay: NonNegative = 0.01
+    schedule: Schedule = Schedule.COSINE
+    warmup: Annotated[
+        Fraction, Field(description="share of the steps with a rising learning rate")
+    ] = 0.0
+    clip_norm: Annotated[
+        NonNegative, Field(description="largest gradient norm; 0 does not clip")
+    ] = 1.0
+    precision: Precision = Precision.AUTO
+    seed: Annotated[int, Field(ge=0, description="data order and dropout"), NOT_A_SWITCH] = 0
+    gradient_checkpointing: bool = False
+    attention_implementation: Annotated[
+        str | None, Field(description="sdpa | eager | flash_attention_2")
+    ] = None
+
+
+class LanguageDataFields(Fields):
+    """How long examples of text may be."""
+
+    group = Group(
+        section="data",
+        fixed_because="trials that are compared share their data",
+        task=TaskName.CAUSAL_LM,
+    )
+
+    max_tokens: Annotated[
+        int, Field(ge=8, description="prompt and response together, in tokens")
+    ] = 512
+    max_prompt_tokens: Annotated[
+        int, Field(ge=1, description="longer prompts are dropped"), NOT_A_SWITCH
+    ] = 256
+
+
+ALIKE = "evaluation must be the same in every trial"
+
+
+class EvaluationFields(Fields):
+    """How often every trial is measured."""
+
+    group = Group(section="evaluation", fixed_because=ALIKE)
+
+    evaluations: Annotated[
+        Count, Field(description="evaluations spread over the budget, the last at its end")
+    ] = 5
+
+
+class LanguageEvaluationFields(Fields):
+    """How text is generated to be compared with references."""
+
+    group = Group(section="evaluation", fixed_because=ALIKE, task=TaskName.CAUSAL_LM)
+
+    generation_prompts: Annotated[
+        int, Field(ge=0, description="validation prompts answered for rouge_l")
+    ] = 100
+    generation_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (10,)
+    generation_temperature: Annotated[
+        NonNegative, Field(description="of sampled text; 0 is greedy")
+    ] = 1.0
+    max_new_tokens: Count = 128
+    no_repeat_ngram_size: Annotated[int, Field(ge=0), NOT_A_SWITCH] = 6
+
+
+class Loss(LossPermissions, LossFields):
+    """All fields of the section `loss`."""
+
+
+class Data(LanguageDataFields):
+    """All fields of the section `data` that belong to a trial."""
+
+
+class Evaluation(LanguageEvaluationFields, EvaluationFields):
+    """All fields of the section `evaluation`."""
+
+
+def groups(config: type[Fields]) -> Mapping[str, Group]:
+    """Returns the group of each field of `config`, in its order. Raises `TypeError` for a field
+    that stands in a class without one, and would belong to no section."""
+    return {name: _group_of(name, config) for name in config.model_fields}
+
+
+def _group_of(name: str, config: type[Fields]) -> Group:
+    owner = next(each for each in config.__mro__ if name in get_annotations(each))
+    group = vars(owner).get("group")
+    if not isinstance(group, Group):
+        raise TypeError(
+            f"{owner.__name__}.{name}: a field must be written in a class that says its group, "
+            f"but {owner.__name__} says none. Move it into LossFields, TrainingFields or another "
+            "class of trainers/trial/fields.py whose section fits, or give the class a group."
+        )
+    return group
