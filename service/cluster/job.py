@@ -168,14 +168,15 @@ def submit(
         short = order.model_copy(update={"plan": brief})
         metadata = {SWEEP: sweep_id, ORDER: short.model_dump_json()}
         entrypoint = f"python -m service drive {ORDER}"
-        _submit(client, submission_id, entrypoint, metadata, Path(folder))
+        _submit(client, submission_id, entrypoint, metadata, folder)
     return SweepJob(sweep_id, submission_id, "PENDING", is_new=True)
 
 
 def _submit(
-    client: Any, submission_id: str, entrypoint: str, metadata: dict[str, str], folder: Path
+    client: Any, submission_id: str, entrypoint: str, metadata: dict[str, str], working_dir: str
 ) -> None:
-    """Submits the job; a cluster that is only just starting is asked again for a while."""
+    """Submits the job; a cluster that is only just starting is asked again for a while.
+    working_dir: a folder to ship, or the URI of one that the cluster has."""
     handed = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
     end = time.monotonic() + START_TIMEOUT_S
     while True:
@@ -184,7 +185,7 @@ def _submit(
                 entrypoint=entrypoint,
                 submission_id=submission_id,
                 metadata=metadata,
-                runtime_env={"working_dir": str(folder), "env_vars": handed},
+                runtime_env={"working_dir": working_dir, "env_vars": handed},
             )
             return
         except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
@@ -306,10 +307,10 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
             f"{job.status}. Start it again: kd-sweep resume {job.sweep_id}."
         )
     submission_id = f"{job.submission_id}-{words[0]}-{uuid.uuid4().hex[:6]}"
-    with TemporaryDirectory(prefix="kd-ship-") as folder:
-        ship(Path(folder), None)
-        entrypoint = f"python -m service control {job.sweep_id} {' '.join(words)}"
-        _submit(client, submission_id, entrypoint, {SWEEP: job.sweep_id}, Path(folder))
+    entrypoint = f"python -m service control {job.sweep_id} {' '.join(words)}"
+    # The cluster has the driver's code: nothing is shipped, and both are of one version.
+    code = client.get_job_info(job.submission_id).runtime_env["working_dir"]
+    _submit(client, submission_id, entrypoint, {SWEEP: job.sweep_id}, code)
     end = time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < end:
         info = client.get_job_info(submission_id)

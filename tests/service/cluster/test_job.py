@@ -26,6 +26,7 @@ class Info:
     start_time: int
     status: str = "RUNNING"
     message: str = ""
+    runtime_env: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -45,11 +46,13 @@ class MemoryClient:
         metadata: dict[str, str],
         runtime_env: dict[str, Any],
     ) -> None:
-        folder = Path(runtime_env["working_dir"])
-        self.shipped.append({path.name for path in folder.iterdir()})
+        place, number = runtime_env["working_dir"], len(self.infos)
+        if not place.startswith("gcs://"):
+            self.shipped.append({path.name for path in Path(place).iterdir()})
+            place = f"gcs://package-{number}.zip"
         self.environment.append(runtime_env["env_vars"])
-        number = len(self.infos)
-        self.infos.append(Info(submission_id, entrypoint, metadata, number))
+        kept = {"working_dir": place}
+        self.infos.append(Info(submission_id, entrypoint, metadata, number, runtime_env=kept))
         if " control " in entrypoint:
             self.infos[-1].status = "SUCCEEDED"
             if entrypoint.endswith(" stop"):
@@ -121,6 +124,8 @@ def test_stopping_reaches_the_driver_and_waits_for_it() -> None:
     job = jobs.submit(client, make_order())
     assert jobs.stop(client, job).status == "STOPPED"
     assert client.infos[1].entrypoint == f"python -m service control {job.sweep_id} stop"
+    assert client.infos[1].runtime_env == client.infos[0].runtime_env, "the driver's own code"
+    assert len(client.shipped) == 1, "nothing travels to say a word"
     assert client.stopped == [], "Ray had not to be asked"
     assert len(jobs.all_jobs(client)) == 1, "what was said is no job of the sweep"
 
