@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.errors import PlanError
-from service.own_code.check import check_own_of
+from service.own_code.sweep import own_modules_of
 from service.plan.estimates import InputFacts
 from service.plan.measured import known_trial_s
 from service.plan.places import storage_folder
@@ -30,7 +30,7 @@ def plan_here(
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
     spec = load_sweep(reference, overrides, folder)
-    own = check_own_of(spec, code or folder)
+    own = own_modules_of(spec, code or folder)
     facts = input_facts(spec, home)
     found = facts.fingerprints | own.fingerprints()
     return make_plan(

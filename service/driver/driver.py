@@ -207,7 +207,7 @@ class _Sweep:
         self, store: StudyStore, run_id: str, shared: SharedInputs, *, resumed: list[Asked]
     ) -> Ledger:
         setting = TrialSetting(
-            template=shared.template(self._plan, unpack(self._plan, self._folder)),
+            template=shared.template(self._plan, unpack(self._plan.own_modules, self._folder)),
             shared=shared,
             folder=self._folder / "trials",
             board=BOARD,

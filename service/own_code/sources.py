@@ -1,14 +1,13 @@
 """The sources of the user's own modules: read when a sweep is planned and kept with it, so that its
-trials, their reruns and exports train with the very loss that was planned."""
+trials, their reruns and exports train with exactly the loss that was planned."""
 
 import ast
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from service.plan.plan import SweepPlan
 from service.provenance import PACKAGES
 from trainers.files.fingerprints import of_sources
 from trainers.files.store import write_text
@@ -35,13 +34,13 @@ class OwnModules:
 
 def read_modules(names: Iterable[str]) -> OwnModules:
     """Returns the sources of the importable modules `names`: each one's file, or all `.py` files of
-    its outermost package, and likewise of what lies beside it and is imported by it.
+    its outermost package, and likewise those of the modules beside it that it imports.
 
-    Raises `ValueError` for a module without source, and where the kept ones are too large.
+    Raises `ValueError` for a module without source, and when the kept ones are too large.
     """
     found = OwnModules()
     for name in sorted({name.partition(".")[0] for name in names}):
-        root, files = _home_of(name)
+        root, files = _root_and_files(name)
         into = found.installed if _is_installed(root) else found.kept
         into |= _with_neighbours(root, files)
     size = sum(len(text) for text in found.kept.values())
@@ -54,13 +53,13 @@ def read_modules(names: Iterable[str]) -> OwnModules:
     return found
 
 
-def unpack(plan: SweepPlan, folder: Path) -> str | None:
-    """Writes the plan's own modules below the sweep's `folder` and returns where Python will find
-    them; None when the plan has none."""
-    if not plan.own_modules:
+def unpack(sources: Mapping[str, str], folder: Path) -> str | None:
+    """Writes a plan's own modules, sources by their relative paths, below the sweep's `folder` and
+    returns the folder to import them from; None when there are none."""
+    if not sources:
         return None
     target = folder.resolve() / KEPT
-    for name, text in plan.own_modules.items():
+    for name, text in sources.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
@@ -74,8 +73,8 @@ def module_not_kept(trial: TrialFile) -> str | None:
     return module if colon and trial.paths.own_modules is None else None
 
 
-def _home_of(name: str) -> tuple[Path, list[Path]]:
-    """Returns the folder in which Python finds the module, and its files."""
+def _root_and_files(name: str) -> tuple[Path, list[Path]]:
+    """Returns the folder that Python imports the module from, and the module's files."""
     spec = find_spec(name)
     if spec is not None and spec.submodule_search_locations:
         folder = Path(next(iter(spec.submodule_search_locations)))
@@ -94,6 +93,8 @@ def _is_installed(root: Path) -> bool:
 
 
 def _with_neighbours(root: Path, files: list[Path]) -> dict[str, str]:
+    """Returns the sources of `files`, and of all that they import from `root`, directly or not, by
+    their paths below it."""
     texts: dict[str, str] = {}
     waiting = list(files)
     while waiting:
@@ -102,6 +103,7 @@ def _with_neighbours(root: Path, files: list[Path]) -> dict[str, str]:
         if name in texts:
             continue
         texts[name] = _text_of(path)
+        # Beside an installed module stands every other installed package.
         if not _is_installed(root):
             waiting += [file for top in _imports(texts[name]) for file in _beside(root, top)]
     return texts
@@ -118,10 +120,11 @@ def _text_of(path: Path) -> str:
 
 
 def _imports(text: str) -> set[str]:
-    """Returns the outermost names of what a source imports; none of one that is no Python."""
+    """Returns the outermost names of the modules that a source imports; of a text that is not
+    Python, none."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except SyntaxError:  # a file that nobody imported: a template, say
+    except SyntaxError:  # a file of a package that nothing imports: a template, say
         return set()
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [
@@ -133,6 +136,7 @@ def _imports(text: str) -> set[str]:
 
 
 def _beside(root: Path, name: str) -> Iterator[Path]:
+    """Yields the files of the package or module `name` where it is in `root` itself."""
     if (root / name / "__init__.py").is_file():
         yield from (root / name).rglob("*.py")
     elif (root / f"{name}.py").is_file():

@@ -48,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepare(training_request(home), home), {Precision.AUTO: resolve("cpu", Precision.AUTO, 1)}
     )
     config = tiny_trial(shared.prepared, divergence="rerun_losses:forward").config
-    trial = shared.trial(shared.template(plan, unpack(plan, home / "sweep")), config)
+    trial = shared.trial(shared.template(plan, unpack(plan.own_modules, home / "sweep")), config)
     trial = trial.model_copy(update={"trial": 0})
     uri = make_store(home)
     tracker, sinks = make_tracker(uri, home), make_sinks(uri, home)

@@ -33,10 +33,10 @@ SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
 
 @pytest.mark.parametrize(("name", "parameters"), SETTINGS, ids=str)
 def test_keeps_what_its_traits_declare(name: str, parameters: dict[str, object]) -> None:
-    findings = check(DIVERGENCE_FUNCTIONS[name], parameters, DIVERGENCES[name])
-    broken = [finding for finding in findings if finding.required and not finding.holds]
+    checks = check(DIVERGENCE_FUNCTIONS[name], parameters, DIVERGENCES[name])
+    broken = [one for one in checks if one.required and not one.holds]
     assert not broken
-    assert sum(finding.required for finding in findings) >= 9
+    assert sum(one.required for one in checks) >= 9
 
 
 def test_tables_name_the_same_rows_as_the_catalogue() -> None:

@@ -19,9 +19,9 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One check: its name, whether it holds, whether a divergence must meet it (the others are
-    properties that most have), and what was seen where it does not hold."""
+class ContractCheck:
+    """The outcome of one check: its name, whether it holds, whether a divergence must meet it (the
+    others are properties that most have), and what was seen where it does not hold."""
 
     check: str
     holds: bool
@@ -35,17 +35,17 @@ def check(
     traits: DivergenceTraits | None = None,
     *,
     required_only: bool = False,
-) -> list[Finding]:
-    """Returns a finding for each check of `function(student_logits=, teacher_logits=,
+) -> list[ContractCheck]:
+    """Returns the outcome of each check of `function(student_logits=, teacher_logits=,
     **parameters)`.
 
-    traits: what it promises; without them nothing is promised, logits arrive as a sweep hands them
-    on, in float32 or wider, and all properties are looked at, or with `required_only` what every
-    divergence must keep. An exception inside the function is a finding too.
+    traits: what it promises. Without them nothing is promised, the logits are as a sweep passes
+    them, in float32 or wider, and all properties are checked, or with `required_only` what every
+    divergence must keep. An exception inside the function is a check that does not hold.
     """
     row = partial(function, **dict(parameters or {}))
     if traits is None:
-        row = partial(_handed_on, row)
+        row = partial(_widened, row)
     promised = traits or DivergenceTraits("", nonnegative=False, zero_at_equality=False)
     checks: list[tuple[str, Callable[[Row], str], bool]] = [
         ("one value a position, float64 kept", _shape, True),
@@ -66,7 +66,7 @@ def check(
         ("float32 agrees with float64", _precision, True),
     ]
     return [
-        _finding(name, test, row, required)
+        _outcome(name, test, row, required)
         for name, test, required in checks
         if required or not required_only
     ]
@@ -75,7 +75,7 @@ def check(
 Row = Callable[..., Tensor]
 
 
-def _finding(name: str, test: Callable[[Row], str], row: Row, required: bool) -> Finding:
+def _outcome(name: str, test: Callable[[Row], str], row: Row, required: bool) -> ContractCheck:
     try:
         detail = test(row)
     except KeyboardInterrupt:
@@ -83,10 +83,10 @@ def _finding(name: str, test: Callable[[Row], str], row: Row, required: bool) ->
     except BaseException as error:  # the user's function may raise anything, and may exit
         shape = f"[{NUM_ROWS}, {VOCAB}]"
         detail = f"raised {type(error).__name__}: {error} (given logits of at most {shape})"
-    return Finding(name, not detail, required, detail)
+    return ContractCheck(name, not detail, required, detail)
 
 
-def _handed_on(row: Row, *, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def _widened(row: Row, *, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return row(student_logits=in_float(student_logits), teacher_logits=in_float(teacher_logits))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.losses.own.contract import VOCAB, Finding, Row, check
+from trainers.losses.own.contract import VOCAB, ContractCheck, Row, check
 from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.config import TrialConfig
@@ -54,7 +54,7 @@ def leaves(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def broken(function: Row, **parameters: object) -> dict[str, str]:
-    found: list[Finding] = check(function, parameters, required_only=True)
+    found: list[ContractCheck] = check(function, parameters, required_only=True)
     return {one.check: one.detail for one in found if not one.holds}
 
 
