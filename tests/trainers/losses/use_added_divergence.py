@@ -9,7 +9,7 @@ import torch
 from cli_support import document, make_folder, plan
 from training_support import Recorder, request, trial
 
-from service.spec.document import parse_spec
+from service.spec.parse import parse_spec
 from trainers.preparing.prepare import prepare
 from trainers.training.run import run_trial
 from trainers.trial.sources import Prepared
