@@ -62,7 +62,7 @@ def test_each_make_target_exists(line: str) -> None:
 def test_the_example_is_a_valid_sweep() -> None:
     (example,) = (text for kind, text in BLOCKS if kind == "yaml")
     spec = parse_spec(parse_yaml(example, "README"))
-    assert spec.space().has_conditions
+    assert spec.search.has_conditions
     assert yaml.safe_load(example)["name"] == spec.name
 
 

@@ -92,7 +92,7 @@ def rho_report(plan: SweepPlan, home: Path, told: Told) -> RhoReport:
     from trainers.teachers.sample import teacher_logits
 
     try:
-        prepared = prepare(plan.prepare_request(), home, told)
+        prepared = prepare(plan.spec.prepare_request(), home, told)
     except ValueError as error:
         raise PlanError(str(error)) from error
     trust = plan.spec.teacher.trust_remote_code

@@ -141,7 +141,7 @@ class Ledger:
                 self.on_spent(len(self._open))
                 return None
             try:
-                config = self.plan.trial_config(asked.values)
+                config = self.plan.spec.trial_config(asked.values)
             except ValueError as error:
                 self._refuse(asked, str(error))
                 continue

@@ -18,7 +18,7 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
         study_storage(plan, folder),
         plan.sweep_id,
         Search(
-            space=plan.space(),
+            space=plan.spec.search,
             sampler=spec.sampler,
             early_stopping=spec.early_stopping,
             num_evaluations=spec.budget().evaluations,

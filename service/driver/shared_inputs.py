@@ -149,6 +149,6 @@ def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedIn
         board.progress.remote(stage, share)
 
     threads = max(1, int(plan.cpus_per_worker))
-    prepared = prepare(plan.prepare_request(), home, progress)
+    prepared = prepare(plan.spec.prepare_request(), home, progress)
     numerics = {each: resolve(device(plan), each, threads) for each in Precision}
     return SharedInputs(prepared, numerics)

@@ -57,7 +57,7 @@ def check_for_sweep(spec: SweepSpec, names: Sequence[str], folder: Path) -> OwnM
 
 
 def _check_parameters(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
-    for config in map(spec.trial_config, samples(spec.space())):
+    for config in map(spec.trial_config, samples(spec.search)):
         if config.divergence not in functions:
             continue
         function, given = functions[config.divergence], given_parameters(config)
@@ -87,13 +87,13 @@ def _check_contract(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
 
 def _configs(spec: SweepSpec) -> Iterator[TrialConfig]:
     """Yields the configs of draws from the inside of the space, then of its corners."""
-    space, rng = spec.space(), random.Random(0)
+    space, rng = spec.search, random.Random(0)
     drawn = (space.draw(rng) for _ in range(DRAWS))
     return map(spec.trial_config, chain(drawn, samples(space)))
 
 
 def _place_of(field: str, spec: SweepSpec) -> str:
-    return f"search.{field}" if field in spec.search else f"loss.{field}"
+    return f"search.{field}" if field in spec.search.domains else f"loss.{field}"
 
 
 @contextmanager

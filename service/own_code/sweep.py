@@ -20,7 +20,7 @@ def own_modules_of(spec: SweepSpec, folder: Path) -> OwnModules:
 
 
 def _divergences(spec: SweepSpec) -> list[str]:
-    space = spec.space()
+    space = spec.search
     if "divergence" in space.domains:
         return [str(name) for name in space.domains["divergence"].points(2)]
     return [str(spec.budget().model_copy(update=spec.given()).divergence)]

@@ -22,7 +22,7 @@ RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
 
 def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     """Yields one sentence a caution."""
-    space = spec.space()
+    space = spec.search
     trials = [(values, spec.trial_config(values)) for values in samples(space)]
     yield from spec.sampler.check(space, len(spec.objective))
     yield from _flat_teacher(trials, facts)

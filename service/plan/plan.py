@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from search_spaces.domains import Fixed
-from search_spaces.space import SearchSpace
 from service.errors import PlanError
 from service.plan.cautions import RHOS, cautions, rho_in_words
 from service.plan.estimates import (
@@ -25,8 +24,6 @@ from service.plan.trials import ControlTrial, control_trials, count_trials
 from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import Policy
-from trainers.trial.config import TrialConfig
-from trainers.trial.sources import PrepareRequest
 
 FORMAT_VERSION = 1
 GIB = 1024**3
@@ -57,23 +54,15 @@ class SweepPlan(Frozen):
         default_factory=dict, description="sources of the user's own modules by relative path"
     )
 
-    def prepare_request(self) -> PrepareRequest:
-        """Returns what all trials share, to be prepared once."""
-        return self.spec.prepare_request()
-
     @property
     def trust_remote_code(self) -> bool:
         """Whether code that the models bring along may run."""
         return self.spec.teacher.trust_remote_code or self.spec.student.trust_remote_code
 
-    def space(self) -> SearchSpace:
-        """Returns the search space."""
-        return self.spec.space()
-
     def search_rows(self) -> list[dict[str, str]]:
         """Returns one row a hyperparameter: `name`, `domain` and `condition` in words; and one of a
         rho that is not searched."""
-        space, given, vocab_size = self.space(), self.spec.given(), self.facts.vocab_size
+        space, given, vocab_size = self.spec.search, self.spec.given(), self.facts.vocab_size
         rows = space.explain()
         for row in rows:
             row["domain"] += rho_in_words(row["name"], space.domains[row["name"]], vocab_size)
@@ -88,19 +77,15 @@ class SweepPlan(Frozen):
         """The row of the rho that CIST has where the sweep says none."""
         name, spec = "rho_per_log_vocab", self.spec
         points = [
-            point for point in samples(self.space()) if not RHOS.keys() & {*point, *spec.given()}
+            point for point in samples(spec.search) if not RHOS.keys() & {*point, *spec.given()}
         ]
         found = [one for one in map(spec.trial_config, points) if one.policy == Policy.CIST]
         if not found:
             return []
         default = found[0].rho_per_log_vocab or 1.0
         words = rho_in_words(name, Fixed(fixed=default), self.facts.vocab_size)
-        condition = "policy is cist" if "policy" in spec.search else ""
+        condition = "policy is cist" if "policy" in spec.search.domains else ""
         return [{"name": name, "domain": f"default: {default}{words}", "condition": condition}]
-
-    def trial_config(self, values: Mapping[str, Any]) -> TrialConfig:
-        """Returns the config of the trial with these hyperparameters. Raises `ValueError`."""
-        return self.spec.trial_config(values)
 
 
 def make_plan(

@@ -69,7 +69,7 @@ def choose_teacher(spec: SweepSpec, dtypes: Sequence[str], cost: CacheCost) -> T
 
 def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
     """Returns all that trials of `spec` may ask for."""
-    space = spec.space()
+    space = spec.search
     names = ("precision", "attention_implementation")
     values = product(*(_possible(spec, space, name) for name in names))
     return [HiddenStates(Precision(precision), attention) for precision, attention in values]

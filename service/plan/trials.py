@@ -39,7 +39,7 @@ def _point_like(spec: SweepSpec, values: Mapping[str, Any]) -> dict[str, Any] | 
     """Returns the point that the sampler is sure to give and that trains exactly as `values` do, or
     None: as a control it is that point, which is not tried again."""
     config = spec.trial_config(values)
-    point = spec.sampler.point_at(spec.space(), config.model_dump())
+    point = spec.sampler.point_at(spec.search, config.model_dump())
     return point if point is not None and spec.trial_config(point) == config else None
 
 
@@ -56,7 +56,7 @@ def count_trials(spec: SweepSpec) -> int:
 def points_left(spec: SweepSpec) -> int | None:
     """Returns how many different trials the sampler can give besides the controls; None when there
     is no end."""
-    space = spec.space()
+    space = spec.search
     points = spec.sampler.num_points(space)
     if points is None:
         return None

@@ -14,24 +14,20 @@ from search_spaces.domains import Condition, Float, Int
 from search_spaces.space import SearchSpace
 from service.spec.document import SweepSpec
 from service.spec.messages import explain_one
-from trainers.nearest import nearest
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
-from trainers.trial.config import GROUPS, NOT_SEARCHABLE, TrialConfig
+from trainers.trial.config import GROUPS, TrialConfig
 
 MOST_CORNERS = 3000
 RANDOM_POINTS = 300
-# What others call a field of ours, where the nearest name is another one.
-ALSO_CALLED = {"temperature": "tau"}
 
 
 def check_search(spec: SweepSpec) -> None:
     """Raises `ValueError` that names place, rule and remedy when the search cannot work."""
-    for name in spec.search:
-        _check_name(name, spec.given())
-    space = SearchSpace.parse(spec.search)
-    spec.sampler.check(space, len(spec.objective))
+    for name in spec.search.written:
+        _check_is_not_given(name, spec.given())
+    spec.sampler.check(spec.search, len(spec.objective))
     _check_objective(spec)
-    for values in samples(space):
+    for values in samples(spec.search):
         _check_search_limits(_trial_of(spec, values), values)
 
 
@@ -49,18 +45,7 @@ def _trial_of(spec: SweepSpec, values: Mapping[str, Any]) -> TrialConfig:
         raise ValueError(_placed(message, spec, values)) from None
 
 
-def _check_name(name: str, given: Mapping[str, Any]) -> None:
-    known = [field for field in TrialConfig.model_fields if field not in NOT_SEARCHABLE]
-    if name in NOT_SEARCHABLE:
-        raise ValueError(
-            f"search.{name}: this field cannot be searched: {NOT_SEARCHABLE[name]}, "
-            f"but got it under search. Give it one value in its own section."
-        )
-    if name not in known:
-        raise ValueError(
-            f"search.{name}: a searched name must be a field of a trial, but got '{name}'."
-            f"{nearest(ALSO_CALLED.get(name, name), known)} Known: {', '.join(known)}."
-        )
+def _check_is_not_given(name: str, given: Mapping[str, Any]) -> None:
     if name in given:
         raise ValueError(
             f"search.{name}: a field is either searched or given, but got it in both places "
@@ -128,7 +113,7 @@ def _placed(message: str, spec: SweepSpec, values: Mapping[str, Any]) -> str:
 
 
 def _section_of(field: str, spec: SweepSpec) -> str:
-    if field in spec.search:
+    if field in spec.search.domains:
         return "search."
     section = GROUPS[field].section if field in GROUPS else ""
     return f"{section}." if section else ""
@@ -137,7 +122,7 @@ def _section_of(field: str, spec: SweepSpec) -> str:
 def _condition_hint(field: str, spec: SweepSpec, values: Mapping[str, Any]) -> str:
     """Returns the condition that keeps a parameter to those that have it, as it is to be written;
     empty where neither a searched divergence nor a searched policy decides on that."""
-    space, given = spec.space(), spec.given()
+    space, given = spec.search, spec.given()
     point = {**given, **values}
     is_of_policy = any(field in traits.parameters for traits in POLICIES.values())
     for parent in ("policy", "divergence") if is_of_policy else ("divergence", "policy"):

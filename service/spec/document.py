@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from search_spaces.samplers import Sampler, Tpe
-from search_spaces.space import SearchSpace
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
+from service.spec.search import Search
 from trainers.files.urls import is_url
 from trainers.nearest import nearest
 from trainers.trial import fields
@@ -251,7 +251,7 @@ class SweepSpec(Strict):
     training: Training = Training()
     loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
-    search: dict[str, Any] = Field(min_length=1, description="what may be tried, by name")
+    search: Search = Field(description="what may be tried, by name")
     objective: Annotated[
         tuple[Objective, ...],
         BeforeValidator(_as_list),
@@ -273,10 +273,6 @@ class SweepSpec(Strict):
     resources: ResourceRequest = ResourceRequest()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
-
-    def space(self) -> SearchSpace:
-        """Returns the search space."""
-        return SearchSpace.parse(self.search)
 
     @field_serializer("data", mode="wrap")
     def _data_of_the_task(self, data: Data, handler: SerializerFunctionWrapHandler) -> Any:

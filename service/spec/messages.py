@@ -95,7 +95,11 @@ def explain_one(details: ErrorDetails, known: list[str]) -> str:
     if kind == "union_tag_not_found":
         return f"{place}: must name its kind, but got {details['input']!r}. Add kind: …"
     if kind == "value_error":
-        return ended(f"{place}: {details['msg'].removeprefix('Value error, ')}")
+        message = details["msg"].removeprefix("Value error, ")
+        # What is wrong inside the search says its own place, down to the searched name.
+        return ended(
+            message if message.startswith((f"{place}.", f"{place}:")) else f"{place}: {message}"
+        )
     return f"{place}: {_rule(details)}, but got {_got(details)}.{_close(details)}"
 
 

@@ -54,7 +54,7 @@ def make_job(output: Path, attempt: int = 0) -> Job:
     trial = TrialFile(
         trial=5,
         attempt=attempt,
-        config=make_sweep_plan().trial_config({"tau": 2.0}),
+        config=make_sweep_plan().spec.trial_config({"tau": 2.0}),
         paths=TrialPaths(teacher="/t", student="/s", data="/d"),
     )
     return Job(f"5-{attempt}", 5, trial.model_dump_json(), str(output), "run")

@@ -52,7 +52,7 @@ def test_a_control_on_the_grid_is_not_drawn_again(tmp_path: Path) -> None:
     asked = list(iter(store.ask, None))
     assert len(asked) == plan.num_trials == 5
     assert [one.label for one in asked[4:]] == [None] and asked[4].values == {"tau": 3}
-    assert len({plan.trial_config(one.values) for one in asked}) == 5
+    assert len({plan.spec.trial_config(one.values) for one in asked}) == 5
 
 
 def test_a_warm_start_is_another_sweep() -> None:

@@ -67,7 +67,9 @@ class Desk:
     def open(self) -> tuple[Ledger, StudyStore]:
         store = open_study(self.plan, self.folder)
         shared = SharedInputs(
-            prepare_nothing(self.plan.prepare_request(), self.folder, lambda stage, share: None),
+            prepare_nothing(
+                self.plan.spec.prepare_request(), self.folder, lambda stage, share: None
+            ),
             {each: {"precision": each.value} for each in Precision},
         )
         setting = TrialSetting(

@@ -122,7 +122,7 @@ def test_each_searched_precision_and_attention_has_a_cache(
     seen = set()
     for values in itertools.product(["float32", "bfloat16"], ["eager", "sdpa"]):
         named = dict(zip(("precision", "attention_implementation"), values, strict=True))
-        trial = sweep.found.trial(template, sweep.plan.trial_config({"tau": 1.0} | named))
+        trial = sweep.found.trial(template, sweep.plan.spec.trial_config({"tau": 1.0} | named))
         assert trial.teacher_source == f"cache:{values[0]}"
         assert trial.paths.teacher_cache is not None
         built = cache_inventory.read_description(trial.paths.teacher_cache)

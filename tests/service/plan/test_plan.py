@@ -95,7 +95,7 @@ def test_a_plan_survives_json_and_pickle() -> None:
 
 def test_controls_are_named_counted_and_valid() -> None:
     made = plan(loss={"hard_weight": 0.4, "divergence": "generalized_jsd", "beta": 0.3})
-    configs = {one.label: made.trial_config(one.values) for one in made.controls}
+    configs = {one.label: made.spec.trial_config(one.values) for one in made.controls}
     assert made.num_trials == 10 + len(configs) == 14
     assert configs["hard loss only"].soft_weight == 0
     assert configs["hard loss only"].hard_weight == 1
@@ -108,7 +108,7 @@ def test_controls_are_named_counted_and_valid() -> None:
 def test_controls_train_as_the_searched_trials_do() -> None:
     made = plan(training={"epochs": 2, "warmup": 0.05, "learning_rate": 1e-3})
     trial, *controls = (
-        made.trial_config(values).model_dump(exclude=set(LOSS_FIELDS))
+        made.spec.trial_config(values).model_dump(exclude=set(LOSS_FIELDS))
         for values in ({"tau": 2.0}, *(one.values for one in made.controls))
     )
     assert len(controls) == 4 and all(control == trial for control in controls)
@@ -194,7 +194,7 @@ def test_a_time_budget_bounds_the_estimate() -> None:
 
 
 def test_what_is_prepared_is_what_the_spec_names() -> None:
-    request = plan(teacher={"config": {"model_type": "gpt2"}}).prepare_request()
+    request = plan(teacher={"config": {"model_type": "gpt2"}}).spec.prepare_request()
     assert request.teacher.config == {"model_type": "gpt2"}
     assert (request.data.train, request.max_tokens) == ("a", 512)
 
@@ -355,7 +355,7 @@ def test_a_control_on_the_grid_is_its_point(
     search: dict[str, Any], loss: dict[str, Any], repeated: list[int]
 ) -> None:
     made = plan(search=search, loss=loss, trials=None, sampler={"kind": "grid"})
-    points = [*made.space().enumerate(5)]
+    points = [*made.spec.search.enumerate(5)]
     shared = [control for control in made.controls if control.values in points]
     assert [control.label for control in shared] == [f"forward KL, tau {tau}" for tau in repeated]
     assert made.num_trials == len(points) + 4 - len(repeated)

@@ -45,7 +45,7 @@ def ticket(tmp_path: Path) -> Ticket:
     trial = TrialFile(
         sweep_id="s",
         trial=3,
-        config=make_sweep_plan().trial_config({"tau": 2.0}),
+        config=make_sweep_plan().spec.trial_config({"tau": 2.0}),
         paths=TrialPaths(teacher="/t", student="/s", data="/d"),
     )
     return Ticket(trial, str(tmp_path / "3"), "run", "board", "space", Budgets(error=0, lost=1))

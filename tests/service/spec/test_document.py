@@ -66,6 +66,26 @@ def test_a_spec_survives_json_and_pickle() -> None:
     assert pickle.loads(pickle.dumps(made)) == made
 
 
+def test_the_search_is_written_as_it_was_read() -> None:
+    # 1 and not 1.0, text as text, the order of the file, a default that was written out.
+    search = {
+        "tau": {"float": [1, 8], "log": False, "when": {"policy": ["fixed"]}},
+        "policy": {"choice": ["fixed", "cist"]},
+        "learning_rate": {"choice": ["5e-4", 1e-3]},
+    }
+    made = spec(search=search)
+    assert made.search.names == ["policy", "tau", "learning_rate"]
+    assert json.dumps(made.model_dump(mode="json")["search"]) == json.dumps(search)
+    read = SweepSpec.model_validate_json(made.model_dump_json())
+    assert read.search == made.search
+    assert read.search.domains["tau"].points(2) == [1.0, 8.0]
+
+
+def test_an_error_in_the_search_stands_beside_others() -> None:
+    with pytest.raises(SpecError, match="^training.batch_size: .*\nsearch.tau: low <= high must"):
+        spec(training={"batch_size": 0}, search={"tau": {"float": [2, 1]}})
+
+
 def test_a_metric_brings_its_direction() -> None:
     (objective,) = spec(objective={"metric": "cross_entropy"}).objective
     assert objective.direction == "minimize"
@@ -219,18 +239,18 @@ def test_conditions_make_the_example_of_the_documentation_valid() -> None:
         "rho_per_log_vocab": {"float": [0.5, 2], "when": {"policy": "cist"}},
         "beta": {"float": [0.05, 0.95], "when": {"divergence": "generalized_jsd"}},
     }
-    assert spec(search=search).space().has_conditions
+    assert spec(search=search).search.has_conditions
 
 
 def test_a_wide_space_is_sampled_not_enumerated() -> None:
-    assert len(spec(search=MANY | {"tau": {"float": [0.1, 0.9]}}).space().names) == 7
+    assert len(spec(search=MANY | {"tau": {"float": [0.1, 0.9]}}).search.names) == 7
 
 
 def test_a_searched_beta_keeps_to_its_limits_under_a_given_divergence() -> None:
     with pytest.raises(SpecError, match=r"^search.beta: .* inside \[0.05, 0.95\].* but got 0.99"):
         spec(search={"beta": {"float": [0.1, 0.99]}}, loss={"divergence": "generalized_jsd"})
     powers = {"beta": {"float": [0.1, 0.99]}}
-    assert spec(search=powers, loss={"divergence": "alpha_beta"}).space().names == ["beta"]
+    assert spec(search=powers, loss={"divergence": "alpha_beta"}).search.names == ["beta"]
 
 
 @pytest.mark.parametrize("alpha", [{"float": [-0.5, 1]}, {"choice": [0.5, "1.5"]}])

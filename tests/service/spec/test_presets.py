@@ -47,19 +47,19 @@ def test_the_demo_searches_both_kinds_of_temperature() -> None:
     spec = preset("demo")
     assert spec.trials is not None and spec.trials >= 16
     assert spec.early_stopping.kind != "none"
-    assert {"divergence", "policy", "tau", "rho_per_log_vocab"} <= set(spec.search)
+    assert {"divergence", "policy", "tau", "rho_per_log_vocab"} <= set(spec.search.names)
     assert spec.data.train == "builtin:docstrings"
 
 
 def test_the_family_tries_each_divergence_at_each_temperature() -> None:
     spec = preset("divergence-family")
-    names = set(spec.search["divergence"]["choice"])
+    names = set(spec.search.domains["divergence"].points(1))
     assert names == set(DIVERGENCE_FUNCTIONS) - {"centred_mse", "concrete_score"}
-    assert spec.trials == 3 * len(names) == spec.space().size()
+    assert spec.trials == 3 * len(names) == spec.search.size()
     assert preset_summary("divergence-family").startswith("Eleven ") and len(names) == 11
 
 
 def test_the_family_trains_nothing_twice() -> None:
     plan = make_plan(preset("divergence-family"), InputFacts(), TWO_CORES, code_version="1")
-    points = [*plan.space().enumerate(1), *(control.values for control in plan.controls)]
-    assert plan.num_trials == len({plan.trial_config(values) for values in points}) == 34
+    points = [*plan.spec.search.enumerate(1), *(control.values for control in plan.controls)]
+    assert plan.num_trials == len({plan.spec.trial_config(values) for values in points}) == 34

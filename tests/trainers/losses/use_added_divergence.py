@@ -18,7 +18,7 @@ from trainers.trial.sources import Prepared
 def searched(name: str) -> list[str]:
     """The divergences of all trials of a grid over two."""
     spec = parse_spec(document(search={"divergence": {"choice": ["forward_kl", name]}}))
-    return [spec.trial_config(point).divergence for point in spec.space().enumerate(1)]
+    return [spec.trial_config(point).divergence for point in spec.search.enumerate(1)]
 
 
 def shown(name: str, folder: Path) -> str:

@@ -20,7 +20,7 @@ from trainers.trial.sources import Prepared
 def searched() -> list[float]:
     """The field in all trials of a grid over it."""
     spec = parse_spec(document(search={"stretch": {"choice": [1.0, 2.0]}}))
-    configs = [spec.trial_config(point) for point in spec.space().enumerate(1)]
+    configs = [spec.trial_config(point) for point in spec.search.enumerate(1)]
     return [config.model_dump()["stretch"] for config in configs]
 
 
