@@ -98,7 +98,7 @@ def record_sweep(
         sink.log(4, metrics)
         assert sink.close(10)
         tracker.finish_trial(run, TrialState.COMPLETED, objective=metrics.get("rouge_l"))
-    tracker.finish_sweep(sweep, TrialState.COMPLETED, {"num_completed": len(rows)})
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
     assert tracker.close()
     return sweep
 

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from service.cli import tables
 from service.cli.display import Progress, brief, display_on
-from service.driver.events import DriverEvent
-from service.driver.wishes import Wishes
+from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
+from service.events import DriverEvent
 from service.plan.measured import remember_trial_s
 from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
@@ -100,9 +100,9 @@ def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> R
 
 
 def execute(
-    plan: SweepPlan, *, home: Path, console: Console, wishes: Wishes | None = None
+    plan: SweepPlan, *, home: Path, console: Console, changes: StudyChanges | None = None
 ) -> RunResult:
-    """Runs what is left of `plan`, after fulfilling `wishes`, and shows it."""
+    """Runs what is left of `plan`, after applying `changes` to its study, and shows it."""
     from service.driver.driver import Place, run_at, run_sweep
     from service.record.store import spool_folder
     from service.record.tracking import Tracker
@@ -116,7 +116,7 @@ def execute(
             stopper.install()
             display.on_event(event)
 
-        if wishes is None:
+        if changes is None:
             summary = run_sweep(
                 plan,
                 home=home,
@@ -126,7 +126,7 @@ def execute(
                 stop=stopper.stop,
             )
         else:
-            place = Place(home, uri, wishes=wishes)
+            place = Place(home, uri, changes=changes)
             summary = run_at(place, plan, on_event=on_event, stop=stopper.stop)
     completed = progress.durations.get(TrialState.COMPLETED)
     if completed:

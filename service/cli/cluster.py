@@ -10,13 +10,13 @@ import typer
 from rich.console import Console, RenderableType
 
 from service.cli import tables
-from service.driver.events import SweepEnded, TrialEnded, TrialEvaluated, TrialStarted, from_line
 from service.errors import JobError
+from service.events import SweepEnded, TrialEnded, TrialEvaluated, TrialStarted, from_line
 from service.home import home_folder
 
 if TYPE_CHECKING:
     from service.cluster.job import SweepJob
-    from service.driver.wishes import Wishes
+    from service.driver.study_changes import StudyChanges
     from service.plan.plan import SweepPlan
     from service.record.runs import Runs
 
@@ -112,11 +112,11 @@ def _hand_over(
     plan: "SweepPlan", address: str, order: dict[str, Any], *, again: bool, code: Path | None
 ) -> "SweepJob":
     from service.cluster import job as jobs
-    from service.driver.wishes import Wishes
+    from service.driver.study_changes import StudyChanges
 
     made = jobs.JobOrder(
         plan=plan,
-        wishes=Wishes(warm_start=order["warm_start"]),
+        changes=StudyChanges(warm_start=order["warm_start"]),
         max_driver_restarts=order["max_driver_restarts"],
     )
     return jobs.submit(jobs.connect(address), made, again=again, code=code)
@@ -230,10 +230,10 @@ def _add_returns(app: typer.Typer, open_runs: Callable[[], "Runs"], show: Show) 
         Example: kd-sweep resume latest
         """
         from service.actions.go_on import recorded_plan
-        from service.driver.wishes import Wishes
+        from service.driver.study_changes import StudyChanges
 
         plan = recorded_plan(open_runs(), sweep)
-        _go_on(plan, Wishes(), address, show=show, as_json=as_json)
+        _go_on(plan, StudyChanges(), address, show=show, as_json=as_json)
 
     @app.command()
     def extend(
@@ -247,10 +247,10 @@ def _add_returns(app: typer.Typer, open_runs: Callable[[], "Runs"], show: Show) 
         Example: kd-sweep extend latest --trials 20
         """
         from service.actions.go_on import extended, recorded_plan
-        from service.driver.wishes import Wishes
+        from service.driver.study_changes import StudyChanges
 
         plan = extended(recorded_plan(open_runs(), sweep), trials)
-        _go_on(plan, Wishes(), address, show=show, as_json=as_json)
+        _go_on(plan, StudyChanges(), address, show=show, as_json=as_json)
 
 
 def _add_retry(app: typer.Typer, open_runs: Callable[[], "Runs"], show: Show) -> None:
@@ -266,15 +266,15 @@ def _add_retry(app: typer.Typer, open_runs: Callable[[], "Runs"], show: Show) ->
         Example: kd-sweep retry latest 3 9
         """
         from service.actions.go_on import recorded_plan
-        from service.driver.wishes import Wishes
+        from service.driver.study_changes import StudyChanges
 
-        wishes = Wishes(retry=tuple(trials or ()), retry_failed=not trials)
+        changes = StudyChanges(retry=tuple(trials or ()), retry_failed=not trials)
         plan = recorded_plan(open_runs(), sweep)
-        _go_on(plan, wishes, address, show=show, as_json=as_json)
+        _go_on(plan, changes, address, show=show, as_json=as_json)
 
 
 def _go_on(
-    plan: "SweepPlan", wishes: "Wishes", address: str | None, *, show: Show, as_json: bool
+    plan: "SweepPlan", changes: "StudyChanges", address: str | None, *, show: Show, as_json: bool
 ) -> None:
     from service.cluster import job as jobs
 
@@ -282,11 +282,11 @@ def _go_on(
         from service.actions.run import execute
 
         console = _errors() if as_json else Console()
-        result = execute(plan, home=home_folder(), console=console, wishes=wishes)
+        result = execute(plan, home=home_folder(), console=console, changes=changes)
         show(result.to_json(), result.view(), as_json)
         raise typer.Exit(result.exit_code)
     client = jobs.connect(jobs.find_address(address))
-    order = jobs.JobOrder(plan=plan, wishes=wishes, max_driver_restarts=1)
+    order = jobs.JobOrder(plan=plan, changes=changes, max_driver_restarts=1)
     made = jobs.submit(client, order, again=True)
     show(_job_json(made), tables.rows_view([_job_json(made)]), as_json)
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from service.driver.events import (
+from service.events import (
     DriverEvent,
     Notice,
     Preparing,

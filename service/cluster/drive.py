@@ -11,9 +11,9 @@ from typing import Any
 
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
-from service.driver.events import DriverEvent, to_line
+from service.events import DriverEvent, to_line
 from service.home import home_folder
-from service.plan.places import ENDED, sweep_folder
+from service.plan.places import END_MARKER, sweep_folder
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
 
@@ -47,7 +47,7 @@ def control(sweep_id: str, words: list[str]) -> None:
 def _watch(order: JobOrder, path: Path, say: Say) -> int:
     child = Child(["-m", "service", "drive", str(path), "--child"])
     _handle(child.signal)
-    marker = sweep_folder(order.plan, home_folder()) / ENDED
+    marker = sweep_folder(order.plan, home_folder()) / END_MARKER
 
     def start() -> int:
         marker.unlink(missing_ok=True)
@@ -84,7 +84,7 @@ def _run(order: JobOrder, say: Say) -> int:
             _handle(lambda number: stop.set())
         say(to_line(event))
 
-    place = Place(home, uri, ray_address="auto", wishes=order.wishes)
+    place = Place(home, uri, ray_address="auto", changes=order.changes)
     summary = run_at(place, plan, on_event=on_event, stop=stop)
     return 0 if summary.state == TrialState.COMPLETED else STOPPED
 

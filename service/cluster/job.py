@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.cluster.shipping import ship
-from service.driver.wishes import Wishes
+from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
 from service.plan.plan import SweepPlan
 from service.plan.resources import Resources
@@ -27,7 +27,7 @@ from trainers.nearest import nearest
 
 ORDER = "order.json"
 SWEEP = "kd_sweep"
-ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
 # What a driver reads from its environment, handed on when the submitter has it.
 HANDED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "KD_SWEEP_HOME", "HF_HUB_OFFLINE")
 ADDRESSES = ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS")
@@ -37,13 +37,15 @@ POLL_S = 0.5
 
 
 class JobOrder(BaseModel):
-    """What a driver in a Ray job is to do; travels as `order.json` beside the code. `python` and
-    `ray` are the versions that the submitter has."""
+    """What a driver in a Ray job is to do; travels as `order.json` beside the code. `changes`
+    has the name in JSON that it always had; `python` is the version that the submitter has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True
+    )
 
     plan: SweepPlan
-    wishes: Wishes = Wishes()
+    changes: StudyChanges = Field(default=StudyChanges(), alias="wishes")
     max_driver_restarts: int = 0
     python: str = ".".join(platform.python_version_tuple()[:2])
 
@@ -62,7 +64,7 @@ class SweepJob:
     @property
     def is_over(self) -> bool:
         """Whether its driver has ended."""
-        return self.status in ENDED
+        return self.status in FINAL_STATUSES
 
 
 def find_address(given: str | None) -> str:
@@ -317,7 +319,7 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
         status = str(getattr(info.status, "value", info.status))
         if status == "SUCCEEDED":
             return
-        if status in ENDED:
+        if status in FINAL_STATUSES:
             raise JobError(f"sweep {job.sweep_id}: its driver was not reached: {info.message}")
         time.sleep(POLL_S)
 

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from service.driver.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.driver.ledger import Ledger, TrialSetting, num_left
 from service.driver.open_study import best_of, open_study
 from service.driver.probe import check_storage_is_shared, check_store_answers
@@ -28,11 +27,12 @@ from service.driver.shared_inputs import (
     prepare_inputs,
     start_preparing,
 )
+from service.driver.study_changes import StudyChanges
 from service.driver.teacher_cache import cache_teacher
-from service.driver.wishes import Wishes
 from service.errors import JobError
+from service.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
 from service.own_code.sources import unpack
-from service.plan.places import ENDED, checkpoints_url, sweep_folder
+from service.plan.places import END_MARKER, checkpoints_url, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
 from service.search.study import StudyStore
@@ -71,13 +71,13 @@ class Tools:
 @dataclass(frozen=True)
 class Place:
     """Where a sweep runs: home folder, MLflow's address, Ray's (None starts one here), and tools;
-    `wishes` is what else is to be done with a sweep that may have been begun before."""
+    `changes` is what to do first with the study of a sweep that was started before."""
 
     home: Path
     tracking_uri: str
     ray_address: str | None = None
     tools: Tools = Tools()
-    wishes: Wishes = Wishes()
+    changes: StudyChanges = StudyChanges()
 
 
 def run_sweep(
@@ -89,7 +89,7 @@ def run_sweep(
     on_event: Callable[[DriverEvent], None],
     stop: threading.Event,
 ) -> SweepSummary:
-    """Runs the sweep to its end and returns what came of it; one that was begun before goes on.
+    """Runs the sweep to its end and returns what came of it; one that was started before goes on.
 
     ray_address: None starts a Ray on this machine. `stop`, once set, ends the sweep within about
     15 s: finished trials keep their results, running ones are cancelled. Raises `JobError` when
@@ -118,12 +118,12 @@ def run_at(
         spool = spool_folder(place.home, place.tracking_uri)
         tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)
         try:
-            (folder / ENDED).unlink(missing_ok=True)
+            (folder / END_MARKER).unlink(missing_ok=True)
             summary = _Sweep(place, plan, tracker, on_event=on_event, stop=stop).run()
         finally:
             tracker.close()
         # Leaving Ray may end this process where a slot did not end in time.
-        (folder / ENDED).write_text(summary.state)
+        (folder / END_MARKER).write_text(summary.state)
     on_event(SweepEnded(summary))
     return summary
 
@@ -151,7 +151,7 @@ class _Sweep:
     def run(self) -> SweepSummary:
         """Returns the summary; whatever happens, nothing of the sweep stays running."""
         store = open_study(self._plan, self._folder)
-        for text in self._place.wishes.fulfil(store, self._plan, self._place.home):
+        for text in self._place.changes.apply(store, self._plan, self._place.home):
             self._on_event(Notice(text))
         run_id = self._tracker.start_sweep(self._plan)
         state = TrialState.FAILED
@@ -165,7 +165,7 @@ class _Sweep:
             state = TrialState.CANCELLED if self._stop.is_set() else TrialState.COMPLETED
             return self._summary(store, run_id, state)
         finally:
-            self._tracker.finish_sweep(run_id, state, {})
+            self._tracker.finish_sweep(run_id, state)
 
     def _work(self, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
         """Makes what all trials share, then runs what is left of them."""

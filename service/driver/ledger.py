@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from service.driver.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.driver.shared_inputs import SharedInputs
+from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan.plan import SweepPlan
 from service.search.study import StudyStore
 from service.search.study_trials import Asked

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from service.driver.events import Preparing
 from service.errors import PlanError
+from service.events import Preparing
 from service.own_code.sources import INSTALLED, KEPT
 from service.plan.plan import SweepPlan
 from service.plan.teacher_choice import HiddenStates

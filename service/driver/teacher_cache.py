@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.driver.events import DriverEvent, Notice, Preparing
 from service.driver.shared_inputs import CachedAs, SharedInputs, end_tasks, gpus_of_teacher
 from service.errors import PlanError
+from service.events import DriverEvent, Notice, Preparing
 from service.plan.estimates import tokens_per_trial
 from service.plan.plan import SweepPlan
 from service.plan.resources import free_bytes

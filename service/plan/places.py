@@ -7,7 +7,8 @@ from service.spec.document import SweepSpec
 from trainers.files.urls import is_url
 
 JOURNAL = "study.journal"
-ENDED = "ended"  # in the sweep's folder: how its last driver ended, written before Ray is left
+# In the sweep's folder: how its last driver ended, written before it leaves Ray.
+END_MARKER = "ended"
 
 
 def storage_folder(spec: SweepSpec, home: Path) -> Path:

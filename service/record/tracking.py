@@ -32,7 +32,7 @@ from service.record.entries import (
     StateEntry,
     TextEntry,
 )
-from service.record.run_entries import as_text, sweep_entry, trial_entry
+from service.record.run_entries import sweep_entry, trial_entry
 from service.record.sink import now_ms
 from service.record.spool import Outbox, replay_folder
 from service.states import MLFLOW_STATUS, TrialState
@@ -128,17 +128,15 @@ class Tracker:
             )
         )
 
-    def finish_sweep(self, run_id: str, state: TrialState, facts: Mapping[str, Any]) -> None:
-        """Sets the sweep's state and keeps `facts` (JSON values) as tags; trials that are still
-        running by then are cancelled, so that no run stays RUNNING.
-        """
-        found = {tags.FACT + name: as_text(value) for name, value in facts.items()}
+    def finish_sweep(self, run_id: str, state: TrialState) -> None:
+        """Sets the sweep's state; trials that are still running by then are cancelled, so that no
+        run stays RUNNING."""
         self._put(
             StateEntry(
                 run=run_id,
                 at_ms=now_ms(),
                 status=MLFLOW_STATUS[state],
-                tags=found | {tags.STATE: str(state)},
+                tags={tags.STATE: str(state)},
             )
         )
         self._cancel_running(run_id)

@@ -22,7 +22,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 from fakes import FormulaTrainer, make_sweep_plan, prepare_nothing  # noqa: E402  # path above
 
 from service.driver.driver import Place, Tools, run_at  # noqa: E402  # path above
-from service.driver.events import DriverEvent, TrialEnded  # noqa: E402  # path above
+from service.events import DriverEvent, TrialEnded  # noqa: E402  # path above
 
 WINDOW = 100
 

@@ -7,7 +7,7 @@ from fakes import make_sweep_plan
 
 from service.actions.go_on import extended, stop_here, warmed
 from service.driver.open_study import open_study
-from service.driver.wishes import Wishes
+from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
 from service.plan.places import sweep_folder
 from service.search.study import StudyStore
@@ -64,9 +64,9 @@ def test_a_warm_start_is_another_sweep() -> None:
 def test_failed_trials_are_put_in_line_once(tmp_path: Path) -> None:
     store = make_study(tmp_path, "tiny", [TrialState.FAILED, TrialState.COMPLETED])
     plan = make_sweep_plan(name="tiny")
-    wishes = Wishes(retry_failed=True)
-    assert list(wishes.fulfil(store, plan, tmp_path)) == ["trial 0 is in line again"]
-    assert list(wishes.fulfil(store, plan, tmp_path)) == []
+    changes = StudyChanges(retry_failed=True)
+    assert list(changes.apply(store, plan, tmp_path)) == ["trial 0 is in line again"]
+    assert list(changes.apply(store, plan, tmp_path)) == []
     asked = store.ask()
     assert asked is not None and asked.retry_of == 0
 
@@ -74,7 +74,7 @@ def test_failed_trials_are_put_in_line_once(tmp_path: Path) -> None:
 def test_a_completed_trial_is_not_repeated(tmp_path: Path) -> None:
     store = make_study(tmp_path, "tiny", [TrialState.COMPLETED])
     with pytest.raises(ValueError, match="must have failed, diverged or been cancelled"):
-        list(Wishes(retry=(0,)).fulfil(store, make_sweep_plan(name="tiny"), tmp_path))
+        list(StudyChanges(retry=(0,)).apply(store, make_sweep_plan(name="tiny"), tmp_path))
 
 
 def test_a_warm_start_says_what_it_could_use(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_a_warm_start_says_what_it_could_use(tmp_path: Path) -> None:
     source = make_sweep_plan(name="early").sweep_id
     plan = make_sweep_plan(name="late")
     store = open_study(plan, sweep_folder(plan, tmp_path))
-    told = list(Wishes(warm_start=source).fulfil(store, plan, tmp_path))
+    told = list(StudyChanges(warm_start=source).apply(store, plan, tmp_path))
     assert told[0] == f"the sampler starts with 1 of the 2 finished trials of {source}"
-    assert told[1].startswith(f"trial 1 of {source} is of no use: ")
+    assert told[1].startswith(f"trial 1 of {source} cannot be used: ")
     assert store.records() == [], "they are no trials of this sweep"
 
 
@@ -92,7 +92,7 @@ def test_a_warm_start_from_nowhere_is_refused(tmp_path: Path) -> None:
     plan = make_sweep_plan()
     store = open_study(plan, sweep_folder(plan, tmp_path))
     with pytest.raises(JobError, match="no-such-sweep"):
-        list(Wishes(warm_start="no-such-sweep").fulfil(store, plan, tmp_path))
+        list(StudyChanges(warm_start="no-such-sweep").apply(store, plan, tmp_path))
 
 
 def test_nothing_is_stopped_where_nothing_runs(tmp_path: Path) -> None:

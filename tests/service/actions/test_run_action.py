@@ -15,7 +15,7 @@ from rich.console import Console
 from service.actions import run as local_run
 from service.actions.run import fresh_id, run_here, ui_command
 from service.driver import driver
-from service.driver.events import SlotsUp, SweepSummary, TrialEnded, TrialStarted
+from service.events import SlotsUp, SweepSummary, TrialEnded, TrialStarted
 from service.home import home_folder
 from service.plan.measured import known_trial_s
 from service.plan.plan import SweepPlan
@@ -62,7 +62,7 @@ class Driver:
             trial = trial_of(plan, number, values)
             run = tracker.start_trial(sweep, trial, hyperparameters=values, label=None)
             tracker.finish_trial(run, TrialState.FAILED, error='File "a.py", line 1\nKeyError: x')
-        tracker.finish_sweep(sweep, TrialState.COMPLETED, {})
+        tracker.finish_sweep(sweep, TrialState.COMPLETED)
         assert tracker.close()
         return sweep
 

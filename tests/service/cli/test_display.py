@@ -8,7 +8,7 @@ from fakes import make_sweep_plan
 from rich.console import Console
 
 from service.cli.display import LiveDisplay, PlainDisplay, Progress, brief, display_on, panel
-from service.driver.events import (
+from service.events import (
     DriverEvent,
     Notice,
     Preparing,

@@ -13,6 +13,7 @@ from service.cluster import job as jobs
 from service.cluster import shipping
 from service.cluster.job import JobOrder, SweepJob
 from service.cluster.shipping import copy_code, ship
+from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
 
 
@@ -85,6 +86,15 @@ def test_the_code_and_the_order_travel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.environment[0]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
     assert client.infos[0].entrypoint == "python -m service drive order.json"
     assert jobs.order_of(client, made) == make_order()
+
+
+def test_an_order_names_the_changes_of_the_study_as_it_always_did() -> None:
+    changes = StudyChanges(retry=(3,), warm_start="tiny-0")
+    order = JobOrder(plan=make_sweep_plan(), changes=changes)
+    written = json.loads(order.model_dump_json())
+    assert written["wishes"] == {"retry": [3], "retry_failed": False, "warm_start": "tiny-0"}
+    assert set(written) == {"plan", "wishes", "max_driver_restarts", "python"}
+    assert JobOrder.model_validate(written) == order
 
 
 def test_the_same_sweep_submitted_twice_is_one_job() -> None:

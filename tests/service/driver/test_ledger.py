@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from fakes import make_sweep_plan, prepare_nothing
 
-from service.driver.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.driver.ledger import Ledger, TrialSetting
 from service.driver.open_study import open_study
 from service.driver.reconcile import settle_runs
 from service.driver.shared_inputs import SharedInputs
+from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
 from service.search.study import StudyStore

@@ -14,10 +14,10 @@ from fakes import make_sweep_plan
 from training_support import request
 
 from service.driver import teacher_cache
-from service.driver.events import DriverEvent, Notice, Preparing
 from service.driver.shared_inputs import CachedAs, SharedInputs
 from service.driver.teacher_cache import cache_teacher
 from service.errors import PlanError
+from service.events import DriverEvent, Notice, Preparing
 from service.slots.session import ray_session
 from trainers.numerics import resolve
 from trainers.preparing.prepare import prepare

@@ -51,6 +51,8 @@ def sweep_id(store: tuple[str, list[str]]) -> str:
 
 def test_sweeps_are_listed_newest_first(runs: Runs, store: tuple[str, list[str]]) -> None:
     assert [one.sweep_id for one in runs.sweeps()] == store[1][::-1]
+    newest = runs.sweeps()[0]
+    MlflowClient(store[0]).set_tag(newest.run_id, "kd_sweep.fact.num_completed", "1")
     row = runs.sweeps()[0].to_json()
     assert row["objective"] == {"metric": "rouge_l", "direction": "maximize"}
     assert row["facts"] == {"num_completed": 1}

@@ -55,7 +55,7 @@ def test_a_killed_server_costs_nothing_that_was_reported(
     other.log(1, {"loss": 1.0})
     assert not other.close(30)
     tracker.finish_trial(runs[1], TrialState.STOPPED_EARLY, objective=0.2)
-    tracker.finish_sweep(sweep, TrialState.COMPLETED, {})
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
     assert not tracker.close(1)
     with pytest.raises(TrackingError, match="must answer at"):
         ensure_store(server.uri, home)

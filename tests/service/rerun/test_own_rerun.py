@@ -61,7 +61,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sink.upload(output / "student", "student")
     assert sink.close(60)
     tracker.finish_trial(run, TrialState.COMPLETED, objective=0.0)
-    tracker.finish_sweep(sweep, TrialState.COMPLETED, {})
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
     assert tracker.close()
     sys.path.remove(str(home / "sweep" / KEPT))
     del sys.modules["rerun_losses"]

@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = tiny_trial(prepared).model_copy(update={"trial": 2})
     run = tracker.start_trial(sweep, failed, hyperparameters={}, label=None)
     tracker.finish_trial(run, TrialState.FAILED)
-    tracker.finish_sweep(sweep, TrialState.COMPLETED, {})
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
     assert tracker.close()
     return home
 

@@ -1,6 +1,6 @@
 import pytest
 
-from service.driver.events import (
+from service.events import (
     DriverEvent,
     Notice,
     Preparing,
@@ -32,6 +32,11 @@ def test_an_event_survives_a_log(event: DriverEvent) -> None:
     line = to_line(event)
     assert "\n" not in line
     assert from_line(line) == event
+
+
+def test_a_line_of_an_older_version_is_read() -> None:
+    line = '{"event": "Notice", "text": "trial 4 starts again", "facts": {}}'
+    assert from_line(line) == Notice("trial 4 starts again")
 
 
 def test_other_lines_are_no_events() -> None:

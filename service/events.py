@@ -1,8 +1,9 @@
-"""What the driver tells while a sweep runs: one small frozen class per event."""
+"""What a sweep's driver reports while it runs, for displays and logs: one small frozen class for
+each event."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from service.states import TrialState
@@ -81,7 +82,6 @@ class Notice:
     """Something the user should know that ends nothing, such as a slot that was replaced."""
 
     text: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 DriverEvent = Preparing | SlotsUp | TrialStarted | TrialEvaluated | TrialEnded | SweepEnded | Notice
@@ -109,11 +109,13 @@ def from_line(line: str) -> DriverEvent | None:
     """Returns the event that `to_line` wrote; None for any other line."""
     if not line.startswith('{"event": '):
         return None
-    fields = json.loads(line)
-    kind = KINDS[fields.pop("event")]
+    values = json.loads(line)
+    kind = KINDS[values.pop("event")]
     if kind is TrialEnded:
-        fields["state"] = TrialState(fields["state"])
+        values["state"] = TrialState(values["state"])
     if kind is SweepEnded:
-        fields["summary"] = SweepSummary(**fields["summary"])
-    event: DriverEvent = kind(**fields)
+        values["summary"] = SweepSummary(**values["summary"])
+    # A driver of an older version wrote fields that there are no more.
+    known = {field.name for field in fields(kind)}
+    event: DriverEvent = kind(**{name: value for name, value in values.items() if name in known})
     return event

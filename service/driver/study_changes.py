@@ -1,5 +1,5 @@
-"""What is to be done with a sweep besides running its plan: trials to repeat, knowledge to start
-with.
+"""What to change in a sweep's Optuna study before its trials run: trials to repeat, an earlier
+sweep to learn from.
 
 Plain data, so that it travels to a Ray job as JSON.
 """
@@ -18,7 +18,7 @@ from service.states import TrialState
 SHOWN_REFUSALS = 5
 
 
-class Wishes(BaseModel):
+class StudyChanges(BaseModel):
     """retry: numbers of trials to repeat; retry_failed: all failed ones; warm_start: id of an
     earlier sweep in the same storage, whose finished trials the sampler learns from."""
 
@@ -28,9 +28,9 @@ class Wishes(BaseModel):
     retry_failed: bool = False
     warm_start: str | None = None
 
-    def fulfil(self, store: StudyStore, plan: SweepPlan, home: Path) -> Iterator[str]:
-        """Brings the study to what is wished; yields what to tell the user. Each may be wished
-        again. Raises `ValueError` for a trial that cannot be repeated, `JobError` when the earlier
+    def apply(self, store: StudyStore, plan: SweepPlan, home: Path) -> Iterator[str]:
+        """Changes the study and yields what to tell the user; to apply it twice is to apply it
+        once. Raises `ValueError` for a trial that cannot be repeated, `JobError` when the earlier
         sweep is not there."""
         records = store.records()
         repeated = {record.retry_of for record in records}
@@ -49,6 +49,6 @@ def _warm_start(store: StudyStore, plan: SweepPlan, home: Path, *, source: str) 
     used, refused = store.import_trials(ended)
     yield f"the sampler starts with {used} of the {len(ended)} finished trials of {source}"
     for trial, reason in refused[:SHOWN_REFUSALS]:
-        yield f"trial {trial.number} of {source} is of no use: {reason}"
+        yield f"trial {trial.number} of {source} cannot be used: {reason}"
     if len(refused) > SHOWN_REFUSALS:
         yield f"and {len(refused) - SHOWN_REFUSALS} more"
