@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from trainers import numerics
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks import table
+from trainers.tasks.causal_lm.data import TokenSplit
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
@@ -15,13 +16,13 @@ from trainers.trial.sources import Prepared
 from trainers.trial.trial_file import TrialFile
 
 SMALL_SHARD = 8192
-
-
+TASK = table.task_named("causal_lm")
 CPU = torch.device("cpu")
 
 
 def wanted(prepared: Prepared, **changed: Any) -> CacheRequest:
     values: dict[str, Any] = {
+        "task": TASK,
         "teacher": Path(prepared.teacher),
         "data": Path(prepared.data),
         "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1),
@@ -35,8 +36,8 @@ def planned(prepared: Prepared, root: Path, **changed: Any) -> CachePlan:
     return cache_build.plan_cache(wanted(prepared, **changed), root, shard_bytes=SMALL_SHARD)
 
 
-def splits(prepared: Prepared) -> dict[str, Split]:
-    return {name: Split.open(Path(prepared.data), name) for name in ("train", "validation")}
+def splits(prepared: Prepared) -> dict[str, TokenSplit]:
+    return {name: TokenSplit.open(Path(prepared.data), name) for name in ("train", "validation")}
 
 
 def opened(plan: CachePlan, prepared: Prepared) -> CachedTeacher:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainers.files.urls import is_url
+from trainers.tasks import table
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
@@ -116,7 +117,8 @@ def _with_cache(trial: TrialFile, output: Path) -> TrialFile:
     is_there = place is not None and (is_url(place) or Path(place).is_dir())
     if trial.teacher_source == "online" or is_there:
         return trial
-    request = CacheRequest.of_trial(trial, trial.teacher_source.removeprefix("cache:"))
+    task, dtype = table.task_named(trial.config.task), trial.teacher_source.removeprefix("cache:")
+    request = CacheRequest.of_trial(trial, task, dtype)
     folder = build(
         plan_cache(request, output.absolute() / "caches"),
         lambda done, of: _say("teacher cache", {"shards": done, "of": of}),

@@ -1,37 +1,352 @@
-"""The interfaces at which a task, a teacher, a source of batches and a training meet; no torch."""
+"""The interfaces at which a task, a teacher, a source of batches and a training meet; no torch.
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+A task has two sides. `Task` is what is known of it without torch, for plans and tables; its
+`runtime()` is the side that trains. Both are handed on as arguments: only entrances look a task up
+by its name. What only a task itself looks into (its models, its batches) is `Any` here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trainers.trial.config import TrialConfig
+from trainers.trial.facts import Facts
 from trainers.trial.metrics import Metric
+from trainers.trial.sources import ModelSource, PrepareRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from trainers.signal import OutputHead, TeacherSignal
+    from trainers.world import World
+
+SPLIT_NAMES = ("train", "validation")
+
+
+# -- data and batches
+
+
+class Batch(Protocol):
+    """Some examples of one split with N learned positions; N may be 0."""
+
+    @property
+    def split_name(self) -> str:
+        """The split that the examples are of."""
+
+    @property
+    def examples(self) -> "NDArray[np.int64]":
+        """Numbers [B] of the examples in their split."""
+
+    @property
+    def labels(self) -> "Tensor":
+        """What is to be predicted [N], in [0, V)."""
+
+    @property
+    def sequence_ids(self) -> "Tensor":
+        """Row in the batch [N] of each learned position."""
+
+    @property
+    def teacher_hidden(self) -> "Tensor | None":
+        """What `ReadsAhead.hidden` returned for the examples, where it was read already."""
+
+    def to(self, device: "torch.device") -> "Batch":
+        """Returns the batch on `device`."""
+
+    def pinned(self) -> "Batch":
+        """Returns the batch in memory that a GPU copies from while the CPU goes on."""
+
+    def with_teacher_hidden(self, hidden: "Tensor") -> "Batch":
+        """Returns the batch with that `teacher_hidden`."""
+
+
+class DataOrder(Protocol):
+    """Which examples make which optimiser step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which each example comes up once."""
+
+    def examples(self, step: int) -> "NDArray[np.int64]":
+        """Returns the examples of step `step` (0-based, over all epochs). Depends on the seed
+        alone: never on the number of workers or micro-batches."""
+
+
+class Split(Protocol):
+    """One split of prepared data, opened. Examples are numbered from 0."""
+
+    @property
+    def name(self) -> str:
+        """train | validation."""
+
+    @property
+    def num_learned(self) -> "NDArray[np.int64]":
+        """Learned positions of each example."""
+
+    @property
+    def example_ids(self) -> "NDArray[np.int64]":
+        """A number for what each example is: equal content, equal number."""
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+
+    def order(self, *, batch_size: int, seed: int) -> DataOrder:
+        """Returns the order in which a training reads the split."""
+
+    def groups(self, examples: "NDArray[np.int64]", device_type: str) -> "list[NDArray[np.int64]]":
+        """Returns `examples` in groups that one pass without gradients takes at once on a device of
+        that type."""
+
+    def collate(self, examples: "NDArray[np.int64]") -> Batch:
+        """Returns the batch of `examples`, on the CPU."""
+
+
+class Data(Protocol):
+    """Prepared data of a task, opened."""
+
+    @property
+    def num_classes(self) -> int:
+        """Size V of the vocabulary, or number of classes."""
+
+    @property
+    def splits(self) -> Mapping[str, Split]:
+        """The splits by name (`SPLIT_NAMES`)."""
+
+    def cache_key(self) -> dict[str, Any]:
+        """Returns what decides a teacher's hidden states beside the teacher, the numerics and the
+        `example_ids`, as plain data."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one worker does in one global step: its micro-batches on the CPU, and the number of
+    learned positions of the complete step, over all workers."""
+
+    number: int
+    batches: Sequence[Batch]
+    num_positions: int
+
+
+class BatchSource(Protocol):
+    """Where a training's batches come from."""
+
+    def steps(self, start: int, stop: int) -> AbstractContextManager[Iterator[Step]]:
+        """Returns a context that yields the steps `start` to `stop` - 1 (0-based) in order. Whether
+        a step is made ahead of time is up to the source; its end frees what that took."""
+
+
+# -- teacher and student
+
+
+class Network(Protocol):
+    """A model taken apart: what makes hidden states, and the head that makes logits of them."""
+
+    @property
+    def model(self) -> Any:
+        """The model, a `torch.nn.Module`."""
+
+    def hidden(self, batch: Any) -> "Tensor":
+        """Returns the last hidden states [N, D] at the batch's learned positions."""
+
+    def head(self) -> "OutputHead":
+        """Returns the output head, a view on the model's weights."""
+
+
+class Student(Network, Protocol):
+    """The student as an evaluation sees it."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> Any:
+        """Sets training mode, or evaluation mode."""
+
+    def soften_teacher(self, student_logits: "Tensor", teacher_logits: "Tensor") -> "Tensor":
+        """Returns the teacher's logits [N, V] as the soft loss sees them now."""
+
+
+class SignalMaker(Protocol):
+    """Whatever can say what the teacher thinks of a batch."""
+
+    def signal(self, batch: Batch) -> "TeacherSignal":
+        """Returns the teacher's hidden states [N, D] at the batch's positions, with its head."""
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A teacher whose signal is read from a disk, which a feed does before the batch is wanted."""
+
+    def hidden(self, split_name: str, examples: "NDArray[np.int64]") -> "Tensor":
+        """Returns the stored hidden states [N, D] of some examples, on the CPU."""
+
+
+# -- evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one evaluation, and what a person may look at beside them (such as generated
+    answers with their prompts)."""
+
+    metrics: dict[str, float]
+    samples: list[dict[str, Any]]
+
+
+class Evaluator(Protocol):
+    """Scores students on the validation split."""
+
+    def evaluate(self, student: Student) -> Evaluation:
+        """Returns the student's metrics, the same on every worker. All workers call it; it leaves
+        the student's mode and the random state as they were."""
+
+
+# -- the task
+
+
+@dataclass(frozen=True)
+class PreparedFacts:
+    """What is known of prepared data. num_train_learned: learned positions of one epoch;
+    fingerprints: of the data, and of what else was prepared with it."""
+
+    num_classes: int
+    num_train_examples: int
+    num_train_learned: int
+    num_validation_examples: int
+    fingerprints: dict[str, str]
+
+
+class InputKeys(Protocol):
+    """What decides the inputs of a request, as plain data to be hashed. Files are read when a key
+    is first asked for."""
+
+    @property
+    def records(self) -> dict[str, Any]:
+        """What decides the records of both splits."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What decides the prepared data."""
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What decides a model that is made from its config, beside the config."""
 
 
 class Task(Protocol):
-    """What the student learns to do, as far as it is known without torch. To be passed on as an
-    argument: only entrances look it up in the table."""
+    """What the student learns to do, as far as it is known without torch."""
 
     @property
     def name(self) -> str:
         """As in a sweep's `task`."""
-        ...
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """What an evaluation measures, by name; those that can rank trials first. `cross_entropy`
         (of the validation split) is among them in every task."""
-        ...
 
     @property
     def default_metric(self) -> str:
         """The objective of a sweep that names none."""
-        ...
+
+    @property
+    def quick_evaluation(self) -> Mapping[str, Any]:
+        """Fields of a trial whose evaluations leave out what is slow."""
+
+    def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
+        """Returns the fields of a trial that say how the request's data was prepared."""
+
+    def check_request(self, request: PrepareRequest) -> None:
+        """Raises `ValueError` for what can be refused without reading a file."""
+
+    def input_keys(self, request: PrepareRequest) -> InputKeys:
+        """Returns what decides the request's inputs."""
+
+    def inspect(
+        self,
+        request: PrepareRequest,
+        configs: Mapping[str, Mapping[str, Any]],
+        *,
+        data: Path,
+        home: Path,
+    ) -> Facts:
+        """Returns what is known of the request's data: examples, tokens, V, and where they come
+        from. `configs`: the models' configs by role (teacher, student); `data`: the folder of the
+        prepared data, which need not exist yet. Raises `ValueError` that says what is missing or
+        does not fit."""
+
+    def read_prepared(self, folder: Path) -> PreparedFacts:
+        """Returns the facts of the prepared data in `folder`. Raises `ValueError` for none."""
 
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
         """Returns about how many weights a model from a transformers config has, or None when the
         config does not say enough."""
-        ...
 
     def num_sampled_tokens(self, config: TrialConfig) -> int:
         """Returns how many tokens a trial's evaluations sample one after another."""
-        ...
+
+    def runtime(self) -> "TaskRuntime":
+        """Returns the side of the task that trains. Loads torch."""
+
+
+class TaskRuntime(Protocol):
+    """The side of a task that trains. Folders of models are as `locate` found or `prepare` made
+    them: their weights were refused or allowed before, and nothing is unpickled here."""
+
+    def write_data(self, request: PrepareRequest, *, home: Path, folder: Path) -> None:
+        """Writes the prepared data of `request` into `folder`. What it needs beside the records is
+        made under `home`. Raises `ValueError` when an input is missing or wrong."""
+
+    def open_data(self, folder: Path) -> Data:
+        """Returns the prepared data in `folder`."""
+
+    def fingerprint(self, folder: Path) -> str:
+        """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""
+
+    def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
+        """Writes into `folder` a model with the architecture of `source.config`, its weights drawn
+        from `source.init_seed`. Raises `ValueError` for a config that is wrong."""
+
+    def load_model(
+        self,
+        folder: Path,
+        device: "torch.device",
+        *,
+        attention: str | None,
+        dtype: "torch.dtype",
+        trust: bool,
+        gpus: int = 1,
+    ) -> Any:
+        """Returns the model in `folder` in evaluation mode, on `device` or, with several `gpus`,
+        spread over the GPUs that this process sees. Raises `ValueError` where it cannot be."""
+
+    def check_model(self, model: Any, data: Any) -> None:
+        """Raises `ValueError` unless the model is what `network` takes it for, as some examples of
+        the data show."""
+
+    def network(self, model: Any, num_classes: int) -> Network:
+        """Returns the model taken apart; its head has `num_classes` rows."""
+
+    def hidden_size(self, folder: Path) -> int:
+        """Returns the width D of the hidden states of the model in `folder`, which is not
+        loaded."""
+
+    def recompute_activations(self, model: Any) -> None:
+        """Makes the model compute activations again in the backward pass instead of keeping
+        them."""
+
+    def evaluator(
+        self,
+        config: TrialConfig,
+        data: Any,
+        *,
+        teacher: SignalMaker | None,
+        world: "World",
+        numerics: dict[str, Any],
+    ) -> Evaluator:
+        """Returns what scores students on the data's validation split."""
+
+    def save(self, model: Any, data: Any, folder: Path) -> None:
+        """Writes the model into `folder` with all that using it elsewhere takes."""

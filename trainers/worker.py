@@ -139,11 +139,11 @@ def standing_trainer(
 ) -> Trains:
     """Returns `run_trial` for one process: data, teacher and the students' start stay loaded.
     `checkpoints`: see `run_trial`."""
-    from trainers.training.run import Shared, run_trial
+    from trainers.training.run import KeptBetweenTrials, run_trial
 
     return functools.partial(
         run_trial,
-        shared=Shared(),
+        kept=KeptBetweenTrials(),
         checkpoint_every_s=checkpoint_every_s,
         checkpoints=checkpoints,
     )

@@ -44,7 +44,7 @@ def plan_here(
 
 def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
     """Returns what is known of the inputs. Raises `PlanError` that says exactly what is missing."""
-    from trainers.preparing.prepare import inspect
+    from trainers.preparing.inspection import inspect
 
     try:
         facts = inspect(spec.prepare_request(), home)

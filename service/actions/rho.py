@@ -11,6 +11,7 @@ from rich.text import Text
 from service.cli import tables
 from service.errors import PlanError
 from service.plan.plan import SweepPlan
+from trainers.tasks import table
 
 if TYPE_CHECKING:
     from trainers.losses.rho import EntropyRow, RhoRange
@@ -96,7 +97,8 @@ def rho_report(plan: SweepPlan, home: Path, told: Told) -> RhoReport:
     except ValueError as error:
         raise PlanError(str(error)) from error
     trust = plan.spec.teacher.trust_remote_code
-    found = rho_range(teacher_logits(prepared, num_positions=NUM_POSITIONS, trust=trust))
+    task = table.task_named(plan.spec.task)
+    found = rho_range(teacher_logits(prepared, task, num_positions=NUM_POSITIONS, trust=trust))
     path = home / "pictures" / f"{plan.sweep_id}-rho.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(picture(found, plan.spec.name))

@@ -25,6 +25,7 @@ from service.plan.teacher_choice import (
     hidden_states,
 )
 from service.words import size
+from trainers.tasks import table
 from trainers.teachers import cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull
 
@@ -127,9 +128,10 @@ class _Building:
         }
         config = self.plan.spec.budget().model_copy(update=update)
         trial = self.shared.trial(self.shared.template(self.plan), config)
-        request = replace(CacheRequest.of_trial(trial, section.dtype), gpus=section.gpus)
-        task = _light(_look).remote(request, section.root(self.home), section.url)
-        found: _Found = ray.get(task)
+        task = table.task_named(config.task)
+        request = replace(CacheRequest.of_trial(trial, task, section.dtype), gpus=section.gpus)
+        look = _light(_look).remote(request, section.root(self.home), section.url)
+        found: _Found = ray.get(look)
         for name in found.damaged:
             self.on_event(Notice(f"{STAGE}: {name} is damaged and is made anew"))
         return found

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.spec.document import SweepSpec
-from trainers.preparing.inspection import Facts
 from trainers.teachers.cache import BYTES
+from trainers.trial.facts import Facts
 from trainers.trial.sources import ModelSource
 
 # Rates that were seen on ordinary machines; only a first guess, until a sweep was measured.

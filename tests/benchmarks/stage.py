@@ -14,8 +14,9 @@ import torch
 from trainers import numerics
 from trainers.losses import DistillationLoss
 from trainers.tasks.causal_lm import data as tokenised
-from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.data import DataFacts, SplitFacts
+from trainers.tasks.causal_lm import models, writing
+from trainers.tasks.causal_lm.facts import DataFacts, SplitFacts
+from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
@@ -102,7 +103,7 @@ def student(stage: Stage, *, fused: bool = True) -> StudentWithLoss:
     logits."""
     model = models.load(stage.student, attention=None, dtype=torch.float32)
     loss = DistillationLoss(TrialConfig(), VOCAB_SIZE, fused=fused)
-    made = StudentWithLoss(model, loss, vocab_size=VOCAB_SIZE, numerics=resolved())
+    made = StudentWithLoss(LanguageModel.of(model, VOCAB_SIZE), loss, numerics=resolved())
     return made.train()
 
 
@@ -194,11 +195,11 @@ def _data(folder: Path, examples: int, response: int) -> None:
                     "learned": learned,
                     "num_prompt_tokens": 1,
                     "num_learned": response,
-                    "example_id": tokenised._example_id(ids, learned),
+                    "example_id": writing._example_id(ids, learned),
                     "references": ["x"],
                 }
             )
-        datasets.Dataset.from_list(rows, features=tokenised.features()).save_to_disk(folder / name)
+        datasets.Dataset.from_list(rows, features=writing.features()).save_to_disk(folder / name)
         facts[name] = SplitFacts(count, 0, 0, count * (response + 1), count * response)
     words = {f"w{i}": i for i in range(VOCAB_SIZE)}
     tokenizer = PreTrainedTokenizerFast(

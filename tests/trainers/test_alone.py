@@ -8,6 +8,7 @@ from training_support import trial
 
 from trainers import numerics
 from trainers.__main__ import main
+from trainers.tasks import table
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CacheRequest
 from trainers.trial.fields import Precision
@@ -19,7 +20,9 @@ def test_a_cache_that_is_gone_is_built_again_and_gives_the_same_bits(
 ) -> None:
     file = trial(prepared, tau=2.0)
     file = file.model_copy(update={"numerics": numerics.resolve("cpu", Precision.FLOAT32, 1)})
-    plan = cache_build.plan_cache(CacheRequest.of_trial(file), tmp_path)
+    plan = cache_build.plan_cache(
+        CacheRequest.of_trial(file, table.task_named("causal_lm")), tmp_path
+    )
     cache_build.build(plan)
     paths = file.paths.model_copy(update={"teacher_cache": str(plan.folder)})
     cached = file.model_copy(update={"paths": paths, "teacher_source": "cache:float32"})

@@ -17,7 +17,7 @@ from trainers.losses import DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
-from trainers.training.run import Shared, run_trial
+from trainers.training.run import KeptBetweenTrials, run_trial
 from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
@@ -97,18 +97,18 @@ def on_cuda(prepared: Prepared, **config: Any) -> TrialFile:
     return trial(prepared, **config).model_copy(update={"device": "cuda"})
 
 
-def train(file: TrialFile, output: Path, shared: Shared | None = None) -> TrialResult:
-    return run_trial(file, output, reporter=SilentReporter(), shared=shared)
+def train(file: TrialFile, output: Path, kept: KeptBetweenTrials | None = None) -> TrialResult:
+    return run_trial(file, output, reporter=SilentReporter(), kept=kept)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_trial_gives_the_same_bits_in_a_used_slot(
     prepared: Prepared, tmp_path: Path, precision: str
 ) -> None:
-    file, shared = on_cuda(prepared, precision=precision, tau=2.0), Shared()
+    file, kept = on_cuda(prepared, precision=precision, tau=2.0), KeptBetweenTrials()
     other = on_cuda(prepared, precision=precision, policy="cist", seed=5)
-    train(other, tmp_path / "other", shared)
-    used, fresh = train(file, tmp_path / "used", shared), train(file, tmp_path / "fresh")
+    train(other, tmp_path / "other", kept)
+    used, fresh = train(file, tmp_path / "used", kept), train(file, tmp_path / "fresh")
     assert used.outcome is Outcome.COMPLETED
     assert used.weights_sha256 == fresh.weights_sha256
     assert used.metrics == fresh.metrics

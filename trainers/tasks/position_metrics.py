@@ -3,16 +3,12 @@ torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any
 
 from trainers.trial.metrics import Metric
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from trainers.tasks.positions import Positions
-
-Quantity: TypeAlias = "Callable[[Positions], Tensor]"
+# Takes the `Positions` of N positions and returns a tensor [N].
+Quantity = Callable[[Any], Any]
 
 
 def the_mean(mean: float) -> float:

@@ -1,12 +1,11 @@
 """What metrics are computed from: student and teacher at some positions, and sums over many."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from trainers.losses import DistillationLoss
 from trainers.tasks.position_metrics import PositionMetric
 from trainers.world import World
 
@@ -17,14 +16,15 @@ class Positions:
 
     def __init__(
         self,
-        loss: DistillationLoss,
+        soften: Callable[[Tensor, Tensor], Tensor],
         logits: Tensor,
         teacher_logits: Tensor | None,
         labels: Tensor,
     ):
-        """`logits` and `teacher_logits` [N, V] in float32; `labels` [N]. Without a teacher nothing
-        of the teacher may be asked for."""
-        self._loss = loss
+        """`logits` and `teacher_logits` [N, V] in float32; `labels` [N]. `soften` returns the
+        teacher's logits as the trial's soft loss sees them, given the student's and the teacher's.
+        Without a teacher nothing of the teacher may be asked for."""
+        self._soften = soften
         self.logits = logits
         self._teacher_logits = teacher_logits
         self.labels = labels
@@ -63,8 +63,8 @@ class Positions:
     @cached_property
     def soft_entropy(self) -> Tensor:
         """The entropy [N] of the teacher as the trial's soft loss sees it."""
-        softened = self._loss.softened(self.logits, self.teacher_logits)
-        return entropy(softened.teacher.float().log_softmax(-1))
+        softened = self._soften(self.logits, self.teacher_logits)
+        return entropy(softened.float().log_softmax(-1))
 
     @staticmethod
     def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import fingerprints, store
+from trainers.parts import Task
 from trainers.trial.trial_file import TrialFile
 
 # Raise it when hidden states or their layout come out differently for the same inputs.
@@ -36,6 +37,7 @@ class CacheRequest:
     part of the content).
     """
 
+    task: Task
     teacher: Path
     data: Path
     numerics: dict[str, Any]
@@ -52,16 +54,19 @@ class CacheRequest:
             )
 
     @classmethod
-    def of_trial(cls, trial: TrialFile, storage_dtype: str | None = None) -> "CacheRequest":
-        """Returns the request for the cache that serves `trial` and every other with the same
-        teacher, data, precision and attention. `storage_dtype` None is exact: what the teacher
-        emits. Raises `ValueError` when the trial has no teacher or no resolved numerics."""
+    def of_trial(
+        cls, trial: TrialFile, task: Task, storage_dtype: str | None = None
+    ) -> "CacheRequest":
+        """Returns the request for the cache that serves `trial`, of `task`, and every other with
+        the same teacher, data, precision and attention. `storage_dtype` None is exact: what the
+        teacher emits. Raises `ValueError` when the trial has no teacher or no resolved numerics."""
         if trial.paths.teacher is None or not trial.numerics:
             raise ValueError(
                 "teacher cache: the trial must have a teacher and resolved numerics, "
                 f"but got teacher={trial.paths.teacher}, numerics={trial.numerics}."
             )
         return cls(
+            task=task,
             teacher=Path(trial.paths.teacher),
             data=Path(trial.paths.data),
             numerics=trial.numerics,

@@ -20,16 +20,13 @@ from torch import Tensor
 
 from trainers import numerics
 from trainers.files import fingerprints, store
+from trainers.parts import Data, Split
 from trainers.signal import OutputHead
-from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import collate
-from trainers.tasks.causal_lm.data import SPLITS, DataFacts, Split
 from trainers.teachers import cache
 from trainers.teachers.cache import BYTES, CachePlan, CacheRequest, DiskFull, Shard
 from trainers.teachers.online import OnlineTeacher
 
 SHARD_BYTES = 64 << 20
-MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 LARGEST_FLOAT16 = 65504.0
 HEADER_BYTES = 4096
 
@@ -37,21 +34,18 @@ HEADER_BYTES = 4096
 def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BYTES) -> CachePlan:
     """Returns the plan of the cache in folder `root` for a prepared teacher and data: nothing is
     built or loaded but descriptions, except that the teacher's weights are hashed."""
-    facts = DataFacts.read(request.data)
-    splits = {name: Split.open(request.data, name) for name in SPLITS}
-    hidden_size = _hidden_size(request.teacher)
+    runtime = request.task.runtime()
+    data = runtime.open_data(request.data)
+    hidden_size = runtime.hidden_size(request.teacher)
     row_bytes = hidden_size * BYTES[request.storage_dtype]
     rows_per_shard = max(1, shard_bytes // row_bytes)
-    shards = [s for split in splits.values() for s in _shards(split, rows_per_shard)]
+    shards = [s for split in data.splits.values() for s in _shards(split, rows_per_shard)]
     rows = sum(shard.num_positions for shard in shards)
-    head_bytes = (facts.vocab_size * hidden_size + facts.vocab_size) * 4
+    head_bytes = (data.num_classes * hidden_size + data.num_classes) * 4
     key = cache.key_of(
         request,
-        example_ids={name: split.example_ids.tolist() for name, split in splits.items()},
-        data={
-            "vocab_size": facts.vocab_size,
-            "tokenizer": fingerprints.of_tokenizer(request.data / "tokenizer"),
-        },
+        example_ids={name: split.example_ids.tolist() for name, split in data.splits.items()},
+        data=data.cache_key(),
     )
     return CachePlan(
         key=key,
@@ -154,17 +148,6 @@ def _disk_full(plan: CachePlan) -> str:
     )
 
 
-def _hidden_size(teacher: Path) -> int:
-    """Rows of the output head are as long as the last hidden states, whatever the config calls
-    it."""
-
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(teacher, local_files_only=True).get_text_config()
-    projected = getattr(config, "word_embed_proj_dim", None)
-    return int(projected or config.hidden_size)
-
-
 def _shards(split: Split, rows_per_shard: int) -> list[Shard]:
     bounds, first, rows = [], 0, 0
     for example, count in enumerate(split.num_learned.tolist()):
@@ -182,9 +165,8 @@ def _shards(split: Split, rows_per_shard: int) -> list[Shard]:
 def _write_shard(plan: CachePlan, shard: Shard) -> None:
     dtype = getattr(torch, plan.request.storage_dtype)
     numerics.apply(plan.request.numerics)
-    teacher, facts = _teacher(plan.request)
-    split = Split.open(plan.request.data, shard.split)
-    exact = _hidden(teacher, split, shard, facts.pad_token_id, plan.request.numerics["device"])
+    teacher, data = _teacher(plan.request)
+    exact = _hidden(teacher, data.splits[shard.split], shard, plan.request.numerics["device"])
     stored = exact.to(dtype)
     largest = float(exact.abs().max()) if exact.numel() else 0.0
     if plan.request.storage_dtype == "float16" and largest > LARGEST_FLOAT16:
@@ -212,29 +194,28 @@ def _write_shard(plan: CachePlan, shard: Shard) -> None:
     store.write_text(path.with_suffix(".json"), json.dumps(described))
 
 
-_LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, DataFacts]] = {}
+_LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, Data]] = {}
 
 
-def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, DataFacts]:
-    """The teacher, kept from one shard to the next."""
+def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, Data]:
+    """The teacher and its data, kept from one shard to the next."""
     key = (str(request.teacher), str(request.data), str(request.numerics), str(request.attention))
     if key not in _LOADED:
-        _LOADED.clear()
-        facts = DataFacts.read(request.data)
-        device = torch.device(request.numerics["device"])
-        model = models.load_on(
-            device,
+        _LOADED.clear()  # before the new one is loaded: two may not fit into memory
+        runtime = request.task.runtime()
+        data = runtime.open_data(request.data)
+        model = runtime.load_model(
             request.teacher,
+            torch.device(request.numerics["device"]),
             attention=request.attention,
             dtype=numerics.weights_dtype(request.numerics),
             trust=request.trust_remote_code,
             gpus=request.gpus,
         )
-        split = Split.open(request.data, "validation")
-        first = collate(split, np.arange(min(2, len(split))), facts.pad_token_id).to(device)
-        # what is rebuilt from the cache is head times hidden state: that must be the whole truth
-        models.check_head(model, first.input_ids, facts.vocab_size)
-        _LOADED[key] = (OnlineTeacher(model, vocab_size=facts.vocab_size), facts)
+        # A cache keeps hidden states and the head. Where the model did more than that, everything
+        # trained from the cache would be wrong without a sign of it.
+        runtime.check_model(model, data)
+        _LOADED[key] = (OnlineTeacher(runtime.network(model, data.num_classes)), data)
     return _LOADED[key]
 
 
@@ -243,16 +224,15 @@ def release() -> None:
     _LOADED.clear()
 
 
-def _hidden(
-    teacher: OnlineTeacher, split: Split, shard: Shard, pad_token_id: int, device: str
-) -> Tensor:
+def _hidden(teacher: OnlineTeacher, split: Split, shard: Shard, device: str) -> Tensor:
     """Hidden states [positions, D] of a shard's examples, in the data's order, on the CPU."""
     examples = np.arange(shard.first, shard.last)
-    counts = split.num_learned[examples]
-    starts = np.concatenate([[0], np.cumsum(counts)])
+    starts = np.concatenate([[0], np.cumsum(split.num_learned[examples])])
     hidden: Tensor | None = None
-    for group in _groups(examples, split.num_tokens, MAX_BATCH_TOKENS[device]):
-        batch = collate(split, group, pad_token_id).to(torch.device(device))
+    # The teacher sees examples of like length together, so its answers come in another order than
+    # the shard's: each example's rows are copied to where they belong.
+    for group in split.groups(examples, device):
+        batch = split.collate(group).to(torch.device(device))
         states = teacher.signal(batch).hidden.cpu()
         if hidden is None:
             hidden = torch.empty(int(starts[-1]), states.shape[1], dtype=states.dtype)
@@ -263,18 +243,6 @@ def _hidden(
             at += int(stop - start)
     assert hidden is not None, "a shard has at least one example"
     return hidden
-
-
-def _groups(
-    examples: NDArray[np.int64], num_tokens: NDArray[np.int64], max_tokens: int
-) -> list[NDArray[np.int64]]:
-    order = examples[np.argsort(num_tokens[examples], kind="stable")[::-1]]
-    groups, start = [], 0
-    while start < len(order):
-        size = max(1, max_tokens // int(num_tokens[order[start]]))
-        groups.append(order[start : start + size])
-        start += size
-    return groups
 
 
 def _write_head(plan: CachePlan, head: OutputHead) -> None:
@@ -295,8 +263,7 @@ def _describe(plan: CachePlan) -> None:
         _write_head(plan, _teacher(plan.request)[0].head)
     shards = [json.loads((folder / f"{shard.name}.json").read_text()) for shard in plan.shards]
     index: dict[str, Tensor] = {}
-    for name in SPLITS:
-        split = Split.open(plan.request.data, name)
+    for name, split in plan.request.task.runtime().open_data(plan.request.data).splits.items():
         place = _places(split, [shard for shard in plan.shards if shard.split == name])
         order = np.argsort(split.example_ids, kind="stable")
         index[f"{name}.example_id"] = torch.from_numpy(split.example_ids[order])

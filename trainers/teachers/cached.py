@@ -1,6 +1,7 @@
 """The cached maker of teacher signals: hidden states from disk, the output head once in memory."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from trainers.parts import SPLIT_NAMES, Batch, Split
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.tasks.causal_lm.batches import Batch
-from trainers.tasks.causal_lm.data import SPLITS, Split
 from trainers.teachers import cache
 
 # NumPy has no bfloat16: its bits are copied as integers.
@@ -26,7 +26,7 @@ READ_AS: dict[str, tuple[type, torch.dtype, torch.dtype]] = {
 class CachedTeacher:
     """Reads what a teacher said. Memory does not grow with the cache: its shards are mapped."""
 
-    def __init__(self, folder: Path, splits: dict[str, Split], device: torch.device):
+    def __init__(self, folder: Path, splits: Mapping[str, Split], device: torch.device):
         """Opens the cache in `folder` for `splits` of the data it was built from. Raises
         `ValueError` for a damaged cache (naming the file) and for an example that it does not
         hold."""
@@ -36,25 +36,25 @@ class CachedTeacher:
         read_as, self._bits, self._dtype = READ_AS[description["dtype"]]
         self._head = _read_head(folder, device)
         self._hidden_size = description["hidden_size"]
-        self._maps: dict[str, list[NDArray[Any]]] = {name: [] for name in SPLITS}
+        self._maps: dict[str, list[NDArray[Any]]] = {name: [] for name in SPLIT_NAMES}
         for shard in description["shards"]:
             path = folder / f"{shard['name']}.safetensors"
             self._maps[shard["split"]].append(_map(path, read_as))
         self._counts = {name: split.num_learned for name, split in splits.items()}
         self._places = {name: _places(folder, name, split) for name, split in splits.items()}
 
-    def hidden(self, split: str, examples: NDArray[np.int64]) -> Tensor:
+    def hidden(self, split_name: str, examples: NDArray[np.int64]) -> Tensor:
         """Returns the hidden states [N, D] of some examples' learned positions, on the CPU, in the
         dtype they are stored in; pinned where a GPU waits for them."""
-        shards, rows = self._places[split]
-        counts = self._counts[split][examples]
+        shards, rows = self._places[split_name]
+        counts = self._counts[split_name][examples]
         shape = (int(counts.sum()), self._hidden_size)
         tensor = torch.empty(shape, dtype=self._dtype, pin_memory=self._device.type == "cuda")
         out = tensor.view(self._bits).numpy()
         at = 0
         for example, count in zip(examples.tolist(), counts.tolist(), strict=True):
             start = rows[example]
-            out[at : at + count] = self._maps[split][shards[example]][start : start + count]
+            out[at : at + count] = self._maps[split_name][shards[example]][start : start + count]
             at += count
         return tensor
 
@@ -62,7 +62,7 @@ class CachedTeacher:
         """Returns what the teacher said about `batch`, in the head's dtype."""
         hidden = batch.teacher_hidden
         if hidden is None:
-            hidden = self.hidden(batch.split, batch.examples)
+            hidden = self.hidden(batch.split_name, batch.examples)
         hidden = hidden.to(self._device, non_blocking=True).to(self._head.weight.dtype)
         return TeacherSignal(hidden=hidden, head=self._head)
 

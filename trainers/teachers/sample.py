@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import collate
-from trainers.tasks.causal_lm.data import DataFacts, Split
+from trainers.parts import Task
 from trainers.teachers.online import OnlineTeacher
 from trainers.trial.sources import Prepared
 
@@ -15,19 +14,27 @@ EXAMPLES_AT_ONCE = 8
 
 
 @torch.no_grad()
-def teacher_logits(prepared: Prepared, *, num_positions: int, trust: bool = False) -> Tensor:
-    """Returns the teacher's logits [N, V] in float32 at up to `num_positions` response positions of
-    the first validation examples, V the real vocabulary."""
-    data = Path(prepared.data)
-    facts, split = DataFacts.read(data), Split.open(data, "validation")
-    model = models.load(Path(prepared.teacher), attention=None, dtype=torch.float32, trust=trust)
-    teacher = OnlineTeacher(model, vocab_size=facts.vocab_size)
+def teacher_logits(
+    prepared: Prepared, task: Task, *, num_positions: int, trust: bool = False
+) -> Tensor:
+    """Returns the teacher's logits [N, V] in float32 at up to `num_positions` learned positions of
+    the first validation examples."""
+    runtime = task.runtime()
+    data = runtime.open_data(Path(prepared.data))
+    split = data.splits["validation"]
+    model = runtime.load_model(
+        Path(prepared.teacher),
+        torch.device("cpu"),
+        attention=None,
+        dtype=torch.float32,
+        trust=trust,
+    )
+    teacher = OnlineTeacher(runtime.network(model, data.num_classes))
     found: list[Tensor] = []
     wanted = num_positions
-    for start in range(0, len(split.num_tokens), EXAMPLES_AT_ONCE):
-        stop = min(start + EXAMPLES_AT_ONCE, len(split.num_tokens))
-        examples = torch.arange(start, stop).numpy()
-        signal = teacher.signal(collate(split, examples, facts.pad_token_id))
+    for start in range(0, len(split), EXAMPLES_AT_ONCE):
+        stop = min(start + EXAMPLES_AT_ONCE, len(split))
+        signal = teacher.signal(split.collate(np.arange(start, stop)))
         found.append(signal.head.logits(signal.hidden[:wanted]).float())
         wanted -= len(found[-1])
         if wanted <= 0:

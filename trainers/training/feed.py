@@ -3,86 +3,83 @@ disk."""
 
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from trainers.tasks.causal_lm.batches import Batch, Order, collate, share
-from trainers.tasks.causal_lm.data import Split
+from trainers.parts import Batch, DataOrder, ReadsAhead, Split, Step
 from trainers.world import World
 
 AHEAD = 2
 
 
-@runtime_checkable
-class ReadsAhead(Protocol):
-    """A teacher whose signal lies on a disk."""
-
-    def hidden(self, split: str, examples: NDArray[np.int64]) -> Tensor:
-        """Returns what the disk holds for some examples."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one worker does in one global step: its micro-batches on the CPU, and the number of
-    learned positions of the whole step, over all workers."""
-
-    number: int
-    batches: list[Batch]
-    num_positions: int
-
-
 @dataclass(frozen=True)
 class Feed:
-    """Where steps come from. Each example of a step goes to exactly one worker."""
+    """The steps of a training on prepared data; see `trainers.parts.BatchSource`. Each example of a
+    step goes to exactly one worker. `parts`: micro-batches per worker."""
 
     split: Split
-    order: Order
+    order: DataOrder
     world: World
-    pad_token_id: int
     parts: int
     teacher: object
+
+    def steps(self, start: int, stop: int) -> "Ahead":
+        """Returns the steps, read ahead: what is on a disk does not depend on the training."""
+        return Ahead(self.step, start, stop)
 
     def step(self, number: int) -> Step:
         """Returns step `number` (0-based), read now."""
         if self._has_gpu:
-            torch.cuda.set_device(self.world.device)  # a thread of its own begins with the first
+            # The current device belongs to a thread, and a new one starts at GPU 0: memory pinned
+            # there would open a context on it for every worker of the node.
+            torch.cuda.set_device(self.world.device)
         examples = self.order.examples(number)
         shares = share(examples, rank=self.world.rank, world_size=self.world.size, parts=self.parts)
         return Step(
             number=number,
             batches=[self._batch(part) for part in shares],
+            # of all workers: each can compute it, so nothing has to be exchanged
             num_positions=int(self.split.num_learned[examples].sum()),
         )
 
     def _batch(self, examples: NDArray[np.int64]) -> Batch:
-        batch = collate(self.split, examples, self.pad_token_id)
+        batch = self.split.collate(examples)
         if self._has_gpu:
             batch = batch.pinned()
         if not isinstance(self.teacher, ReadsAhead):
             return batch
-        return replace(batch, teacher_hidden=self.teacher.hidden(batch.split, batch.examples))
+        return batch.with_teacher_hidden(self.teacher.hidden(batch.split_name, batch.examples))
 
     @property
     def _has_gpu(self) -> bool:
         return self.world.device.type == "cuda"
 
 
+def share(
+    examples: NDArray[np.int64], *, rank: int, world_size: int, parts: int
+) -> list[NDArray[np.int64]]:
+    """Returns the micro-batches of one rank: every `world_size`-th example (ranks get like
+    lengths), cut into `parts` pieces of near-equal size, of which some are empty when there are too
+    few examples."""
+    return list(np.array_split(examples[rank::world_size], parts))
+
+
 class Ahead:
-    """The steps from `start` to before `stop`, read by a thread at most two ahead. It is a context,
-    whose end ends the thread, and what goes wrong while reading is raised where the step is
-    wanted."""
+    """Iterates over the steps from `start` to before `stop`, which a thread reads at most two
+    ahead. It is a context, whose end ends the thread. What goes wrong while reading is raised where
+    the step is wanted."""
 
     def __init__(self, read: Callable[[int], Step], start: int, stop: int):
         """`read` returns a step by its number."""
         self._read, self._numbers = read, range(start, stop)
-        self._ready: queue.Queue[Step | BaseException] = queue.Queue(maxsize=AHEAD)
+        # None: there are no more
+        self._ready: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=AHEAD)
         self._enough = threading.Event()
+        # A daemon, so that a trial that is killed while the disk hangs does not wait for it.
         self._thread = threading.Thread(target=self._work, name="feed", daemon=True)
 
     def __enter__(self) -> "Ahead":
@@ -93,13 +90,21 @@ class Ahead:
     def __exit__(self, *_: object) -> None:
         """Ends the thread."""
         self._enough.set()
+        # One that waits for room sees the event within its timeout; emptying the queue lets it go
+        # at once.
         while not self._ready.empty():
-            self._ready.get_nowait()  # a full queue would hold the thread back
+            self._ready.get_nowait()
         self._thread.join()
 
-    def next(self) -> Step:
+    def __iter__(self) -> Iterator[Step]:
+        """Returns itself."""
+        return self
+
+    def __next__(self) -> Step:
         """Returns the next step, once it is read."""
         item = self._ready.get()
+        if item is None:
+            raise StopIteration
         if isinstance(item, BaseException):
             raise item
         return item
@@ -109,10 +114,13 @@ class Ahead:
             for number in self._numbers:
                 if not self._put(self._read(number)):
                     return
+            self._put(None)
         except BaseException as error:  # handed to the trainer, which raises it
             self._put(error)
 
-    def _put(self, item: Step | BaseException) -> bool:
+    def _put(self, item: Step | BaseException | None) -> bool:
+        """Waits for room; returns whether the item was taken, False when no more are wanted."""
+        # Not one put without a timeout: it would never see the event when nobody reads any more.
         while not self._enough.is_set():
             try:
                 self._ready.put(item, timeout=0.1)

@@ -3,7 +3,7 @@ are not known."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,20 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.tasks.causal_lm.batches import Batch, Order
-from trainers.tasks.causal_lm.data import Split
-from trainers.tasks.causal_lm.evaluation import Evaluation
-from trainers.teachers.online import SignalMaker
+from trainers.parts import Batch, BatchSource, Evaluation, SignalMaker, Step
 from trainers.training import checkpoints as states
 from trainers.training.checkpoints import Checkpoints
-from trainers.training.feed import Ahead, Feed, Step
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Optimizer, Schedule
 from trainers.trial.reporting import Leave, Outcome, Reporter
 from trainers.world import World
 
-MINIMUM_RATE_SHARE = 0.0
 ADAM_BETAS = (0.9, 0.999)
 
 
@@ -43,19 +38,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loop:
-    """Everything a trial trains with. `module` is the student, or its DDP wrapper; a checkpoint is
-    written at each evaluation but the last, and every `checkpoint_every_s` (None: never) between
-    them."""
+    """Everything a trial trains with. `module` is the student, or its DDP wrapper; `source` has at
+    least `num_steps` steps; a checkpoint is written at each evaluation but the last, and every
+    `checkpoint_every_s` (None: never) between them."""
 
     config: TrialConfig
     student: StudentWithLoss
     module: nn.Module
     teacher: SignalMaker | None
-    split: Split
-    pad_token_id: int
+    source: BatchSource
+    num_steps: int
     world: World
     reporter: Reporter
-    evaluate: Callable[["Loop"], Evaluation]
+    evaluate: Callable[[], Evaluation]
     checkpoints: Checkpoints
     checkpoint_every_s: float | None = None
 
@@ -138,26 +133,16 @@ class _Run:
     def __init__(self, loop: Loop):
         self.loop, self.config, self.world = loop, loop.config, loop.world
         self.optimizer = make_optimizer(loop.config, loop.student)
-        self.num_steps = num_steps_of(loop.config, len(loop.split))
-        self.feed = Feed(
-            split=loop.split,
-            order=Order(
-                loop.split.num_tokens, batch_size=loop.config.batch_size, seed=loop.config.seed
-            ),
-            world=loop.world,
-            pad_token_id=loop.pad_token_id,
-            parts=loop.config.gradient_accumulation,
-            teacher=loop.teacher,
-        )
+        self.num_steps = loop.num_steps
         self.evaluate_after = evaluation_steps(self.num_steps, loop.config.evaluations)
         self.progress = Progress()
         self.last: Evaluation | None = None
-        self.checkpoint_due = time.monotonic()
+        self.last_checkpoint_at = time.monotonic()
 
     def train(self) -> Ended:
         self._resume()
         self.loop.module.train()
-        with Ahead(self.feed.step, self.progress.step, self.num_steps) as steps:
+        with self.loop.source.steps(self.progress.step, self.num_steps) as steps:
             while self.progress.step < self.num_steps:
                 reason = self._reason_to_leave()
                 if reason != Leave.NO:
@@ -179,11 +164,11 @@ class _Run:
     def _ended(self, outcome: Outcome) -> Ended:
         return Ended(outcome, self.progress, self.last)
 
-    def _advance(self, steps: Ahead) -> bool:
+    def _advance(self, steps: Iterator[Step]) -> bool:
         """Does one step with all that belongs behind it; returns False when the trial has
         diverged."""
         started = time.perf_counter()
-        step = steps.next()
+        step = next(steps)
         self.progress.wait_s += time.perf_counter() - started
         assert step.number == self.progress.step, "the feed and the trial must not drift apart"
         rate = learning_rate(self.config, self.progress.step, self.num_steps)
@@ -254,7 +239,7 @@ class _Run:
         return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _evaluate(self) -> bool:
-        self.last = self.loop.evaluate(self.loop)
+        self.last = self.loop.evaluate()
         self.progress.evaluation += 1
         speed = self.progress.tokens / max(self.progress.train_s, 1e-9)
         self.progress.metrics = self.last.metrics
@@ -270,10 +255,10 @@ class _Run:
         every = self.loop.checkpoint_every_s
         if every is None:
             return False
-        return self.world.flag(time.monotonic() - self.checkpoint_due >= every)
+        return self.world.flag(time.monotonic() - self.last_checkpoint_at >= every)
 
     def _checkpoint(self) -> None:
-        self.checkpoint_due = time.monotonic()
+        self.last_checkpoint_at = time.monotonic()
         random_states = self.world.gathered(states.random_state(self.world.device))
         if not self.world.is_first:
             return

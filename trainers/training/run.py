@@ -14,18 +14,16 @@ from torch import nn
 
 from trainers import numerics as numerics_of
 from trainers.files.fingerprints import of_model, of_modules, of_weights
-from trainers.losses import DistillationLoss
 from trainers.losses.own.load import import_from
 from trainers.numerics import GlobalState
-from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import collate
-from trainers.tasks.causal_lm.data import DataFacts, Split, fingerprint
-from trainers.tasks.causal_lm.evaluation import Evaluation, Evaluator
+from trainers.parts import Data, Evaluation, Evaluator, SignalMaker, TaskRuntime
+from trainers.tasks import table
 from trainers.teachers import cache_copy
 from trainers.teachers.cached import CachedTeacher
-from trainers.teachers.online import OnlineTeacher, SignalMaker
+from trainers.teachers.online import OnlineTeacher
 from trainers.training.checkpoints import Checkpoints
-from trainers.training.loop import Ended, Loop, train
+from trainers.training.feed import Feed
+from trainers.training.loop import Ended, Loop, num_steps_of, train
 from trainers.training.student import StudentWithLoss
 from trainers.trial.reporting import Outcome, Reporter, TrialResult
 from trainers.trial.trial_file import TrialFile
@@ -33,14 +31,13 @@ from trainers.world import World
 
 log = logging.getLogger(__name__)
 Kept = TypeVar("Kept")
-CHECKED_EXAMPLES = 2
 
 
 @dataclass
-class Shared:
-    """What a slot keeps between trials: mapped data, tokenizer, teacher, the students' start; one
-    of each kind. Made before the first trial: it also remembers the global state that each trial
-    starts from."""
+class KeptBetweenTrials:
+    """What a process keeps from one trial to the next: opened data, teacher, the student's start;
+    one of each kind. Made before the first trial: it also remembers the global state that each
+    trial starts from."""
 
     globals: GlobalState = field(default_factory=GlobalState.capture)
     kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -57,12 +54,10 @@ class Shared:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """A trial's data and surroundings, loaded."""
+    """A trial's task, data and surroundings."""
 
-    facts: DataFacts
-    tokenizer: Any
-    train: Split
-    validation: Split
+    runtime: TaskRuntime
+    data: Data
     numerics: dict[str, Any]
     world: World
 
@@ -75,7 +70,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     rank: int = 0,
     local_rank: int = 0,
     process_group: dist.ProcessGroup | None = None,
-    shared: Shared | None = None,
+    kept: KeptBetweenTrials | None = None,
     checkpoint_every_s: float | None = None,
     checkpoints: str | None = None,
 ) -> TrialResult:
@@ -84,27 +79,30 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     and, while training, checkpoints, from which an interrupted trial is taken up: in
     `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's number. Bits
     depend on `trial` alone. Raises `ValueError` when inputs are missing or do not fit together."""
-    shared = shared or Shared()
-    shared.globals.restore()
+    kept = kept or KeptBetweenTrials()
+    kept.globals.restore()
     if trial.paths.own_modules is not None:
         import_from(Path(trial.paths.own_modules))
     world = _world(trial, rank, local_rank, process_group)
     numerics = trial.numerics or numerics_of.resolve(trial.device, trial.config.precision, 1)
     numerics_of.apply(numerics)
     numerics_of.seed_all(trial.config.seed, rank)
-    inputs = _inputs(trial, shared, numerics, world)
-    student = _student(trial, shared, inputs)
-    teacher = _teacher(trial, shared, inputs)
+    inputs = _inputs(trial, kept, numerics, world)
+    student = _student(trial, kept, inputs)
+    teacher = _teacher(trial, kept, inputs)
+    evaluator = inputs.runtime.evaluator(
+        trial.config, inputs.data, teacher=teacher, world=world, numerics=numerics
+    )
     loop = Loop(
         config=trial.config,
         student=student,
         module=_wrapped(student, world),
         teacher=teacher,
-        split=inputs.train,
-        pad_token_id=inputs.facts.pad_token_id,
+        source=_feed(trial, inputs, teacher),
+        num_steps=num_steps_of(trial.config, len(inputs.data.splits["train"])),
         world=world,
         reporter=reporter,
-        evaluate=lambda loop: _evaluate(trial, output, inputs, loop),
+        evaluate=lambda: _evaluate(evaluator, student, output, is_first=world.is_first),
         checkpoints=Checkpoints(
             f"{checkpoints}/{trial.trial}" if checkpoints else output / "checkpoints",
             reporter.notice if world.is_first else log.warning,
@@ -112,7 +110,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         checkpoint_every_s=checkpoint_every_s,
     )
     ended = train(loop)
-    return _finish(ended, loop, inputs.tokenizer, output)
+    return _finish(ended, loop, inputs, output)
 
 
 def check_fingerprints(trial: TrialFile) -> None:
@@ -120,8 +118,9 @@ def check_fingerprints(trial: TrialFile) -> None:
     not what the trial was made with. Reads every weight and every example once, so it is for a
     trial that runs alone, not for each one of a sweep."""
     paths = trial.paths
+    runtime = table.task_named(trial.config.task).runtime()
     actual: dict[str, Callable[[], str]] = {
-        "data": lambda: fingerprint(Path(paths.data)),
+        "data": lambda: runtime.fingerprint(Path(paths.data)),
         "student": lambda: of_model(Path(paths.student)),
     }
     if paths.teacher is not None:
@@ -155,62 +154,71 @@ def _world(
     return World(rank=rank, size=size, device=device, group=process_group)
 
 
-def _inputs(trial: TrialFile, shared: Shared, numerics: dict[str, Any], world: World) -> _Inputs:
-    folder = Path(trial.paths.data)
-    facts, tokenizer, train_split, validation = shared.get(
-        "data", str(folder), lambda: _open_data(folder)
+def _inputs(
+    trial: TrialFile, kept: KeptBetweenTrials, numerics: dict[str, Any], world: World
+) -> _Inputs:
+    task = table.task_named(trial.config.task)
+    runtime, folder = task.runtime(), Path(trial.paths.data)
+    data = kept.get("data", (task.name, str(folder)), lambda: runtime.open_data(folder))
+    return _Inputs(runtime, data, numerics, world)
+
+
+def _feed(trial: TrialFile, inputs: _Inputs, teacher: SignalMaker | None) -> Feed:
+    split = inputs.data.splits["train"]
+    return Feed(
+        split=split,
+        order=split.order(batch_size=trial.config.batch_size, seed=trial.config.seed),
+        world=inputs.world,
+        parts=trial.config.gradient_accumulation,
+        teacher=teacher,
     )
-    return _Inputs(facts, tokenizer, train_split, validation, numerics, world)
 
 
-def _open_data(folder: Path) -> tuple[DataFacts, Any, Split, Split]:
-    from transformers import AutoTokenizer
-
-    facts = DataFacts.read(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return facts, tokenizer, Split.open(folder, "train"), Split.open(folder, "validation")
-
-
-def _student(trial: TrialFile, shared: Shared, inputs: _Inputs) -> StudentWithLoss:
-    config, vocab_size = trial.config, inputs.facts.vocab_size
+def _student(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> StudentWithLoss:
+    config, num_classes = trial.config, inputs.data.num_classes
+    runtime, device = inputs.runtime, inputs.world.device
     path, attention = trial.paths.student, config.attention_implementation
 
     def load() -> Any:
-        model = models.load(
-            Path(path), attention=attention, dtype=torch.float32, trust=trial.trust_remote_code
+        model = runtime.load_model(
+            Path(path),
+            device,
+            attention=attention,
+            dtype=torch.float32,
+            trust=trial.trust_remote_code,
         )
-        models.check_head(model.to(inputs.world.device), _first_tokens(inputs), vocab_size)
+        runtime.check_model(model, inputs.data)
         return model.cpu()  # a GPU has to hold only the one that is trained
 
-    start = shared.get("student", (path, attention, vocab_size), load)
-    model = copy.deepcopy(start).to(inputs.world.device)
+    start = kept.get("student", (path, attention, num_classes), load)
+    model = copy.deepcopy(start).to(device)
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    loss = DistillationLoss(config, vocab_size).to(inputs.world.device)
-    return StudentWithLoss(model, loss, vocab_size=vocab_size, numerics=inputs.numerics)
+        runtime.recompute_activations(model)
+    network = runtime.network(model, num_classes)
+    return StudentWithLoss.build(network, config, device=device, numerics=inputs.numerics)
 
 
-def _teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> SignalMaker | None:
+def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> SignalMaker | None:
     path = trial.paths.teacher
     if path is None:
         return None
-    device = inputs.world.device
     if trial.teacher_source != "online":
-        return _cached_teacher(trial, shared, inputs)
+        return _cached_teacher(trial, kept, inputs)
+    runtime, device = inputs.runtime, inputs.world.device
     attention = trial.config.attention_implementation
     dtype = numerics_of.weights_dtype(inputs.numerics)
 
     def load() -> OnlineTeacher:
-        model = models.load(
-            Path(path), attention=attention, dtype=dtype, trust=trial.trust_remote_code
+        model = runtime.load_model(
+            Path(path), device, attention=attention, dtype=dtype, trust=trial.trust_remote_code
         )
-        models.check_head(model.to(device), _first_tokens(inputs), inputs.facts.vocab_size)
-        return OnlineTeacher(model, vocab_size=inputs.facts.vocab_size)
+        runtime.check_model(model, inputs.data)
+        return OnlineTeacher(runtime.network(model, inputs.data.num_classes))
 
-    return shared.get("teacher", (path, attention, dtype, str(device)), load)
+    return kept.get("teacher", (path, attention, dtype, str(device)), load)
 
 
-def _cached_teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> SignalMaker:
+def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> SignalMaker:
     """The teacher from its cache: its head stays in memory, its body is never loaded."""
     folder = trial.paths.teacher_cache
     if folder is None:
@@ -219,35 +227,19 @@ def _cached_teacher(trial: TrialFile, shared: Shared, inputs: _Inputs) -> Signal
             f"{trial.teacher_source}, but got none. Build one, or use teacher_source online."
         )
     device = inputs.world.device
-    splits = {"train": inputs.train, "validation": inputs.validation}
-    return shared.get(
+    return kept.get(
         "teacher",
         (folder, trial.paths.data, str(device)),
-        lambda: CachedTeacher(cache_copy.local(folder), splits, device),
+        lambda: CachedTeacher(cache_copy.local(folder), inputs.data.splits, device),
     )
 
 
-def _first_tokens(inputs: _Inputs) -> torch.Tensor:
-    import numpy as np
-
-    examples = np.arange(min(CHECKED_EXAMPLES, len(inputs.validation)))
-    batch = collate(inputs.validation, examples, inputs.facts.pad_token_id)
-    return batch.to(inputs.world.device).input_ids
-
-
-def _evaluate(trial: TrialFile, output: Path, inputs: _Inputs, loop: Loop) -> Evaluation:
-    """One evaluation; the newest answers lie in `output/samples.json`."""
-    evaluator = Evaluator(
-        config=trial.config,
-        split=inputs.validation,
-        facts=inputs.facts,
-        tokenizer=inputs.tokenizer,
-        teacher=loop.teacher,
-        world=inputs.world,
-        numerics=inputs.numerics,
-    )
-    evaluation = evaluator.evaluate(loop.student)
-    if inputs.world.is_first and evaluation.samples:
+def _evaluate(
+    evaluator: Evaluator, student: StudentWithLoss, output: Path, *, is_first: bool
+) -> Evaluation:
+    """One evaluation; its samples replace those of the last one in `output/samples.json`."""
+    evaluation = evaluator.evaluate(student)
+    if is_first and evaluation.samples:
         output.mkdir(parents=True, exist_ok=True)
         (output / "samples.json").write_text(json.dumps(evaluation.samples, indent=2) + "\n")
     return evaluation
@@ -261,7 +253,7 @@ def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:
     )
 
 
-def _finish(ended: Ended, loop: Loop, tokenizer: Any, output: Path) -> TrialResult:
+def _finish(ended: Ended, loop: Loop, inputs: _Inputs, output: Path) -> TrialResult:
     progress = ended.progress
     folder: Path | None = None
     sha256: str | None = None
@@ -269,8 +261,7 @@ def _finish(ended: Ended, loop: Loop, tokenizer: Any, output: Path) -> TrialResu
         folder = output / "student"
         sha256 = of_weights(loop.student.model.state_dict())
         if loop.world.is_first:
-            loop.student.model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            inputs.runtime.save(loop.student.model, inputs.data, folder)
             if not ended.outcome.is_resumable:
                 loop.checkpoints.discard()
         loop.world.barrier()

@@ -2,37 +2,52 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from trainers import numerics as numerics_of
 from trainers.losses import DistillationLoss, LossContext, LossSums
+from trainers.parts import Batch, Network
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import Batch
+from trainers.trial.config import TrialConfig
 
 
 class StudentWithLoss(nn.Module):
-    """A causal language model with the distillation loss behind it. Calling it is what must go
-    through a DDP wrapper: computed beside the wrapper, gradients would silently stay local."""
+    """A model with the distillation loss behind it. Calling it is what must go through a DDP
+    wrapper: computed beside the wrapper, gradients would silently stay local."""
 
-    def __init__(self, model: Any, loss: DistillationLoss, *, vocab_size: int, numerics: Any):
-        """`model`: transformers' causal language model; `vocab_size`: real entries V; `numerics`:
-        resolved."""
+    def __init__(self, network: Network, loss: DistillationLoss, *, numerics: dict[str, Any]):
+        """`numerics`: resolved ones."""
         super().__init__()
-        self.model = model
+        self.model = network.model
         self.loss = loss
-        self.vocab_size = vocab_size
+        self._network = network  # no module itself: its model is registered once, by the line above
         self._numerics = numerics
-        self._body = [models.body_of(model)]  # in a list: a second name would register it twice
+
+    @classmethod
+    def build(
+        cls,
+        network: Network,
+        config: TrialConfig,
+        *,
+        device: torch.device,
+        numerics: dict[str, Any],
+    ) -> "StudentWithLoss":
+        """Returns the student of a trial with that config, its loss on `device`."""
+        loss = DistillationLoss(config, network.head().vocab_size).to(device)
+        return cls(network, loss, numerics=numerics)
 
     def hidden(self, batch: Batch) -> Tensor:
         """Returns the hidden states [N, D] at the batch's positions."""
-        states = models.hidden_states(self._body[0], batch.input_ids)
-        return states.index_select(0, batch.positions)
+        return self._network.hidden(batch)
 
     def head(self) -> OutputHead:
         """Returns the output head, a view on the model's weights."""
-        return models.head_of(self.model, self.vocab_size)
+        return self._network.head()
+
+    def soften_teacher(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Returns the teacher's logits [N, V] as the soft loss sees them now."""
+        return self.loss.softened(student_logits, teacher_logits).teacher
 
     def forward(
         self, batch: Batch, signal: TeacherSignal | None, *, step: int, num_steps: int

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,15 @@ from gpu_time import busy_s, kernels_of, part, profiled
 
 from trainers import numerics
 from trainers.losses import DistillationLoss, LossContext
+from trainers.parts import Evaluation, SignalMaker
+from trainers.tasks import table
 from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import Order
-from trainers.tasks.causal_lm.data import Split
-from trainers.tasks.causal_lm.evaluation import Evaluation
+from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
-from trainers.teachers.online import OnlineTeacher, SignalMaker
+from trainers.teachers.online import OnlineTeacher
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, make_optimizer, train
@@ -44,6 +45,7 @@ from trainers.trial.fields import Precision
 from trainers.trial.reporting import SilentReporter
 from trainers.world import World
 
+TASK = table.task_named("causal_lm")
 PROFILED_STEPS = 4
 BUSY, WAITING = 0.85, 0.05
 
@@ -104,7 +106,7 @@ def build_cache(stage: stages.Stage, home: Path, resolved: Mapping[str, Any]) ->
     """The cache as a sweep builds it, and what that took."""
     dtype = resolved["precision"]
     started = time.perf_counter()
-    request = CacheRequest(stage.teacher, stage.data, dict(resolved), None, dtype)
+    request = CacheRequest(TASK, stage.teacher, stage.data, dict(resolved), None, dtype)
     plan = cache_build.plan_cache(request, home)
     planned = time.perf_counter()
     cache_build.build(plan)
@@ -130,11 +132,11 @@ class Bench:
 
     def variants(self, plan: CachePlan) -> Iterator[tuple[str, SignalMaker, bool]]:
         """Name, teacher, and whether the loss is the fused one."""
-        splits = {name: Split.open(self.stage.data, name) for name in ("train", "validation")}
+        splits = {name: TokenSplit.open(self.stage.data, name) for name in ("train", "validation")}
         yield "cached", CachedTeacher(plan.folder, splits, self.device), True
         dtype = numerics.weights_dtype(self.numerics)
         model = models.load(self.stage.teacher, attention=None, dtype=dtype).to(self.device)
-        online = OnlineTeacher(model, vocab_size=stages.VOCAB_SIZE)
+        online = OnlineTeacher(LanguageModel.of(model, stages.VOCAB_SIZE))
         yield "fused online", online, True
         yield "naive online", online, False
 
@@ -143,19 +145,20 @@ class Bench:
         config = TrialConfig(steps=steps, batch_size=self.given.batch, evaluations=1)
         model = models.load(self.stage.student, attention=None, dtype=torch.float32)
         loss = DistillationLoss(config, stages.VOCAB_SIZE, fused=fused)
-        student = StudentWithLoss(
-            model, loss, vocab_size=stages.VOCAB_SIZE, numerics=self.numerics
-        ).to(self.device)
+        network = LanguageModel.of(model.to(self.device), stages.VOCAB_SIZE)
+        student = StudentWithLoss(network, loss, numerics=self.numerics).to(self.device)
+        split, world = TokenSplit.open(self.stage.data, "train"), World(device=self.device)
+        order = split.order(batch_size=config.batch_size, seed=0)
         return Loop(
             config=config,
             student=student,
             module=student,
             teacher=teacher,
-            split=Split.open(self.stage.data, "train"),
-            pad_token_id=0,
-            world=World(device=self.device),
+            source=Feed(split, order, world, 1, teacher),
+            num_steps=steps,
+            world=world,
             reporter=Times(),
-            evaluate=lambda _: Evaluation({"cross_entropy": 0.0}, []),
+            evaluate=lambda: Evaluation({"cross_entropy": 0.0}, []),
             checkpoints=NoCheckpoints(self.stage.folder / "unused"),
         )
 
@@ -275,9 +278,8 @@ def split_step(loop: Loop, device: torch.device) -> Callable[[], None]:
     """The loop's step in parts, each of which ends before the next begins. A fused loss makes the
     gradient of its inputs in its forward pass."""
     student, optimizer = loop.student, make_optimizer(loop.config, loop.student)
-    order = Order(loop.split.num_tokens, batch_size=loop.config.batch_size, seed=0)
-    feed = Feed(loop.split, order, loop.world, loop.pad_token_id, 1, loop.teacher)
-    assert loop.teacher is not None
+    feed = loop.source
+    assert isinstance(feed, Feed) and loop.teacher is not None
 
     def step() -> None:
         with part("read", device):
@@ -286,7 +288,7 @@ def split_step(loop: Loop, device: torch.device) -> Callable[[], None]:
             batch = batch.to(device)
             if batch.teacher_hidden is not None:
                 hidden = batch.teacher_hidden.to(device, non_blocking=True)
-                batch = replace(batch, teacher_hidden=hidden)
+                batch = batch.with_teacher_hidden(hidden)
         with part("teacher", device):
             signal = loop.teacher.signal(batch)
         context = LossContext(sequence_ids=batch.sequence_ids, step=0, num_steps=1)

@@ -27,17 +27,21 @@ import stage as stages
 
 from trainers import numerics
 from trainers.losses import DistillationLoss
+from trainers.parts import SignalMaker
+from trainers.tasks import table
 from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import collate
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.teachers import cache_build
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
-from trainers.teachers.online import OnlineTeacher, SignalMaker
+from trainers.teachers.online import OnlineTeacher
 from trainers.training import run
+from trainers.training import student as students
 from trainers.training.loop import make_optimizer
 from trainers.trial.reporting import Leave
 
+TASK = table.task_named("causal_lm")
 CPU = torch.device("cpu")
 STEPS = 2
 SECTIONS = ("step", "exact", "open", "sweep")
@@ -70,7 +74,7 @@ def main() -> None:
 
 def planned(stage: stages.Stage, home: Path, dtype: str) -> CachePlan:
     """The plan of the stage's cache."""
-    request = CacheRequest(stage.teacher, stage.data, stages.resolved(), None, dtype)
+    request = CacheRequest(TASK, stage.teacher, stage.data, stages.resolved(), None, dtype)
     return cache_build.plan_cache(request, home)
 
 
@@ -79,15 +83,15 @@ def show(what: str, measured: str, bound: str, met: bool) -> None:
     print(f"{what:58} {measured:26} {bound:16} {'ok' if met else 'MISSED'}", flush=True)
 
 
-def splits(stage: stages.Stage) -> dict[str, Split]:
+def splits(stage: stages.Stage) -> dict[str, TokenSplit]:
     """Both splits of the stage's data."""
-    return {name: Split.open(stage.data, name) for name in ("train", "validation")}
+    return {name: TokenSplit.open(stage.data, name) for name in ("train", "validation")}
 
 
 def teachers(stage: stages.Stage, plan: CachePlan) -> tuple[OnlineTeacher, CachedTeacher]:
     """The same teacher online and from its cache."""
     model = models.load(stage.teacher, attention=None, dtype=torch.float32)
-    online = OnlineTeacher(model, vocab_size=stages.VOCAB_SIZE)
+    online = OnlineTeacher(LanguageModel.of(model, stages.VOCAB_SIZE))
     return online, CachedTeacher(plan.folder, splits(stage), CPU)
 
 
@@ -97,10 +101,10 @@ def step_of(
     """A training step that reads its batch, as a trial does; returns its loss and gradient."""
     student = stages.student(stage, fused=fused)
     optimizer = make_optimizer(student.loss.config, student)
-    split, examples = Split.open(stage.data, "train"), np.arange(stages.BATCH)
+    split, examples = TokenSplit.open(stage.data, "train"), np.arange(stages.BATCH)
 
     def step() -> dict[str, Any]:
-        batch = collate(split, examples, 0)
+        batch = split.collate(examples)
         sums = student(batch, teacher.signal(batch), step=0, num_steps=1)
         (sums.total / len(batch.labels)).backward()
         head = student.model.get_output_embeddings().weight
@@ -143,7 +147,7 @@ def steps(stage: stages.Stage, plan: CachePlan, rounds: int) -> None:
 def exactness(stage: stages.Stage, plan: CachePlan) -> None:
     """Cached against online, and what smaller storage costs."""
     online, cached = teachers(stage, plan)
-    batch = collate(Split.open(stage.data, "train"), np.arange(stages.BATCH), 0)
+    batch = TokenSplit.open(stage.data, "train").collate(np.arange(stages.BATCH))
     ours, theirs = cached.signal(batch), online.signal(batch)
     same = torch.equal(ours.logits(), theirs.head.logits(ours.hidden))
     show("exact: head × cached hidden = head × that hidden", str(same), "bit-identical", same)
@@ -193,11 +197,11 @@ def opening(folder: Path) -> None:
     show(
         f"open: own memory grown, cache of {size:.0f} MiB", f"{grown:.1f} MiB", "≤ 10", grown <= 10
     )
-    shared = run.Shared()
+    kept = run.KeptBetweenTrials()
     trial = stage.trial(steps=1, source="cache:float32", cache=plan.folder)
-    trained(trial, folder, shared=shared)
+    trained(trial, folder, kept=kept)
     started = time.process_time()
-    clock = trained(trial, folder, shared=shared)
+    clock = trained(trial, folder, kept=kept)
     overhead = time.process_time() - started - clock.train - clock.evaluation
     show(
         "open: overhead of a trial in a used process, CPU s",
@@ -223,10 +227,10 @@ def sweep(stage: stages.Stage, folder: Path, trials: int, add_to: Path | None) -
         "fused online": functools.partial(trained, online, folder),
         "cached": functools.partial(trained, cached, folder),
     }
-    shared = {name: run.Shared() for name in variants}
+    kept = {name: run.KeptBetweenTrials() for name in variants}
     for _ in range(trials):
         for name, train in variants.items():
-            done = train(shared=shared[name])
+            done = train(kept=kept[name])
             found.seconds[name].append(done.train)
             if name == "cached":
                 found.waited.append(done.waited)
@@ -299,18 +303,19 @@ class Clock:
 
 
 def trained(
-    trial: Any, folder: Path, *, fused: bool = True, shared: run.Shared | None = None
+    trial: Any, folder: Path, *, fused: bool = True, kept: run.KeptBetweenTrials | None = None
 ) -> Clock:
     """Trains one trial and returns its times."""
     clock = Clock()
-    plain, run.DistillationLoss = (
-        run.DistillationLoss,
+    # the module in which trials look the loss up
+    plain, students.DistillationLoss = (
+        students.DistillationLoss,
         functools.partial(DistillationLoss, fused=fused),
     )
     try:
-        run.run_trial(trial, folder / "trial", reporter=clock, shared=shared)
+        run.run_trial(trial, folder / "trial", reporter=clock, kept=kept)
     finally:
-        run.DistillationLoss = plain
+        students.DistillationLoss = plain
     return clock
 
 

@@ -26,8 +26,9 @@ import stage as stages
 
 from trainers import numerics
 from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import Batch, collate
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.batches import TokenBatch
+from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.loop import make_optimizer
 
@@ -70,17 +71,17 @@ def report(stage: stages.Stage, rounds: int) -> None:
     print("within the bounds" if met else "OUTSIDE the bounds")
 
 
-def first_batch(stage: stages.Stage) -> Batch:
+def first_batch(stage: stages.Stage) -> TokenBatch:
     """One batch of the stage's data."""
-    return collate(Split.open(stage.data, "train"), np.arange(stages.BATCH), 0)
+    return TokenSplit.open(stage.data, "train").collate(np.arange(stages.BATCH))
 
 
-def ours(stage: stages.Stage, batch: Batch) -> Callable[[], Any]:
+def ours(stage: stages.Stage, batch: TokenBatch) -> Callable[[], Any]:
     """A step as a trial does it."""
     student = stages.student(stage)
     optimizer = make_optimizer(student.loss.config, student)
     model = models.load(stage.teacher, attention=None, dtype=torch.float32)
-    teacher = OnlineTeacher(model, vocab_size=stages.VOCAB_SIZE)
+    teacher = OnlineTeacher(LanguageModel.of(model, stages.VOCAB_SIZE))
 
     def step() -> None:
         sums = student(batch, teacher.signal(batch), step=0, num_steps=1)
@@ -92,7 +93,7 @@ def ours(stage: stages.Stage, batch: Batch) -> Callable[[], Any]:
     return step
 
 
-def plain(stage: stages.Stage, batch: Batch) -> Callable[[], Any]:
+def plain(stage: stages.Stage, batch: TokenBatch) -> Callable[[], Any]:
     """The same step over whole logits, as one writes it with transformers alone."""
     student = models.load(stage.student, attention=None, dtype=torch.float32).train()
     teacher = models.load(stage.teacher, attention=None, dtype=torch.float32)
@@ -114,7 +115,7 @@ def plain(stage: stages.Stage, batch: Batch) -> Callable[[], Any]:
     return step
 
 
-VARIANTS: dict[str, Callable[[stages.Stage, Batch], Callable[[], Any]]] = {
+VARIANTS: dict[str, Callable[[stages.Stage, TokenBatch], Callable[[], Any]]] = {
     "plain": plain,
     "ours": ours,
 }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from training_support import gpt2, request, write_lines
 
-from trainers.preparing.prepare import inspect
+from trainers.preparing.inspection import inspect
 from trainers.tasks.causal_lm.vocabulary import check_vocabulary
 from trainers.trial.sources import DataSource, ModelSource, Prepared, TokenizerSource
 
@@ -46,7 +46,7 @@ def test_afterwards_they_are_exact(prepared: Prepared) -> None:
 def test_looking_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from training_support import request;"
-        "from trainers.preparing.prepare import inspect; folder = Path(sys.argv[1]);"
+        "from trainers.preparing.inspection import inspect; folder = Path(sys.argv[1]);"
         "inspect(request(folder), folder / 'home');"
         "sys.exit(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)) or 0)"
     )

@@ -9,7 +9,11 @@ import pytest
 from training_support import gpt2, request, write_lines
 
 from trainers.preparing import prepare as preparing
-from trainers.preparing.prepare import inspect, prepare
+from trainers.preparing.inspection import inspect
+from trainers.preparing.keys import Keys
+from trainers.preparing.prepare import prepare
+from trainers.tasks import table
+from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest, TokenizerSource
 
 
@@ -62,6 +66,7 @@ def test_progress_names_stages_and_rises_to_one(tmp_path: Path) -> None:
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 12
 
 
+TASK = table.task_named("causal_lm")
 CHANGES: dict[str, tuple[set[str], Callable[[], dict[str, Any]]]] = {
     "teacher fit": (
         {"teacher"},
@@ -92,15 +97,18 @@ def test_what_a_change_makes_anew(prepared: Prepared, home: Path, name: str) -> 
 
 
 def test_other_text_makes_everything_fitted_anew(tmp_path: Path) -> None:
-    from trainers.preparing.keys import Keys
-
-    first = Keys(request(tmp_path), tmp_path)
-    before = (first.data_folder, first.tokenizer_folder)
+    first = request(tmp_path)
+    before = folders_of(first, tmp_path)
     rows = [{"instruction": "new", "output": "text"}]
-    second_request = request(tmp_path)
+    second = request(tmp_path)
     write_lines(tmp_path / "train.jsonl", rows)
-    second = Keys(second_request, tmp_path)
-    assert second.data_folder != before[0] and second.tokenizer_folder != before[1]
+    data, tokenizer = folders_of(second, tmp_path)
+    assert data != before[0] and tokenizer != before[1]
+
+
+def folders_of(asked: PrepareRequest, home: Path) -> tuple[Path, Path]:
+    """Of the tokenised data, and of the tokenizer."""
+    return Keys(asked, home, TASK).data_folder, TextKeys(asked).tokenizer_folder(home)
 
 
 def test_a_local_model_without_a_fit_is_used_where_it_lies(prepared: Prepared, home: Path) -> None:
@@ -162,7 +170,7 @@ def test_two_processes_prepare_the_same_at_once(tmp_path: Path) -> None:
 
 
 def test_a_fit_is_supervised_and_scored_once() -> None:
-    fit = preparing.fit_config(FitConfig(epochs=2, seed=4), request_without_files())
+    fit = preparing.fit_config(FitConfig(epochs=2, seed=4), request_without_files(), TASK)
     assert (fit.hard_weight, fit.soft_weight, fit.evaluations) == (1.0, 0.0, 1)
     assert (fit.epochs, fit.seed, fit.generation_prompts) == (2, 4, 0)
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cache_support import CPU, cached_trial, damage, opened, planned, splits, wanted
+from cache_support import CPU, TASK, cached_trial, damage, opened, planned, splits, wanted
 from training_support import Recorder, gpt2, request, trial
 
 from trainers import numerics
 from trainers.preparing.prepare import prepare
 from trainers.tasks.causal_lm import models
-from trainers.tasks.causal_lm.batches import collate
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.teachers import cache, cache_build, cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest
 from trainers.teachers.cached import CachedTeacher
@@ -36,11 +36,11 @@ def test_bytes_per_position_are_the_hidden_states_and_little_more(prepared: Prep
 
 def test_what_is_read_is_what_the_teacher_says(built: CachePlan, prepared: Prepared) -> None:
     model = models.load(Path(prepared.teacher), attention=None, dtype=torch.float32)
-    online = OnlineTeacher(model, vocab_size=300)
+    online = OnlineTeacher(LanguageModel.of(model, 300))
     numerics.apply(built.request.numerics)
     teacher = opened(built, prepared)
     for name, split in splits(prepared).items():
-        batch = collate(split, np.array([7, 0, 11, 3]), 0)
+        batch = split.collate(np.array([7, 0, 11, 3]))
         ours, theirs = teacher.signal(batch), online.signal(batch)
         # other batches round otherwise; nothing else may differ
         torch.testing.assert_close(ours.hidden, theirs.hidden, rtol=1e-5, atol=1e-6), name
@@ -92,7 +92,7 @@ def test_a_smaller_dtype_is_half_the_size_and_says_its_error(
     info = cache_inventory.show(plan.folder)
     assert 0 < info.storage_error < error
     assert cache_inventory.show(built.folder).storage_error == 0
-    batch = collate(splits(prepared)["train"], np.array([1, 2]), 0)
+    batch = splits(prepared)["train"].collate(np.array([1, 2]))
     small, exact = opened(plan, prepared).signal(batch), opened(built, prepared).signal(batch)
     assert small.hidden.dtype == exact.hidden.dtype
     assert (small.hidden - exact.hidden).norm() / exact.hidden.norm() < error
@@ -183,7 +183,7 @@ def test_the_order_of_examples_is_no_part_of_the_key_and_does_not_matter(
     backwards.save_to_disk(tmp_path / "data" / "train")
     turned = wanted(prepared, data=tmp_path / "data")
     assert cache_build.plan_cache(turned, tmp_path).key == built.key
-    split = Split.open(tmp_path / "data", "train")
+    split = TokenSplit.open(tmp_path / "data", "train")
     mixed = {**splits(prepared), "train": split}
     teacher = CachedTeacher(built.folder, mixed, CPU)
     ours = teacher.hidden("train", np.array([0, 59]))
@@ -237,7 +237,7 @@ def test_caches_are_listed_found_and_pruned_oldest_first(own: CachePlan) -> None
 
 def test_a_trial_names_the_cache_that_serves_it(built: CachePlan, prepared: Prepared) -> None:
     file = trial(prepared, tau=2.0).model_copy(update={"numerics": built.request.numerics})
-    assert CacheRequest.of_trial(file) == built.request
-    assert CacheRequest.of_trial(file, "float16").storage_dtype == "float16"
+    assert CacheRequest.of_trial(file, TASK) == built.request
+    assert CacheRequest.of_trial(file, TASK, "float16").storage_dtype == "float16"
     with pytest.raises(ValueError, match="must have a teacher and resolved numerics"):
-        CacheRequest.of_trial(trial(prepared))
+        CacheRequest.of_trial(trial(prepared), TASK)

@@ -7,20 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers.tasks.causal_lm.batches import Order
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.data import TokenSplit
 from trainers.training.feed import Ahead, Feed, Step
 from trainers.trial.sources import Prepared
 from trainers.world import World
 
 
 def feed(prepared: Prepared, rank: int = 0, size: int = 1) -> Feed:
-    split = Split.open(Path(prepared.data), "train")
+    split = TokenSplit.open(Path(prepared.data), "train")
     return Feed(
         split=split,
-        order=Order(split.num_tokens, batch_size=8, seed=0),
+        order=split.order(batch_size=8, seed=0),
         world=World(rank=rank, size=size),
-        pad_token_id=0,
         parts=2,
         teacher=None,
     )
@@ -38,13 +36,14 @@ def test_two_workers_read_every_example_exactly_once_a_pass(prepared: Prepared) 
 
 def test_reading_ahead_changes_nothing(prepared: Prepared) -> None:
     now = feed(prepared)
-    with Ahead(feed(prepared).step, 3, 12) as steps:
+    with feed(prepared).steps(3, 12) as steps:
         for number in range(3, 12):
-            got, expected = steps.next(), now.step(number)
+            got, expected = next(steps), now.step(number)
             assert got.number == number and got.num_positions == expected.num_positions
             for ours, theirs in zip(got.batches, expected.batches, strict=True):
                 assert np.array_equal(ours.examples, theirs.examples)
                 assert ours.input_ids.equal(theirs.input_ids)
+        assert next(steps, None) is None
 
 
 def step(number: int) -> Step:
@@ -58,9 +57,9 @@ def test_what_goes_wrong_is_raised_where_the_step_is_wanted() -> None:
         return step(number)
 
     with Ahead(read, 0, 5) as steps:
-        assert [steps.next().number for _ in range(2)] == [0, 1]
+        assert [next(steps).number for _ in range(2)] == [0, 1]
         with pytest.raises(OSError, match="disk gone"):
-            steps.next()
+            next(steps)
 
 
 def test_the_thread_ends_with_the_block_and_reads_only_a_little_ahead() -> None:
@@ -71,7 +70,7 @@ def test_the_thread_ends_with_the_block_and_reads_only_a_little_ahead() -> None:
         return step(number)
 
     with Ahead(noted, 0, 1000) as steps:
-        steps.next()
+        next(steps)
         time.sleep(0.2)
     # one taken, two waiting, one in hand, one begun when the block ended
     assert len(read) <= 5

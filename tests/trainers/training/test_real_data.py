@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from training_support import Recorder, gpt2
 
-from trainers.preparing.prepare import inspect, prepare
+from trainers.preparing.inspection import inspect
+from trainers.preparing.prepare import prepare
 from trainers.training.run import run_trial
 from trainers.trial.config import TrialConfig
 from trainers.trial.sources import (

@@ -14,9 +14,9 @@ from training_support import Recorder, gpt2, trial
 
 from trainers.files import fingerprints
 from trainers.tasks.causal_lm import building
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.data import TokenSplit
 from trainers.training.checkpoints import Checkpoints
-from trainers.training.run import Shared, check_fingerprints, run_trial
+from trainers.training.run import KeptBetweenTrials, check_fingerprints, run_trial
 from trainers.trial.reporting import Leave, Outcome, SilentReporter, TrialResult
 from trainers.trial.sources import ModelSource, Prepared
 from trainers.trial.trial_file import TrialFile
@@ -37,8 +37,8 @@ METRICS = {
 }
 
 
-def run(trial_file: TrialFile, output: Path, shared: Shared | None = None) -> TrialResult:
-    return run_trial(trial_file, output, reporter=SilentReporter(), shared=shared)
+def run(trial_file: TrialFile, output: Path, kept: KeptBetweenTrials | None = None) -> TrialResult:
+    return run_trial(trial_file, output, reporter=SilentReporter(), kept=kept)
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +97,15 @@ def test_a_fresh_process_gives_the_same_bits(
 def test_a_used_process_gives_the_same_bits_whatever_the_trial_before_left_changed(
     plain: TrialResult, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = Shared()
-    run(trial(prepared, policy="cist", seed=3), tmp_path / "other", shared)
+    kept = KeptBetweenTrials()
+    run(trial(prepared, policy="cist", seed=3), tmp_path / "other", kept)
     monkeypatch.setenv("A_TRIAL_LEFT_THIS", "1")
     torch.set_default_dtype(torch.float64)
     torch.set_grad_enabled(False)
     torch.set_num_threads(2)
     torch.manual_seed(99)
     try:
-        again = run(trial(prepared, tau=2.0), tmp_path / "again", shared)
+        again = run(trial(prepared, tau=2.0), tmp_path / "again", kept)
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
@@ -243,7 +243,7 @@ def test_data_with_one_changed_byte_are_refused(prepared: Prepared, tmp_path: Pa
     (tokens,) = (data / "train").glob("data-*.arrow")
     content = bytearray(tokens.read_bytes())
     # a byte in the middle could be padding between columns, which nobody reads
-    first = Split.open(data, "train").tokens(0).tobytes()
+    first = TokenSplit.open(data, "train").tokens(0).tobytes()
     content[content.index(first)] ^= 1
     tokens.write_bytes(content)
     with pytest.raises(ValueError, match="paths.data: it must hold what the trial was made with"):

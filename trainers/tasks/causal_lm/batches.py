@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers.tasks.causal_lm.data import Split
-
 WINDOW = 16
+# Padded tokens of a batch that is only run forwards, by type of device.
+MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Some examples of one split, padded on the right.
 
     input_ids: [B, T] without each example's last token; positions: [N] into the flattened [B * T],
@@ -25,7 +25,7 @@ class Batch:
     N may be 0: then input_ids is one row of padding and examples is empty.
     """
 
-    split: str
+    split_name: str
     input_ids: Tensor
     positions: Tensor
     labels: Tensor
@@ -33,21 +33,26 @@ class Batch:
     examples: NDArray[np.int64]
     teacher_hidden: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TokenBatch":
         """Returns the batch with its tensors on `device`."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pinned(self) -> "Batch":
+    def pinned(self) -> "TokenBatch":
         """Returns the batch in memory that a GPU copies from while the CPU goes on."""
         return self._with(Tensor.pin_memory)
 
-    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+    def with_teacher_hidden(self, hidden: Tensor) -> "TokenBatch":
+        """Returns the batch with the teacher's hidden states [N, D], which were read ahead."""
+        return replace(self, teacher_hidden=hidden)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "TokenBatch":
+        # without teacher_hidden: whoever reads it ahead has pinned it, and its user moves it
         names = ("input_ids", "positions", "labels", "sequence_ids")
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
         return replace(self, **changed)
 
 
-class Order:
+class BucketedOrder:
     """The order of the training data: step s of the whole training reads `examples(s)`.
 
     Examples are shuffled, sorted by length inside windows of 16 batches (little padding), cut into
@@ -85,48 +90,55 @@ class Order:
         return [batches[i] for i in random.permutation(len(batches))]
 
 
-def share(
-    examples: NDArray[np.int64], *, rank: int, world_size: int, parts: int
-) -> list[NDArray[np.int64]]:
-    """Returns the micro-batches of one rank: every `world_size`-th example (ranks get like
-    lengths), cut into `parts` pieces of near-equal size, of which some are empty when there are too
-    few examples."""
-    return list(np.array_split(examples[rank::world_size], parts))
-
-
-def collate(split: Split, examples: NDArray[np.int64], pad_token_id: int) -> Batch:
-    """Returns the batch of `examples`, on the CPU."""
-    tokens = [split.tokens(i) for i in examples]
-    width = max((len(t) - 1 for t in tokens), default=1)
-    input_ids = np.full((max(len(tokens), 1), width), pad_token_id, dtype=np.int64)
-    positions, labels, rows = [], [], []
-    for row, (example, ids) in enumerate(zip(examples, tokens, strict=True)):
+def collate(
+    split_name: str,
+    examples: NDArray[np.int64],
+    rows: Sequence[tuple[NDArray[np.int32], NDArray[np.bool_]]],
+    *,
+    pad_token_id: int,
+) -> TokenBatch:
+    """Returns the batch of `examples`, on the CPU. `rows`: the token ids of each example, and for
+    each token whether it is learned."""
+    # Position t predicts token t + 1: the last token of an example is never an input, the first
+    # never a label.
+    width = max((len(ids) - 1 for ids, _ in rows), default=1)
+    input_ids = np.full((max(len(rows), 1), width), pad_token_id, dtype=np.int64)
+    positions, labels, sequence_ids = [], [], []
+    for row, (ids, learned) in enumerate(rows):
         input_ids[row, : len(ids) - 1] = ids[:-1]
-        where = np.flatnonzero(split.learned(int(example))[1:])
+        where = np.flatnonzero(learned[1:])
         positions.append(row * width + where)
         labels.append(ids[1:][where])
-        rows.append(np.full(len(where), row))
-    return Batch(
-        split=split.name,
+        sequence_ids.append(np.full(len(where), row))
+    return TokenBatch(
+        split_name=split_name,
         input_ids=torch.from_numpy(input_ids),
         positions=_joined(positions),
         labels=_joined(labels),
-        sequence_ids=_joined(rows),
+        sequence_ids=_joined(sequence_ids),
         examples=examples,
     )
 
 
-def evaluation_batches(split: Split, *, max_tokens: int) -> list[NDArray[np.int64]]:
-    """Returns all examples of `split` in batches of at most `max_tokens` padded tokens (at least
-    one example each), sorted by length."""
-    order = np.argsort(split.num_tokens, kind="stable")[::-1]
-    batches, start = [], 0
-    while start < len(order):
-        longest = int(split.num_tokens[order[start]])
-        size = max(1, max_tokens // longest)
-        batches.append(order[start : start + size])
-        start += size
-    return batches
+def groups_by_length(
+    examples: NDArray[np.int64], lengths: NDArray[np.int64], *, max_tokens: int
+) -> list[NDArray[np.int64]]:
+    """Returns `examples` in groups of at most `max_tokens` padded tokens (at least one example
+    each), the longest first. `lengths`: tokens of every example of the split."""
+    order = examples[np.argsort(lengths[examples], kind="stable")[::-1]]
+    bounds = group_bounds(lengths[order].tolist(), max_tokens)
+    return [order[start:stop] for start, stop in bounds]
+
+
+def group_bounds(lengths: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
+    """Returns where to cut a falling list of lengths, as (start, stop): each group padded to its
+    longest, which is its first, has at most `max_tokens` tokens, or one member."""
+    bounds, start = [], 0
+    while start < len(lengths):
+        stop = start + max(1, max_tokens // lengths[start])
+        bounds.append((start, min(stop, len(lengths))))
+        start = stop
+    return bounds
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> Tensor:

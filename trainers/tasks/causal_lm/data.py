@@ -1,139 +1,34 @@
-"""Tokenised instruction data: written once as Arrow, then read by memory map by every trial."""
+"""Tokenised instruction data, read by memory map."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from numpy.typing import NDArray
+from transformers import AutoTokenizer
 
-from trainers.tasks.causal_lm import templates
-from trainers.tasks.causal_lm.records import Record
-
-SPLITS = ("train", "validation")
-FACTS_FILE = "prepared.json"
-
-
-@dataclass(frozen=True)
-class SplitFacts:
-    """What became of a split's records: kept, dropped for a long prompt, cut at the end; learned
-    tokens."""
-
-    num_examples: int
-    num_dropped: int
-    num_cut: int
-    num_tokens: int
-    num_response_tokens: int
+from trainers.files import fingerprints
+from trainers.parts import SPLIT_NAMES
+from trainers.tasks.causal_lm import batches
+from trainers.tasks.causal_lm.batches import BucketedOrder, TokenBatch
+from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """What `prepared.json` beside the splits holds."""
+class TokenSplit:
+    """One split, memory-mapped: opening costs the same whatever its size, and the workers of a node
+    share its pages. Examples are numbered as in the file. See `trainers.parts.Split`."""
 
-    vocab_size: int
-    eos_token_id: int
-    pad_token_id: int
-    fingerprint: str
-    train: SplitFacts
-    validation: SplitFacts
-
-    @classmethod
-    def read(cls, folder: Path) -> "DataFacts":
-        """Returns the facts in `folder`. Raises `ValueError` when it holds no prepared data."""
-        path = folder / FACTS_FILE
-        if not path.is_file():
-            raise ValueError(f"{folder} must hold prepared data, but {FACTS_FILE} is missing.")
-        content = json.loads(path.read_text())
-        content |= {name: SplitFacts(**content[name]) for name in SPLITS}
-        return cls(**content)
-
-    def write(self, folder: Path) -> None:
-        """Writes the facts into `folder`."""
-        (folder / FACTS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """The longest prompt and the longest whole example, in tokens."""
-
-    max_prompt_tokens: int
-    max_tokens: int
-
-
-def write_split(
-    records: list[Record], folder: Path, *, template: str, tokenizer: Any, lengths: Lengths
-) -> SplitFacts:
-    """Tokenises `records` into `folder` (Arrow) and returns what became of them. Prompts that are
-    too long drop their record, responses are cut. Raises `ValueError` when nothing is left."""
-    import datasets
-
-    rows: list[dict[str, Any]] = []
-    num_cut = 0
-    for record in records:
-        ids, learned, prompt = templates.encode(template, record, tokenizer)
-        if prompt > lengths.max_prompt_tokens:
-            continue
-        num_cut += len(ids) > lengths.max_tokens
-        rows.append(_row(record, ids[: lengths.max_tokens], learned, prompt))
-    if not rows:
-        raise ValueError(
-            "data: at least one prompt must have at most "
-            f"max_prompt_tokens={lengths.max_prompt_tokens} tokens, but got none "
-            f"among {len(records)}. Raise max_prompt_tokens and max_tokens."
-        )
-    datasets.Dataset.from_list(rows, features=features()).save_to_disk(folder)
-    return SplitFacts(
-        num_examples=len(rows),
-        num_dropped=len(records) - len(rows),
-        num_cut=num_cut,
-        num_tokens=sum(len(row["input_ids"]) for row in rows),
-        num_response_tokens=sum(row["num_learned"] for row in rows),
-    )
-
-
-def features() -> Any:
-    """Returns the columns of a split, as `datasets` describes them."""
-    import datasets
-
-    return datasets.Features(
-        {
-            "input_ids": datasets.List(datasets.Value("int32")),
-            "learned": datasets.List(datasets.Value("bool")),
-            "num_prompt_tokens": datasets.Value("int32"),
-            "num_learned": datasets.Value("int32"),
-            "example_id": datasets.Value("int64"),
-            "references": datasets.List(datasets.Value("string")),
-        }
-    )
-
-
-def _row(record: Record, ids: list[int], learned: list[bool], prompt: int) -> dict[str, Any]:
-    # the first token has nothing before it that could predict it
-    learned = [False, *learned[1 : len(ids)]]
-    return {
-        "input_ids": ids,
-        "learned": learned,
-        "num_prompt_tokens": prompt,
-        "num_learned": sum(learned),
-        "example_id": _example_id(ids, learned),
-        "references": list(record.answers),
-    }
-
-
-def _example_id(ids: list[int], learned: list[bool]) -> int:
-    """A number for what an example is, wherever it stands: equal tokens, equal number."""
-    content = np.asarray(ids, dtype=np.int32).tobytes() + np.asarray(learned).tobytes()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
-
-
-class Split:
-    """One split, memory-mapped. Examples are numbered as in the file."""
-
-    def __init__(self, name: str, dataset: Any):
-        """`dataset` is what `write_split` wrote, opened by `datasets`."""
+    def __init__(self, name: str, dataset: Any, pad_token_id: int = 0):
+        """`dataset` is what `write_split` wrote, opened by `datasets`; `pad_token_id` fills batches
+        up (its value reaches no result)."""
         self.name = name
+        self._pad_token_id = pad_token_id
         self._dataset = dataset
         table = dataset.data
         self._tokens = _ListColumn(table.column("input_ids"), np.int32)
@@ -144,11 +39,9 @@ class Split:
         self.example_ids: NDArray[np.int64] = _numbers(table.column("example_id"))
 
     @classmethod
-    def open(cls, folder: Path, name: str) -> "Split":
+    def open(cls, folder: Path, name: str, *, pad_token_id: int = 0) -> "TokenSplit":
         """Returns split `name` of the prepared data in `folder`."""
-        import datasets
-
-        return cls(name, datasets.load_from_disk(str(folder / name)))
+        return cls(name, datasets.load_from_disk(str(folder / name)), pad_token_id)
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -166,9 +59,63 @@ class Split:
         """All accepted answers of one example."""
         return list(self._dataset[int(example)]["references"])
 
+    def order(self, *, batch_size: int, seed: int) -> BucketedOrder:
+        """See `trainers.parts.Split`."""
+        return BucketedOrder(self.num_tokens, batch_size=batch_size, seed=seed)
+
+    def groups(self, examples: NDArray[np.int64], device_type: str) -> list[NDArray[np.int64]]:
+        """See `trainers.parts.Split`; a group holds a bounded number of padded tokens."""
+        most = batches.MAX_BATCH_TOKENS[device_type]
+        return batches.groups_by_length(examples, self.num_tokens, max_tokens=most)
+
+    def collate(self, examples: NDArray[np.int64]) -> TokenBatch:
+        """See `trainers.parts.Split`."""
+        rows = [(self.tokens(i), self.learned(i)) for i in examples.tolist()]
+        return batches.collate(self.name, examples, rows, pad_token_id=self._pad_token_id)
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """The prepared data in a folder. See `trainers.parts.Data`."""
+
+    folder: Path
+    facts: DataFacts
+    splits: Mapping[str, TokenSplit]
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenData":
+        """Returns the data in `folder`. Raises `ValueError` when it holds none."""
+        facts = DataFacts.read(folder)
+        splits = {
+            name: TokenSplit.open(folder, name, pad_token_id=facts.pad_token_id)
+            for name in SPLIT_NAMES
+        }
+        return cls(folder, facts, splits)
+
+    @property
+    def num_classes(self) -> int:
+        """Entries of the tokenizer: the real vocabulary."""
+        return self.facts.vocab_size
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer, loaded when it is first needed: a cache is built without it."""
+        return AutoTokenizer.from_pretrained(self.folder / TOKENIZER_FOLDER, local_files_only=True)
+
+    def cache_key(self) -> dict[str, Any]:
+        """See `trainers.parts.Data`."""
+        return {
+            "vocab_size": self.facts.vocab_size,
+            "tokenizer": fingerprints.of_tokenizer(self.folder / TOKENIZER_FOLDER),
+        }
+
 
 class _ListColumn:
-    """A column of lists as views into the memory map: no copy, whatever the size."""
+    """A column of lists as views into the memory map: no copy, whatever the size.
+
+    Arrow keeps such a column in chunks. Each chunk has all lists' values in one array, and offsets
+    into it: list i is `values[offsets[i] : offsets[i + 1]]`.
+    """
 
     def __init__(self, column: Any, dtype: type):
         self._values: list[NDArray[Any]] = []
@@ -205,8 +152,8 @@ def fingerprint(folder: Path) -> str:
     """Returns the SHA-256 over the content of both splits: token ids, what is learned, accepted
     answers."""
     digest = hashlib.sha256()
-    for name in SPLITS:
-        split = Split.open(folder, name)
+    for name in SPLIT_NAMES:
+        split = TokenSplit.open(folder, name)
         for numbers in (split.num_prompt_tokens, split.num_learned, split.example_ids):
             digest.update(numbers.tobytes())
         for example in range(len(split)):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainers.files import store
-from trainers.tasks.causal_lm.records import Record
+from trainers.tasks.causal_lm.record import Record
 
 SHORTEST, LONGEST = 20, 400
 VALIDATION_SHARE = 10

@@ -4,22 +4,21 @@ it."""
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from trainers import numerics
+from trainers.parts import Evaluation, SignalMaker, Student
 from trainers.signal import TeacherSignal
-from trainers.tasks.causal_lm import batches, generation
+from trainers.tasks.causal_lm import generation
 from trainers.tasks.causal_lm.answers import Answers
-from trainers.tasks.causal_lm.batches import Batch
-from trainers.tasks.causal_lm.data import DataFacts, Split
+from trainers.tasks.causal_lm.batches import TokenBatch
+from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.metrics import POSITION_METRICS, TEXT_METRICS
 from trainers.tasks.positions import Positions, PositionSums
-from trainers.teachers.online import SignalMaker
-from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.world import World
 
-MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 # Enough rows for a fast matrix product, few enough that what is made of them stays in a CPU's
 # cache; a GPU wants work for each call.
 MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, {"cpu": 1 << 19, "cuda": 1 << 26}
@@ -27,33 +26,23 @@ SHOWN_SAMPLES = 20
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Metrics of one evaluation, and the first generated answers beside their prompts and
-    references."""
-
-    metrics: dict[str, float]
-    samples: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """Scores students on the validation split; everything that stays the same during a trial."""
+class TextEvaluator:
+    """Scores students on the validation split; everything that stays the same during a trial. See
+    `trainers.parts.Evaluator`."""
 
     config: TrialConfig
-    split: Split
-    facts: DataFacts
-    tokenizer: Any
+    data: TokenData
     teacher: SignalMaker | None
     world: World
     numerics: dict[str, Any]
 
     @torch.no_grad()
-    def evaluate(self, student: StudentWithLoss) -> Evaluation:
+    def evaluate(self, student: Student) -> Evaluation:
         """Returns the student's metrics. Losses are means over all learned positions of the split,
         at temperature 1, in nats; rouge_l is 0 to 100. Leaves mode and random state as they
         were."""
         was_training = student.training
-        student.eval()
+        student.train(False)
         try:
             metrics = self._positions(student)
             samples: list[dict[str, Any]] = []
@@ -64,18 +53,22 @@ class Evaluator:
             student.train(was_training)
         return Evaluation(metrics, samples)
 
-    def _positions(self, student: StudentWithLoss) -> dict[str, float]:
+    @property
+    def _split(self) -> TokenSplit:
+        return self.data.splits["validation"]
+
+    def _positions(self, student: Student) -> dict[str, float]:
         device = self.world.device
         measured = [m for m in POSITION_METRICS if self.teacher is not None or not m.needs_teacher]
         sums = PositionSums(measured, device)
-        groups = batches.evaluation_batches(self.split, max_tokens=MAX_BATCH_TOKENS[device.type])
+        groups = self._split.groups(np.arange(len(self._split)), device.type)
         for examples in groups[self.world.rank :: self.world.size]:
-            batch = batches.collate(self.split, examples, self.facts.pad_token_id).to(device)
+            batch = self._split.collate(examples).to(device)
             with numerics.autocast(self.numerics):
                 self._add(sums, student, batch)
         return sums.values(self.world)
 
-    def _add(self, sums: PositionSums, student: StudentWithLoss, batch: Batch) -> None:
+    def _add(self, sums: PositionSums, student: Student, batch: TokenBatch) -> None:
         hidden, head = student.hidden(batch), student.head()
         signal = None if self.teacher is None else self.teacher.signal(batch)
         # logits [N, V] of a batch need not fit into memory, so they are made in chunks of rows
@@ -87,17 +80,17 @@ class Evaluator:
             teacher_logits = None
             if signal is not None:
                 teacher_logits = TeacherSignal(signal.hidden[part], signal.head).logits().float()
-            sums.add(Positions(student.loss, logits, teacher_logits, batch.labels[part]))
+            sums.add(Positions(student.soften_teacher, logits, teacher_logits, batch.labels[part]))
 
-    def _answers(self, student: StudentWithLoss) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        prompts = _prompts(self.split, self.config.generation_prompts)
+    def _answers(self, student: Student) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        prompts = _prompts(self._split, self.config.generation_prompts)
         mine = list(range(len(prompts)))[self.world.rank :: self.world.size]
         decoding = generation.Decoding(
             temperature=self.config.generation_temperature,
             max_new_tokens=self.config.max_new_tokens,
             no_repeat_ngram_size=self.config.no_repeat_ngram_size,
-            eos_token_id=self.facts.eos_token_id,
-            pad_token_id=self.facts.pad_token_id,
+            eos_token_id=self.data.facts.eos_token_id,
+            pad_token_id=self.data.facts.pad_token_id,
         )
         by_seed = []
         for seed in self.config.generation_seeds:
@@ -109,13 +102,15 @@ class Evaluator:
                     seed=seed,
                     decoding=decoding,
                 )
-            texts = {i: self.tokenizer.decode(t, skip_special_tokens=True) for i, t in ids.items()}
+            texts = {
+                i: self.data.tokenizer.decode(t, skip_special_tokens=True) for i, t in ids.items()
+            }
             whole = {i: text for part in self.world.gathered(texts) for i, text in part.items()}
             by_seed.append([whole[i] for i in range(len(prompts))])
-        references = [self.split.references(i) for i in range(len(prompts))]
+        references = [self._split.references(i) for i in range(len(prompts))]
         shown = [
             {
-                "prompt": self.tokenizer.decode(prompts[i], skip_special_tokens=True),
+                "prompt": self._text(prompts[i]),
                 "answer": by_seed[0][i],
                 "references": references[i],
             }
@@ -124,7 +119,11 @@ class Evaluator:
         answers = Answers(by_seed, references)
         return {metric.name: metric.of(answers) for metric in TEXT_METRICS}, shown
 
+    def _text(self, ids: list[int]) -> str:
+        text: str = self.data.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
 
-def _prompts(split: Split, count: int) -> list[list[int]]:
+
+def _prompts(split: TokenSplit, count: int) -> list[list[int]]:
     count = min(count, len(split))
     return [split.tokens(i)[: split.num_prompt_tokens[i]].tolist() for i in range(count)]

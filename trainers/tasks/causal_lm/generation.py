@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from trainers.signal import OutputHead
 from trainers.tasks.causal_lm import models
+from trainers.tasks.causal_lm.batches import group_bounds
 
-MAX_BATCH_TOKENS = {"cpu": 32768, "cuda": 262144}
+# Tokens of prompts and answers whose keys and values are kept at once, by type of device.
+MAX_CACHED_TOKENS = {"cpu": 32768, "cuda": 262144}
 # Finished rows leave the batch when they are this share of it: leaving costs a copy of the cache.
 LEAVE_SHARE = 0.25
 Prompt = tuple[int, list[int]]  # number of the prompt, its token ids
@@ -60,13 +63,11 @@ def luck(seed: int, prompt: int, count: int) -> Tensor:
 
 
 def _groups(prompts: list[Prompt], steps: int, device: str) -> list[list[Prompt]]:
+    """Prompts of like length together; each takes its own tokens and those to come."""
     ordered = sorted(prompts, key=lambda pair: (-len(pair[1]), pair[0]))
-    groups, start = [], 0
-    while start < len(ordered):
-        size = max(1, MAX_BATCH_TOKENS[device] // (len(ordered[start][1]) + steps + 1))
-        groups.append(ordered[start : start + size])
-        start += size
-    return groups
+    lengths = [len(ids) + steps + 1 for _, ids in ordered]
+    bounds = group_bounds(lengths, MAX_CACHED_TOKENS[device])
+    return [ordered[start:stop] for start, stop in bounds]
 
 
 class _Group:
@@ -98,8 +99,6 @@ class _Group:
 
     def run(self) -> dict[int, list[int]]:
         """Returns the answers by the prompts' numbers."""
-        from transformers import DynamicCache
-
         cache, steps = DynamicCache(), max(self._room)
         draws = torch.stack([luck(self._seed, n, max(steps, 1)) for n in self._numbers])
         draws = draws.to(self._device)

@@ -1,13 +1,19 @@
 """Loads causal language models and takes them apart: body, then one matrix that makes logits."""
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.activations import NewGELUActivation
+from transformers.utils import logging
 
 from trainers.signal import OutputHead
+from trainers.tasks.causal_lm.batches import TokenBatch
 
 # Relative to the largest logit: two ways to the same float32 product differ by far less.
 HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
@@ -24,10 +30,7 @@ def load(
     """Returns the causal language model in `folder`, in evaluation mode, on the CPU or where
     transformers' `device_map` puts it. The folder's weights are never unpickled here: `prepare`
     refused or allowed that before."""
-    from transformers import AutoModelForCausalLM
-
     quieten()
-
     options = {} if attention is None else {"attn_implementation": attention}
     if device_map is not None:
         options["device_map"] = device_map
@@ -72,8 +75,6 @@ def load_on(
 def _fuse_gelu(model: nn.Module) -> None:
     """GPT-2's GELU is written out in eight operations, each a pass over memory and half of them in
     float32 under autocast; torch's own is the same function in one."""
-    from transformers.activations import NewGELUActivation
-
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
@@ -83,9 +84,6 @@ def _fuse_gelu(model: nn.Module) -> None:
 def quieten() -> None:
     """Turns off progress bars of the libraries, and their hint to mask padding (see
     `hidden_states`)."""
-    import datasets
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     datasets.disable_progress_bars()
@@ -119,7 +117,8 @@ def head_of(model: Any, vocab_size: int) -> OutputHead:
 
 
 def _first(rows: Tensor, count: int) -> Tensor:
-    """The gradient of a slice is a second tensor as large as the whole, so all rows are none."""
+    """Without a slice where all rows are wanted: its gradient would be a second tensor as large as
+    the matrix."""
     return rows if len(rows) == count else rows[:count]
 
 
@@ -131,10 +130,41 @@ def _scale(config: Any) -> float:
     return float(factor or 1.0) / float(divisor or 1.0)
 
 
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model taken apart; see `trainers.parts.Network`. `body` is a part of
+    `model`, found once."""
+
+    model: Any
+    body: nn.Module
+    vocab_size: int
+
+    @classmethod
+    def of(cls, model: Any, vocab_size: int) -> "LanguageModel":
+        """Returns `model` taken apart, its logits cut to `vocab_size`. Raises `ValueError` as
+        `body_of` does."""
+        return cls(model, body_of(model), vocab_size)
+
+    def hidden(self, batch: TokenBatch) -> Tensor:
+        """Returns the hidden states [N, D] at the batch's positions."""
+        return hidden_states(self.body, batch.input_ids).index_select(0, batch.positions)
+
+    def head(self) -> OutputHead:
+        """Returns the output head, a view on the model's weights."""
+        return head_of(self.model, self.vocab_size)
+
+
+def hidden_size(folder: Path) -> int:
+    """Returns the width of the last hidden states of the model in `folder`, from its config. Rows
+    of the output head are as long, whatever the config calls it."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    projected = getattr(config, "word_embed_proj_dim", None)
+    return int(projected or config.hidden_size)
+
+
 def hidden_states(body: nn.Module, input_ids: Tensor) -> Tensor:
     """Returns the last hidden states [B * T, D] of right-padded token ids [B, T], on their device.
-    No mask is
-    needed: under causal attention no real token looks at the padding behind it."""
+    No mask is needed: under causal attention no real token looks at the padding behind it."""
     hidden: Tensor = body(input_ids=input_ids, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1).to(input_ids.device)
 

@@ -6,28 +6,12 @@ A record that cannot be used is an error with its file, line and field, never sk
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainers.tasks.causal_lm import docstrings
+from trainers.tasks.causal_lm.record import Record
 from trainers.trial.sources import BUILTIN_PREFIX, Columns, DataSource
-
-
-@dataclass(frozen=True)
-class Record:
-    """One example: an instruction (with an optional input) or chat messages, the response to learn,
-    and all accepted answers (`references`, the response among them when no others were given)."""
-
-    instruction: str
-    response: str
-    input: str = ""
-    references: tuple[str, ...] = ()
-    messages: tuple[Mapping[str, str], ...] | None = field(default=None)
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """All accepted answers."""
-        return self.references or (self.response,)
 
 
 def read(source: DataSource, split: str, home: Path) -> list[Record]:
@@ -53,8 +37,6 @@ def fingerprint(source: DataSource, split: str) -> str:
     missing."""
     place = source.train if split == "train" else source.validation
     if place.startswith(BUILTIN_PREFIX):
-        from trainers.tasks.causal_lm import docstrings
-
         return docstrings.fingerprint()
     if is_file(place):
         return hashlib.sha256(_bytes(Path(place), split)).hexdigest()
@@ -107,8 +89,6 @@ def _read_lines(path: Path, source: DataSource) -> list[Record]:
 
 
 def _read_builtin(place: str, split: str, home: Path) -> list[Record]:
-    from trainers.tasks.causal_lm import docstrings
-
     if place != BUILTIN_PREFIX + "docstrings":
         raise ValueError(
             f"data.{split}: the built-in text is builtin:docstrings, but got '{place}'."

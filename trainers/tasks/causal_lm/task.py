@@ -1,28 +1,72 @@
-"""The language-model task: everything that other rooms ask it, without torch."""
+"""The language-model task as far as it is known without torch. See `trainers.parts.Task`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from trainers.parts import PreparedFacts
+from trainers.tasks.causal_lm import facts, inputs, templates
+from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.metrics import METRICS
 from trainers.trial.config import TrialConfig
+from trainers.trial.facts import Facts
 from trainers.trial.metrics import Metric
+from trainers.trial.sources import PrepareRequest
+
+if TYPE_CHECKING:
+    from trainers.tasks.causal_lm.runtime import CausalLmRuntime
 
 
 @dataclass(frozen=True)
 class CausalLm:
-    """A causal language model learns the responses to instructions. See `trainers.parts.Task`."""
+    """A causal language model learns the responses to instructions."""
 
     name: str = "causal_lm"
     default_metric: str = "rouge_l"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """See `Task`."""
+        """The table in `metrics.py`."""
         return METRICS
 
+    @property
+    def quick_evaluation(self) -> Mapping[str, Any]:
+        """No generated text: sampling takes longer than everything else."""
+        return {"generation_prompts": 0}
+
+    def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
+        """The lengths that the data was cut to."""
+        return {
+            "max_tokens": request.max_tokens,
+            "max_prompt_tokens": request.max_prompt_tokens,
+        }
+
+    def check_request(self, request: PrepareRequest) -> None:
+        """Raises `ValueError` for a template that is none."""
+        templates.check(request.data.template)
+
+    def input_keys(self, request: PrepareRequest) -> TextKeys:
+        """Returns what decides records, tokenizer and tokenised data."""
+        return TextKeys(request)
+
+    def inspect(
+        self,
+        request: PrepareRequest,
+        configs: Mapping[str, Mapping[str, Any]],
+        *,
+        data: Path,
+        home: Path,
+    ) -> Facts:
+        """Returns examples, response tokens and vocabulary: exact where the data is prepared."""
+        return inputs.inspect(request, configs, data=data, home=home)
+
+    def read_prepared(self, folder: Path) -> PreparedFacts:
+        """Returns the facts of tokenised data."""
+        return facts.read_prepared(folder)
+
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
-        """See `Task`: 12 width² a layer, and the embeddings."""
+        """Returns 12 width² a layer, and the embeddings."""
         width = config.get("hidden_size", config.get("n_embd"))
         depth = config.get("num_hidden_layers", config.get("n_layer"))
         if not isinstance(width, int) or not isinstance(depth, int) or num_classes is None:
@@ -30,7 +74,13 @@ class CausalLm:
         return 12 * depth * width**2 + num_classes * width
 
     def num_sampled_tokens(self, config: TrialConfig) -> int:
-        """See `Task`: prompts are answered beside each other, their tokens one after another."""
+        """Prompts are answered beside each other, their tokens one after another."""
         if not config.generation_prompts:
             return 0
         return config.evaluations * config.max_new_tokens * len(config.generation_seeds)
+
+    def runtime(self) -> "CausalLmRuntime":
+        """Returns the side that trains, which loads torch and transformers."""
+        from trainers.tasks.causal_lm.runtime import CausalLmRuntime
+
+        return CausalLmRuntime()

@@ -3,7 +3,7 @@ chat."""
 
 from typing import Any
 
-from trainers.tasks.causal_lm.records import Record
+from trainers.tasks.causal_lm.record import Record
 
 # The exact words matter: published teachers were trained on them (Alpaca; MiniLLM, 2306.08543).
 ALPACA = (

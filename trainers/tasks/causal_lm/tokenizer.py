@@ -1,12 +1,34 @@
-"""Makes a tokenizer from the training text when a sweep asks for one."""
+"""Finds the tokenizer that a sweep names, or makes one from the training text; no torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from trainers.tasks import locate
 from trainers.tasks.causal_lm import templates
-from trainers.tasks.causal_lm.records import Record
+from trainers.tasks.causal_lm.record import Record
+from trainers.trial.sources import ModelSource, PrepareRequest
 
 END_OF_TEXT = "<|endoftext|>"
+
+
+def find(request: PrepareRequest) -> Path | None:
+    """Returns the folder of the request's tokenizer (by default the teacher's), or None when it is
+    to be trained on the data. Raises `ValueError` when there is none, and as `locate` does."""
+    source = request.tokenizer
+    if source is None and request.teacher.model is None:
+        raise ValueError(
+            "tokenizer: it must be given when the teacher is made from a config, but got none. "
+            "Name one (tokenizer: {model: gpt2}), or train one on the data "
+            "(tokenizer: {train: {vocab_size: 2048}})."
+        )
+    if source is None:
+        folder = locate.model_folder(request.teacher, "teacher", with_weights=False)
+        return _checked(folder, "teacher.model")
+    if source.model is None:
+        return None
+    named = ModelSource(model=source.model)
+    folder = locate.named_folder(named, "tokenizer", with_weights=False)
+    return _checked(folder, "tokenizer.model")
 
 
 def train(records: list[Record], template: str, vocab_size: int, folder: Path) -> None:
@@ -46,3 +68,12 @@ def _texts(records: list[Record], template: str) -> Iterable[str]:
         else:
             yield templates.prompt(template, record)
             yield record.response
+
+
+def _checked(folder: Path, place: str) -> Path:
+    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
+        raise ValueError(
+            f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing. "
+            "Name one under tokenizer, or train one: tokenizer: {train: {vocab_size: 8192}}."
+        )
+    return folder

@@ -5,36 +5,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers.tasks.causal_lm.batches import Order, collate, evaluation_batches, share
-from trainers.tasks.causal_lm.data import Split
+from trainers.tasks.causal_lm.batches import BucketedOrder, groups_by_length
+from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.training.feed import share
 from trainers.trial.sources import Prepared
 
 LENGTHS = np.random.Generator(np.random.PCG64(0)).integers(10, 200, 1003)
 
 
-def epoch(order: Order, number: int) -> list[list[int]]:
+def epoch(order: BucketedOrder, number: int) -> list[list[int]]:
     start = number * order.steps_per_epoch
     return [order.examples(start + i).tolist() for i in range(order.steps_per_epoch)]
 
 
 def test_an_epoch_holds_every_example_once() -> None:
-    batches = epoch(Order(LENGTHS, batch_size=32, seed=0), 0)
+    batches = epoch(BucketedOrder(LENGTHS, batch_size=32, seed=0), 0)
     assert sorted(i for batch in batches for i in batch) == list(range(1003))
     assert {len(batch) for batch in batches} == {32, 1003 % 32}
 
 
 def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
-    order = Order(LENGTHS, batch_size=32, seed=0)
+    order = BucketedOrder(LENGTHS, batch_size=32, seed=0)
     first, second = epoch(order, 0), epoch(order, 1)
     assert first != second
     # asked in another sequence, by another object
-    other = Order(LENGTHS, batch_size=32, seed=0)
+    other = BucketedOrder(LENGTHS, batch_size=32, seed=0)
     assert epoch(other, 1) == second and epoch(other, 0) == first
-    assert epoch(Order(LENGTHS, batch_size=32, seed=1), 0) != first
+    assert epoch(BucketedOrder(LENGTHS, batch_size=32, seed=1), 0) != first
 
 
 def test_batches_hold_little_padding() -> None:
-    batches = epoch(Order(LENGTHS, batch_size=32, seed=0), 0)
+    batches = epoch(BucketedOrder(LENGTHS, batch_size=32, seed=0), 0)
     padded = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
     assert padded < 1.1 * LENGTHS.sum()
     # in plain random order about four tenths would be padding
@@ -46,7 +47,7 @@ def test_batches_hold_little_padding() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_each_example_of_a_step_is_read_by_exactly_one_worker(world_size: int, parts: int) -> None:
-    examples = Order(LENGTHS, batch_size=13, seed=0).examples(0)
+    examples = BucketedOrder(LENGTHS, batch_size=13, seed=0).examples(0)
     shares = [
         part.tolist()
         for rank in range(world_size)
@@ -57,8 +58,8 @@ def test_each_example_of_a_step_is_read_by_exactly_one_worker(world_size: int, p
 
 
 def test_labels_are_the_next_tokens_of_responses(prepared: Prepared) -> None:
-    split = Split.open(Path(prepared.data), "train")
-    batch = collate(split, np.array([3, 7]), pad_token_id=0)
+    split = TokenSplit.open(Path(prepared.data), "train")
+    batch = split.collate(np.array([3, 7]))
     flat = batch.input_ids.flatten()
     start = 0
     for row, example in enumerate((3, 7)):
@@ -75,15 +76,15 @@ def test_labels_are_the_next_tokens_of_responses(prepared: Prepared) -> None:
 def test_a_share_without_examples_is_a_row_of_padding_with_nothing_to_learn(
     prepared: Prepared,
 ) -> None:
-    split = Split.open(Path(prepared.data), "train")
-    batch = collate(split, np.array([], dtype=np.int64), pad_token_id=5)
+    split = TokenSplit.open(Path(prepared.data), "train", pad_token_id=5)
+    batch = split.collate(np.array([], dtype=np.int64))
     assert batch.input_ids.tolist() == [[5]]
     assert batch.labels.numel() == batch.positions.numel() == len(batch.examples) == 0
 
 
 def test_validation_is_read_whole_within_the_token_bound(prepared: Prepared) -> None:
-    split = Split.open(Path(prepared.data), "validation")
-    batches = evaluation_batches(split, max_tokens=100)
+    split = TokenSplit.open(Path(prepared.data), "validation")
+    batches = groups_by_length(np.arange(len(split)), split.num_tokens, max_tokens=100)
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(split)))
     assert all(
         len(batch) == 1 or len(batch) * split.num_tokens[batch].max() <= 100 for batch in batches

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainers.tasks.causal_lm import docstrings
-from trainers.tasks.causal_lm.records import Record
+from trainers.tasks.causal_lm.record import Record
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,20 @@ import torch
 from training_support import trial
 
 from trainers import numerics
-from trainers.losses import DistillationLoss
-from trainers.tasks.causal_lm import evaluation, models
+from trainers.tasks.causal_lm import batches, evaluation, models
 from trainers.tasks.causal_lm.answers import Answers
-from trainers.tasks.causal_lm.data import DataFacts, Split
-from trainers.tasks.causal_lm.evaluation import Evaluator
+from trainers.tasks.causal_lm.data import TokenData
+from trainers.tasks.causal_lm.evaluation import TextEvaluator
 from trainers.tasks.causal_lm.metrics import TEXT_METRICS
+from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared
 from trainers.world import World
+
+MODELS = ("student", "teacher")
 
 
 @pytest.fixture(scope="module")
@@ -32,31 +34,22 @@ def loaded(prepared: Prepared) -> dict[str, Any]:
     return {
         "student": load(prepared.student),
         "teacher": load(prepared.teacher),
-        "split": Split.open(Path(prepared.data), "validation"),
-        "facts": DataFacts.read(Path(prepared.data)),
+        "data": TokenData.open(Path(prepared.data)),
     }
 
 
 def evaluate(loaded: dict[str, Any], config: TrialConfig) -> dict[str, float]:
-    from transformers import AutoTokenizer
-
     resolved = numerics.resolve("cpu", Precision.FLOAT32, 1)
-    facts: DataFacts = loaded["facts"]
-    student = StudentWithLoss(
-        loaded["student"],
-        DistillationLoss(config, facts.vocab_size),
-        vocab_size=facts.vocab_size,
-        numerics=resolved,
-    )
-    teacher = OnlineTeacher(loaded["teacher"], vocab_size=facts.vocab_size)
-    tokenizer = AutoTokenizer.from_pretrained(loaded["student"].config._name_or_path)
-    evaluator = Evaluator(config, loaded["split"], facts, tokenizer, teacher, World(), resolved)
-    return evaluator.evaluate(student).metrics
+    data: TokenData = loaded["data"]
+    student, teacher = (LanguageModel.of(loaded[who], data.num_classes) for who in MODELS)
+    evaluator = TextEvaluator(config, data, OnlineTeacher(teacher), World(), resolved)
+    scored = StudentWithLoss.build(student, config, device=torch.device("cpu"), numerics=resolved)
+    return evaluator.evaluate(scored).metrics
 
 
 def logits(loaded: dict[str, Any], which: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits in float64 and labels of every learned position, one example at a time."""
-    split: Split = loaded["split"]
+    split = loaded["data"].splits["validation"]
     rows, labels = [], []
     for i in range(len(split)):
         ids = torch.from_numpy(split.tokens(i).astype(np.int64))
@@ -116,7 +109,7 @@ def test_chunks_and_batches_do_not_show(
     whole = evaluate(loaded, config)
     monkeypatch.setattr(evaluation, "MIN_CHUNK_ROWS", 7)
     monkeypatch.setitem(evaluation.MAX_CHUNK_LOGITS, "cpu", 1)
-    monkeypatch.setitem(evaluation.MAX_BATCH_TOKENS, "cpu", 64)
+    monkeypatch.setitem(batches.MAX_BATCH_TOKENS, "cpu", 64)
     for name, value in evaluate(loaded, config).items():
         assert value == pytest.approx(whole[name], rel=1e-5), name
 

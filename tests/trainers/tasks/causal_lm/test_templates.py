@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainers.tasks.causal_lm import templates
-from trainers.tasks.causal_lm.records import Record
+from trainers.tasks.causal_lm.record import Record
 from trainers.trial.sources import Prepared
 
 CHATML = (

@@ -8,8 +8,10 @@ import pytest
 from training_support import TEMPLATE
 
 from trainers.tasks.causal_lm import data, templates
-from trainers.tasks.causal_lm.data import DataFacts, Lengths, Split
-from trainers.tasks.causal_lm.records import Record
+from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.facts import DataFacts, SplitFacts
+from trainers.tasks.causal_lm.record import Record
+from trainers.tasks.causal_lm.writing import Lengths, write_split
 from trainers.trial.sources import Prepared
 
 
@@ -20,8 +22,8 @@ def tokenizer(prepared: Prepared) -> Any:
     return AutoTokenizer.from_pretrained(Path(prepared.data) / "tokenizer")
 
 
-def write(rows: list[Record], folder: Path, tokenizer: Any, lengths: Lengths) -> data.SplitFacts:
-    return data.write_split(
+def write(rows: list[Record], folder: Path, tokenizer: Any, lengths: Lengths) -> SplitFacts:
+    return write_split(
         rows, folder / "train", template=TEMPLATE, tokenizer=tokenizer, lengths=lengths
     )
 
@@ -30,7 +32,7 @@ def test_what_is_read_is_what_was_encoded(tokenizer: Any, tmp_path: Path) -> Non
     # more than a thousand rows, so that Arrow keeps them in several chunks
     rows = [Record(instruction=f"{i}?", response="yes " * (1 + i % 7)) for i in range(2500)]
     facts = write(rows, tmp_path, tokenizer, Lengths(64, 96))
-    split = Split.open(tmp_path, "train")
+    split = TokenSplit.open(tmp_path, "train")
     assert len(split) == facts.num_examples == 2500
     for i in (0, 999, 1000, 1001, 2499):
         ids, learned, prompt = templates.encode(TEMPLATE, rows[i], tokenizer)
@@ -49,7 +51,7 @@ def test_ids_beyond_65535_are_kept(
     ids = [0, 65_534, 65_535, 65_536, 151_935]
     monkeypatch.setattr(templates, "encode", lambda *_: (ids, [False, False, True, True, True], 2))
     facts = write([Record(instruction="?", response="!")], tmp_path, tokenizer, Lengths(64, 96))
-    assert Split.open(tmp_path, "train").tokens(0).tolist() == ids
+    assert TokenSplit.open(tmp_path, "train").tokens(0).tolist() == ids
     assert facts.num_response_tokens == 3
 
 
@@ -61,7 +63,7 @@ def test_long_prompts_are_dropped_and_long_responses_cut(tokenizer: Any, tmp_pat
     ]
     facts = write(rows, tmp_path, tokenizer, Lengths(30, 40))
     assert (facts.num_examples, facts.num_dropped, facts.num_cut) == (2, 1, 1)
-    split = Split.open(tmp_path, "train")
+    split = TokenSplit.open(tmp_path, "train")
     assert split.num_tokens[1] == 40
     assert split.references(1) == ["no " * 100]
 
@@ -72,7 +74,7 @@ def test_nothing_left_is_an_error(tokenizer: Any, tmp_path: Path) -> None:
 
 
 def test_token_ids_are_views_into_the_file(prepared: Prepared) -> None:
-    split = Split.open(Path(prepared.data), "train")
+    split = TokenSplit.open(Path(prepared.data), "train")
     tokens = split.tokens(0)
     assert not tokens.flags.owndata and not tokens.flags.writeable
     assert tokens.dtype == np.int32

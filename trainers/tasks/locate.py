@@ -1,10 +1,11 @@
-"""Finds the models and tokenizers that a sweep names, and refuses what is none; no torch."""
+"""Finds the models that a sweep names, and refuses what is none; no torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.sources import ModelSource
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
@@ -16,35 +17,17 @@ def model_folder(source: ModelSource, role: str, *, with_weights: bool = True) -
     snapshot, fetched when it is not in the cache (without weights: its description only). `role`
     (teacher | student) names it in errors. Raises `ValueError` for a folder that is no model,
     pickle weights, or a hub that is away."""
-    assert source.model is not None
-    if _looks_local(source.model):
-        folder = Path(source.model).expanduser().absolute()
-    else:
-        folder = _snapshot(source, role, with_weights=with_weights)
+    folder = named_folder(source, role, with_weights=with_weights)
     _check(folder, f"{role}.model", source, with_weights=with_weights)
     return folder
 
 
-def tokenizer_folder(request: PrepareRequest) -> Path | None:
-    """Returns the folder of the request's tokenizer (by default the teacher's), or None when it is
-    to be trained on the data. Raises `ValueError` when there is none, and as above."""
-    source = request.tokenizer
-    if source is None and request.teacher.model is None:
-        raise ValueError(
-            "tokenizer: it must be given when the teacher is made from a config, but got none. "
-            "Name one (tokenizer: {model: gpt2}), or train one on the data "
-            "(tokenizer: {train: {vocab_size: 2048}})."
-        )
-    if source is None:
-        folder = model_folder(request.teacher, "teacher", with_weights=False)
-        return _check_tokenizer(folder, "teacher.model")
-    if source.model is None:
-        return None
+def named_folder(source: ModelSource, role: str, *, with_weights: bool) -> Path:
+    """Returns the folder that `source.model` names, as `model_folder` does, whatever is in it."""
+    assert source.model is not None
     if _looks_local(source.model):
-        folder = Path(source.model).expanduser().absolute()
-    else:
-        folder = _snapshot(ModelSource(model=source.model), "tokenizer", with_weights=False)
-    return _check_tokenizer(folder, "tokenizer.model")
+        return Path(source.model).expanduser().absolute()
+    return _snapshot(source, role, with_weights=with_weights)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -53,10 +36,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def vocab_size_of(config: dict[str, Any]) -> int | None:
-    """Returns the rows of the output matrix that a config names, or None when it names none."""
-    size = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
-    return None if size is None else int(size)
+def first_of(config: Mapping[str, Any], *names: str) -> int | None:
+    """Returns the first number among `names` that a config has, itself or for its text model;
+    architectures call the same thing by different names."""
+    for name in names:
+        value = config.get(name, config.get("text_config", {}).get(name))
+        if value is not None:
+            return int(value)
+    return None
 
 
 def _looks_local(name: str) -> bool:
@@ -80,15 +67,6 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
             f"give it: {str(error).splitlines()[0]}. Check the name and "
             "the network, or name a local folder."
         ) from error
-
-
-def _check_tokenizer(folder: Path, place: str) -> Path:
-    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
-        raise ValueError(
-            f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing. "
-            "Name one under tokenizer, or train one: tokenizer: {train: {vocab_size: 8192}}."
-        )
-    return folder
 
 
 def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool) -> None:

@@ -1,0 +1,140 @@
+"""What decides a language model's inputs, and what is known of them before they are prepared; no
+torch."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trainers.files import fingerprints
+from trainers.files.keyed import keyed_folder
+from trainers.parts import SPLIT_NAMES
+from trainers.tasks import locate
+from trainers.tasks.causal_lm import records, tokenizer
+from trainers.tasks.causal_lm.facts import read_prepared
+from trainers.tasks.causal_lm.vocabulary import check_vocabulary
+from trainers.trial.facts import Facts
+from trainers.trial.sources import BUILTIN_PREFIX, PrepareRequest
+
+# A guess for English; the exact number is known once the data was tokenised.
+CHARACTERS_PER_TOKEN = 3.5
+
+
+class TextKeys:
+    """What decides records, tokenizer and tokenised data. See `trainers.parts.InputKeys`."""
+
+    def __init__(self, request: PrepareRequest):
+        self._request = request
+
+    @cached_property
+    def records(self) -> dict[str, Any]:
+        """What decides the records of both splits."""
+        data = self._request.data
+        return {
+            "train": records.fingerprint(data, "train"),
+            "validation": records.fingerprint(data, "validation"),
+            "source": data.model_dump(exclude={"train", "validation"}),
+        }
+
+    @cached_property
+    def tokenizer(self) -> dict[str, Any]:
+        """What decides the tokenizer."""
+        folder = tokenizer.find(self._request)
+        if folder is None:
+            source = self._request.tokenizer
+            return {"train": source and source.model_dump(), "text": self.records}
+        return {"files": fingerprints.of_tokenizer(folder)}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What decides the tokenised data."""
+        return {
+            "text": self.records,
+            "tokenizer": self.tokenizer,
+            "lengths": [self._request.max_prompt_tokens, self._request.max_tokens],
+        }
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What decides a model made from a config: the tokenizer gives it its vocabulary."""
+        return {"tokenizer": self.tokenizer}
+
+    def tokenizer_folder(self, home: Path) -> Path:
+        """Returns where a trained tokenizer is stored."""
+        return keyed_folder(home, "tokenizers", self.tokenizer)
+
+
+def inspect(
+    request: PrepareRequest,
+    configs: Mapping[str, Mapping[str, Any]],
+    *,
+    data: Path,
+    home: Path,
+) -> Facts:
+    """See `trainers.parts.Task.inspect`."""
+    found = {"tokenizer": _describe_tokenizer(request)}
+    vocab_size = _vocab_size(request, data, configs["teacher"])
+    rows = {role: _vocab_rows(config) for role, config in configs.items()}
+    check_vocabulary(rows["teacher"], rows["student"], vocab_size)
+    for role, config in configs.items():
+        _check_length(request.max_tokens, role, config)
+    place = f"{request.data.train}, {request.data.validation}"
+    if data.is_dir():
+        facts = read_prepared(data)
+        return Facts(
+            num_train_examples=facts.num_train_examples,
+            num_train_tokens=facts.num_train_learned,
+            num_validation_examples=facts.num_validation_examples,
+            vocab_size=vocab_size,
+            found=found | {"data": f"{place} (ready in {data})"},
+        )
+    train, validation = (_estimate(request, name, home) for name in SPLIT_NAMES)
+    return Facts(
+        num_train_examples=train[0],
+        num_train_tokens=train[1],
+        num_validation_examples=validation[0],
+        vocab_size=vocab_size,
+        found=found | {"data": place},
+    )
+
+
+def _describe_tokenizer(request: PrepareRequest) -> str:
+    folder = tokenizer.find(request)
+    if request.tokenizer is None:
+        return f"the teacher's ({folder})"
+    if request.tokenizer.train is not None:
+        return f"trained on the data, {request.tokenizer.train.vocab_size} entries"
+    return f"{request.tokenizer.model} ({folder})"
+
+
+def _vocab_size(request: PrepareRequest, data: Path, teacher: Mapping[str, Any]) -> int | None:
+    """The real vocabulary: exact when the data is prepared or the tokenizer is trained here."""
+    if data.is_dir():
+        return read_prepared(data).num_classes
+    if request.tokenizer is not None and request.tokenizer.train is not None:
+        return request.tokenizer.train.vocab_size
+    return _vocab_rows(teacher)
+
+
+def _vocab_rows(config: Mapping[str, Any]) -> int | None:
+    """Rows of the output matrix that a config names."""
+    return locate.first_of(config, "vocab_size")
+
+
+def _check_length(max_tokens: int, role: str, config: Mapping[str, Any]) -> None:
+    limit = locate.first_of(config, "max_position_embeddings", "n_positions")
+    if limit is not None and max_tokens > limit:
+        raise ValueError(
+            f"data.max_tokens: it must be at most the {role}'s {limit} positions, "
+            f"but got {max_tokens}. Lower it, or take a longer model."
+        )
+
+
+def _estimate(request: PrepareRequest, split: str, home: Path) -> tuple[int | None, int | None]:
+    """Examples of a split, and about how many response tokens."""
+    place = request.data.train if split == "train" else request.data.validation
+    if not place.startswith(BUILTIN_PREFIX) and not records.is_file(place):
+        return None, None  # reading a hub data set would mean downloading it
+    rows = records.read(request.data, split, home)
+    characters = sum(len(row.response) for row in rows)
+    return len(rows), round(characters / CHARACTERS_PER_TOKEN) + len(rows)

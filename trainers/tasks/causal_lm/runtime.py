@@ -1,0 +1,95 @@
+"""The side of the language-model task that trains. See `trainers.parts.TaskRuntime`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainers.parts import SignalMaker
+from trainers.tasks.causal_lm import building, data, models
+from trainers.tasks.causal_lm.data import TokenData
+from trainers.tasks.causal_lm.evaluation import TextEvaluator
+from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER
+from trainers.tasks.causal_lm.models import LanguageModel
+from trainers.tasks.causal_lm.writing import DataWriter
+from trainers.trial.config import TrialConfig
+from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.world import World
+
+CHECKED_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class CausalLmRuntime:
+    """Plain methods over the modules beside this one; nothing is kept from one call to the next."""
+
+    def write_data(self, request: PrepareRequest, *, home: Path, folder: Path) -> None:
+        """Writes tokenised splits, the tokenizer (trained under `home` where the request asks for
+        that) and the facts."""
+        DataWriter(request, home).write(folder)
+
+    def open_data(self, folder: Path) -> TokenData:
+        """Returns the tokenised data in `folder`."""
+        return TokenData.open(folder)
+
+    def fingerprint(self, folder: Path) -> str:
+        """Returns the SHA-256 over token ids, what is learned and accepted answers."""
+        return data.fingerprint(folder)
+
+    def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
+        """Writes a model whose vocabulary and special tokens are those of the data's tokenizer,
+        unless the config gives others."""
+        building.initialise(source, role, data / TOKENIZER_FOLDER, folder)
+
+    def load_model(
+        self,
+        folder: Path,
+        device: torch.device,
+        *,
+        attention: str | None,
+        dtype: torch.dtype,
+        trust: bool,
+        gpus: int = 1,
+    ) -> Any:
+        """Returns transformers' causal language model."""
+        return models.load_on(
+            device, folder, attention=attention, dtype=dtype, trust=trust, gpus=gpus
+        )
+
+    def check_model(self, model: Any, data: TokenData) -> None:
+        """Raises `ValueError` unless the model's logits are one matrix times its last hidden
+        states: that is all that a loss or a cache gets of them."""
+        split = data.splits["validation"]
+        batch = split.collate(np.arange(min(CHECKED_EXAMPLES, len(split)))).to(model.device)
+        models.check_head(model, batch.input_ids, data.num_classes)
+
+    def network(self, model: Any, num_classes: int) -> LanguageModel:
+        """Returns the body and the head over the real vocabulary."""
+        return LanguageModel.of(model, num_classes)
+
+    def hidden_size(self, folder: Path) -> int:
+        """Returns the width of the last hidden states."""
+        return models.hidden_size(folder)
+
+    def recompute_activations(self, model: Any) -> None:
+        """Turns on transformers' gradient checkpointing, which keeps the inputs of layers only."""
+        model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def evaluator(
+        self,
+        config: TrialConfig,
+        data: TokenData,
+        *,
+        teacher: SignalMaker | None,
+        world: World,
+        numerics: dict[str, Any],
+    ) -> TextEvaluator:
+        """Returns what measures the metrics of `metrics.py`."""
+        return TextEvaluator(config, data, teacher, world, numerics)
+
+    def save(self, model: Any, data: TokenData, folder: Path) -> None:
+        """Writes a Hugging Face folder with the tokenizer in it."""
+        model.save_pretrained(folder)
+        data.tokenizer.save_pretrained(folder)

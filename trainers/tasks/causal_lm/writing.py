@@ -1,0 +1,157 @@
+"""Writes instruction data as token ids (Arrow), once, for every trial to read by memory map."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import AutoTokenizer
+
+from trainers.files import store
+from trainers.parts import SPLIT_NAMES
+from trainers.tasks.causal_lm import data, records, templates, tokenizer
+from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, SplitFacts
+from trainers.tasks.causal_lm.inputs import TextKeys
+from trainers.tasks.causal_lm.models import quieten
+from trainers.tasks.causal_lm.record import Record
+from trainers.trial.sources import PrepareRequest
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The longest prompt and the longest whole example, in tokens."""
+
+    max_prompt_tokens: int
+    max_tokens: int
+
+
+@dataclass
+class DataWriter:
+    """Writes the data of one request; what it needs beside the records is made under `home`."""
+
+    request: PrepareRequest
+    home: Path
+
+    @cached_property
+    def _train_records(self) -> list[Record]:
+        return records.read(self.request.data, "train", self.home)
+
+    def write(self, folder: Path) -> None:
+        """Writes splits, tokenizer and facts into `folder`. Raises `ValueError` when an input is
+        missing or wrong."""
+        quieten()
+        loaded = AutoTokenizer.from_pretrained(self._tokenizer(), local_files_only=True)
+        written = {name: self._write_split(name, loaded, folder) for name in SPLIT_NAMES}
+        loaded.save_pretrained(folder / TOKENIZER_FOLDER)
+        DataFacts(
+            vocab_size=len(loaded),
+            eos_token_id=_end_token(loaded),
+            pad_token_id=_padding_token(loaded),
+            fingerprint=data.fingerprint(folder),
+            **written,
+        ).write(folder)
+
+    def _tokenizer(self) -> Path:
+        folder = tokenizer.find(self.request)
+        if folder is not None:
+            return folder
+        source, template = self.request.tokenizer, self.request.data.template
+        assert source is not None and source.train is not None
+        size = source.train.vocab_size
+
+        def make(folder: Path) -> None:
+            tokenizer.train(self._train_records, template, size, folder)
+
+        return store.once(TextKeys(self.request).tokenizer_folder(self.home), make)
+
+    def _write_split(self, name: str, loaded: Any, folder: Path) -> SplitFacts:
+        rows = (
+            self._train_records
+            if name == "train"
+            else records.read(self.request.data, name, self.home)
+        )
+        return write_split(
+            rows,
+            folder / name,
+            template=self.request.data.template,
+            tokenizer=loaded,
+            lengths=Lengths(self.request.max_prompt_tokens, self.request.max_tokens),
+        )
+
+
+def write_split(
+    records: list[Record], folder: Path, *, template: str, tokenizer: Any, lengths: Lengths
+) -> SplitFacts:
+    """Tokenises `records` into `folder` (Arrow) and returns what became of them. Prompts that are
+    too long drop their record, responses are cut. Raises `ValueError` when nothing is left."""
+    rows: list[dict[str, Any]] = []
+    num_cut = 0
+    for record in records:
+        ids, learned, prompt = templates.encode(template, record, tokenizer)
+        if prompt > lengths.max_prompt_tokens:
+            continue
+        num_cut += len(ids) > lengths.max_tokens
+        rows.append(_row(record, ids[: lengths.max_tokens], learned, prompt))
+    if not rows:
+        raise ValueError(
+            "data: at least one prompt must have at most "
+            f"max_prompt_tokens={lengths.max_prompt_tokens} tokens, but got none "
+            f"among {len(records)}. Raise max_prompt_tokens and max_tokens."
+        )
+    datasets.Dataset.from_list(rows, features=features()).save_to_disk(folder)
+    return SplitFacts(
+        num_examples=len(rows),
+        num_dropped=len(records) - len(rows),
+        num_cut=num_cut,
+        num_tokens=sum(len(row["input_ids"]) for row in rows),
+        num_response_tokens=sum(row["num_learned"] for row in rows),
+    )
+
+
+def features() -> Any:
+    """Returns the columns of a split, as `datasets` describes them."""
+    return datasets.Features(
+        {
+            "input_ids": datasets.List(datasets.Value("int32")),
+            "learned": datasets.List(datasets.Value("bool")),
+            "num_prompt_tokens": datasets.Value("int32"),
+            "num_learned": datasets.Value("int32"),
+            "example_id": datasets.Value("int64"),
+            "references": datasets.List(datasets.Value("string")),
+        }
+    )
+
+
+def _row(record: Record, ids: list[int], learned: list[bool], prompt: int) -> dict[str, Any]:
+    # the first token has nothing before it that could predict it
+    learned = [False, *learned[1 : len(ids)]]
+    return {
+        "input_ids": ids,
+        "learned": learned,
+        "num_prompt_tokens": prompt,
+        "num_learned": sum(learned),
+        "example_id": _example_id(ids, learned),
+        "references": list(record.answers),
+    }
+
+
+def _example_id(ids: list[int], learned: list[bool]) -> int:
+    """A number for what an example is, wherever it stands: equal tokens, equal number."""
+    content = np.asarray(ids, dtype=np.int32).tobytes() + np.asarray(learned).tobytes()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+
+
+def _end_token(loaded: Any) -> int:
+    if loaded.eos_token_id is None:
+        raise ValueError(
+            "tokenizer: it must have an end-of-sequence token, but this one has none. "
+            "Use another one."
+        )
+    return int(loaded.eos_token_id)
+
+
+def _padding_token(loaded: Any) -> int:
+    return int(loaded.eos_token_id if loaded.pad_token_id is None else loaded.pad_token_id)

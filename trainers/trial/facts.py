@@ -1,0 +1,24 @@
+"""What is known of a sweep's inputs; no torch."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Facts(BaseModel):
+    """What is known of teacher, student and data; None: not before they are prepared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_train_examples: int | None = None
+    num_train_tokens: int | None = Field(
+        default=None, description="response tokens of one epoch, or about so many"
+    )
+    num_validation_examples: int | None = None
+    vocab_size: int | None = None
+    teacher_parameters: int | None = None
+    student_parameters: int | None = None
+    teacher_hidden_size: int | None = None
+    teacher_entropy_share: float | None = Field(
+        default=None, description="mean entropy at tau = 1 over ln V"
+    )
+    fingerprints: dict[str, str] = Field(default_factory=dict)
+    found: dict[str, str] = Field(default_factory=dict, description="input → where it comes from")
