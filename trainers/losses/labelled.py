@@ -1,4 +1,4 @@
-"""Labelled terms: soft losses that also look at labels, unsoftened logits or the training's
+"""Labelled terms: soft losses that also depend on labels, unsoftened logits or the training's
 progress.
 
 Every term takes a `Rows` and its own parameters by name, and returns `Parts`: values [N] that the
@@ -18,7 +18,7 @@ from trainers.losses.policies import Softened
 @dataclass(frozen=True)
 class Rows:
     """Some positions: softened logits, unsoftened ones in float [N, V], labels [N], and what a
-    first pass or a schedule found: row_weight [N] (token_scaled) and mix in [0, 1]
+    first pass or a schedule decides: row_weight [N] (token_scaled) and mix in [0, 1]
     (interpolated)."""
 
     softened: Softened
@@ -60,6 +60,7 @@ def normalised(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     """
     student, teacher = log_probabilities(rows.student_logits, rows.teacher_logits)
     column = rows.labels.unsqueeze(-1)
+    # At temperature 1, from the unsoftened logits, and so outside the policy's scaling.
     target = -(teacher.gather(-1, column).exp() * student.gather(-1, column)).squeeze(-1)
     hidden_student = rows.softened.student.scatter(-1, column, HIDDEN)
     hidden_teacher = rows.softened.teacher.scatter(-1, column, HIDDEN)
@@ -102,7 +103,8 @@ LABELLED_TERMS: dict[str, Callable[[Rows, Mapping[str, float]], Parts]] = {
 }
 
 
-# Its softmax is exactly 0, and unlike -inf its differences are no NaN.
+# A logit whose softmax is exactly 0, in float32 too, and whose difference from itself is 0, where
+# that of -inf is NaN.
 HIDDEN = -1e30
 
 
@@ -123,9 +125,15 @@ def _split(logits: Tensor, labels: Tensor) -> _Split:
 
 
 def _log_rest(logits: Tensor, label: Tensor, others: Tensor, column: Tensor) -> Tensor:
-    """Returns log(1 - p_y) [N, 1]: from p_y where that is small, else from the two normalisers."""
+    """Returns log(1 - p_y) [N, 1]: from p_y where that is small, else from the two normalisers.
+
+    1 - p_y of a p_y near 1 has no digits left. There log(1 - p_y) is the log of the others' sum of
+    exponentials less that of all: each is a logit less its log-probability, of any entry that has
+    both, such as the label's neighbour.
+    """
     neighbour = (column + 1) % logits.shape[-1]
     others_normaliser = logits.gather(-1, neighbour) - others.gather(-1, neighbour)
     normaliser = logits.gather(-1, column) - label
+    # Clamped for its gradient: where p_y is 1 the branch that `where` drops would make it NaN.
     small = torch.log1p(-label.exp().clamp(max=0.5))
     return torch.where(label.detach().exp() < 0.5, small, others_normaliser - normaliser)

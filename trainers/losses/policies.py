@@ -1,7 +1,12 @@
 """Temperature policies: how logits are softened in the soft loss, and the weight of each position.
 
-A policy looks at the unsoftened logits [N, V] of both sides and returns a temperature a position
-for each. The hard loss, the evaluation and sampled text never see it.
+A policy takes the unsoftened logits [N, V] of both sides and returns a temperature for each
+position and side. The hard loss, the evaluation and sampled text do not depend on it.
+
+Where gradients go: policies compute with logits that are cut from the graph. A temperature that
+follows the student's own logits says so by a `Slope`, from which `rescale` makes its gradient; what
+it owes to the other side, or to the batch, has none. A learned temperature is part of the graph
+itself, and alone has a gradient through the scaling.
 """
 
 import math
@@ -21,7 +26,7 @@ from trainers.trial.config import TrialConfig
 @dataclass(frozen=True)
 class Softened:
     """student, teacher: softened logits [N, V]; weight: factor on each position's divergence [N],
-    without gradient (but curriculum's); tau_t, tau_s: temperatures of teacher and student [N];
+    without gradient, except curriculum's; tau_t, tau_s: temperatures of teacher and student [N];
     slope: how tau_s follows the student's logits, None where those are not centred."""
 
     student: Tensor
@@ -79,7 +84,7 @@ class PolicyInput:
         return self.student - student, self.teacher - teacher
 
     def constant(self, value: float) -> Tensor:
-        """Returns a scalar tensor, filled where it lies: no GPU waits."""
+        """Returns a scalar tensor, filled on its own device, so that no GPU waits for a copy."""
         return self.student.new_full((), value, dtype=_wide(self.student))
 
 
@@ -102,12 +107,13 @@ def fixed_teacher(given: PolicyInput) -> Temperatures:
 def cist(given: PolicyInput) -> Temperatures:
     """Each side's largest centred logit over rho, so that the largest softened logit is rho.
 
-    rho = rho_per_log_vocab * ln V where that is given. Luong et al. 2026 (CIST); which side of the
-    gradient they stop is not known, `detach_student_temperature` offers both.
+    rho = rho_per_log_vocab * ln V where that is given. Luong et al. 2026 (CIST), who do not say
+    where they stop the gradient: `detach_student_temperature` offers both.
     """
     rho = cist_rho(given.config, given.vocab_size)
     student, teacher, place = _largest_centred(given)
     tau_s = student / rho
+    # d tau_s / dz_k = (1[k = place] - 1/V) / rho: the largest logit less the mean.
     slope = Slope(place=place, peak=torch.full_like(tau_s, 1 / rho))
     return _clamped(given.config, Temperatures(teacher / rho, tau_s, slope))
 
@@ -123,6 +129,8 @@ def cist_rho(config: TrialConfig, vocab_size: int) -> float:
 def logit_standardization(given: PolicyInput) -> Temperatures:
     """Each side's standard deviation over the vocabulary, times tau. Sun et al. 2024."""
     tau_s, tau_t = (given.tau * _deviation(centred) for centred in given.centred)
+    # With c = z - mean and tau_s = tau ‖c‖ / √V: d tau_s / dz_k = (tau² / V) c_k / tau_s. In a row
+    # of equal logits the norm has no derivative, and the temperature is the clamp's.
     spread = given.tau.square() / given.vocab_size
     slope = Slope(spread=torch.where(tau_s > 0, spread, 0.0))
     # tau itself scales, not tau times a row's standard deviation.
@@ -141,12 +149,13 @@ def dynamic(given: PolicyInput) -> Temperatures:
     and teacher.
 
     The student's gradient goes through its own temperature alone. Wei and Bai 2024 (DTKD), whose
-    code takes largest logits without centring, so that a constant added to the logits changes its
-    temperatures; its second, plain KL is left out.
+    code takes the largest logits without centring them, so that a constant added to the logits
+    changes its temperatures; its second, plain KL is left out.
     """
     student, teacher, place = _largest_centred(given)
     both = (student + teacher).clamp_min(SMALLEST_SCALE)
     unit = 2 * given.tau / both
+    # d tau_s / da = 2 tau b / (a+b)²; tau_t depends on a as well, but not its gradient.
     slope = Slope(place=place, peak=unit * teacher / both)
     return _clamped(given.config, Temperatures(unit * teacher, unit * student, slope))
 
@@ -171,7 +180,9 @@ POLICY_FUNCTIONS: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
     Policy.TOKEN_ADAPTIVE: token_adaptive,
 }
 
+# Keeps `dynamic` finite where all logits of both sides are equal.
 SMALLEST_SCALE = 1e-7
+# Columns that `_largest` takes the maximum of at once.
 BLOCK = 64
 
 
@@ -200,12 +211,14 @@ def soften(
     tau_t, tau_s = temperatures.tau_t.expand(num_rows), temperatures.tau_s.expand(num_rows)
     slope = temperatures.slope
     if slope is not None:
-        # The softmax does not see the centring; float32, and divergences on logits, do.
+        # A softmax does not depend on the centring; float32, and divergences on logits, do. Both
+        # centred tensors are overwritten here; nothing reads them afterwards.
         soft_student = centred_over(student, given.centred[0], tau_s, slope)
         soft_teacher = centred_over(teacher, given.centred[1], tau_t, Slope())
     else:
         if POLICIES[config.policy].learned:
-            # Its gradient is a small difference of sums over the logits: without a common part.
+            # The temperature's gradient is a small difference of sums over the logits, which a
+            # constant in them would drown.
             student, teacher = (side - side.mean(-1, keepdim=True) for side in (student, teacher))
         # A product takes a third of a quotient's time.
         soft_student = student * temperatures.tau_s.reciprocal().unsqueeze(-1)
@@ -237,7 +250,7 @@ SCALINGS: dict[Scaling, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def _power_sum(teacher: Tensor, tau_t: Tensor) -> Tensor:
-    """Returns Σ p^(1/tau) [N] of the unsoftened p: WTTM's weight, more for flatter teachers."""
+    """Returns Σ p^(1/tau) [N] of the unsoftened p: WTTM's weight, larger for flatter teachers."""
     normaliser = torch.logsumexp(teacher, dim=-1) / tau_t
     return (torch.logsumexp(teacher / tau_t.unsqueeze(-1), dim=-1) - normaliser).exp()
 
@@ -247,7 +260,7 @@ def _wide(logits: Tensor) -> torch.dtype:
 
 
 def _largest_centred(given: PolicyInput) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the largest centred logit of student and teacher, and where the student's stands,
+    """Returns the largest centred logit of student and teacher, and the student's column of it,
     each [N]."""
     largest, place = _largest(given.student)
     mean_s, mean_t = (mean.squeeze(-1) for mean in given.means)
@@ -255,10 +268,11 @@ def _largest_centred(given: PolicyInput) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _largest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the largest logit and the first place where it stands, each [N].
+    """Returns the largest logit and the first column that has it, each [N].
 
-    On a CPU torch finds a place ten times slower than a value, so the value is found for each block
-    of columns, and the place within the largest one alone.
+    On a CPU torch finds a column ten times slower than a value, so the value is found for each
+    block of columns, and the column within the first block that has the largest one. Ties go to the
+    first column either way, so that the gradient does not depend on the way.
     """
     width = logits.shape[-1]
     num_blocks = width // BLOCK
@@ -282,7 +296,8 @@ def _deviation(centred: Tensor) -> Tensor:
 
 
 def _clamped(config: TrialConfig, found: Temperatures) -> Temperatures:
-    """Clamps both temperatures; a clamped student's no longer follows its logits."""
+    """Returns both temperatures clamped; a clamped student's no longer follows its logits, and one
+    that is detached never does."""
     bounds = (config.tau_min, config.tau_max)
     tau_t, tau_s = found.tau_t.clamp(*bounds), found.tau_s.clamp(*bounds)
     slope = Slope()

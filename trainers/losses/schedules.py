@@ -1,4 +1,4 @@
-"""What a loss learns or moves over a training; each is a module, so checkpoints carry its state."""
+"""What a loss learns or moves during a training: modules, so that checkpoints have their state."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,8 @@ class CurriculumTemperature(nn.Module):
     def forward(self, context: LossContext) -> Tensor:
         """Returns the temperature, a scalar in (1, 1 + reach)."""
         temperature = self.value()
-        # The same value; the gradient comes back times -push.
+        # The value of the temperature with -push times its gradient: the student's optimiser, which
+        # descends, makes theta climb.
         push = self.push(context)
         return (1 + push) * temperature.detach() - push * temperature
 
@@ -77,8 +78,8 @@ class MixSchedule(nn.Module):
         return self.share.clamp(line, self.end)
 
     def finish_step(self, soft_loss: float, context: LossContext) -> None:
-        """Takes the mean soft loss of the step that `context` was about, over all positions of all
-        ranks."""
+        """Moves t on by the mean soft loss of the step that `context` describes, over all positions
+        of all ranks, so that every rank has the same t."""
         last = float(self.last)
         if not math.isnan(last):
             fall = (last - soft_loss) / (abs(last) + SMALLEST_LOSS)

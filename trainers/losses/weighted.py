@@ -1,4 +1,4 @@
-"""Divergences that weigh vocabulary entries or directions by the two distributions themselves.
+"""Divergences that weigh vocabulary entries, or the two KLs, by the two distributions themselves.
 
 Signature, units and ranges as in `divergences.py`: softened logits [N, V] in, [N] out.
 """
@@ -10,6 +10,8 @@ from trainers.losses.adaptive_head import head_share
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
 from trainers.trial.catalogue import Weighting
 
+# How close to 0 alpha, beta or their sum may come before `alpha_beta` is computed by differences of
+# powers: its formula as written subtracts numbers that differ by about that part of their size.
 NEAR_A_LIMIT = 0.1
 
 
@@ -25,7 +27,7 @@ def adaptive_kl(
     first; DSKD and KDFlow sort the other way round, TAID's mixes sorted and unsorted entries.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
-    if head_mass >= 1.0:  # by sums it would hang on rounding whether the last entries are reached
+    if head_mass >= 1.0:  # by sums it would depend on rounding whether the last ones are reached
         return kl(teacher, student)
     with torch.no_grad():
         share = head_share(student.exp(), teacher.exp(), head_mass)
@@ -40,6 +42,7 @@ def token_wise(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     gap = teacher - student
+    # p / (p + q) from the logs, so that it is exact where both probabilities underflow.
     share = torch.sigmoid(gap.detach())
     return ((share * teacher.exp() - (1 - share) * student.exp()) * gap).sum(-1)
 
@@ -55,6 +58,7 @@ def entropy_switched(
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     with torch.no_grad():
+        # H(p) - H(q): vecdot of q with log q is -H(q).
         surplus = torch.linalg.vecdot(student.exp(), student)
         surplus -= torch.linalg.vecdot(teacher.exp(), teacher)
         surplus = surplus.unsqueeze(-1)
@@ -81,7 +85,7 @@ def alpha_beta(
 
 
 def is_near_a_limit(alpha: float, beta: float) -> bool:
-    """Returns whether `alpha_beta` is one of its limits, or so near that its formula as written
+    """Returns whether `alpha_beta` is one of its limits, or so near one that its formula as written
     loses digits of float32."""
     return min(abs(alpha), abs(beta), abs(alpha + beta)) < NEAR_A_LIMIT
 
@@ -90,14 +94,21 @@ def near_a_limit(
     student: Tensor, teacher: Tensor, alpha: float, beta: float
 ) -> tuple[Tensor, Tensor]:
     """Returns `alpha_beta` [N] of log-probabilities [N, V] and its gradient by the student's, by
-    differences of powers, which tend to what the limits have: exact to the last digits near them,
-    but twice the work."""
+    differences of powers, which tend to those of the limits: exact to the last digits near them,
+    but twice the work.
+
+    With s = alpha + beta and P(a; x, y) = (x - y) / a for x / y = (p/q)^a, the divergence is
+    1/beta Σ [P(s; p^s, q^s) - P(alpha; p^alpha q^beta, q^s)], or with alpha and beta exchanged
+    1/alpha Σ [P(beta; p^s, p^alpha q^beta) - P(s; p^s, q^s)]; its gradient by log q is
+    -P(alpha; p^alpha q^beta, q^s). Each P has a finite limit at power 0.
+    """
     gap, total = teacher - student, alpha + beta
     own, theirs, mixed = total * student, total * teacher, alpha * teacher + beta * student
     of_alpha = _power_gap(alpha, gap, mixed, own)
     if alpha == 0.0 and beta == 0.0:
         return 0.5 * gap.square().sum(-1), -of_alpha
     of_total = _power_gap(total, gap, theirs, own)
+    # Of the two forms the one that divides by the larger power: the other may be 0.
     if abs(beta) >= abs(alpha):
         return (of_total - of_alpha).sum(-1) / beta, -of_alpha
     of_beta = _power_gap(beta, gap, theirs, mixed)
@@ -106,10 +117,12 @@ def near_a_limit(
 
 def _power_gap(power: float, gap: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Returns (exp(first) - exp(second)) / power, where first - second = power * gap, to the last
-    digits however small the power; of power 0 exp(first) * gap."""
+    digits however small the power is; of power 0 the limit exp(first) * gap."""
     if power == 0.0:
         return first.exp() * gap
-    # From the larger one down, so that neither overflows.
+    # The larger of the two times 1 - exp(-difference): expm1 gets numbers up to 0 alone, so that it
+    # neither overflows nor loses the digits of a small difference. The clamps are for the branch
+    # that `where` drops: an infinite one would make its gradient NaN.
     fall = power * gap
     above = -first.exp() * torch.expm1((-fall).clamp_max(0))
     below = second.exp() * torch.expm1(fall.clamp_max(0))
@@ -136,9 +149,10 @@ def concrete_score(
         inner = student.exp()
         outer = _outer_weights(Weighting(weighting), inner, teacher)
         gap_centre = (inner * gap).sum(-1, keepdim=True)
-    # Centred first: the sum over pairs ignores a constant, float32 does not.
+    # Centred first: the sum over pairs ignores a constant in d, float32 does not.
     centred = gap - gap_centre
     square = centred.square()
+    # ¼ Σ_ij a_i b_j (d_i² - 2 d_i d_j + d_j²) = ¼ (Σ a d² + Σ b d²) - ½ (Σ a d) (Σ b d).
     if outer is inner:
         mean = (inner * centred).sum(-1)
         return 0.5 * ((inner * square).sum(-1) - mean.square())

@@ -1,5 +1,5 @@
 """Walks the positions of a batch in chunks: logits of a few rows at a time, in buffers that are
-reused."""
+reused by the next chunk and, on Linux, by the next batch."""
 
 import ctypes
 import math
@@ -15,34 +15,36 @@ from torch import Tensor
 from trainers.losses.context import Positions
 from trainers.signal import OutputHead, TeacherSignal
 
-# More rows read and write the weight's gradient less often; two buffers of them must stay far below
-# the logits of a batch.
+# Larger chunks read and write the weight's gradient less often; their two buffers must stay far
+# smaller than the logits of a batch.
 MIN_CHUNK_ROWS = 128
 CHUNK_ELEMENTS = 1 << 25
 GPU_CHUNK_ELEMENTS = 1 << 26
-# Elementwise work is done on rows that stay in a CPU's cache, on so many that the calls themselves,
-# up to 0.5 ms a block, do not show; a GPU wants more of them.
+# Elementwise work is done on a block of rows that stays in a CPU's cache, large enough that the
+# calls themselves, up to 0.5 ms a block, do not show; a GPU wants more rows.
 BLOCK_ELEMENTS = 7 << 16
 GPU_BLOCK_ELEMENTS = 1 << 24
 # Matrix products are up to a third faster where rows start on cache lines, which those of a
 # vocabulary of 50,257 entries do not by themselves. A GPU multiplies four times as fast where the
 # dimensions, too, are such multiples.
 ALIGNED_ELEMENTS = 64
-# And a tenth faster where the part of the matrix that is read stays in a CPU's cache.
+# And products are a tenth faster where the part of the matrix that is read stays in a CPU's cache.
 VOCAB_PART = 512
 HUGE_PAGE_BYTES = 2 << 20
-# What the C library gives back to the system when it is freed (see `numerics.keep_freed_memory`).
+# From this size on the C library returns freed memory to the system (see
+# `numerics.keep_freed_memory`); smaller buffers it keeps by itself.
 LARGE_BYTES = 32 << 20
-# Rooms that no batch uses now, by dtype; the last one first.
+# Buffers that no batch uses now, by dtype; the one given back last is lent first. Not locked: one
+# thread of a process computes losses, and a pop takes a buffer off the list before it is used.
 _spare: dict[torch.dtype, list[Tensor]] = {}
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Positions start to stop: hidden [C, D] in the compute dtype, products `hidden @ weight.T +
-    bias` [C, V] (before scale and cap) and the teacher's logits [C, V] or None. Both are
-    buffers, whose rows may lie further apart than they are long. `padded` is products with a
-    column, of zeros, for each row of zeros of `weight`."""
+    bias` [C, V] (before scale and cap) and the teacher's logits [C, V] or None. Both are views of
+    buffers: the next chunk overwrites them, and their rows may be further apart than V. `padded` is
+    products with a column, of zeros, for each row of zeros of `weight`."""
 
     start: int
     stop: int
@@ -68,9 +70,10 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
     hidden, vocab_size = batch.hidden.detach(), batch.head.vocab_size
     num_rows = hidden.shape[0]
     size = chunk_rows(num_rows, weight if batch.signal is None else batch.signal.head.weight)
-    with ExitStack() as rooms:
-        student = _Linear(weight, batch.head.bias, rooms.enter_context(room(weight, size)))
-        teacher = None if batch.signal is None else _Teacher(batch.signal, size, rooms)
+    # Closed when the walk ends, breaks off or is given up: then the buffers go back.
+    with ExitStack() as loans:
+        student = _Linear(weight, batch.head.bias, loans.enter_context(lend_buffer(weight, size)))
+        teacher = None if batch.signal is None else _Teacher(batch.signal, size, loans)
         for start in range(0, num_rows, max(1, size)):
             stop = min(start + size, num_rows)
             rows = hidden[start:stop].to(weight.dtype)
@@ -82,13 +85,13 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
 
 def product_weight(batch: Positions) -> Tensor:
     """Returns the student's output matrix in the dtype of its matrix products, cut from the
-    graph; on a GPU with rows of zeros behind it where its own number is an odd one."""
+    graph; on a GPU padded with rows of zeros up to a multiple of ALIGNED_ELEMENTS."""
     return padded(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
 
 
 def chunk_rows(num_rows: int, weight: Tensor) -> int:
-    """Returns the rows of a chunk of products with `weight` [V, D]: as good as the same in all
-    chunks of a batch."""
+    """Returns the number of rows of a chunk of products with `weight` [V, D], nearly the same in
+    all chunks of a batch."""
     elements = GPU_CHUNK_ELEMENTS if weight.is_cuda else CHUNK_ELEMENTS
     most = max(MIN_CHUNK_ROWS, elements // max(1, weight.shape[0]))
     num_chunks = max(1, math.ceil(num_rows / most))
@@ -96,12 +99,12 @@ def chunk_rows(num_rows: int, weight: Tensor) -> int:
 
 
 def pads(weight: Tensor) -> bool:
-    """Returns whether the speed of a product hangs on its dimensions."""
+    """Returns whether the speed of a product depends on its dimensions."""
     return weight.is_cuda
 
 
 def padded(weight: Tensor) -> Tensor:
-    """Returns the output matrix, with rows of zeros behind it where its products are faster so."""
+    """Returns the output matrix, with rows of zeros appended where that makes products faster."""
     missing = -weight.shape[0] % ALIGNED_ELEMENTS
     if missing == 0 or not pads(weight):
         return weight
@@ -109,35 +112,39 @@ def padded(weight: Tensor) -> Tensor:
 
 
 def aligned_buffer(weight: Tensor, num_rows: int) -> Tensor:
-    """Returns room [num_rows, V] for products with `weight` [V, D], in its dtype."""
+    """Returns an uninitialised tensor [num_rows, V] for products with `weight` [V, D], in its
+    dtype, whose rows start on cache lines."""
     return _cut(_empty(weight, num_rows), weight, num_rows)
 
 
 @contextmanager
-def room(weight: Tensor, num_rows: int) -> Iterator[Tensor]:
-    """Lends an `aligned_buffer`, on Linux one that an earlier batch is done with: a fresh one is
-    zeroed by the system first, which takes up to a tenth as long as all products. Meanwhile its
-    memory is the system's for the asking."""
+def lend_buffer(weight: Tensor, num_rows: int) -> Iterator[Tensor]:
+    """Lends an `aligned_buffer`; on Linux, a large one that an earlier batch has given back. A
+    fresh one is zeroed by the system first, which takes up to a tenth as long as all products.
+    While it is not lent, the system may take its memory whenever it needs some."""
     num_elements = num_rows * _aligned(weight.shape[0])
     if not _is_advised(weight) or num_elements * weight.element_size() < LARGE_BYTES:
         yield aligned_buffer(weight, num_rows)
         return
     spare = _spare.setdefault(weight.dtype, [])
     whole = spare.pop() if spare else _empty(weight, num_rows)
-    if whole.numel() < num_elements:
+    if whole.numel() < num_elements:  # the smaller one is dropped, so that few are ever kept
         whole = _empty(weight, num_rows)
     try:
         yield _cut(whole, weight, num_rows)
     finally:
+        # Pages that the system takes read as zeros afterwards: every product is written before it
+        # is read, so what was in them does not matter.
         _advise(whole, mmap.MADV_FREE)
         spare.append(whole)
 
 
 def _empty(weight: Tensor, num_rows: int) -> Tensor:
     """Returns as many elements as the rows take. Linux is asked to hold them in pages of 2 MiB, of
-    which products look up fewer; worth it for memory that is kept, because handing one out can take
+    which products look up fewer; worth it for memory that is kept, because providing one can take
     longer than 512 small ones."""
-    with torch.inference_mode(False):  # else no later step could write into it
+    # A tensor made in inference mode could not be written to by a later training step.
+    with torch.inference_mode(False):
         made = weight.new_empty(num_rows * _aligned(weight.shape[0]))
     if _is_advised(made) and made.nbytes >= HUGE_PAGE_BYTES:
         _advise(made, mmap.MADV_HUGEPAGE)
@@ -149,8 +156,8 @@ def _aligned(vocab_size: int) -> int:
 
 
 def _cut(whole: Tensor, weight: Tensor, num_rows: int) -> Tensor:
-    """Returns the first num_rows rows of room that is at least as large, with a column a row of
-    weight."""
+    """Returns a view [num_rows, V] of the beginning of `whole`, which is at least as large, for
+    products with `weight` [V, D]."""
     width = _aligned(weight.shape[0])
     return whole[: num_rows * width].view(num_rows, width)[:, : weight.shape[0]]
 
@@ -162,11 +169,12 @@ def _is_advised(tensor: Tensor) -> bool:
 
 def _advise(tensor: Tensor, advice: int) -> None:
     storage = tensor.untyped_storage()
+    # The system takes whole pages: those that lie entirely in the storage, as others share theirs.
     skipped = -storage.data_ptr() % mmap.PAGESIZE
     length = (storage.nbytes() - skipped) // mmap.PAGESIZE * mmap.PAGESIZE
     if length > 0:
         start = ctypes.c_void_p(storage.data_ptr() + skipped)
-        # Refused: as before.
+        # What it returns does not matter: refused advice leaves everything as it was.
         ctypes.CDLL(None).madvise(start, ctypes.c_size_t(length), advice)
 
 
@@ -182,8 +190,8 @@ def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
 
 
 def without_student(batch: Positions) -> Positions:
-    """Returns the batch with an output matrix of no rows, so that walking it asks the teacher
-    alone."""
+    """Returns the batch with an output matrix of no rows, so that a walk computes the teacher's
+    logits alone."""
     return replace(batch, head=OutputHead(batch.head.weight[:0]))
 
 
@@ -203,13 +211,13 @@ class _Linear:
 
 
 class _Teacher:
-    """The teacher's logits chunk by chunk, in one of the `rooms`."""
+    """The teacher's logits chunk by chunk, in a buffer that is given back with `loans`."""
 
-    def __init__(self, signal: TeacherSignal, size: int, rooms: ExitStack) -> None:
+    def __init__(self, signal: TeacherSignal, size: int, loans: ExitStack) -> None:
         self.signal = signal
         self.dtype = compute_dtype(signal.hidden)
         weight = padded(signal.head.weight.detach().to(self.dtype))
-        buffer = rooms.enter_context(room(weight, size))
+        buffer = loans.enter_context(lend_buffer(weight, size))
         self.linear = _Linear(weight, signal.head.bias, buffer)
 
     def logits(self, start: int, stop: int) -> Tensor:
@@ -220,6 +228,7 @@ class _Teacher:
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:
     """Returns rows @ weight.T + bias in the buffer; on a CPU a part of the vocabulary at a time."""
+    # Each entry is a sum over D alone, so that parts of V are independent of each other.
     vocab_size = weight.shape[0]
     width = vocab_size if buffer.is_cuda else VOCAB_PART
     for start in range(0, vocab_size, max(1, width)):

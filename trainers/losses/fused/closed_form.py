@@ -1,8 +1,16 @@
 """Value and gradient of each divergence written out, in place where that is safe.
 
-Autograd walks the vocabulary about twice as often for the same numbers; only a divergence of the
-user's own goes that way. A function takes a `Given` and a coefficient [C, 1], and returns the
+Autograd walks the vocabulary about twice as often for the same numbers, and is left to divergences
+that have no function here. A function takes a `Given` and a coefficient [C, 1], and returns the
 values [C] and coefficient times the gradient with respect to the student's softened logits.
+
+Derivation. Where D is a function of log q, with g = dD/d(log q) and other parts constant, the
+softmax gives dD/dz_k = g_k - q_k Σ_j g_j (`_through_softmax`). Notation: z, v are the softened
+logits of student and teacher, q, p their softmax, m a mixture of both.
+
+Each [C, V] tensor is read from memory and written back, so the functions work in few of them: names
+like `terms` stand for a tensor that reuses the memory of another one, which is gone from there on.
+Comments say which. Within a walk the order of operations decides the last bits of a trial.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +29,12 @@ from trainers.trial.catalogue import Weighting
 @dataclass(frozen=True)
 class Given:
     """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
-    labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a row that
-    goes with a learned temperature adds Σ v dD/dv, v the teacher's."""
+    labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a divergence
+    that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits.
+
+    A learned temperature tau softens both sides: with v = raw / tau, dD/dtau has the part
+    -Σ v dD/dv / tau from the teacher beside the student's. `walk` adds the student's.
+    """
 
     student: Tensor
     teacher: Tensor
@@ -37,9 +49,10 @@ Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
 def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p, by the teacher p (log(p/q) - KL)."""
     sides = _Sides.of(given)
-    terms = sides.log_p.sub_(sides.log_q).mul_(sides.p)
+    terms = sides.log_p.sub_(sides.log_q).mul_(sides.p)  # p log(p/q), in log_p's memory
     value = _total(terms)
     if given.pull is not None:
+        # p (log(p/q) - KL): the teacher's own softmax, applied to its part of the gradient.
         given.pull.add_(_pull(terms.addcmul_(sides.p, -value), given.teacher))
     return value.squeeze(-1), sides.q.sub_(sides.p).mul_(coefficient)
 
@@ -48,8 +61,9 @@ def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖p); gradient q (log(q/p) - KL), by the teacher p - q."""
     log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
     q = log_q.exp()
-    terms = log_q.sub_(log_p).mul_(q)
+    terms = log_q.sub_(log_p).mul_(q)  # q log(q/p), in log_q's memory
     if given.pull is not None:
+        # log_p has served: its memory takes p, then p - q.
         given.pull.add_(_pull(log_p.exp_().sub_(q), given.teacher))
     value = _total(terms)
     return value.squeeze(-1), terms.addcmul_(q, -value).mul_(coefficient)
@@ -63,14 +77,15 @@ def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
         return (forward_kl if beta == 0.0 else reverse_kl)(given, coefficient)
     share = 1 / (beta * (1 - beta)) if given.parameters["unit_curvature"] else 1.0
     sides = _Sides.of(given)
-    mixture = _positive(torch.lerp(sides.q, sides.p, beta)).log_()
-    by_teacher = sides.log_p.sub_(mixture).mul_(sides.p)
+    mixture = _positive(torch.lerp(sides.q, sides.p, beta)).log_()  # log m from here on
+    by_teacher = sides.log_p.sub_(mixture).mul_(sides.p)  # p log(p/m), in log_p's memory
     of_teacher = _total(by_teacher)
     if given.pull is not None:
         by_teacher.addcmul_(sides.p, -of_teacher)
         given.pull.add_(_pull(by_teacher, given.teacher), alpha=share * beta)
-    terms = sides.log_q.sub_(mixture).mul_(sides.q)
+    terms = sides.log_q.sub_(mixture).mul_(sides.q)  # q log(q/m), in log_q's memory
     of_student = _total(terms)
+    # No part through log m: Σ (beta p + (1 - beta) q) dm/m = Σ dm = 0.
     slope = terms.addcmul_(sides.q, -of_student).mul_(coefficient * (share * (1 - beta)))
     return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
 
@@ -84,6 +99,7 @@ def jeffreys(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
 def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), the one of the side with more entropy times entropy_weight."""
     sides = _Sides.of(given)
+    # H(p) - H(q). The switch is constant between its jumps, so it has no gradient.
     surplus = _dot(sides.q, sides.log_q) - _dot(sides.p, sides.log_p)
     weight = given.parameters["entropy_weight"]
     forward, reverse = (torch.where(side > 0, weight, 1.0) for side in (surplus, -surplus))
@@ -92,7 +108,7 @@ def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]
 
 def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
-    if given.parameters["head_mass"] >= 1.0:
+    if given.parameters["head_mass"] >= 1.0:  # everything is head, as in the plain form
         return forward_kl(given, coefficient)
     sides = _Sides.of(given)
     share = head_share(sides.q, sides.p, given.parameters["head_mass"])
@@ -100,15 +116,16 @@ def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q: (1-w) q (d+1) - w
-    p."""
+    """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q it is
+    (1 - w) q (d + 1) - w p with d = log(q/p)."""
     sides = _Sides.of(given)
-    gap = sides.log_q.sub_(sides.log_p)
-    share = torch.sigmoid(gap)  # of the reverse direction
-    forward = sides.p.addcmul_(share, sides.p, value=-1)
-    reverse = share.mul_(sides.q)
+    gap = sides.log_q.sub_(sides.log_p)  # d, in log_q's memory
+    share = torch.sigmoid(gap)  # 1 - w, of the reverse direction
+    forward = sides.p.addcmul_(share, sides.p, value=-1)  # w p, in p's memory
+    reverse = share.mul_(sides.q)  # (1 - w) q, in the share's memory
     by_log_q = torch.sub(reverse, forward, out=forward)
-    further = reverse.mul_(gap)
+    further = reverse.mul_(gap)  # (1 - w) q d: what by_log_q still lacks
+    # Both terms of the value have the factor d: Σ d ((1 - w) q - w p).
     value = gap.mul_(by_log_q).sum(-1)
     return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
 
@@ -120,7 +137,8 @@ def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
         return forward_kl(given, coefficient)
     sides = _Sides.of(given)
     mixture = _positive(torch.lerp(sides.q, sides.p, alpha))
-    terms = (sides.p / mixture).mul_(sides.q)
+    terms = (sides.p / mixture).mul_(sides.q)  # -dD/d(log q) / (1 - alpha) = q p/m
+    # m becomes log m here, which is safe: its quotient was taken above.
     value = sides.log_p.sub_(mixture.log_()).mul_(sides.p).sum(-1)
     return value, _through_softmax(terms, sides.q, coefficient * (alpha - 1))
 
@@ -133,10 +151,12 @@ def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
         return reverse_kl(given, coefficient)
     sides = _Sides.of(given)
     mixture = _positive(torch.lerp(sides.p, sides.q, alpha))
-    quotient = torch.div(sides.q, mixture, out=sides.p)
-    terms = sides.log_q.sub_(mixture.log_()).mul_(sides.q)
+    quotient = torch.div(sides.q, mixture, out=sides.p)  # q/m in p's memory, before m becomes log m
+    terms = sides.log_q.sub_(mixture.log_()).mul_(sides.q)  # q log(q/m), in log_q's memory
     value = terms.sum(-1)
+    # By log q: q log(q/m), and q as every KL's first side has, which the softmax takes away again.
     if not given.parameters["detach_mixture"]:
+        # The mixture's own part: q times d(log m)/d(log q) = alpha q/m.
         terms.addcmul_(quotient, sides.q, value=-alpha)
     return value, _through_softmax(terms, sides.q, coefficient)
 
@@ -146,6 +166,7 @@ def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     q, p = (torch.softmax(side, dim=-1) for side in (given.student, given.teacher))
     gap = torch.sub(q, p, out=p)
     value = 0.5 * torch.linalg.vector_norm(gap, ord=1, dim=-1)
+    # The sign of 0 is 0, as autograd has it for |x|.
     terms = gap.sign_().mul_(q)
     return value, _through_softmax(terms, q, 0.5 * coefficient)
 
@@ -156,12 +177,13 @@ def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     alpha, beta = given.parameters["alpha"], given.parameters["beta"]
     sides = _Sides.of(given)
     if weighted.is_near_a_limit(alpha, beta):
+        # As the plain form: both switch at the same place, so that a searched alpha sees one value.
         value, by_log_q = weighted.near_a_limit(sides.log_q, sides.log_p, alpha, beta)
         return value, _through_softmax(by_log_q, sides.q, coefficient)
     total = alpha + beta
-    both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()
-    own = torch.mul(sides.log_q, total).exp_()
-    theirs = sides.log_p.mul_(total).exp_().sum(-1)
+    both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()  # p^alpha q^beta
+    own = torch.mul(sides.log_q, total).exp_()  # q^s
+    theirs = sides.log_p.mul_(total).exp_().sum(-1)  # Σ p^s, in log_p's memory
     ends = (alpha * theirs + beta * own.sum(-1)) / total
     value = (ends - both.sum(-1)) / (alpha * beta)
     return value, _through_softmax(own.sub_(both), sides.q, coefficient / alpha)
@@ -176,11 +198,14 @@ def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
         outer = torch.softmax(given.teacher, dim=-1)
     elif weighting == Weighting.UNIFORM_STUDENT:
         outer = torch.full_like(inner, 1 / inner.shape[-1])
-    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)  # d, in the teacher's memory
+    # Pairs ignore a constant added to d; float32 does not, so d is centred first. Its mean over q
+    # is then 0 but for rounding, and is still taken: its last digits count against small values.
     gap.sub_(_dot(inner, gap))
     inner_mean, outer_mean = _dot(inner, gap), _dot(outer, gap)
     both = inner + outer
-    slope = both.mul_(gap)
+    slope = both.mul_(gap)  # (a + b) d; the value needs only its sum with d
+    # ¼ Σ_ij a_i b_j (d_i² - 2 d_i d_j + d_j²), as a and b each sum to 1.
     value = 0.25 * _dot(slope, gap) - 0.5 * inner_mean * outer_mean
     slope.addcmul_(inner, -outer_mean).addcmul_(outer, -inner_mean)
     return value.squeeze(-1), slope.mul_(0.5 * coefficient)
@@ -188,7 +213,7 @@ def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
 
 def centred_mse(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """‖c(z) - c(v)‖² / (2V); gradient c(z - v) / V."""
-    gap = torch.sub(given.student, given.teacher, out=given.teacher)
+    gap = torch.sub(given.student, given.teacher, out=given.teacher)  # in the teacher's memory
     gap.sub_(gap.mean(-1, keepdim=True))
     num_entries = gap.shape[-1]
     value = torch.linalg.vecdot(gap, gap) / (2 * num_entries)
@@ -200,12 +225,17 @@ def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     and n (q̂ - p̂) - t (q_y - p_y) q̂ elsewhere."""
     target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
     student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
-    # Each largest logit on its own: what is rounded then differs from entry to entry.
+    # log(p̂/q̂) in the memory of the teacher's logits. Each largest logit is taken away on its own:
+    # what is rounded then differs from entry to entry, where a sum of both would shift a whole row.
     gap = given.teacher.sub_(teacher.largest).sub_(given.student).add_(student.largest)
     gap.add_(student.log_total - teacher.log_total)
+    # At the label both sides hold HIDDEN, whose difference is finite, and p̂ is exactly 0.
     others = gap.mul_(teacher.p).sum(-1)
+    # The student's logits get their label back: a policy's slope reads them after this.
     given.student.scatter_(-1, given.column, student.label)
     binary = (teacher.log_odds.exp() * (teacher.log_odds - student.log_odds)).sum(-1)
+    # The binary KL's derivative by the label's logit: t (q_y - p_y). The others share its negative
+    # by q̂, since that is how their own logits move the probability of "rest".
     step = target * (student.log_odds.exp() - teacher.log_odds.exp())[..., :1]
     slope = student.p.mul_(coefficient * (rest - step))
     slope.addcmul_(teacher.p, coefficient * -rest)
@@ -219,8 +249,9 @@ def normalised(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     gamma = given.parameters["gamma"]
     student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
     normaliser = student.largest + student.log_total
+    # -Σ p̂ log q̂; the hidden label's logit is hugely negative, but p̂ there is exactly 0.
     value = gamma * (normaliser - _dot(teacher.p, given.student)).squeeze(-1)
-    given.student.scatter_(-1, given.column, student.label)
+    given.student.scatter_(-1, given.column, student.label)  # as in `decoupled`
     return value, student.p.sub_(teacher.p).mul_(gamma * coefficient)
 
 
@@ -277,7 +308,8 @@ class _Sides:
 class _Others:
     """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
     label; largest, log_total [C, 1]: their largest logit, and what their normaliser exceeds it by;
-    label: its logit [C, 1]; log_odds: log-probabilities of label and rest [C, 2]."""
+    label: its logit [C, 1]; log_odds: log-probabilities of label and rest [C, 2], exact where
+    either is so small that 1 minus the other is not."""
 
     p: Tensor
     largest: Tensor
@@ -287,12 +319,13 @@ class _Others:
 
     @classmethod
     def of(cls, logits: Tensor, given: Given) -> "_Others":
-        """Returns the side of softened logits, whose label's column is left hidden."""
+        """Returns the side of softened logits, and leaves HIDDEN in the logits at the label."""
         label = logits.gather(-1, given.column)
         logits.scatter_(-1, given.column, HIDDEN)
         p = torch.softmax(logits, dim=-1)
-        # Known from the largest entry alone; a second walk of exponentials is spared. The two stay
-        # apart: their sum is rounded at the size of all logits, for a whole row alike.
+        # max p = exp(largest - normaliser), so the normaliser is known without a second pass of
+        # exponentials. It stays in two parts: rounded at the size of the logits, their sum would be
+        # off by the same amount in a whole row, which adds up over the vocabulary.
         largest = logits.amax(-1, keepdim=True)
         log_total = -p.amax(-1, keepdim=True).log()
         surplus = label - largest - log_total
@@ -305,8 +338,8 @@ def _both_kls(
 ) -> tuple[Tensor, Tensor]:
     """forward KL(p‖q) + reverse KL(q‖p), factors [C, 1]; gradient forward (q - p) + reverse q
     (log(q/p) - KL(q‖p))."""
-    gap = sides.log_q.sub_(sides.log_p)
-    terms = torch.mul(gap, sides.q, out=sides.log_p)
+    gap = sides.log_q.sub_(sides.log_p)  # log(q/p), in log_q's memory
+    terms = torch.mul(gap, sides.q, out=sides.log_p)  # q log(q/p), in log_p's, which has served
     of_student, of_teacher = _total(terms), -_total(gap.mul_(sides.p))
     value = (forward * of_teacher + reverse * of_student).squeeze(-1)
     forward, reverse = forward * coefficient, reverse * coefficient
@@ -315,12 +348,13 @@ def _both_kls(
 
 
 def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:
-    """Returns the gradient by logits, times coefficient, of that by log q (overwritten)."""
+    """Returns the gradient with respect to the logits, times coefficient, from the one with respect
+    to log q (overwritten)."""
     return by_log_q.addcmul_(q, -_total(by_log_q)).mul_(coefficient)
 
 
 def _pull(by_teacher: Tensor, teacher: Tensor) -> Tensor:
-    """Returns the rows' sums [C] of products of a gradient (overwritten) and what it is by."""
+    """Returns Σ v dD/dv [C] of each row: by_teacher is dD/dv (overwritten), teacher v."""
     return by_teacher.mul_(teacher).sum(-1)
 
 
@@ -336,6 +370,6 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _positive(mixture: Tensor) -> Tensor:
-    """Returns it without zeros: where both sides underflow nothing is added, and logs stay
-    finite."""
+    """Returns the mixture without zeros (in place): where both sides underflow, their factors make
+    the entry count nothing, and its log must be finite for 0 times it to be 0."""
     return mixture.clamp_(min=torch.finfo(mixture.dtype).tiny)

@@ -1,4 +1,5 @@
-"""Which rows a GPU does in one kernel, and what the kernel is told. Triton is loaded only then."""
+"""Which configs a GPU computes with one kernel, and the kernel's arguments. Triton is imported only
+then."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -34,7 +35,11 @@ POLICIES_WITH_KERNEL = {
 
 
 def has_kernel(config: TrialConfig, hidden: Tensor) -> bool:
-    """Returns whether the kernel serves this config where `hidden` lies."""
+    """Returns whether the kernel computes this config on the device of `hidden`.
+
+    It works in float32, so float64 goes another way; a weight by the power sum is a further pass
+    over the teacher's logits, which the kernel does not make.
+    """
     return (
         hidden.is_cuda
         and hidden.dtype != torch.float64
@@ -47,7 +52,7 @@ def has_kernel(config: TrialConfig, hidden: Tensor) -> bool:
 
 @cache
 def has_triton() -> bool:
-    """Returns whether Triton is here, as it is with torch's CUDA builds."""
+    """Returns whether Triton is installed, as it is with torch's CUDA builds."""
     return importlib.util.find_spec("triton") is not None
 
 
@@ -55,13 +60,14 @@ def has_triton() -> bool:
 def by_kernel(
     term: SoftTerm, products: Tensor, teacher: Tensor, labels: Tensor, settings: BatchSettings
 ) -> tuple[Tensor, Tensor]:
-    """Returns the sums of hard and soft loss of logits `products` and `teacher` [C, V], and puts
-    the loss's gradient in the place of products."""
+    """Returns the sums of hard and soft loss of logits `products` and `teacher` [C, V], and
+    overwrites `products` with the loss's gradient."""
     from trainers.losses.fused import row_kernel
 
     config = term.config
     given = PolicyInput(config, products, teacher, term.vocab_size, settings.temperature)
     found = POLICY_FUNCTIONS[config.policy](given)
+    # The kernel reads a temperature for each row; one for all is spread out.
     ones = torch.ones(products.shape[0], device=products.device)
     tau_t, tau_s = found.tau_t * ones, found.tau_s * ones
     weight = scaled_weight(config, teacher, replace(found, tau_t=tau_t, tau_s=tau_s))
@@ -83,7 +89,10 @@ def by_kernel(
 
 
 def _kind(beta: float, unit_curvature: bool) -> tuple[int, float, float]:
-    """Returns the kernel's kind, and the factors on its value and on its slope."""
+    """Returns the kernel's kind, and the factors on its value and on its slope.
+
+    The kernel's JSD has neither the curvature's share nor the gradient's 1 - beta.
+    """
     from trainers.losses.fused.row_kernel import FORWARD_KL, GENERALIZED_JSD, REVERSE_KL
 
     if beta in (0.0, 1.0):

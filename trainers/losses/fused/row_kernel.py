@@ -2,7 +2,13 @@
 
 What torch does in some forty calls, each of which reads and writes all logits of a block, is done
 here a row at a time while the row stays in the cache. The formulas are those of `closed_form.py`.
-Imported only where a GPU is: Triton comes with torch's CUDA builds and with no other.
+Imported only where there is a GPU: Triton comes with torch's CUDA builds and with no other.
+
+One program computes one row, in four passes over its V logits, BLOCK columns at a time: the largest
+logits, the normalisers, the sums over the vocabulary, and the gradient. Only the last one writes,
+after every sum is complete, and each column is read by the same program just before it is written:
+so the gradient can take the place of the products without a second matrix, and no program waits
+for another. All sums are float32 in registers, added up in the same order in each run.
 """
 
 from dataclasses import dataclass
@@ -20,8 +26,8 @@ MAX_BLOCK = 4096
 class RowWork:
     """What the kernel needs beside logits and labels; all [C] but the last three. tau_s, tau_t:
     temperatures; coefficient: factor on the divergence's gradient by the student's softened logits;
-    peak, place: how tau_s moves with the largest logit (see `rescale.Slope`), or None; kind: of the
-    three above; beta: of the JSD; hard_weight."""
+    peak, place: how tau_s follows the largest logit (see `rescale.Slope`), or None; kind: one of
+    the three above; beta: of the JSD; hard_weight."""
 
     tau_s: Tensor
     tau_t: Tensor
@@ -37,8 +43,8 @@ def values_and_gradient(
     products: Tensor, teacher: Tensor, labels: Tensor, work: RowWork
 ) -> tuple[Tensor, Tensor]:
     """Returns the cross-entropies [C] (NaN where a label lies outside [0, V)) and the divergences
-    [C] (of the JSD without its share), in float32, and puts the gradient of hard and soft loss in
-    the place of products [C, V]."""
+    [C] (of the JSD without its share), in float32, and overwrites products [C, V] with the gradient
+    of hard and soft loss."""
     num_rows, width = products.shape
     hard, soft = torch.empty(2, num_rows, dtype=torch.float32, device=products.device)
     follows = work.peak is not None and work.place is not None
@@ -49,6 +55,7 @@ def values_and_gradient(
         work.tau_s,
         work.tau_t,
         work.coefficient,
+        # A kernel takes no None: without FOLLOWS these two pointers are never read.
         work.peak if follows else work.tau_s,
         work.place if follows else labels,
         hard,
@@ -87,6 +94,7 @@ def _rows(
     FOLLOWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # In 64 bits: rows times columns of a chunk may exceed 2^31.
     row = tl.program_id(0).to(tl.int64)
     z_at, v_at = products_at + row * products_stride, teacher_at + row * teacher_stride
     label = tl.load(labels_at + row)
@@ -97,11 +105,12 @@ def _rows(
     value, b_mean, pull = _means(
         z_at, v_at, width, z_max, v_max, by_s, by_t, log_s, log_t, beta, KIND, FOLLOWS, BLOCK
     )
-    # A label that is none makes the loss NaN, which a training reports; it reads nothing.
+    # A label outside the vocabulary makes the loss NaN, which a training reports; nothing is read.
     is_label = (label >= 0) & (label < width)
     z_label = tl.load(z_at + label, mask=is_label, other=float("nan")).to(tl.float32)
     tl.store(hard_at + row, log_plain - (z_label - z_max))
     tl.store(soft_at + row, value)
+    # The fourth pass: logits are read for the last time, and their gradient written in their place.
     columns = tl.arange(0, BLOCK)
     for start in range(0, width, BLOCK):
         k = start + columns
@@ -110,6 +119,8 @@ def _rows(
         slope = _slope(log_q, log_p, b_mean, beta, KIND) * coefficient
         slope += hard_weight * (tl.exp(z - z_max - log_plain) - tl.where(k == label, 1.0, 0.0))
         if FOLLOWS:
+            # As `rescale.pull_back`: less the sum over slope times s, times dtau_s / dz_k / tau_s,
+            # where dtau_s / dz_k = peak (1[k = place] - 1 / V); the coefficient has 1 / tau_s.
             peak = coefficient * pull * tl.load(peak_at + row)
             place = tl.load(place_at + row)
             slope += peak / width - tl.where(k == place, peak, 0.0)
@@ -118,7 +129,7 @@ def _rows(
 
 @triton.jit
 def _loaded(z_at, v_at, k, width, z_other, v_other):
-    """Logits of both sides at columns k, and what is given for columns that are none."""
+    """Logits of both sides at columns k; columns beyond the width get z_other and v_other."""
     inside = k < width
     z = tl.load(z_at + k, mask=inside, other=0.0).to(tl.float32)
     v = tl.load(v_at + k, mask=inside, other=0.0).to(tl.float32)
@@ -139,7 +150,8 @@ def _largest(z_at, v_at, width, BLOCK: tl.constexpr):
 
 @triton.jit
 def _normalisers(z_at, v_at, width, z_max, v_max, by_s, by_t, BLOCK: tl.constexpr):
-    """Logs of the sums of exponentials: the student's at temperature 1, softened, the teacher's."""
+    """Logs of the sums of exponentials, of logits less their largest: the student's at temperature
+    1, the student's softened, the teacher's. Columns beyond the width add exp(-inf) = 0."""
     columns = tl.arange(0, BLOCK)
     plain = tl.zeros((BLOCK,), tl.float32)
     of_s = tl.zeros((BLOCK,), tl.float32)
@@ -168,8 +180,14 @@ def _means(
     FOLLOWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The divergence, the mean over q of what its slope is centred by, and the sum over slope times
-    softened logit (0 where nothing follows it)."""
+    """The divergence, the mean over q that its slope is centred by, and the sum of slope times
+    softened logit (0 without FOLLOWS).
+
+    With b = `_against`, one pass gives all three: the sum of p (log(p/q) + b) is KL(p, q), or the
+    JSD's KL(p, m), and that of q b is KL(q, p) or KL(q, m). The slope q (b - sum of q b) needs the
+    latter, which is complete only after the pass: so q b s and q s are summed apart, and the
+    centring is applied at the end.
+    """
     columns = tl.arange(0, BLOCK)
     p_a = tl.zeros((BLOCK,), tl.float32)
     q_b = tl.zeros((BLOCK,), tl.float32)
@@ -178,6 +196,7 @@ def _means(
     for start in range(0, width, BLOCK):
         k = start + columns
         z, v = _loaded(z_at, v_at, k, width, z_max, v_max)
+        # From the largest logit and not from the mean: as slopes sum to 0, so does the difference.
         s = (z - z_max) * by_s
         log_q, log_p = s - log_s, (v - v_max) * by_t - log_t
         q = tl.where(k < width, tl.exp(log_q), 0.0)
@@ -203,8 +222,8 @@ def _means(
 
 @triton.jit
 def _against(log_q, log_p, beta, KIND: tl.constexpr):
-    """What q is compared with, on the log scale: log(q/q), log(q/p), or log(q/m), where m mixes
-    both and both may underflow."""
+    """log(q/x) for what q is compared with: q itself, p, or m, the mixture of both. Where q and p
+    underflow m is held at the smallest normal float32, so that its log is finite."""
     if KIND == 0:
         b = log_q * 0.0
     elif KIND == 1:
@@ -217,7 +236,8 @@ def _against(log_q, log_p, beta, KIND: tl.constexpr):
 
 @triton.jit
 def _slope(log_q, log_p, b_mean, beta, KIND: tl.constexpr):
-    """The divergence's gradient by the student's softened logits, up to the JSD's share."""
+    """The divergence's gradient by the student's softened logits; the JSD's lacks its factors,
+    which the coefficient has."""
     q = tl.exp(log_q)
     if KIND == 0:
         slope = q - tl.exp(log_p)

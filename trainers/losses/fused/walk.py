@@ -1,7 +1,12 @@
 """The fused linear loss: value and gradients of hidden states and output matrix, chunk by chunk.
 
-Logits of all positions never exist at once. Gradients are made in the forward pass (a chunk's
-logits are at hand only there) and scaled in the backward pass.
+Logits of all positions never exist at once. Gradients are computed in the forward pass, as a
+chunk's logits exist only there, and scaled in the backward pass.
+
+What a chunk's buffer `products` holds: `hidden @ weight.T + bias` [C, V] after the matrix product;
+then, block by block, the gradient of the whole loss with respect to these products, from which
+`_Gradients.add` makes those of hidden states, weight and bias by matrix products again. Blocks are
+disjoint rows, so one that holds a gradient already is never read as logits.
 """
 
 from dataclasses import dataclass
@@ -36,12 +41,12 @@ def fused_sums(
     config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
 ) -> LossSums:
     """Returns what `plain_sums` returns, with the same gradients, without [N, V] in memory."""
-    job = _Job(config, term, settings, batch)
+    loss = _BatchLoss(config, term, settings, batch)
     if not torch.is_grad_enabled():
-        return job.run(None)
+        return loss.run(None)
     learned = settings.temperature if POLICIES[config.policy].learned else None
     head = batch.head
-    inputs = (batch.hidden, head.weight, head.bias, learned, job)
+    inputs = (batch.hidden, head.weight, head.bias, learned, loss)
     total, hard, soft = _FusedLinear.apply(*inputs)  # type: ignore[no-untyped-call]
     return LossSums(total, hard, soft)
 
@@ -50,7 +55,7 @@ def measure(first_pass: Measure, batch: Positions) -> Tensor:
     """Returns the first pass's number of each position [N], chunk by chunk."""
     found = []
     if not first_pass.needs_student:
-        # An output matrix without columns: the walk then costs the teacher's products alone.
+        # An output matrix without rows: the walk then costs the teacher's products alone.
         batch = without_student(batch)
     with torch.no_grad():
         for chunk in walk(batch, product_weight(batch)):
@@ -65,7 +70,8 @@ def measure(first_pass: Measure, batch: Positions) -> Tensor:
 
 @dataclass
 class _Gradients:
-    """Sums of gradients, in float32 or wider; None where none is asked for."""
+    """Sums of gradients, in float32 or wider (hidden states' in their own dtype, as each of their
+    rows is written once); None where none is needed."""
 
     hidden: Tensor | None
     weight: WeightGradient | None
@@ -73,9 +79,10 @@ class _Gradients:
     temperature: Tensor | None
 
     def add(self, chunk: Chunk, weight: Tensor) -> None:
-        """Takes a chunk whose products hold the loss's gradient with respect to them."""
+        """Adds a chunk, whose products hold the loss's gradient with respect to them."""
         inner = chunk.products
         if self.hidden is not None:
+            # Padded columns hold zeros, and so do the rows of the weight that they meet.
             self.hidden[chunk.start : chunk.stop] = chunk.padded @ weight
         if self.bias is not None:
             self.bias += inner.sum(0, dtype=self.bias.dtype)
@@ -83,8 +90,8 @@ class _Gradients:
             self.weight.add(inner, chunk.hidden)
 
 
-class _Job:
-    """One batch's loss: everything that the walk needs besides the tensors that ask for
+class _BatchLoss:
+    """One batch's loss: everything that the walk needs besides the tensors that need
     gradients."""
 
     def __init__(
@@ -95,11 +102,11 @@ class _Job:
         self.wide = torch.promote_types(self.dtype, torch.float32)
 
     def run(self, gradients: _Gradients | None) -> LossSums:
-        """Returns the sums, and fills `gradients` where given."""
+        """Returns the sums, and fills `gradients` if given."""
         weight = product_weight(self.batch)
         hard, soft = torch.zeros(2, dtype=self.wide, device=self.batch.hidden.device)
         for chunk in walk(self.batch, weight):
-            # The kernel, which makes gradients, keeps nothing beside the chunk.
+            # The kernel, which computes gradients, needs no memory beside the chunk.
             by_chunk = gradients is not None and self._has_kernel
             whole = [(0, chunk.stop - chunk.start)]
             for start, stop in whole if by_chunk else blocks(chunk):
@@ -116,7 +123,8 @@ class _Job:
     def _block(
         self, chunk: Chunk, start: int, stop: int, gradients: _Gradients | None
     ) -> tuple[Tensor, Tensor]:
-        """Returns the sums of hard and soft loss of a block, and puts its gradient in its place."""
+        """Returns the sums of hard and soft loss of a block of rows, whose products it overwrites
+        with the gradient, if `gradients` are wanted."""
         products = chunk.products[start:stop]
         first = chunk.start + start
         labels = self.batch.labels[first : first + stop - start]
@@ -133,7 +141,7 @@ class _Job:
 
     @property
     def _has_kernel(self) -> bool:
-        """Whether one kernel does all that is elementwise."""
+        """Whether one kernel does all elementwise work."""
         head, hidden = self.batch.head, self.batch.hidden
         return self.term is not None and head.is_plain and has_kernel(self.config, hidden)
 
@@ -150,21 +158,24 @@ class _Job:
         settings: BatchSettings,
         gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
-        """Closed form: as `_block`."""
+        """Does what `_block` does, in closed form."""
         head = self.batch.head
         logits = head.of_products(products).to(self.wide)
         column = labels.unsqueeze(-1)
-        # A softmax by hand: torch's copies rows that do not lie end to end.
+        # A softmax by hand, as torch's first copies a tensor whose rows are not contiguous. Until
+        # it is scaled below, hard_slope is `total` times the gradient, q - 1[label] without tau.
         hard_slope = logits - logits.amax(-1, keepdim=True)
         of_label = hard_slope.gather(-1, column)
         total = hard_slope.exp_().sum(-1, keepdim=True)
         cross_entropy = total.log() - of_label
-        hard_slope.scatter_add_(-1, column, -total)  # times total
+        hard_slope.scatter_add_(-1, column, -total)
         soft = torch.zeros_like(cross_entropy)
         if self.term is None or teacher is None:
             by_logits = hard_slope.mul_(total.reciprocal())
         else:
             hard_factor = torch.full_like(soft, self.config.hard_weight)
+            # A part of the soft loss that is the label's cross-entropy times a weight shares the
+            # hard loss's gradient: only its factor grows.
             label_weight = LABEL_WEIGHTS.get(self.config.divergence)
             if label_weight is not None:
                 share = label_weight(in_float(teacher), column)
@@ -172,7 +183,8 @@ class _Job:
                 hard_factor += self.config.soft_weight * share
             value, slope = self._soft(logits, teacher, column, settings, gradients)
             soft = soft.squeeze(-1) + value
-            # Straight to its place, which has left the cache, where nothing else is to be done.
+            # Written straight to the products, which have left the cache, where a head without cap
+            # and scale leaves nothing else to do. `logits` may be the same memory: it has served.
             out = products if head.is_plain else slope
             by_logits = torch.addcmul(slope, hard_slope, hard_factor / total, out=out)
         if by_logits is not products:
@@ -187,26 +199,32 @@ class _Job:
         settings: BatchSettings,
         gradients: _Gradients,
     ) -> tuple[Tensor, Tensor]:
-        """Returns the scaled soft loss [C] and soft_weight times its gradient by logits [C, V]."""
+        """Returns the scaled soft loss [C], and soft_weight times its gradient with respect to the
+        unsoftened logits [C, V]."""
         assert self.term is not None
         softened = self.term.softened(logits, teacher, settings)
         student, target, weight = softened.student, softened.teacher, softened.weight
         if settings.row_weight is not None:
             weight = weight * settings.row_weight
         if settings.mix is not None:
+            # As `labelled.interpolated`; the target is a constant, so the slope is forward KL's.
             target = torch.lerp(student, target, settings.mix.to(student.dtype))
         pull = None if gradients.temperature is None else torch.zeros_like(weight)
         given = Given(student, target, column, self.term.parameters, pull)
+        # The softened logits are z / tau_s: 1 / tau_s of the gradient comes from there.
         coefficient = self.config.soft_weight * weight / softened.tau_s
         value, slope = WRITTEN[self.config.divergence](given, coefficient.unsqueeze(-1))
         value = weight * value
         if pull is not None and gradients.temperature is not None:
+            # d/dtau of tau^power D(z / tau, v / tau): power / tau times the loss through the
+            # scaling, less what comes through the student's and the teacher's softened logits.
             power = POWERS[self.config.scaling or Scaling.NONE]
             by_temperature = power * self.config.soft_weight * value / softened.tau_s
-            # Through the weight, less that through student and teacher.
             by_temperature -= torch.linalg.vecdot(slope, student) + coefficient * pull
             gradients.temperature += by_temperature.sum()
-        if softened.slope is not None:  # a constant on the logits is nothing to any divergence
+        if softened.slope is not None:
+            # `pull_back` wants rows that sum to 0, which a gradient has where a constant added to
+            # the logits does not matter: for every divergence.
             slope = pull_back(slope, student, softened.slope)
         return value, slope
 
@@ -217,7 +235,7 @@ class _Job:
         labels: Tensor,
         settings: BatchSettings,
     ) -> tuple[Tensor, Tensor]:
-        """As `_block`, for a divergence of the user's own."""
+        """Does what `_block` does, for a divergence without a closed form."""
         with torch.enable_grad():
             leaf = products.detach().to(self.wide).requires_grad_()
             hard, soft = self._values(leaf, teacher, labels, settings)
@@ -241,8 +259,10 @@ POWERS = {Scaling.NONE: 0, Scaling.TAU: 1, Scaling.TAU_SQUARED: 2}
 
 
 def _to_products(slope: Tensor, logits: Tensor, head: OutputHead) -> Tensor:
-    """Returns the gradient by products of that by logits (overwritten)."""
+    """Returns the gradient with respect to the products, from the one with respect to the logits
+    (overwritten)."""
     if head.soft_cap is not None:
+        # d/dx of cap tanh(x / cap) is 1 - tanh², and the logits are cap tanh(x / cap).
         slope.mul_(1 - (logits / head.soft_cap).square_())
     return slope if head.scale == 1.0 else slope.mul_(head.scale)
 
@@ -257,16 +277,17 @@ class _FusedLinear(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         temperature: Tensor | None,
-        job: _Job,
+        loss: _BatchLoss,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        asked = ctx.needs_input_grad
+        needed = ctx.needs_input_grad
         gradients = _Gradients(
-            torch.zeros_like(hidden) if asked[0] else None,
-            WeightGradient(weight, job.wide) if asked[1] else None,
-            torch.zeros_like(bias, dtype=job.wide) if bias is not None and asked[2] else None,
-            torch.zeros_like(temperature) if temperature is not None and asked[3] else None,
+            torch.zeros_like(hidden) if needed[0] else None,
+            WeightGradient(weight, loss.wide) if needed[1] else None,
+            torch.zeros_like(bias, dtype=loss.wide) if bias is not None and needed[2] else None,
+            torch.zeros_like(temperature) if temperature is not None and needed[3] else None,
         )
-        sums = job.run(gradients if any(asked[:4]) else None)
+        sums = loss.run(gradients if any(needed[:4]) else None)
+        # Not by save_for_backward: they are not inputs or outputs, and are handed over once.
         ctx.gradients = gradients
         ctx.dtypes = [None if t is None else t.dtype for t in (hidden, bias, temperature)]
         ctx.mark_non_differentiable(sums.hard, sums.soft)
@@ -275,6 +296,7 @@ class _FusedLinear(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        # Taken out of the context: scaling overwrites them, so a second pass would scale twice.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError(
