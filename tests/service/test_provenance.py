@@ -3,9 +3,11 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from added_support import copy_packages
 
 from service.provenance import code_version, commit_of, cpu_fact, libraries_hash, provenance
 
@@ -94,3 +96,29 @@ def test_the_hash_of_the_libraries_is_stable() -> None:
 def test_the_code_version_follows_the_sources() -> None:
     assert re.fullmatch(r"[\w.]+\+[0-9a-f]{12}", code_version())
     assert code_version() == code_version()
+
+
+CHANGES = """
+from pathlib import Path
+from service.provenance import code_version
+
+def changed_by(name):
+    before = code_version()
+    with Path(name).open("a") as file:
+        file.write("# a change\\n")
+    return code_version() != before
+
+print([changed_by(name) for name in ("service/states.py", "service/presets/demo.yaml")])
+print([changed_by(name) for name in ("trainers/world.py", "search_spaces/grid.py")])
+before = code_version()
+Path("trainers/moved").mkdir()
+Path("trainers/world.py").rename("trainers/moved/world.py")
+print(code_version() != before)
+"""
+
+
+def test_the_code_version_follows_what_decides_the_numbers(tmp_path: Path) -> None:
+    packages = copy_packages(tmp_path / "packages")
+    command = [sys.executable, "-c", CHANGES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=packages, check=True)
+    assert done.stdout.splitlines() == ["[False, False]", "[True, True]", "True"]
