@@ -280,6 +280,9 @@ class Task(Protocol):
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of the prepared data in `folder`. Raises `ValueError` for none."""
 
+    def check_objective(self, metric: str, config: TrialConfig) -> None:
+        """Raises `ValueError` unless trials like `config` measure `metric`."""
+
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
         """Returns about how many weights a model from a transformers config has, or None when the
         config does not say enough."""

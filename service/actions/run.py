@@ -22,8 +22,8 @@ from service.record.records import RunRecord
 from service.results.best import Best, Question, find_best
 from service.results.report import verdict
 from service.signals import StopOnSignal
-from service.spec.document import METRICS
 from service.states import TrialState
+from trainers.tasks import table
 
 STOPPED_EXIT_CODE = 130
 TOP = 5
@@ -178,7 +178,7 @@ def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
         uri,
         best=find_best(runs, Question(sweep=plan.sweep_id, top=TOP)),
         lines=[
-            *verdict(records, objective.metric, objective.direction, METRICS),
+            *verdict(records, objective.metric, objective.direction, table.known_directions()),
             *_failures(records),
         ],
         picture=_picture(records, plan, home),

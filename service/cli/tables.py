@@ -13,8 +13,8 @@ from service.plan.plan import SweepPlan
 from service.record.records import RunRecord, SweepRecord
 from service.results.best import Best
 from service.results.compare import Comparison
-from service.spec.document import METRICS
 from service.words import count, describe, duration, number, size
+from trainers.tasks import table as task_table
 
 STATE_STYLES: Mapping[str, str] = {
     "completed": "green",
@@ -155,8 +155,9 @@ def best_view(found: Best) -> RenderableType:
     if not found.records:
         return Text(f"no finished trial has the metric {found.metric}")
     beside = [name for name in BESIDE if name != found.metric]
+    directions = task_table.known_directions()
     rows = [
-        (f"{METRICS[name]} {name}", _trial_name(record), value(record.metric(name)))
+        (f"{directions[name]} {name}", _trial_name(record), value(record.metric(name)))
         for name, record in found.winners.items()
     ]
     return Group(

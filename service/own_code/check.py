@@ -10,9 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from search_spaces.samples import samples
 from service.errors import SpecError
 from service.own_code.sources import OwnModules, read_modules
-from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.losses.own.contract import check
 from trainers.losses.own.load import (

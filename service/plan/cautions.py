@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from search_spaces.domains import Domain, Float, Int
+from search_spaces.samples import samples
 from search_spaces.space import SearchSpace
 from service.plan.duplicates import duplicates
 from service.plan.estimates import InputFacts
-from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import Policy, Scaling
 from trainers.trial.config import TrialConfig

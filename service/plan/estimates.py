@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.spec.document import SweepSpec
+from trainers.tasks import table
 from trainers.teachers.cache import BYTES
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ModelSource
@@ -82,7 +83,7 @@ def estimate_sweep(
     if trial_s is not None:
         duration = trials * trial_s / slots + build_first_s
         busy_hours = (trials * trial_s + slots * build_first_s) * workers / 3600
-    student = facts.student_parameters or guess_parameters(spec.student, facts.vocab_size)
+    student = _student_parameters(spec, facts)
     return Estimate(
         tokens_per_trial=tokens,
         tokens=None if tokens is None else tokens * trials,
@@ -130,8 +131,8 @@ def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
 def _seconds_of_small_things(spec: SweepSpec) -> float:
     """What steps and generated tokens take however small the models are."""
     budget = spec.budget()
-    tokens = budget.evaluations * budget.max_new_tokens * len(budget.generation_seeds)
-    return (budget.steps or 0) * STEP_S + (tokens * TOKEN_S if budget.generation_prompts else 0)
+    num_sampled = table.task_named(spec.task).num_sampled_tokens(budget)
+    return (budget.steps or 0) * STEP_S + num_sampled * TOKEN_S
 
 
 def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) -> int:
@@ -141,17 +142,6 @@ def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) 
     if trial_s is None:
         return min(trials, TRIALS_OF_UNKNOWN_LENGTH)
     return min(trials, slots * math.ceil(spec.time_budget_s / trial_s))
-
-
-def guess_parameters(source: ModelSource, vocab_size: int | None) -> int | None:
-    """Returns about how many weights a model from a config has: 12 width² a layer, and the
-    embeddings. None when the config does not say its width and depth."""
-    config = source.config or {}
-    width = config.get("hidden_size", config.get("n_embd"))
-    depth = config.get("num_hidden_layers", config.get("n_layer"))
-    if not isinstance(width, int) or not isinstance(depth, int) or vocab_size is None:
-        return None
-    return 12 * depth * width**2 + vocab_size * width
 
 
 def _trial_seconds(
@@ -164,7 +154,7 @@ def _trial_seconds(
 ) -> tuple[float | None, str]:
     if facts.trial_s is not None:
         return facts.trial_s, "mean of the trials of an earlier sweep of these inputs"
-    student = facts.student_parameters or guess_parameters(spec.student, facts.vocab_size)
+    student = _student_parameters(spec, facts)
     teacher = _head_parameters(facts) if is_cached else _teacher_parameters(spec, facts)
     if tokens is None or student is None or teacher is None:
         return None, Estimate().basis
@@ -187,8 +177,17 @@ def _build_seconds(
     return 2 * TEACHER_FLOPS * teacher * tokens / (_rate(spec, gpus_per_worker) * workers)
 
 
+def _student_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
+    return facts.student_parameters or _guess_parameters(spec.student, spec, facts)
+
+
 def _teacher_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
-    return facts.teacher_parameters or guess_parameters(spec.teacher, facts.vocab_size)
+    return facts.teacher_parameters or _guess_parameters(spec.teacher, spec, facts)
+
+
+def _guess_parameters(source: ModelSource, spec: SweepSpec, facts: InputFacts) -> int | None:
+    task = table.task_named(spec.task)
+    return task.guess_parameters(source.config or {}, facts.vocab_size)
 
 
 def _head_parameters(facts: InputFacts) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from search_spaces.domains import Fixed
+from search_spaces.samples import samples
 from service.errors import PlanError
 from service.plan.cautions import RHOS, cautions, rho_in_words
 from service.plan.estimates import (
@@ -21,7 +22,6 @@ from service.plan.estimates import (
 from service.plan.resources import Resources
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import ControlTrial, control_trials, count_trials
-from service.spec.checks import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import Policy
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import SpecError, TrackingError
 from service.record.records import RunRecord, SweepRecord
-from service.spec.document import METRICS
 from trainers.nearest import nearest
+from trainers.tasks import table
 
 if TYPE_CHECKING:
     from service.record.runs import Runs
@@ -71,7 +71,7 @@ def winners(runs: "Runs", sweep_id: str | None, where: Sequence[str]) -> dict[st
     """Returns the best trial under each metric that some trial has."""
     found = {
         name: runs.best(sweep_id, name, direction, where=where, top=1)
-        for name, direction in METRICS.items()
+        for name, direction in table.known_directions().items()
     }
     return {name: records[0] for name, records in found.items() if records}
 
@@ -80,10 +80,10 @@ def direction_of(metric: str, sweep: SweepRecord | None) -> str:
     """Returns maximize or minimize; a sweep's own objective may turn its metric around."""
     if sweep is not None and metric == sweep.objective_metric:
         return sweep.objective_direction
-    if metric not in METRICS:
-        known = list(METRICS)
+    known = table.known_directions()
+    if metric not in known:
         raise SpecError(
             f"--metric: must be one of {', '.join(known)}, but got '{metric}'."
-            f"{nearest(metric, known)}"
+            f"{nearest(metric, list(known))}"
         )
-    return METRICS[metric]
+    return known[metric]

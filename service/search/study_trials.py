@@ -4,7 +4,7 @@ Importing this file imports Optuna.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState as OptunaState
@@ -15,8 +15,7 @@ from service.errors import JobError
 from service.search.early_stopping import EarlyStopping
 from service.search.journal import read_storage
 from service.states import TrialState
-
-Direction = Literal["minimize", "maximize"]
+from trainers.trial.metrics import Direction
 
 # Optuna's user attributes of a trial, as we use them.
 LABEL = "label"

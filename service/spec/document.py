@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
@@ -28,20 +29,12 @@ from service.search.early_stopping import EarlyStopping, NoEarlyStopping, Succes
 from service.spec.search import Search
 from trainers.files.urls import is_url
 from trainers.nearest import nearest
+from trainers.tasks import table
 from trainers.trial import fields
 from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
 from trainers.trial.fields import Positive, TaskName
+from trainers.trial.metrics import Direction
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
-
-Direction = Literal["maximize", "minimize"]
-
-METRICS: Mapping[str, Direction] = {
-    "rouge_l": "maximize",
-    "top1_agreement": "maximize",
-    "cross_entropy": "minimize",
-    "kl_teacher_student": "minimize",
-    "kl_student_teacher": "minimize",
-}
 
 
 class Strict(BaseModel):
@@ -78,7 +71,7 @@ class Data(fields.Data, DataSource):
 class Objective(Strict):
     """What the sweep optimises: one metric, measured alike in every trial, and a direction."""
 
-    metric: str = "rouge_l"
+    metric: str
     direction: Direction = Field(default="maximize", description="default: the metric's own")
 
     @model_validator(mode="before")
@@ -87,22 +80,36 @@ class Objective(Strict):
         """The direction follows from the metric, unless it is written."""
         if not isinstance(values, dict):
             return values
-        return {"direction": METRICS.get(values.get("metric", "rouge_l"), "maximize")} | values
+        own = table.known_directions().get(values.get("metric", ""), "maximize")
+        return {"direction": own} | values
 
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        if metric not in METRICS:
-            known = list(METRICS)
+        known = list(table.known_directions())
+        if metric not in known:
             raise ValueError(
                 f"must be one of {', '.join(known)}, but got '{metric}'.{nearest(metric, known)}"
             )
         return metric
 
 
-def _as_list(value: Any) -> Any:
-    """One objective may be written without a list."""
-    return [value] if isinstance(value, dict) else value
+def _as_objectives(value: Any, info: ValidationInfo) -> Any:
+    """One objective may be written without a list, and the metric left to the task."""
+    listed = [value] if isinstance(value, dict) else value
+    if not isinstance(listed, list | tuple):
+        return listed
+    own = {"metric": _default_metric(info.data)}
+    return [own | one if isinstance(one, dict) else one for one in listed]
+
+
+def _default_metric(fields: dict[str, Any]) -> str:
+    """The metric of the task in `fields`; where that is wrong itself, any will do."""
+    return table.task_named(fields.get("task", TaskName.CAUSAL_LM)).default_metric
+
+
+def _default_objectives(fields: dict[str, Any]) -> tuple[Objective, ...]:
+    return (Objective.model_validate({"metric": _default_metric(fields)}),)
 
 
 def _default_early_stopping(fields: dict[str, Any]) -> EarlyStopping:
@@ -254,9 +261,14 @@ class SweepSpec(Strict):
     search: Search = Field(description="what may be tried, by name")
     objective: Annotated[
         tuple[Objective, ...],
-        BeforeValidator(_as_list),
-        Field(min_length=1, max_length=2, description="one, or a list of two for nsgaii"),
-    ] = (Objective(),)
+        BeforeValidator(_as_objectives),
+        Field(
+            default_factory=_default_objectives,
+            min_length=1,
+            max_length=2,
+            description="one, or a list of two for nsgaii; default: the task's own",
+        ),
+    ]
     sampler: Sampler = Tpe()
     early_stopping: EarlyStopping = Field(default_factory=_default_early_stopping)
     trials: Annotated[

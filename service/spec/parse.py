@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from search_spaces import parsing
 from service.errors import SpecError
-from service.spec.checks import check_search
+from service.spec.checks import check_spec
 from service.spec.document import SweepSpec
 from service.spec.messages import explain
 from trainers.trial.config import NOT_SEARCHABLE, TrialConfig
@@ -20,7 +20,7 @@ def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
     except ValidationError as error:
         raise SpecError("\n".join(explain(error, SweepSpec))) from error
     try:
-        check_search(spec)
+        check_spec(spec)
     except ValueError as error:
         raise SpecError(str(error)) from error
     return spec

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from service.errors import PlanError
-from service.plan.estimates import InputFacts, estimate_sweep, guess_parameters
+from service.plan.estimates import InputFacts, estimate_sweep
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
+from trainers.tasks import table
 from trainers.trial.config import LOSS_FIELDS
-from trainers.trial.sources import ModelSource
 
 GIB = 1024**3
 LAPTOP = Resources(num_cpus=4, disk_free=100 * GIB)
@@ -207,9 +207,10 @@ def test_nothing_known_is_said_not_guessed() -> None:
 
 
 def test_a_model_from_a_config_is_counted_roughly() -> None:
-    source = ModelSource(config={"model_type": "gpt2", "n_layer": 12, "n_embd": 768})
-    assert guess_parameters(source, 50_257) == pytest.approx(124e6, rel=0.02)
-    assert guess_parameters(ModelSource(model="gpt2"), 50_257) is None
+    guess = table.task_named("causal_lm").guess_parameters
+    config = {"model_type": "gpt2", "n_layer": 12, "n_embd": 768}
+    assert guess(config, 50_257) == pytest.approx(124e6, rel=0.02)
+    assert guess({}, 50_257) is None
 
 
 @pytest.mark.parametrize(

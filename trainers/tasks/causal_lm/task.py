@@ -65,6 +65,14 @@ class CausalLm:
         """Returns the facts of tokenised data."""
         return facts.read_prepared(folder)
 
+    def check_objective(self, metric: str, config: TrialConfig) -> None:
+        """Raises `ValueError` for a metric of texts where none is generated."""
+        if METRICS[metric].needs_text and not config.generation_prompts:
+            raise ValueError(
+                f"{metric} needs generated responses, but got evaluation.generation_prompts=0. "
+                "Use a positive number, or another metric such as cross_entropy."
+            )
+
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
         """Returns 12 width² a layer, and the embeddings."""
         width = config.get("hidden_size", config.get("n_embd"))
