@@ -39,3 +39,11 @@ def size(num_bytes: float) -> str:
 def count(value: float) -> str:
     """Returns e.g. `950`, `12,000`, `3.2 million`."""
     return f"{value / 1e6:.1f} million" if value >= 1e6 else f"{value:,.0f}"
+
+
+def brief(text: str) -> str:
+    """Returns one line of a text that may hold a traceback: what it begins with, and its last."""
+    lines = text.strip().splitlines() or [""]
+    if len(lines) == 1:
+        return lines[0]
+    return f"{lines[0].partition('File ')[0].rstrip(': ')}: {lines[-1].strip()}".lstrip(": ")

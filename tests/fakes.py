@@ -228,3 +228,58 @@ def _result(
         student=None,
         weights_sha256=sha256,
     )
+
+
+@dataclass
+class JobInfo:
+    """A job as Ray's client shows it."""
+
+    submission_id: str
+    entrypoint: str
+    metadata: dict[str, str]
+    start_time: int
+    status: str = "RUNNING"
+    message: str = ""
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryClient:
+    """Takes the place of Ray's client: keeps the jobs, and what their folders held."""
+
+    infos: list[JobInfo] = field(default_factory=list)
+    shipped: list[set[str]] = field(default_factory=list)
+    environment: list[dict[str, str]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+    def submit_job(
+        self,
+        *,
+        entrypoint: str,
+        submission_id: str,
+        metadata: dict[str, str],
+        runtime_env: dict[str, Any],
+    ) -> None:
+        place, number = runtime_env["working_dir"], len(self.infos)
+        if not place.startswith("gcs://"):
+            self.shipped.append({path.name for path in Path(place).iterdir()})
+            place = f"gcs://package-{number}.zip"
+        self.environment.append(runtime_env.get("env_vars", {}))
+        kept = {"working_dir": place}
+        self.infos.append(JobInfo(submission_id, entrypoint, metadata, number, runtime_env=kept))
+        if " control " in entrypoint:
+            self.infos[-1].status = "SUCCEEDED"
+            if entrypoint.endswith(" stop"):
+                self.infos[0].status = "STOPPED"
+
+    def list_jobs(self) -> list[JobInfo]:
+        return list(reversed(self.infos))
+
+    def get_job_info(self, submission_id: str) -> JobInfo:
+        return next(info for info in self.infos if info.submission_id == submission_id)
+
+    def get_job_logs(self, submission_id: str) -> str:
+        return f"first of {submission_id}\nsecond\n"
+
+    def stop_job(self, submission_id: str) -> None:
+        self.stopped.append(submission_id)

@@ -13,10 +13,11 @@ from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.record.records import RunRecord
 from service.record.sink import SinkFactory
-from service.record.store import default_uri, ensure_store, spool_folder
+from service.record.store import ensure_store, spool_folder
 from service.record.tracking import Tracker
 from service.spec.parse import parse_spec
 from service.states import TrialState
+from service.workspace import Workspace
 from trainers.trial.config import TrialConfig
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
@@ -63,7 +64,7 @@ def trial_of(
 def _empty_store() -> Path:
     """A store made once; its copies save each test two seconds of schema."""
     folder = Path(mkdtemp(prefix="kd-store-"))
-    ensure_store(default_uri(folder), folder)
+    ensure_store(Workspace(folder).tracking_uri, folder)
     return folder / "mlflow.db"
 
 
@@ -71,7 +72,7 @@ def make_store(home: Path) -> str:
     """The URI of a fresh store in `home`."""
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(_empty_store(), home / "mlflow.db")
-    return default_uri(home)
+    return Workspace(home).tracking_uri
 
 
 def make_tracker(uri: str, home: Path) -> Tracker:

@@ -29,12 +29,8 @@ HOMES: dict[str, set[str]] = {
     "mlflow": {"service/record"},
     "optuna": {"search_spaces", "service"},
     "docker": {"service/rerun/engines.py", "service/actions/doctor.py"},
-    "typer": {
-        "service/cli/main.py",
-        "service/cli/cache.py",
-        "service/cli/cluster.py",
-        "service/cli/rerun.py",
-    },
+    "typer": {"service/cli"},
+    "rich": {"service/cli"},
 }
 
 # Each costs 0.3 to 6 seconds, so only the function that needs it loads it.
@@ -70,7 +66,12 @@ ENTRANCES: dict[str, set[str]] = {
     "service.driver.driver": {"service.actions.run", "service.cluster.drive"},
 }
 
-MAY_PRINT_OR_EXIT = {"service/cli/main.py", "service/__main__.py", "trainers/__main__.py"}
+MAY_PRINT_OR_EXIT = {
+    "service/cli/app.py",
+    "service/cli/sweeps.py",
+    "service/__main__.py",
+    "trainers/__main__.py",
+}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
 

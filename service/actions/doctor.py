@@ -1,4 +1,4 @@
-"""Looks at what a sweep needs on this machine: what works, what does not, what to do."""
+"""Examines what a sweep needs on this machine: what works, what does not, and what to do."""
 
 import os
 import platform
@@ -8,9 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from service.errors import TrackingError
 from service.plan.resources import count_cpus, count_gpus, free_bytes
+from service.record.store import ensure_store
 from service.words import GIB, size
+from service.workspace import Workspace
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 5 * GIB
@@ -19,8 +23,8 @@ DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked at. `needed`: no sweep runs without it; `remedy` is empty when it works."""
+class Diagnosis:
+    """How one part is doing. `needed`: no sweep runs without it; `remedy`: empty when it works."""
 
     name: str
     works: bool
@@ -28,40 +32,45 @@ class Finding:
     remedy: str = ""
     needed: bool = True
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`."""
+        return vars(self)
 
-def examine(home: Path, tracking_uri: str) -> list[Finding]:
-    """Returns one finding a part, in the order in which a sweep needs them."""
+
+def examine(workspace: Workspace) -> list[Diagnosis]:
+    """Returns one diagnosis a part, in the order in which a sweep needs them."""
+    home = workspace.home
     return [
         check_python(sys.version_info[:2], platform.python_version()),
         check_torch(),
         check_package("ray", "Ray", "runs trials side by side"),
         check_package("optuna", "Optuna", "picks the next trial"),
-        check_store(home, tracking_uri),
+        check_store(home, workspace.tracking_uri),
         check_disk(home, free_bytes(home)),
         check_docker(),
     ]
 
 
-def check_python(running: tuple[int, ...], text: str) -> Finding:
+def check_python(running: tuple[int, ...], text: str) -> Diagnosis:
     """Returns whether this Python is new enough."""
     works = running >= OLDEST_PYTHON
-    return Finding("Python", works, text, "" if works else "Install Python 3.11 or newer.")
+    return Diagnosis("Python", works, text, "" if works else "Install Python 3.11 or newer.")
 
 
-def check_torch() -> Finding:
-    """Returns torch's version and what it computes on; a GPU that torch cannot use is a finding."""
+def check_torch() -> Diagnosis:
+    """Returns torch's version and what it computes on. It fails where torch cannot use a GPU."""
     try:
         import torch
     except ImportError as error:
-        return Finding("torch", False, str(error), "Run make install.")
+        return Diagnosis("torch", False, str(error), "Run make install.")
     threads = f"{count_cpus()} CPUs"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return Finding("torch", True, f"{torch.__version__} on {', '.join(names)}, {threads}")
+        return Diagnosis("torch", True, f"{torch.__version__} on {', '.join(names)}, {threads}")
     found = f"{torch.__version__} on {threads}, no GPU"
     if count_gpus() == 0:
-        return Finding("torch", True, found)
-    return Finding(
+        return Diagnosis("torch", True, found)
+    return Diagnosis(
         "torch",
         False,
         f"{found} in use although the machine has {count_gpus()}",
@@ -70,27 +79,24 @@ def check_torch() -> Finding:
     )
 
 
-def check_package(package: str, name: str, purpose: str) -> Finding:
+def check_package(package: str, name: str, purpose: str) -> Diagnosis:
     """Returns the version of an installed package."""
     try:
-        return Finding(name, True, f"{version(package)}, {purpose}")
+        return Diagnosis(name, True, f"{version(package)}, {purpose}")
     except PackageNotFoundError:
-        return Finding(name, False, "not installed", "Run make install.")
+        return Diagnosis(name, False, "not installed", "Run make install.")
 
 
-def check_store(home: Path, tracking_uri: str) -> Finding:
+def check_store(home: Path, tracking_uri: str) -> Diagnosis:
     """Returns whether MLflow's store answers; a local one is made when it is not there."""
-    from service.errors import TrackingError
-    from service.record.store import ensure_store
-
     try:
         ensure_store(tracking_uri, home)
     except TrackingError as error:
-        return Finding("MLflow", False, tracking_uri, str(error))
-    return Finding("MLflow", True, f"{version('mlflow')}, records in {tracking_uri}")
+        return Diagnosis("MLflow", False, tracking_uri, str(error))
+    return Diagnosis("MLflow", True, f"{version('mlflow')}, records in {tracking_uri}")
 
 
-def check_disk(home: Path, free: int) -> Finding:
+def check_disk(home: Path, free: int) -> Diagnosis:
     """Returns whether the home folder has room, and may be written."""
     found = f"{size(free)} free at {home}"
     try:
@@ -99,22 +105,22 @@ def check_disk(home: Path, free: int) -> Finding:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        return Finding("disk", False, f"{home}: {error}", "Set KD_SWEEP_HOME to another folder.")
+        return Diagnosis("disk", False, f"{home}: {error}", "Set KD_SWEEP_HOME to another folder.")
     if free < LITTLE_DISK:
         remedy = "Free some disk, or set KD_SWEEP_HOME to a folder with more."
-        return Finding("disk", False, found, remedy)
-    return Finding("disk", True, found)
+        return Diagnosis("disk", False, found, remedy)
+    return Diagnosis("disk", True, found)
 
 
-def check_docker(connect: Callable[[], str] | None = None) -> Finding:
+def check_docker(connect: Callable[[], str] | None = None) -> Diagnosis:
     """Returns whether a Docker engine answers; only reruns in containers need one."""
     try:
         found = (connect or _docker_version)()
     except Exception as error:  # the SDK and its transport raise many kinds
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "Start Docker to rerun trials in containers; everything else works without it."
-        return Finding("Docker", False, first, remedy, needed=False)
-    return Finding("Docker", True, found, needed=False)
+        return Diagnosis("Docker", False, first, remedy, needed=False)
+    return Diagnosis("Docker", True, found, needed=False)
 
 
 def _docker_version() -> str:

@@ -1,44 +1,137 @@
-"""Sweeps that were begun before: their plans read back from the record, changed, and gone on
-with."""
+"""Sweeps that were started before: stopped, resumed, extended, or with trials to repeat. Their
+plans are read back from the record. On the workspace's cluster when it has one, else here."""
 
-import hashlib
+import fcntl
 import json
 import os
 import signal
 import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import ValidationError
 
+from service.actions.record import open_record
+from service.actions.run import OnEvent, RunResult, drive_sweep, ignore
+from service.cluster import job as jobs
+from service.cluster.job import JobOrder, SweepJob
+from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError, TrackingError
 from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
 from service.plan.trials import points_left
-
-if TYPE_CHECKING:
-    from service.record.runs import Runs
+from service.record.runs import Runs
+from service.workspace import Workspace
 
 PLAN = "plan.json"
 
 
-def recorded_plan(runs: "Runs", reference: str) -> SweepPlan:
+@dataclass(frozen=True)
+class LocalDriver:
+    """The process on this machine that drives a sweep, and was asked to stop."""
+
+    sweep_id: str
+    pid: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`."""
+        return {"sweep_id": self.sweep_id, "pid": self.pid}
+
+
+def resume_sweep(
+    sweep: str,
+    workspace: Workspace,
+    *,
+    on_event: OnEvent = ignore,
+    stop: threading.Event | None = None,
+) -> RunResult | SweepJob:
+    """Goes on with a sweep that was stopped, or whose driver or cluster died: to its end on this
+    machine, or as another job of the cluster.
+
+    sweep: id, unique beginning of one, name or `latest`; on_event, stop: see `run_sweep`, for this
+    machine. Raises `TrackingError` for an unknown sweep, and what running or submitting one raises.
+    """
+    plan = recorded_plan(open_record(workspace), sweep)
+    return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
+
+
+def extend_sweep(
+    sweep: str,
+    workspace: Workspace,
+    *,
+    trials: int,
+    on_event: OnEvent = ignore,
+    stop: threading.Event | None = None,
+) -> RunResult | SweepJob:
+    """Gives a sweep so many more trials, also a finished one, and goes on with it as `resume_sweep`
+    does. Raises `PlanError` when its grid has no more points."""
+    plan = with_more_trials(recorded_plan(open_record(workspace), sweep), trials)
+    return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
+
+
+def retry_trials(
+    sweep: str,
+    workspace: Workspace,
+    *,
+    trials: Sequence[int] = (),
+    on_event: OnEvent = ignore,
+    stop: threading.Event | None = None,
+) -> RunResult | SweepJob:
+    """Repeats trials that failed, diverged or were cancelled, all failed ones where none are named,
+    and goes on with the sweep as `resume_sweep` does. Raises `ValueError` for a trial that cannot
+    be repeated."""
+    changes = StudyChanges(retry=tuple(trials), retry_failed=not trials)
+    plan = recorded_plan(open_record(workspace), sweep)
+    return _go_on(plan, changes, workspace, on_event=on_event, stop=stop)
+
+
+def stop_sweep(sweep: str, workspace: Workspace) -> LocalDriver | SweepJob:
+    """Stops a sweep: its trials leave at their next step, and `resume_sweep` goes on from there. On
+    a cluster it waits for the end. Raises `JobError` when no driver runs, or the cluster does not
+    answer, `TrackingError` for an unknown sweep."""
+    if workspace.cluster is None:
+        plan = recorded_plan(open_record(workspace), sweep)
+        return LocalDriver(plan.sweep_id, stop_here(plan, workspace.home))
+    client = jobs.connect(workspace.cluster)
+    return jobs.stop(client, jobs.find_job(client, sweep))
+
+
+def _go_on(
+    plan: SweepPlan,
+    changes: StudyChanges,
+    workspace: Workspace,
+    *,
+    on_event: OnEvent,
+    stop: threading.Event | None,
+) -> RunResult | SweepJob:
+    cluster = workspace.cluster
+    if cluster is None:
+        return drive_sweep(plan, workspace, changes=changes, on_event=on_event, stop=stop)
+    order = JobOrder(plan=plan, changes=changes, max_driver_restarts=1)
+    client = jobs.connect(cluster)
+    return jobs.submit(client, order, again=True, environment=cluster.environment)
+
+
+def recorded_plan(runs: Runs, sweep: str) -> SweepPlan:
     """Returns the plan of a recorded sweep (id, beginning, name or `latest`). Raises
     `TrackingError` when there is none, or it was written by another version."""
-    sweep = runs.resolve_sweep(reference)
+    found = runs.resolve_sweep(sweep)
     with TemporaryDirectory(prefix="kd-plan-") as folder:
-        path = runs.download(sweep.run_id, PLAN, Path(folder))
+        path = runs.download(found.run_id, PLAN, Path(folder))
         try:
             return SweepPlan.model_validate_json(path.read_text())
         except ValidationError as error:
             raise TrackingError(
-                f"sweep {sweep.sweep_id}: its {PLAN} must be one of this version, but got: "
+                f"sweep {found.sweep_id}: its {PLAN} must be one of this version, but got: "
                 f"{error.errors()[0]['msg']}. Use the version that began it."
             ) from error
 
 
-def extended(plan: SweepPlan, trials: int) -> SweepPlan:
+def with_more_trials(plan: SweepPlan, trials: int) -> SweepPlan:
     """Returns the plan with so many more trials, under the same id."""
     points = points_left(plan.spec)
     total = plan.num_trials + trials
@@ -49,13 +142,6 @@ def extended(plan: SweepPlan, trials: int) -> SweepPlan:
             "new sweep."
         )
     return plan.model_copy(update={"num_trials": total})
-
-
-def warmed(plan: SweepPlan, source: str) -> SweepPlan:
-    """Returns the plan under an id of its own: what the sampler knows at the start is part of what
-    the sweep is."""
-    digest = hashlib.sha256(source.encode()).hexdigest()[:4]
-    return plan.model_copy(update={"sweep_id": f"{plan.sweep_id}-w{digest}"})
 
 
 def stop_here(plan: SweepPlan, home: Path) -> int:
@@ -75,9 +161,8 @@ def stop_here(plan: SweepPlan, home: Path) -> int:
 
 
 def _holder(path: Path) -> dict[str, object] | None:
-    """Returns who holds the lock, None when nobody does."""
-    import fcntl
-
+    """Returns who holds the lock, None when nobody does. The file's text alone says nothing: a
+    driver that was killed leaves it, and its process id may be another process's by now."""
     if not path.exists():
         return None
     with path.open("r+") as file:

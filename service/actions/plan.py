@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from service.errors import PlanError
 from service.own_code.sweep import own_modules_of
@@ -13,39 +14,46 @@ from service.plan.resources import Resources, local_resources
 from service.provenance import code_version
 from service.spec.document import SweepSpec
 from service.spec.file import load_sweep
+from service.workspace import Workspace
+from trainers.files.fingerprints import of_model
+from trainers.preparing.inspection import inspect
 
 
-def plan_here(
+def plan_sweep(
     reference: str,
-    overrides: Sequence[str],
+    workspace: Workspace,
     *,
-    folder: Path,
-    home: Path,
-    cluster: Resources | None = None,
+    overrides: Sequence[str] = (),
+    resources: Resources | None = None,
     code: Path | None = None,
 ) -> SweepPlan:
-    """Returns the plan of the sweep file or preset `reference`, for `cluster` or this machine;
-    modules of the user's own lie in `code`, else in `folder`.
+    """Returns the plan of the sweep file or preset `reference`.
+
+    overrides: `a.b=value` each; resources: what the sweep may take, this machine's by default;
+    code: where modules of the user's own are, the workspace's folder by default.
 
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
-    spec = load_sweep(reference, overrides, folder)
-    own = own_modules_of(spec, code or folder)
-    facts = input_facts(spec, home)
+    spec = load_sweep(reference, overrides, workspace.folder, workspace.storage)
+    own = own_modules_of(spec, code or workspace.folder)
+    facts = input_facts(spec, workspace.home)
     found = facts.fingerprints | own.fingerprints()
     return make_plan(
         spec,
         facts.model_copy(update={"fingerprints": found}),
-        cluster or local_resources(storage_folder(spec, home)),
+        resources or local_resources(storage_folder(spec, workspace.home)),
         code_version=code_version(),
         own_modules=own.kept,
     )
 
 
+def plan_json(plan: SweepPlan) -> dict[str, Any]:
+    """Returns the plan's JSON, with the search space in words."""
+    return plan.model_dump(mode="json") | {"search_space": plan.search_rows()}
+
+
 def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
     """Returns what is known of the inputs. Raises `PlanError` that says exactly what is missing."""
-    from trainers.preparing.inspection import inspect
-
     try:
         facts = inspect(spec.prepare_request(), home)
         models = _fingerprints_of_models(spec)
@@ -57,8 +65,6 @@ def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
 
 def _fingerprints_of_models(spec: SweepSpec) -> dict[str, str]:
     """Returns the hash of each model that is a local folder: other weights make another sweep."""
-    from trainers.files.fingerprints import of_model
-
     sources = {"teacher": spec.teacher.model, "student": spec.student.model}
     return {
         role: of_model(Path(name)) for role, name in sources.items() if name and Path(name).is_dir()

@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
-from service.cli import tables
 from service.errors import PlanError
 from service.plan.plan import SweepPlan
+from service.workspace import Workspace
 from trainers.tasks import table
 
 if TYPE_CHECKING:
-    from trainers.losses.rho import EntropyRow, RhoRange
+    from trainers.losses.rho import RhoRange
 
 NUM_POSITIONS = 512
-Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -57,43 +53,23 @@ class RhoReport:
             "picture": str(self.picture),
         }
 
-    def view(self) -> RenderableType:
-        """Returns the table, the proposal as a line for the sweep file, and the picture's place."""
-        found = self.found
-        low, high = found.low_per_log_vocab, found.high_per_log_vocab
-        entry = f"rho_per_log_vocab: {{float: [{low:g}, {high:g}], log: true}}"
-        return Group(
-            tables.rows_view(self.rows(), "entropy of the teacher's soft labels"),
-            Text(),
-            Text(f"search {entry}  (rho {found.low:.3g} to {found.high:.3g})", style="bold"),
-            Text(
-                "rule (ours): where the mean entropy lies between 5 % and 90 % of ln V, "
-                f"on {found.num_positions} sampled positions"
-            ),
-            *(Text(self._open_end(row), style="yellow") for row in found.open_ends()),
-            Text(f"picture: {self.picture}"),
-        )
 
-    def _open_end(self, row: "EntropyRow") -> str:
-        share = row.mean / self.found.log_vocab
-        side, other = ("below", "smaller")
-        if row is self.found.by_rho[-1]:
-            side, other = ("above", "larger")
-        return (
-            f"open {side}: the table ends at c = {row.setting:g}, where the entropy is still "
-            f"{share:.0%} of ln V; a {other} rho may be worth searching too"
-        )
-
-
-def rho_report(plan: SweepPlan, home: Path, told: Told) -> RhoReport:
+def propose_rho(
+    plan: SweepPlan,
+    workspace: Workspace,
+    *,
+    on_progress: Callable[[str, float], None] = lambda stage, share: None,
+) -> RhoReport:
     """Prepares the teacher and data where they are not there yet, asks the teacher on a sample, and
-    writes the picture. `told` hears the stages. Raises `PlanError` when an input is wrong."""
+    writes the picture. on_progress: called with a stage and the share of it that is done, 0 to 1.
+    Raises `PlanError` when an input is wrong."""
     from trainers.losses.rho import rho_range
     from trainers.preparing.prepare import prepare
     from trainers.teachers.sample import teacher_logits
 
+    home = workspace.home
     try:
-        prepared = prepare(plan.spec.prepare_request(), home, told)
+        prepared = prepare(plan.spec.prepare_request(), home, on_progress)
     except ValueError as error:
         raise PlanError(str(error)) from error
     trust = plan.spec.teacher.trust_remote_code

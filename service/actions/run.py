@@ -1,28 +1,30 @@
-"""Runs a plan on this machine, shows it, stops it on a signal, and says what came of it."""
+"""A sweep on this machine, run to its end, and what came of it."""
 
+import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.text import Text
-
-from service.cli import tables
-from service.cli.display import Progress, brief, display_on
 from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
-from service.events import DriverEvent
+from service.events import DriverEvent, SlotsUp, TrialEnded, TrialStarted
 from service.plan.measured import remember_trial_s
 from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
+from service.record.runs import Runs
+from service.record.store import ensure_store, spool_folder
+from service.record.tracking import Tracker
 from service.results.best import Best, Question, find_best
+from service.results.figures import temperature_page
 from service.results.report import verdict
-from service.signals import StopOnSignal
 from service.states import TrialState
+from service.words import brief
+from service.workspace import Workspace
 from trainers.tasks import table
 
 STOPPED_EXIT_CODE = 130
@@ -30,8 +32,20 @@ TOP = 5
 
 
 @dataclass(frozen=True)
+class SweepBegins:
+    """The first event of a run: the plan that is run, with the id that it has there."""
+
+    plan: SweepPlan
+
+
+RunEvent = SweepBegins | DriverEvent
+OnEvent = Callable[[RunEvent], None]
+
+
+@dataclass(frozen=True)
 class RunResult:
-    """What came of a sweep. `done_before`: nothing ran, the same sweep was finished already."""
+    """What came of a sweep. `lines`: the verdict in words; `picture`: an HTML page; `done_before`:
+    nothing ran, the same sweep was finished already."""
 
     sweep_id: str
     state: str
@@ -60,90 +74,90 @@ class RunResult:
             "best": self.best.to_json(),
         }
 
-    def view(self) -> RenderableType:
-        """Returns the end of a run: the best configs, what won, and what to look at next."""
-        head = f"sweep {self.sweep_id} {self.state}"
-        if self.done_before:
-            head += " already; here is what it found. kd-sweep run … --again runs it afresh."
-        best = tables.best_view(self.best)
-        views: list[RenderableType] = [Text(head, style="bold"), Text(), best, Text()]
-        views += [Text(line) for line in self.lines]
-        if self.picture is not None:
-            views.append(_unbroken(f"picture: {self.picture}"))
-        if self.state == TrialState.CANCELLED:
-            views.append(Text("go on: the same kd-sweep run; finished trials are kept"))
-        views.append(_unbroken(f"all runs: {ui_command(self.tracking_uri)}"))
-        views.append(
-            Text(
-                f"ask further: kd-sweep best --sweep {self.sweep_id} --per divergence; "
-                f"kd-sweep trials {self.sweep_id}; kd-sweep best --export trial.json"
-            )
-        )
-        return Group(*views)
+
+class TrialTimes:
+    """How long completed trials took, from a run's events. `now` gives seconds; it is asked at each
+    event that matters."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._started: dict[int, float] = {}
+        self._slots_are_up = False
+        self.completed_s: list[float] = []
+
+    def take(self, event: RunEvent) -> None:
+        """Takes an event in."""
+        match event:
+            case SlotsUp(num_slots=num_slots) if num_slots and not self._slots_are_up:
+                # The first trials wait for their slots: that is no part of what a trial takes.
+                self._slots_are_up = True
+                self._started = dict.fromkeys(self._started, self._now())
+            case TrialStarted(trial=trial):
+                self._started[trial] = self._now()
+            case TrialEnded(trial=trial, state=state) if trial in self._started:
+                seconds = self._now() - self._started.pop(trial)
+                if state is TrialState.COMPLETED:
+                    self.completed_s.append(seconds)
 
 
-def run_here(plan: SweepPlan, *, home: Path, again: bool, console: Console) -> RunResult:
-    """Runs `plan`, or returns at once what the same sweep found before, unless `again`."""
-    from service.record.runs import Runs
-    from service.record.store import ensure_store
+def ignore(event: RunEvent) -> None:
+    """Takes an event and does nothing with it."""
 
-    uri = _tracking_uri(plan, home)
-    ensure_store(uri, home)
+
+def run_sweep(
+    plan: SweepPlan,
+    workspace: Workspace,
+    *,
+    again: bool = False,
+    on_event: OnEvent = ignore,
+    stop: threading.Event | None = None,
+) -> RunResult:
+    """Runs the sweep on this machine to its end; goes on with one that was stopped, and returns at
+    once what a finished one found before, unless `again` runs it afresh under an id of its own.
+
+    on_event: called with each event, also from other threads; stop: once set, trials end at their
+    next step. Raises `JobError` when another driver has the sweep or no slot can start, `PlanError`
+    when its inputs cannot be made, `TrackingError` when the record does not answer.
+    """
+    uri = _tracking_uri(plan, workspace)
+    ensure_store(uri, workspace.home)
     known = {one.sweep_id: one.state for one in Runs(uri, plan.spec.tracking.experiment).sweeps()}
     if known.get(plan.sweep_id) == TrialState.COMPLETED and not again:
-        found = _result(plan, uri, TrialState.COMPLETED, home)
+        found = _result(plan, uri, TrialState.COMPLETED, workspace.home)
         return replace(found, done_before=True)
     if again:
         plan = plan.model_copy(update={"sweep_id": fresh_id(plan.sweep_id, set(known))})
-    console.print(tables.plan_view(plan))
-    return execute(plan, home=home, console=console)
+    return drive_sweep(plan, workspace, on_event=on_event, stop=stop)
 
 
-def execute(
-    plan: SweepPlan, *, home: Path, console: Console, changes: StudyChanges | None = None
+def drive_sweep(
+    plan: SweepPlan,
+    workspace: Workspace,
+    *,
+    changes: StudyChanges | None = None,
+    on_event: OnEvent = ignore,
+    stop: threading.Event | None = None,
 ) -> RunResult:
-    """Runs what is left of `plan`, after applying `changes` to its study, and shows it."""
-    from service.driver.driver import Place, run_at, run_sweep
-    from service.record.store import spool_folder
-    from service.record.tracking import Tracker
+    """Runs what is left of `plan` on this machine, after applying `changes` to its study, and
+    returns what came of all of it."""
+    from service.driver.driver import Place, run_at
 
-    uri = _tracking_uri(plan, home)
-    progress = Progress(plan, time.monotonic)
-    with display_on(console, progress) as display, StopOnSignal(console.print) as stopper:
+    home, uri = workspace.home, _tracking_uri(plan, workspace)
+    times = TrialTimes(time.monotonic)
 
-        def on_event(event: DriverEvent) -> None:
-            # Ray replaces the handlers when it starts, so they are set again as news come in.
-            stopper.install()
-            display.on_event(event)
+    def take(event: DriverEvent) -> None:
+        times.take(event)
+        on_event(event)
 
-        if changes is None:
-            summary = run_sweep(
-                plan,
-                home=home,
-                tracking_uri=uri,
-                ray_address=None,
-                on_event=on_event,
-                stop=stopper.stop,
-            )
-        else:
-            place = Place(home, uri, changes=changes)
-            summary = run_at(place, plan, on_event=on_event, stop=stopper.stop)
-    completed = progress.durations.get(TrialState.COMPLETED)
-    if completed:
-        remember_trial_s(home, plan, mean(completed))
+    on_event(SweepBegins(plan))
+    place = Place(home, uri, changes=changes or StudyChanges())
+    summary = run_at(place, plan, on_event=take, stop=stop or threading.Event())
+    if times.completed_s:
+        remember_trial_s(home, plan, mean(times.completed_s))
     result = _result(plan, uri, summary.state, home)
     if result.picture is not None:
-        with closing(
-            Tracker(uri, plan.spec.tracking.experiment, spool=spool_folder(home, uri))
-        ) as to:
-            to.log_artifact(summary.run_id, result.picture)
+        _record_picture(result.picture, summary.run_id, plan, workspace)
     return result
-
-
-def _tracking_uri(plan: SweepPlan, home: Path) -> str:
-    from service.record.store import default_uri
-
-    return plan.spec.tracking.uri or default_uri(home)
 
 
 def fresh_id(sweep_id: str, known: set[str]) -> str:
@@ -154,21 +168,11 @@ def fresh_id(sweep_id: str, known: set[str]) -> str:
     return f"{sweep_id}-{number}"
 
 
-def _unbroken(line: str) -> Text:
-    """Returns a line that stays whole on a narrow terminal, so that it can be copied."""
-    return Text(line, no_wrap=True, overflow="ignore")
-
-
-def ui_command(uri: str) -> str:
-    """Returns the command, or the address, that shows the records of the store at `uri`."""
-    if uri.startswith(("http://", "https://")):
-        return uri
-    return f"mlflow ui --backend-store-uri {uri}"
+def _tracking_uri(plan: SweepPlan, workspace: Workspace) -> str:
+    return plan.spec.tracking.uri or workspace.tracking_uri
 
 
 def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
-    from service.record.runs import Runs
-
     runs = Runs(uri, plan.spec.tracking.experiment)
     objective = plan.spec.objective[0]
     records = runs.trials(plan.sweep_id)
@@ -196,8 +200,6 @@ def _failures(records: list[RunRecord]) -> list[str]:
 
 def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
     """Draws the objective against the temperature, beside the sweep's other files."""
-    from service.results.figures import temperature_page
-
     objective = plan.spec.objective[0]
     path = sweep_folder(plan, home) / "temperature.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,3 +212,10 @@ def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
         )
     )
     return path
+
+
+def _record_picture(picture: Path, run_id: str, plan: SweepPlan, workspace: Workspace) -> None:
+    uri = _tracking_uri(plan, workspace)
+    spool = spool_folder(workspace.home, uri)
+    with closing(Tracker(uri, plan.spec.tracking.experiment, spool=spool)) as tracker:
+        tracker.log_artifact(run_id, picture)

@@ -1,8 +1,16 @@
-"""Shows a running sweep: a live panel on a terminal, plain lines elsewhere."""
+"""Shows a running sweep: a live panel on a terminal, plain lines elsewhere.
 
+Events come from several threads of the driver, and Rich draws the panel in a thread of its own,
+which reads the same `SweepProgress` without a lock. What it reads together may therefore be one
+event apart; a panel that is drawn again a quarter of a second later can afford that.
+"""
+
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import ExitStack
+from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from service.actions.run import RunEvent, SweepBegins
+from service.cli import tables
 from service.events import (
     DriverEvent,
     Notice,
@@ -21,13 +31,14 @@ from service.events import (
     TrialStarted,
 )
 from service.plan.plan import SweepPlan
+from service.signals import StopOnSignal
 from service.states import TrialState
-from service.words import describe, duration
+from service.words import brief, describe, duration
 
 MAX_NOTICES = 3
 
 
-class Progress:
+class SweepProgress:
     """What the events have said so far. `now` gives seconds; it is asked at each event."""
 
     def __init__(self, plan: SweepPlan, now: Callable[[], float]) -> None:
@@ -41,8 +52,6 @@ class Progress:
         self.notices: list[str] = []
         self.slots = 0
         self._names: dict[int, str] = {}
-        self._started: dict[int, float] = {}
-        self.durations: dict[TrialState, list[float]] = {}
         self._pace_from: float | None = None
         self._stage_from: tuple[float, float] | None = None
 
@@ -122,14 +131,12 @@ class Progress:
     def _slots_up(self, event: SlotsUp) -> None:
         self.stage, self.slots = None, event.num_slots
         if self._pace_from is None and event.num_slots:
-            # The first trials wait for their slots: that is no part of what a trial takes.
+            # Before that the trials waited for slots, which is no part of the pace.
             self._pace_from = self._now()
-            self._started = dict.fromkeys(self._started, self._now())
 
     def _begin(self, event: TrialStarted) -> str:
         name = event.label or describe(event.hyperparameters)
         self._names[event.trial] = name
-        self._started[event.trial] = self._now()
         self.running[event.trial] = (name, 0, None)
         again = f" (attempt {event.attempt + 1})" if event.attempt else ""
         return f"trial {event.trial} started{again}: {name}"
@@ -141,9 +148,6 @@ class Progress:
     def _end(self, event: TrialEnded) -> str:
         self.running.pop(event.trial, None)
         self.ended[event.state] += 1
-        if event.trial in self._started:
-            seconds = self._now() - self._started.pop(event.trial)
-            self.durations.setdefault(event.state, []).append(seconds)
         name = self._names.get(event.trial, "")
         value = event.objective
         if value is not None and (self.best is None or self._sign * (value - self.best[0]) > 0):
@@ -155,22 +159,14 @@ class Progress:
         return f"trial {event.trial} {event.state}{shown}{error}; {self.counts()}{left}"
 
 
-def brief(text: str) -> str:
-    """Returns one line of a text that may hold a traceback: what it begins with, and its last."""
-    lines = text.strip().splitlines() or [""]
-    if len(lines) == 1:
-        return lines[0]
-    return f"{lines[0].partition('File ')[0].rstrip(': ')}: {lines[-1].strip()}".lstrip(": ")
-
-
 class Display(Protocol):
     """Takes the driver's events and shows them."""
 
     def __enter__(self) -> "Display":
-        """Begins to show."""
+        """Starts to show."""
 
     def __exit__(self, *reason: object) -> None:
-        """Ends it."""
+        """Stops showing."""
 
     def on_event(self, event: DriverEvent) -> None:
         """Shows an event."""
@@ -179,7 +175,7 @@ class Display(Protocol):
 class PlainDisplay:
     """One line for each event that matters."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: Console, progress: SweepProgress) -> None:
         self._console, self._progress = console, progress
 
     def __enter__(self) -> "PlainDisplay":
@@ -198,8 +194,10 @@ class PlainDisplay:
 class LiveDisplay:
     """A panel that stays in place: bar, states, running trials, best so far."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: Console, progress: SweepProgress) -> None:
         self._progress = progress
+        # Asked for the panel at each refresh instead of being given one: the time that is left goes
+        # on counting down while no event comes.
         self._live = Live(
             console=console, get_renderable=lambda: panel(progress), refresh_per_second=4
         )
@@ -216,12 +214,12 @@ class LiveDisplay:
         self._progress.take(event)
 
 
-def display_on(console: Console, progress: Progress) -> PlainDisplay | LiveDisplay:
+def display_on(console: Console, progress: SweepProgress) -> PlainDisplay | LiveDisplay:
     """Returns the live panel on a terminal and plain lines elsewhere."""
     return (LiveDisplay if console.is_terminal else PlainDisplay)(console, progress)
 
 
-def panel(progress: Progress) -> RenderableType:
+def panel(progress: SweepProgress) -> RenderableType:
     """Returns the panel for the events so far."""
     lines: list[RenderableType] = []
     if progress.stage is not None:
@@ -250,10 +248,71 @@ def _bar(text: str, share: float, right: str) -> Table:
     return grid
 
 
-def _running_table(progress: Progress) -> Table:
+def _running_table(progress: SweepProgress) -> Table:
     grid = Table.grid(padding=(0, 2))
+    # `sorted` copies the items before it compares them, in one call that holds the interpreter's
+    # lock: a trial that starts meanwhile cannot change the dict under this loop.
     for number, (name, evaluation, value) in sorted(progress.running.items()):
         state = f"evaluation {evaluation}" if evaluation else "training"
         shown = "" if value is None else f"{progress.metric} {value:.4g}"
         grid.add_row(Text(f"  trial {number}", style="cyan"), Text(name), Text(state), Text(shown))
     return grid
+
+
+class WatchDisplay:
+    """Shows a sweep from its first event, which brings the plan, to its last."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._display: Display | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._open.close()
+
+    def on_event(self, event: RunEvent) -> None:
+        """Shows an event."""
+        if isinstance(event, SweepBegins):
+            self._begin(event.plan)
+            return
+        assert self._display is not None, "the first event brings the plan"
+        self._display.on_event(event)
+        if isinstance(event, SweepEnded):
+            self._open.close()
+
+    def _begin(self, plan: SweepPlan) -> None:
+        progress = SweepProgress(plan, time.monotonic)
+        self._display = display_on(self._console, progress)
+        self._open.enter_context(self._display)
+
+
+class RunDisplay(WatchDisplay):
+    """Shows a run in this process, and sets `stop` at its first Ctrl-C or SIGTERM."""
+
+    def __init__(self, console: Console, *, shows_plan: bool = False) -> None:
+        super().__init__(console)
+        self._shows_plan = shows_plan
+        self._stopper = StopOnSignal(console.print)
+
+    @property
+    def stop(self) -> threading.Event:
+        """Set when the user wants the sweep to stop."""
+        return self._stopper.stop
+
+    def on_event(self, event: RunEvent) -> None:
+        """Shows an event."""
+        if self._display is not None:
+            # Ray replaces the handlers when it starts, so each event sets them again.
+            self._stopper.install()
+        super().on_event(event)
+
+    def _begin(self, plan: SweepPlan) -> None:
+        if self._shows_plan:
+            self._console.print(tables.plan_view(plan))
+        super()._begin(plan)
+        # Above the display, so that it is left first: its message goes to a display that still
+        # shows. Before this event a signal ends the process at once, as nothing runs yet.
+        self._open.enter_context(self._stopper)

@@ -1,27 +1,19 @@
-"""The commands `rerun` and `export`; `service.cli.main` adds them to its own."""
+"""The commands that reproduce a recorded trial: here, or elsewhere."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from service.actions.rerun import export_trial, rerun_trial
 from service.cli import tables
+from service.cli.app import AsJson, errors, show, workspace_of
 from service.errors import PlanError
-from service.home import home_folder
+from service.rerun.rerun import RerunRequest
 
-if TYPE_CHECKING:
-    from service.record.runs import Runs
-    from service.rerun.rerun import RerunResult
-
-Show = Callable[[Any, RenderableType, bool], None]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or SWEEP/NUMBER.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-
-
 Image = Annotated[str | None, typer.Option("--image", help="Default: the one it ran in.")]
 Local = Annotated[bool, typer.Option("--local", help="In this environment, without Docker.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu | cuda; default: the recorded.")]
@@ -34,92 +26,43 @@ Mounts = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer, open_runs: Callable[[], "Runs"], show: Show) -> None:
-    """Adds the commands to `app`; `open_runs` opens the store, `show` prints JSON or a view."""
+def rerun(
+    context: typer.Context,
+    run: Run,
+    image: Image = None,
+    local: Local = False,
+    device: Device = None,
+    keep: Keep = False,
+    mount: Mounts = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Train a recorded trial again and say whether the numbers are the same.
 
-    @app.command()
-    def rerun(
-        run: Run,
-        image: Image = None,
-        local: Local = False,
-        device: Device = None,
-        keep: Keep = False,
-        mount: Mounts = [],  # noqa: B006
-        as_json: AsJson = False,
-    ) -> None:
-        """Train a recorded trial again and say whether the numbers are the same.
-
-        Example: kd-sweep rerun latest/7 --local
-        """
-        result = _train_again(open_runs(), (run, image, local, device, keep), mount)
-        show(result.to_json(), rerun_view(result), as_json)
-        raise typer.Exit(result.exit_code)
-
-    @app.command()
-    def export(run: Run, folder: Folder, as_json: AsJson = False) -> None:
-        """Write a trial with its student and inputs into a folder that reproduces it elsewhere.
-
-        Example: kd-sweep export latest/7 winner
-        """
-        from service.rerun.export import export as write
-
-        made = write(run, open_runs(), folder)
-        names = ", ".join(made.names)
-        content = {"folder": str(made.folder), "names": made.names}
-        show(content, Text(f"{made.folder}: {names}"), as_json)
-
-
-def _train_again(
-    runs: "Runs", given: tuple[str, str | None, bool, str | None, bool], mounts: list[str]
-) -> "RerunResult":
-    from service.rerun.rerun import RerunRequest, rerun
-
-    run, image, local, device, keep = given
-    if device not in (None, "cpu", "cuda"):
-        raise PlanError(f"--device: must be cpu or cuda, but got '{device}'.")
-    request = RerunRequest(run, image, local, device, keep, _mounts(mounts))
-    errors = Console(stderr=True, highlight=False)
-    return rerun(
+    Example: kd-sweep rerun latest/7 --local
+    """
+    request = RerunRequest(run, image, local, device, keep, _folders_of(mount))
+    console = errors()
+    result = rerun_trial(
         request,
-        runs,
-        home=home_folder(),
-        on_line=lambda line: errors.print(Text(line), soft_wrap=True),
+        workspace_of(context),
+        on_line=lambda line: console.print(Text(line), soft_wrap=True),
     )
+    show(result.to_json(), tables.rerun_view(result), as_json)
+    raise typer.Exit(result.exit_code)
 
 
-def rerun_view(result: "RerunResult") -> RenderableType:
-    """Returns the metrics beside each other, and the verdict below them."""
-    rows = [
-        (
-            row.metric,
-            _number(row.recorded),
-            _number(row.rerun),
-            "" if row.difference is None else f"{row.difference:+.3g}",
-            f"{row.tolerance:.3g}",
-            "yes" if row.agrees else "no",
-        )
-        for row in result.judgement.rows
-    ]
-    record = result.record
-    headings = ("metric", "recorded", "rerun", "difference", "tolerance", "agrees")
-    views: list[RenderableType] = [
-        tables.table(f"rerun of {record.sweep_id}/{record.trial}", headings, rows),
-        Text(),
-        Text(result.judgement.sentence(), style="bold"),
-        Text(f"run {result.run_id}, {result.duration_s:.1f} s"),
-    ]
-    if result.kept is not None:
-        views.append(Text(f"its files: {result.kept}"))
-    return Group(*views)
+def export(context: typer.Context, run: Run, folder: Folder, as_json: AsJson = False) -> None:
+    """Write a trial with its student and inputs into a folder that reproduces it elsewhere.
+
+    Example: kd-sweep export latest/7 winner
+    """
+    made = export_trial(run, workspace_of(context), folder=folder)
+    show(made.to_json(), Text(f"{made.folder}: {', '.join(made.names)}"), as_json)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.9g}"
-
-
-def _mounts(texts: list[str]) -> dict[str, Path]:
+def _folders_of(mounts: list[str]) -> dict[str, Path]:
     found = {}
-    for text in texts:
+    for text in mounts:
         name, equals, folder = text.partition("=")
         if not equals or not folder:
             raise PlanError(f"--mount: must be NAME=FOLDER, but got '{text}'.")

@@ -2,19 +2,30 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.actions.doctor import Finding
+from service.actions.cache import VerifiedCache
+from service.actions.doctor import Diagnosis
+from service.actions.loss import LossCheck
+from service.actions.record import SweepTrials
+from service.actions.rho import RhoReport
+from service.actions.run import RunResult
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord, SweepRecord
+from service.rerun.rerun import RerunResult
 from service.results.best import Best
 from service.results.compare import Comparison
+from service.states import TrialState
 from service.words import count, describe, duration, number, size
 from trainers.tasks import table as task_table
+from trainers.teachers.cache_inventory import CacheInfo
+
+if TYPE_CHECKING:
+    from trainers.losses.rho import EntropyRow
 
 STATE_STYLES: Mapping[str, str] = {
     "completed": "green",
@@ -134,8 +145,9 @@ def sweeps_view(sweeps: Sequence[SweepRecord]) -> RenderableType:
     return table("", ("sweep", "state", "trials", "objective", "took"), rows)
 
 
-def trials_view(records: Sequence[RunRecord], metric: str) -> RenderableType:
+def trials_view(found: SweepTrials) -> RenderableType:
     """Returns one line a trial, with the objective's metric."""
+    metric = found.sweep.objective_metric
     rows = [
         (
             record.trial,
@@ -145,7 +157,7 @@ def trials_view(records: Sequence[RunRecord], metric: str) -> RenderableType:
             _seconds(record.duration_s),
             record.run_id[:8],
         )
-        for record in records
+        for record in found.trials
     ]
     return table("", ("trial", "state", "what", metric, "took", "run"), rows)
 
@@ -188,10 +200,10 @@ def _trial_name(record: RunRecord) -> str:
     return f"trial {record.trial}: {record.label or describe(record.hyperparameters)}"
 
 
-def findings_view(findings: Sequence[Finding]) -> RenderableType:
-    """Returns one line a finding, and what to do where something does not work."""
-    rows = [(_verdict(one), one.name, one.found) for one in findings]
-    todo = [Text(f"{one.name}: {one.remedy}") for one in findings if one.remedy]
+def diagnoses_view(diagnoses: Sequence[Diagnosis]) -> RenderableType:
+    """Returns one line a part of the machine, and what to do where one does not work."""
+    rows = [(_verdict(one), one.name, one.found) for one in diagnoses]
+    todo = [Text(f"{one.name}: {one.remedy}") for one in diagnoses if one.remedy]
     return Group(table("", ("", "", ""), rows), *todo)
 
 
@@ -222,8 +234,9 @@ def rows_view(rows: Sequence[Mapping[str, Any]], title: str = "") -> RenderableT
     return table(title, headings, cells)
 
 
-def checks_view(name: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+def checks_view(found: LossCheck) -> RenderableType:
     """Returns the checks of a divergence of the user's own, and what they mean together."""
+    name, rows = found.function, found.rows
     broken = [row["check"] for row in rows if row["required"] and not row["holds"]]
     verdict = f"{name} keeps what is required: a sweep can use it."
     if broken:
@@ -235,6 +248,118 @@ def checks_view(name: str, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return Group(rows_view(rows), Text(), Text(meaning), Text(verdict, style="bold"))
 
 
+def run_view(result: RunResult) -> RenderableType:
+    """Returns the end of a run: the best configs, what won, and what to look at next."""
+    head = f"sweep {result.sweep_id} {result.state}"
+    if result.done_before:
+        head += " already; here is what it found. kd-sweep run … --again runs it afresh."
+    views: list[RenderableType] = [Text(head, style="bold"), Text(), best_view(result.best), Text()]
+    views += [Text(line) for line in result.lines]
+    if result.picture is not None:
+        views.append(_unbroken(f"picture: {result.picture}"))
+    if result.state == TrialState.CANCELLED:
+        views.append(Text("go on: the same kd-sweep run; finished trials are kept"))
+    views.append(_unbroken(f"all runs: {ui_command(result.tracking_uri)}"))
+    views.append(
+        Text(
+            f"ask further: kd-sweep best --sweep {result.sweep_id} --per divergence; "
+            f"kd-sweep trials {result.sweep_id}; kd-sweep best --export trial.json"
+        )
+    )
+    return Group(*views)
+
+
+def ui_command(uri: str) -> str:
+    """Returns the command, or the address, that shows the records of the store at `uri`."""
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"mlflow ui --backend-store-uri {uri}"
+
+
+def _unbroken(line: str) -> Text:
+    """Returns a line that stays whole on a narrow terminal, so that it can be copied."""
+    return Text(line, no_wrap=True, overflow="ignore")
+
+
+def rho_view(report: RhoReport) -> RenderableType:
+    """Returns the table, the proposal as a line for the sweep file, and the picture's place."""
+    found = report.found
+    low, high = found.low_per_log_vocab, found.high_per_log_vocab
+    entry = f"rho_per_log_vocab: {{float: [{low:g}, {high:g}], log: true}}"
+    return Group(
+        rows_view(report.rows(), "entropy of the teacher's soft labels"),
+        Text(),
+        Text(f"search {entry}  (rho {found.low:.3g} to {found.high:.3g})", style="bold"),
+        Text(
+            "rule (ours): where the mean entropy lies between 5 % and 90 % of ln V, "
+            f"on {found.num_positions} sampled positions"
+        ),
+        *(Text(_open_end(report, row), style="yellow") for row in found.open_ends()),
+        Text(f"picture: {report.picture}"),
+    )
+
+
+def _open_end(report: RhoReport, row: "EntropyRow") -> str:
+    share = row.mean / report.found.log_vocab
+    side, other = ("below", "smaller")
+    if row is report.found.by_rho[-1]:
+        side, other = ("above", "larger")
+    return (
+        f"open {side}: the table ends at c = {row.setting:g}, where the entropy is still "
+        f"{share:.0%} of ln V; a {other} rho may be worth searching too"
+    )
+
+
+def rerun_view(result: RerunResult) -> RenderableType:
+    """Returns the metrics beside each other, and the verdict below them."""
+    rows = [
+        (
+            row.metric,
+            _digits(row.recorded),
+            _digits(row.rerun),
+            "" if row.difference is None else f"{row.difference:+.3g}",
+            f"{row.tolerance:.3g}",
+            "yes" if row.agrees else "no",
+        )
+        for row in result.judgement.rows
+    ]
+    record = result.record
+    headings = ("metric", "recorded", "rerun", "difference", "tolerance", "agrees")
+    views: list[RenderableType] = [
+        table(f"rerun of {record.sweep_id}/{record.trial}", headings, rows),
+        Text(),
+        Text(result.judgement.sentence(), style="bold"),
+        Text(f"run {result.run_id}, {result.duration_s:.1f} s"),
+    ]
+    if result.kept is not None:
+        views.append(Text(f"its files: {result.kept}"))
+    return Group(*views)
+
+
+def _digits(value: float | None) -> str:
+    """Returns enough digits to see a difference in the last one of a float32."""
+    return "–" if value is None else f"{value:.9g}"
+
+
+def caches_view(found: Sequence[CacheInfo]) -> RenderableType:
+    """Returns one line a teacher cache."""
+    rows = [
+        (one.key, size(one.bytes), count(one.num_positions), one.dtype, _error(one), one.created)
+        for one in found
+    ]
+    return table("", ("cache", "size", "positions", "dtype", "error", "built"), rows)
+
+
+def _error(info: CacheInfo) -> str:
+    return "exact" if info.storage_error == 0 else f"{info.storage_error:.1g}"
+
+
+def verified_view(found: Sequence[VerifiedCache]) -> RenderableType:
+    """Returns one line a cache that was read, with its damaged files."""
+    rows = [(one.key, ", ".join(one.damaged) or "whole") for one in found]
+    return table("", ("cache", "damaged files; the next sweep makes them anew"), rows)
+
+
 def value(metric: float | None) -> str:
     """Returns a metric for people; a missing one is a dash."""
     return "–" if metric is None or not math.isfinite(metric) else f"{metric:.4g}"
@@ -244,7 +369,7 @@ def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-def _verdict(finding: Finding) -> str:
-    if finding.works:
+def _verdict(diagnosis: Diagnosis) -> str:
+    if diagnosis.works:
         return "works"
-    return "FAILS" if finding.needed else "absent"
+    return "FAILS" if diagnosis.needed else "absent"

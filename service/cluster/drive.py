@@ -1,5 +1,9 @@
-"""The driver inside a Ray job: reads its order, runs the sweep, tells events as lines of its
-log."""
+"""The driver inside a Ray job: reads its order, runs the sweep, and writes events as lines of its
+log.
+
+Where restarts are allowed, the job's process is a watchdog and the driver its child. Whoever stops
+the job signals the watchdog, which passes the signal on.
+"""
 
 import os
 import signal
@@ -12,13 +16,13 @@ from typing import Any
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
 from service.events import DriverEvent, to_line
-from service.home import home_folder
 from service.plan.places import END_MARKER, sweep_folder
+from service.signals import SIGNALS
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
+from service.workspace import Workspace
 
 STOPPED = 130
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Say = Callable[[str], None]
 
 
@@ -32,8 +36,8 @@ def drive(path: Path, say: Say, *, is_child: bool) -> int:
 
 
 def control(sweep_id: str, words: list[str]) -> None:
-    """Says `stop`, or `stop-trial N`, to the board of a sweep on the Ray that this process is in.
-    Raises `ValueError` when the sweep has no board, which means no driver."""
+    """Sends `stop`, or `stop-trial N`, to the board of a sweep, on the Ray that this process runs
+    in. Raises `ValueError` when the sweep has no board, and so no driver."""
     import ray
 
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
@@ -46,10 +50,13 @@ def control(sweep_id: str, words: list[str]) -> None:
 
 def _watch(order: JobOrder, path: Path, say: Say) -> int:
     child = Child(["-m", "service", "drive", str(path), "--child"])
+    # The child may not exist yet, or not any more, when a signal comes: `signal` then does nothing,
+    # and the driver that starts next has not been asked to stop.
     _handle(child.signal)
-    marker = sweep_folder(order.plan, home_folder()) / END_MARKER
+    marker = sweep_folder(order.plan, _workspace().home) / END_MARKER
 
     def start() -> int:
+        # One of an earlier driver would make a death of this one look like its end.
         marker.unlink(missing_ok=True)
         return exit_code(child.run(), marker)
 
@@ -61,7 +68,7 @@ def _watch(order: JobOrder, path: Path, say: Say) -> int:
 
 def exit_code(code: int, marker: Path) -> int:
     """Returns what the driver's end means: what it wrote to `marker` once its sweep was over counts
-    more than how its process went after that."""
+    more than how its process ended after that, since Ray may kill it while it leaves."""
     if not marker.exists():
         return code
     return 0 if marker.read_text() == TrialState.COMPLETED else STOPPED
@@ -69,24 +76,29 @@ def exit_code(code: int, marker: Path) -> int:
 
 def _run(order: JobOrder, say: Say) -> int:
     from service.driver.driver import Place, run_at
-    from service.record.store import default_uri
 
-    plan, home = order.plan, home_folder()
-    # Nodes on one machine share Ray's copy of the shipped code and may replace it under our feet.
-    home.mkdir(parents=True, exist_ok=True)
-    os.chdir(home)
-    uri = plan.spec.tracking.uri or default_uri(home)
+    plan, workspace = order.plan, _workspace()
+    # Nodes on one machine share Ray's copy of the shipped code, and one of them may replace it
+    # while this process stands in it.
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    os.chdir(workspace.home)
+    uri = plan.spec.tracking.uri or workspace.tracking_uri
     stop = threading.Event()
 
     def on_event(event: DriverEvent) -> None:
-        # Ray replaces the handlers when it starts, so they are set again as news come in.
+        # Ray replaces the handlers when it starts, so each event sets them again; only the main
+        # thread may, and only some events come from there.
         if threading.current_thread() is threading.main_thread():
             _handle(lambda number: stop.set())
         say(to_line(event))
 
-    place = Place(home, uri, ray_address="auto", changes=order.changes)
+    place = Place(workspace.home, uri, ray_address="auto", changes=order.changes)
     summary = run_at(place, plan, on_event=on_event, stop=stop)
     return 0 if summary.state == TrialState.COMPLETED else STOPPED
+
+
+def _workspace() -> Workspace:
+    return Workspace.from_environment(os.environ, Path.cwd())
 
 
 def _handle(act: Callable[[int], Any]) -> None:

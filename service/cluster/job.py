@@ -1,19 +1,19 @@
-"""Sweeps as Ray jobs: submit, find, follow, stop. Talks to a cluster through its Jobs API alone.
+"""Sweeps as Ray jobs: submit, find, follow, stop. Talks to a cluster through its dashboard alone.
 
-A sweep's jobs are its driver's attempts: `<sweep id>`, `<sweep id>-a2`, … One of them runs at a
-time.
+A sweep's jobs are the attempts of its driver: `<sweep id>`, `<sweep id>-a2`, … At most one of them
+runs at a time.
 """
 
 import asyncio
 import json
-import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,22 +23,22 @@ from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
 from service.plan.plan import SweepPlan
 from service.plan.resources import Resources
+from service.workspace import Cluster
 from trainers.nearest import nearest
 
 ORDER = "order.json"
 SWEEP = "kd_sweep"
 FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
-# What a driver reads from its environment, handed on when the submitter has it.
-HANDED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "KD_SWEEP_HOME", "HF_HUB_OFFLINE")
-ADDRESSES = ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS")
 STOP_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 60.0
 POLL_S = 0.5
+LARGEST_CLUSTER = 10_000
 
 
 class JobOrder(BaseModel):
-    """What a driver in a Ray job is to do; travels as `order.json` beside the code. `changes`
-    has the name in JSON that it always had; `python` is the version that the submitter has."""
+    """What a driver in a Ray job has to do; travels as `order.json` beside the code. `changes` has
+    the name in JSON that it always had; `python`: the submitter's version, e.g. `3.11`. Ray's own
+    is compared by `connect`, before anything is sent."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True
@@ -52,8 +52,8 @@ class JobOrder(BaseModel):
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep, as the cluster has it. `status` is Ray's word; `message` says why it
-    failed."""
+    """One job of a sweep, as the cluster knows it. `status` is Ray's word for its state; `message`
+    says why it failed; `is_new`: this call submitted it."""
 
     sweep_id: str
     submission_id: str
@@ -66,31 +66,32 @@ class SweepJob:
         """Whether its driver has ended."""
         return self.status in FINAL_STATUSES
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`; the message of a job that failed is in it."""
+        row: dict[str, Any] = {"sweep_id": self.sweep_id, "job": self.submission_id}
+        row |= {"status": self.status, "is_new": self.is_new}
+        return row | ({"message": self.message} if self.message and self.failed else {})
 
-def find_address(given: str | None) -> str:
-    """Returns the cluster's address: as given, or from the environment. Raises `JobError`."""
-    found = given or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), None)
-    if found is None:
-        raise JobError(
-            "cluster: an address must be given, but got none. Use --address http://HEAD:8265, or "
-            f"set {ADDRESSES[0]}."
-        )
-    if not found.startswith(("http://", "https://")):
-        raise JobError(
-            f"cluster: the address of Ray's dashboard must start with http:// or https://, but got "
-            f"'{found}'. It is usually http://HEAD:8265."
-        )
-    return found.rstrip("/")
+    @property
+    def failed(self) -> bool:
+        """Whether its driver ended with an error."""
+        return self.status == "FAILED"
 
 
-def connect(address: str) -> Any:
-    """Returns a client of the cluster's Jobs API. Raises `JobError` when nobody answers, the token
-    is refused, or its Ray is another version than this one."""
+def connect(cluster: Cluster) -> Any:
+    """Returns a client of the cluster's Jobs API. Raises `JobError` when the address is no URL,
+    nobody answers, the token is refused, or its Ray is another version than this one."""
     import ray
     from ray.job_submission import JobSubmissionClient
 
+    address = cluster.address
+    if not address.startswith(("http://", "https://")):
+        raise JobError(
+            "cluster: the address of Ray's dashboard must start with http:// or https://, but got "
+            f"'{address}'. It is usually http://HEAD:8265."
+        )
     try:
-        client = JobSubmissionClient(address)
+        client = JobSubmissionClient(address, headers=_headers(cluster))
         remote = client._do_request("GET", "/api/version").json()["ray_version"]
     except ConnectionError as error:
         raise JobError(
@@ -108,6 +109,11 @@ def connect(address: str) -> Any:
     return client
 
 
+def _headers(cluster: Cluster) -> dict[str, str]:
+    """Returns the headers with the cluster's token; without one Ray adds what it has itself."""
+    return {} if cluster.token is None else {"Authorization": f"Bearer {cluster.token}"}
+
+
 def _refused(address: str, text: str) -> str:
     lowered = text.lower()
     if "401" in text or "403" in text or "authenticat" in lowered or "token" in lowered:
@@ -118,9 +124,9 @@ def _refused(address: str, text: str) -> str:
     return f"cluster: {address} must be a Ray dashboard, but got: {text.strip()}"
 
 
-def cluster_resources(address: str) -> Resources:
+def cluster_resources(cluster: Cluster) -> Resources:
     """Returns what the living nodes of the cluster have together."""
-    nodes = _nodes(address)
+    nodes = _nodes(cluster)
     return Resources(
         num_cpus=sum(node.get("CPU", 0.0) for node in nodes),
         num_gpus=sum(node.get("GPU", 0.0) for node in nodes),
@@ -128,10 +134,10 @@ def cluster_resources(address: str) -> Resources:
     )
 
 
-def check_workers_fit(plan: SweepPlan, address: str) -> None:
+def check_workers_fit(plan: SweepPlan, cluster: Cluster) -> None:
     """Raises `PlanError` when no single node can hold one worker of the plan."""
     needs = {"CPU": plan.cpus_per_worker, "GPU": plan.gpus_per_worker}
-    nodes = _nodes(address)
+    nodes = _nodes(cluster)
     if any(all(node.get(name, 0.0) >= n for name, n in needs.items()) for node in nodes):
         return
     largest = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in needs}
@@ -143,13 +149,19 @@ def check_workers_fit(plan: SweepPlan, address: str) -> None:
 
 
 def submit(
-    client: Any, order: JobOrder, *, again: bool = False, code: Path | None = None
+    client: Any,
+    order: JobOrder,
+    *,
+    again: bool = False,
+    code: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> SweepJob:
     """Hands the sweep to the cluster and returns its job; when it is there already, returns that
     one (`is_new` false), unless `again` starts another attempt of an ended one.
 
-    code: a folder of the user's own modules to ship beside this project's. Raises `JobError` when
-    the cluster refuses, or `again` meets a driver that still runs.
+    code: a folder of the user's own modules to ship beside this project's; environment: variables
+    that the driver gets. Raises `JobError` when the cluster refuses, or `again` meets a driver that
+    still runs.
     """
     sweep_id = order.plan.sweep_id
     known = jobs_of(client, sweep_id)
@@ -161,34 +173,34 @@ def submit(
             f"{known[-1].submission_id} in state {known[-1].status}. Wait, or stop it first: "
             f"kd-sweep stop {sweep_id}."
         )
+    # Derived from the sweep's id and not drawn: Ray refuses an id that it has seen, so of two
+    # submitters at the same moment only one starts a driver.
     submission_id = sweep_id if not known else f"{sweep_id}-a{len(known) + 1}"
     with TemporaryDirectory(prefix="kd-ship-") as folder:
         ship(Path(folder), code)
         (Path(folder) / ORDER).write_text(order.model_dump_json())
-        # Ray hands metadata on in an environment variable, which sources would burst.
-        brief = order.plan.model_copy(update={"own_modules": {}})
-        short = order.model_copy(update={"plan": brief})
-        metadata = {SWEEP: sweep_id, ORDER: short.model_dump_json()}
-        entrypoint = f"python -m service drive {ORDER}"
-        _submit(client, submission_id, entrypoint, metadata, folder)
+        request = {
+            "entrypoint": f"python -m service drive {ORDER}",
+            "metadata": {SWEEP: sweep_id, ORDER: _metadata_of(order)},
+            "runtime_env": {"working_dir": folder, "env_vars": dict(environment)},
+        }
+        _submit(client, submission_id, request)
     return SweepJob(sweep_id, submission_id, "PENDING", is_new=True)
 
 
-def _submit(
-    client: Any, submission_id: str, entrypoint: str, metadata: dict[str, str], working_dir: str
-) -> None:
-    """Submits the job; a cluster that is only just starting is asked again for a while.
-    working_dir: a folder to ship, or the URI of one that the cluster has."""
-    handed = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+def _metadata_of(order: JobOrder) -> str:
+    """Returns the order without the sources of own modules: Ray passes metadata on in an
+    environment variable, which they would overflow."""
+    plan = order.plan.model_copy(update={"own_modules": {}})
+    return order.model_copy(update={"plan": plan}).model_dump_json()
+
+
+def _submit(client: Any, submission_id: str, request: Mapping[str, Any]) -> None:
+    """Submits the job; a cluster that is only just starting is asked again for a while."""
     end = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=submission_id,
-                metadata=metadata,
-                runtime_env={"working_dir": working_dir, "env_vars": handed},
-            )
+            client.submit_job(submission_id=submission_id, **request)
             return
         except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
             if "No available agent" not in str(error) or time.monotonic() > end:
@@ -204,6 +216,7 @@ def jobs_of(client: Any, sweep_id: str) -> list[SweepJob]:
 def all_jobs(client: Any) -> list[SweepJob]:
     """Returns the driver jobs of all sweeps that the cluster knows, the oldest first."""
     found = [job for job in client.list_jobs() if job.submission_id and SWEEP in job.metadata]
+    # The small jobs that `control` submits have the same metadata.
     drivers = [job for job in found if " drive " in f" {job.entrypoint} "]
     return [
         SweepJob(
@@ -285,8 +298,8 @@ def wait(
 
 
 def stop(client: Any, job: SweepJob) -> SweepJob:
-    """Ends the sweep: trials leave at their next step boundary with a checkpoint. Returns the job
-    when it is over; a driver that does not listen is stopped by Ray."""
+    """Ends the sweep: trials leave at their next step with a checkpoint. Returns the job when it is
+    over; a driver that does not answer is stopped by Ray."""
     control(client, job, "stop")
     ended = wait(client, job, timeout_s=STOP_TIMEOUT_S)
     if ended.is_over:
@@ -301,7 +314,7 @@ def stop_trial(client: Any, job: SweepJob, trial: int) -> None:
 
 
 def control(client: Any, job: SweepJob, *words: str) -> None:
-    """Says something to the sweep's driver: a small job on the cluster reaches its board. Raises
+    """Sends the sweep's driver a command: a small job on the cluster calls its board. Raises
     `JobError` when the driver is not there."""
     if job.is_over:
         raise JobError(
@@ -309,10 +322,14 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
             f"{job.status}. Start it again: kd-sweep resume {job.sweep_id}."
         )
     submission_id = f"{job.submission_id}-{words[0]}-{uuid.uuid4().hex[:6]}"
-    entrypoint = f"python -m service control {job.sweep_id} {' '.join(words)}"
     # The cluster has the driver's code: nothing is shipped, and both are of one version.
     code = client.get_job_info(job.submission_id).runtime_env["working_dir"]
-    _submit(client, submission_id, entrypoint, {SWEEP: job.sweep_id}, code)
+    request = {
+        "entrypoint": f"python -m service control {job.sweep_id} {' '.join(words)}",
+        "metadata": {SWEEP: job.sweep_id},
+        "runtime_env": {"working_dir": code},
+    }
+    _submit(client, submission_id, request)
     end = time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < end:
         info = client.get_job_info(submission_id)
@@ -324,16 +341,20 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
         time.sleep(POLL_S)
 
 
-def _nodes(address: str) -> list[dict[str, float]]:
-    from ray.util.state import list_nodes
+def _nodes(cluster: Cluster) -> list[dict[str, float]]:
+    from ray.util.state import StateApiClient
+    from ray.util.state.common import ListApiOptions, StateResource
 
-    found = list_nodes(address=address, limit=10_000)
+    # `list_nodes` of the same module takes no headers, and so no token of a workspace.
+    client = StateApiClient(cluster.address, headers=_headers(cluster))
+    options = ListApiOptions(limit=LARGEST_CLUSTER)
+    found = client.list(StateResource.NODES, options=options, raise_on_missing_output=True)
     return [dict(node.resources_total) for node in found if node.state == "ALIVE"]
 
 
 def read_order(path: Path) -> JobOrder:
-    """Returns the order in `path`. Raises `JobError` when the submitter's Python is another one
-    than this, whose plans may mean something else."""
+    """Returns the order in `path`. Raises `JobError` when the submitter has another Python than
+    this process: its pickles and its plan may mean something else here."""
     order = JobOrder.model_validate(json.loads(path.read_text()))
     here = ".".join(platform.python_version_tuple()[:2])
     if order.python != here:

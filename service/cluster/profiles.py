@@ -4,8 +4,8 @@
     address = "http://head:8265"
     token_env = "LAB_RAY_TOKEN"
 
-A profile stands for environment variables: what is set in the environment, or said with a flag or
-in the sweep, counts more.
+A profile is read as values for environment variables, which it never sets: what the environment, a
+flag or the sweep says counts more.
 """
 
 import tomllib
@@ -41,7 +41,7 @@ def variables_of(name: str, file: Path | None, environment: Mapping[str, str]) -
     `SpecError` naming file, key and the known keys."""
     if file is None:
         raise SpecError(
-            f"--profile {name}: a {FILE} must lie in this folder or above, or in the home folder, "
+            f"--profile {name}: a {FILE} must be in this folder or above, or in the home folder, "
             f"but got none. Write one: [profiles.{name}] and below it address = "
             '"http://HEAD:8265".'
         )

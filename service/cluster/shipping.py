@@ -16,7 +16,8 @@ SHOWN = 3
 
 
 def ship(folder: Path, code: Path | None) -> None:
-    """Copies the packages, and what is in `code`, into `folder`.
+    """Copies the packages, and what is in `code`, into `folder`. The user's files come last, over
+    ours of the same name.
 
     Raises `JobError` when `code` is too large for Ray: says what is large and how to leave it out.
     """

@@ -1,19 +1,19 @@
-"""Starts a driver again that died without a word. The process that does it is the Ray job
-itself."""
+"""Restarts a driver that died without an exit code of its own. The process that does so is the Ray
+job itself; it loads neither Ray nor torch, so that little can go wrong in it."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# A driver that ended on purpose: done (0), stopped by the user (130), or an error that would come
-# again.
+# A driver that ended on purpose: done (0), stopped by the user (130), or with an error that would
+# come again.
 ON_PURPOSE = (0, 2, 3, 4, 5, 6, 130)
 
 
 @dataclass(frozen=True)
 class Watched:
-    """How the driver ended at last, and how often it was started again."""
+    """How the driver ended in the end, and how often it was started again."""
 
     exit_code: int
     restarts: int
@@ -43,6 +43,7 @@ class Child:
         return self._process.wait()
 
     def signal(self, number: int) -> None:
-        """Passes a signal on."""
+        """Passes a signal on; does nothing when no driver runs. Called from a signal handler, so it
+        takes no lock: `poll` reaps the process at most once."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)

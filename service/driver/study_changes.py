@@ -6,14 +6,16 @@ Plain data, so that it travels to a Ray job as JSON.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
-from service.search.study import StudyStore
-from service.search.study_trials import read_trials
 from service.states import TrialState
+
+if TYPE_CHECKING:
+    from service.search.study import StudyStore
 
 SHOWN_REFUSALS = 5
 
@@ -28,7 +30,7 @@ class StudyChanges(BaseModel):
     retry_failed: bool = False
     warm_start: str | None = None
 
-    def apply(self, store: StudyStore, plan: SweepPlan, home: Path) -> Iterator[str]:
+    def apply(self, store: "StudyStore", plan: SweepPlan, home: Path) -> Iterator[str]:
         """Changes the study and yields what to tell the user; to apply it twice is to apply it
         once. Raises `ValueError` for a trial that cannot be repeated, `JobError` when the earlier
         sweep is not there."""
@@ -43,7 +45,9 @@ class StudyChanges(BaseModel):
             yield from _warm_start(store, plan, home, source=self.warm_start)
 
 
-def _warm_start(store: StudyStore, plan: SweepPlan, home: Path, *, source: str) -> Iterator[str]:
+def _warm_start(store: "StudyStore", plan: SweepPlan, home: Path, *, source: str) -> Iterator[str]:
+    from service.search.study_trials import read_trials
+
     storage = study_storage(plan, sweep_folder(plan, home).with_name(source))
     ended = [trial for trial in read_trials(storage, source) if trial.state.is_terminal]
     used, refused = store.import_trials(ended)

@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import logging
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,11 +24,6 @@ from service.record.spool import replay_folder
 
 logger = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 5.0
-
-
-def default_uri(home: Path) -> str:
-    """Returns `MLFLOW_TRACKING_URI`, or the SQLite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home.resolve()}/mlflow.db"
 
 
 def spool_folder(home: Path, uri: str) -> Path:

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.errors import PlanError, TrackingError
 from service.own_code.sources import module_not_kept
@@ -25,6 +25,10 @@ class Exported:
 
     folder: Path
     names: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the folder as one JSON object."""
+        return {"folder": str(self.folder), "names": self.names}
 
 
 def export(reference: str, runs: "Runs", folder: Path) -> Exported:

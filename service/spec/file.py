@@ -4,11 +4,11 @@ Numbers such as 5e-4 are numbers here (YAML 1.1 takes them for text), `on`, `off
 are text (YAML 1.1: booleans), and a name written twice is an error, not a silent choice.
 """
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -19,8 +19,6 @@ from service.spec.parse import parse_spec
 from service.spec.paths import absolute
 from trainers.nearest import nearest
 
-# field of a sweep's storage: the environment variable that stands in for it
-STORAGE_VARIABLES = {"path": "KD_SWEEP_STORAGE", "study_url": "KD_SWEEP_STUDY_URL"}
 _YAML = "tag:yaml.org,2002:"
 _SCALARS = {
     "bool": (re.compile(r"(true|false|True|False)$"), "tfTF"),
@@ -75,23 +73,22 @@ _REPLACES = {
 }
 
 
-def load_sweep(reference: str, overrides: Sequence[str], folder: Path) -> SweepSpec:
+def load_sweep(
+    reference: str,
+    overrides: Sequence[str],
+    folder: Path,
+    storage: Mapping[str, str] = MappingProxyType({}),
+) -> SweepSpec:
     """Returns the spec in the file or preset `reference`, with `a.b=value` overrides; relative
-    paths are taken from `folder`. Raises `SpecError`: where, which rule, what came, what to do."""
+    paths are taken from `folder`, and fields of its storage that it does not have from `storage`.
+    Raises `SpecError`: where, which rule, what came, what to do."""
     document = read_document(reference, folder)
     for override in overrides:
         apply_override(document, override)
-    _fill_storage(document)
+    given = document.setdefault("storage", {}) if storage else None
+    if isinstance(given, dict):
+        document["storage"] = dict(storage) | given
     return absolute(parse_spec(document), folder)
-
-
-def _fill_storage(document: dict[str, Any]) -> None:
-    """Takes from the environment where the sweep itself does not say it."""
-    for name, variable in STORAGE_VARIABLES.items():
-        if os.environ.get(variable):
-            storage = document.setdefault("storage", {})
-            if isinstance(storage, dict):
-                storage.setdefault(name, os.environ[variable])
 
 
 def read_document(reference: str, folder: Path) -> dict[str, Any]:

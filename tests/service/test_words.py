@@ -24,3 +24,16 @@ from service import words
 )
 def test_numbers_in_words(shown: str, text: str) -> None:
     assert shown == text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("out of memory", "out of memory"),
+        ('trial 3: File "a.py", line 1\n  in f\nKeyError: x', "trial 3: KeyError: x"),
+        ('File "a.py", line 1\nKeyError: x\n', "KeyError: x"),
+        ("", ""),
+    ],
+)
+def test_a_traceback_is_one_line(text: str, line: str) -> None:
+    assert words.brief(text) == line

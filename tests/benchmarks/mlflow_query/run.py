@@ -24,7 +24,7 @@ import sqlalchemy
 from records_support import plan_of, record_sweep
 
 from service.record.runs import Runs
-from service.record.store import default_uri, ensure_store, spool_folder
+from service.record.store import ensure_store, spool_folder
 from service.record.tracking import Tracker
 
 ORIGINALS = 10
@@ -165,7 +165,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        uri = given.uri or default_uri(home)
+        uri = given.uri or f"sqlite:///{home}/mlflow.db"
         ensure_store(uri, home)
         originals(uri, home)
         multiply(uri, given.trials)

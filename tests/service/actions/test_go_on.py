@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from fakes import make_sweep_plan
 
-from service.actions.go_on import extended, stop_here, warmed
+from service.actions.cluster import with_warm_start
+from service.actions.go_on import stop_here, with_more_trials
 from service.driver.open_study import open_study
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
@@ -27,7 +28,7 @@ def make_study(home: Path, name: str, states: list[TrialState]) -> StudyStore:
 
 def test_an_extended_sweep_is_the_same_sweep() -> None:
     plan = make_sweep_plan(trials=4)
-    longer = extended(plan, 6)
+    longer = with_more_trials(plan, 6)
     assert (longer.sweep_id, longer.num_trials) == (plan.sweep_id, 10)
 
 
@@ -38,7 +39,7 @@ def test_a_grid_has_no_more_points_than_it_has() -> None:
     with pytest.raises(
         PlanError, match="grid sampler has 2 points besides the controls, but got 3"
     ):
-        extended(plan, 1)
+        with_more_trials(plan, 1)
 
 
 def test_a_control_on_the_grid_is_not_drawn_again(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_control_on_the_grid_is_not_drawn_again(tmp_path: Path) -> None:
 
 def test_a_warm_start_is_another_sweep() -> None:
     plan = make_sweep_plan()
-    one, other = warmed(plan, "dolly-1"), warmed(plan, "dolly-2")
+    one, other = with_warm_start(plan, "dolly-1"), with_warm_start(plan, "dolly-2")
     assert len({plan.sweep_id, one.sweep_id, other.sweep_id}) == 3
 
 

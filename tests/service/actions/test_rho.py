@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from service.actions.rho import RhoReport, picture
 from trainers.losses.rho import rho_range
@@ -24,27 +23,6 @@ def test_rows_hold_both_policies_with_their_own_setting(tmp_path: Path) -> None:
     assert all(row["rho"] is None and row["tau"] > 0 for row in fixed)
     entropies = [row["entropy_mean"] for row in cist]
     assert entropies == sorted(entropies, reverse=True)
-
-
-def test_the_proposal_is_a_line_for_the_sweep_file(tmp_path: Path) -> None:
-    made = report(tmp_path)
-    console = Console(record=True, width=120, quiet=False, file=(tmp_path / "out").open("w"))
-    with console.file:
-        console.print(made.view())
-    low, high = made.to_json()["rho_per_log_vocab"]
-    line = f"search rho_per_log_vocab: {{float: [{low:g}, {high:g}], log: true}}"
-    assert line in console.export_text()
-
-
-def test_an_end_of_the_table_is_not_called_an_end_of_the_range(tmp_path: Path) -> None:
-    made = report(tmp_path)
-    text = " ".join(str(part) for part in made.view().renderables)  # type: ignore[attr-defined]
-    found = made.found
-    assert "on 64 sampled positions" in text and made.to_json()["num_positions"] == 64
-    for row, words in ((found.by_rho[0], "open below"), (found.by_rho[-1], "open above")):
-        is_open = 0.05 <= row.mean / found.log_vocab <= 0.9
-        assert (f"{words}: the table ends at c = {row.setting:g}" in text) == is_open
-        assert (row.setting in made.to_json()["open_ends"]) == is_open
 
 
 @pytest.mark.parametrize(

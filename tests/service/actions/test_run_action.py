@@ -1,26 +1,29 @@
-"""A run on this machine with the driver replaced: what is asked, shown, kept and returned."""
+"""A run on this machine with the driver replaced: what is asked, told, kept and returned."""
 
-import os
-import signal
 import threading
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
-from rich.console import Console
 
-from service.actions import run as local_run
-from service.actions.run import fresh_id, run_here, ui_command
+from service.actions.run import (
+    RunEvent,
+    RunResult,
+    SweepBegins,
+    TrialTimes,
+    fresh_id,
+    run_sweep,
+)
 from service.driver import driver
+from service.driver.driver import Place
 from service.events import SlotsUp, SweepSummary, TrialEnded, TrialStarted
 from service.home import home_folder
 from service.plan.measured import known_trial_s
 from service.plan.plan import SweepPlan
-from service.signals import StopOnSignal
 from service.states import TrialState
+from service.workspace import Workspace
 
 ROWS = [
     ({"divergence": "forward_kl", "tau": 1.0}, {"rouge_l": 10.0, "cross_entropy": 2.0}),
@@ -37,11 +40,9 @@ class Driver:
 
     def __call__(
         self,
+        place: Place,
         plan: SweepPlan,
         *,
-        home: Path,
-        tracking_uri: str,
-        ray_address: str | None,
         on_event: Callable[[Any], None],
         stop: threading.Event,
     ) -> SweepSummary:
@@ -50,9 +51,8 @@ class Driver:
         for number, (values, metrics) in enumerate(ROWS):
             on_event(TrialStarted(number, 0, None, values))
             on_event(TrialEnded(number, TrialState.COMPLETED, metrics["rouge_l"]))
-        run = (self._record_failures if self._fails else record_sweep)(
-            tracking_uri, home, plan, ROWS
-        )
+        record = self._record_failures if self._fails else record_sweep
+        run = record(place.tracking_uri, place.home, plan, ROWS)
         return SweepSummary(plan.sweep_id, run, self._state, {}, 1, 30.0, 1.0)
 
     def _record_failures(self, uri: str, home: Path, plan: SweepPlan, rows: list[Any]) -> str:
@@ -68,68 +68,71 @@ class Driver:
 
 
 @pytest.fixture
-def console() -> Console:
-    return Console(file=StringIO(), record=True, width=140)
-
-
-@pytest.fixture(autouse=True)
-def store() -> None:
-    make_store(home_folder())
+def workspace() -> Workspace:
+    made = Workspace(home_folder())
+    make_store(made.home)
+    return made
 
 
 def run(
-    fake: Driver, console: Console, monkeypatch: pytest.MonkeyPatch, *, again: bool = False
-) -> local_run.RunResult:
-    monkeypatch.setattr(driver, "run_sweep", fake)
-    return run_here(plan_of(), home=home_folder(), again=again, console=console)
+    fake: Driver, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *, again: bool = False
+) -> RunResult:
+    monkeypatch.setattr(driver, "run_at", fake)
+    return run_sweep(plan_of(), workspace, again=again)
 
 
 def test_a_run_ends_with_what_won_and_a_picture(
-    console: Console, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = run(Driver(), console, monkeypatch)
-    console.print(result.view())
-    shown = console.export_text()
+    result = run(Driver(), workspace, monkeypatch)
     assert result.exit_code == 0
-    assert "reverse_kl tau=2 (trial 1) won: rouge_l 30" in shown
-    assert "mlflow ui --backend-store-uri sqlite:///" in shown
+    assert any("reverse_kl tau=2 (trial 1) won: rouge_l 30" in line for line in result.lines)
     assert result.picture is not None
     assert "<!doctype html>" in result.picture.read_text()
     assert [row["trial"] for row in result.to_json()["best"]] == [1, 0]
-    assert known_trial_s(home_folder(), plan_of().spec) is not None
+    assert known_trial_s(workspace.home, plan_of().spec) is not None
 
 
-def test_a_finished_sweep_is_shown_not_run_again(
-    console: Console, monkeypatch: pytest.MonkeyPatch
+def test_a_finished_sweep_is_returned_not_run_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = Driver()
-    run(fake, console, monkeypatch)
-    second = run(fake, console, monkeypatch)
-    third = run(fake, console, monkeypatch, again=True)
+    run(fake, workspace, monkeypatch)
+    second = run(fake, workspace, monkeypatch)
+    third = run(fake, workspace, monkeypatch, again=True)
     assert [plan.sweep_id for plan in fake.plans] == [
         plan_of().sweep_id,
         f"{plan_of().sweep_id}-2",
     ]
     assert (second.done_before, third.done_before) == (True, False)
     assert second.best.records[0].metrics["rouge_l"] == 30.0
-    console.print(second.view())
-    assert "completed already; here is what it found" in console.export_text()
 
 
-def test_a_stopped_sweep_is_no_success(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run(Driver(TrialState.CANCELLED), console, monkeypatch)
-    console.print(result.view())
-    assert result.exit_code == 130
-    assert "go on: the same kd-sweep run" in console.export_text()
+def test_a_run_tells_its_plan_first_then_what_its_driver_tells(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "run_at", Driver())
+    events: list[RunEvent] = []
+    run_sweep(plan_of(), workspace, on_event=events.append)
+    assert events[0] == SweepBegins(plan_of())
+    assert [type(event) for event in events[1:]] == [
+        SlotsUp,
+        *[TrialStarted, TrialEnded] * len(ROWS),
+    ]
+
+
+def test_a_stopped_sweep_is_no_success(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(Driver(TrialState.CANCELLED), workspace, monkeypatch).exit_code == 130
 
 
 def test_a_sweep_without_any_result_says_why(
-    console: Console, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = run(Driver(fails=True), console, monkeypatch)
-    console.print(result.view())
+    result = run(Driver(fails=True), workspace, monkeypatch)
     assert result.exit_code == 1
-    assert "2 of 2 trials failed; trial 0: KeyError: x" in console.export_text()
+    assert "2 of 2 trials failed; trial 0: KeyError: x" in result.lines
 
 
 def test_a_fresh_id_is_the_next_that_is_free() -> None:
@@ -137,28 +140,13 @@ def test_a_fresh_id_is_the_next_that_is_free() -> None:
     assert fresh_id("a-1", {"a-1", "a-1-2"}) == "a-1-3"
 
 
-def test_a_server_has_a_page_and_a_file_a_command() -> None:
-    assert ui_command("http://host:5000") == "http://host:5000"
-    assert ui_command("sqlite:////x.db") == "mlflow ui --backend-store-uri sqlite:////x.db"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_ends(
-    number: signal.Signals, console: Console
-) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match="at once"), StopOnSignal(console.print) as stopper:
-        os.kill(os.getpid(), number)
-        assert stopper.stop.wait(5)
-        os.kill(os.getpid(), number)
-        assert stopper.stop.wait(5)
-    assert signal.getsignal(number) == before
-    assert "Ctrl-C again ends at once" in console.export_text()
-
-
-def test_a_handler_that_was_replaced_is_set_again(console: Console) -> None:
-    with StopOnSignal(console.print) as stopper:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stopper.install()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stopper.stop.wait(5)
+def test_waiting_for_slots_is_no_part_of_a_trials_time() -> None:
+    clock = iter([0.0, 100.0, 110.0, 110.0, 117.0])
+    times = TrialTimes(lambda: next(clock))
+    times.take(TrialStarted(0, 0, None, {}))
+    times.take(SlotsUp(1, 1))
+    times.take(TrialEnded(0, TrialState.COMPLETED, 1.0))
+    times.take(TrialStarted(1, 0, None, {}))
+    times.take(SlotsUp(2, 2))
+    times.take(TrialEnded(1, TrialState.FAILED, None))
+    assert times.completed_s == [10.0]

@@ -1,13 +1,14 @@
 """Sweeps as jobs, against a cluster that only remembers; and what is shipped to it."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fakes import make_sweep_plan
+import ray.job_submission
+import ray.util.state
+from fakes import MemoryClient, make_sweep_plan
 
 from service.cluster import job as jobs
 from service.cluster import shipping
@@ -15,71 +16,17 @@ from service.cluster.job import JobOrder, SweepJob
 from service.cluster.shipping import copy_code, ship
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
-
-
-@dataclass
-class Info:
-    """A job as the client shows it."""
-
-    submission_id: str
-    entrypoint: str
-    metadata: dict[str, str]
-    start_time: int
-    status: str = "RUNNING"
-    message: str = ""
-    runtime_env: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class MemoryClient:
-    """Takes the place of Ray's client: keeps the jobs, and what their folders held."""
-
-    infos: list[Info] = field(default_factory=list)
-    shipped: list[set[str]] = field(default_factory=list)
-    environment: list[dict[str, str]] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
-
-    def submit_job(
-        self,
-        *,
-        entrypoint: str,
-        submission_id: str,
-        metadata: dict[str, str],
-        runtime_env: dict[str, Any],
-    ) -> None:
-        place, number = runtime_env["working_dir"], len(self.infos)
-        if not place.startswith("gcs://"):
-            self.shipped.append({path.name for path in Path(place).iterdir()})
-            place = f"gcs://package-{number}.zip"
-        self.environment.append(runtime_env["env_vars"])
-        kept = {"working_dir": place}
-        self.infos.append(Info(submission_id, entrypoint, metadata, number, runtime_env=kept))
-        if " control " in entrypoint:
-            self.infos[-1].status = "SUCCEEDED"
-            if entrypoint.endswith(" stop"):
-                self.infos[0].status = "STOPPED"
-
-    def list_jobs(self) -> list[Info]:
-        return list(reversed(self.infos))
-
-    def get_job_info(self, submission_id: str) -> Info:
-        return next(info for info in self.infos if info.submission_id == submission_id)
-
-    def get_job_logs(self, submission_id: str) -> str:
-        return f"first of {submission_id}\nsecond\n"
-
-    def stop_job(self, submission_id: str) -> None:
-        self.stopped.append(submission_id)
+from service.workspace import Cluster
 
 
 def make_order(**changes: Any) -> JobOrder:
     return JobOrder(plan=make_sweep_plan(**changes))
 
 
-def test_the_code_and_the_order_travel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+def test_the_code_and_the_order_travel() -> None:
     client = MemoryClient()
-    made = jobs.submit(client, make_order())
+    variables = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    made = jobs.submit(client, make_order(), environment=variables)
     assert made.is_new
     assert made.submission_id == made.sweep_id == make_order().plan.sweep_id
     assert client.shipped == [{"search_spaces", "service", "trainers", "order.json"}]
@@ -170,30 +117,38 @@ def test_a_refused_job_says_why() -> None:
         jobs.submit(client, make_order())
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (None, "an address must be given, but got none.*--address http://HEAD:8265"),
-        ("head:8265", "must start with http:// or https://, but got 'head:8265'"),
-    ],
-)
-def test_an_address_is_needed(
-    given: str | None, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("KD_SWEEP_ADDRESS", raising=False)
-    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+def test_an_address_that_is_no_url_is_refused() -> None:
+    message = "must start with http:// or https://, but got 'head:8265'"
     with pytest.raises(JobError, match=message):
-        jobs.find_address(given)
+        jobs.connect(Cluster("head:8265"))
 
 
-def test_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KD_SWEEP_ADDRESS", "http://head:8265/")
-    assert jobs.find_address(None) == "http://head:8265"
+def test_a_token_travels_with_each_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, str]] = []
+
+    class Client:
+        def __init__(self, address: str, headers: dict[str, str]) -> None:
+            asked.append(headers)
+
+        def _do_request(self, method: str, path: str) -> Any:
+            return SimpleNamespace(json=lambda: {"ray_version": ray.__version__})
+
+        def list(self, resource: Any, **options: Any) -> list[Any]:
+            return [SimpleNamespace(state="ALIVE", resources_total={"CPU": 3.0})]
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
+    monkeypatch.setattr(ray.util.state, "StateApiClient", Client)
+    cluster = Cluster("http://head:8265", token="secret")
+    jobs.connect(cluster)
+    assert jobs.cluster_resources(cluster).num_cpus == 3
+    jobs.connect(Cluster("http://head:8265"))
+    with_token = {"Authorization": "Bearer secret"}
+    assert asked == [with_token, with_token, {}]
 
 
 def test_a_cluster_that_does_not_answer_is_named() -> None:
     with pytest.raises(JobError, match=r"must answer at http://127\.0\.0\.1:9.*ray start --head"):
-        jobs.connect("http://127.0.0.1:9")
+        jobs.connect(Cluster("http://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize(
@@ -209,10 +164,8 @@ def test_what_the_cluster_refuses_is_explained(text: str, message: str) -> None:
 
 
 def test_another_ray_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray.job_submission
-
     class OldClient:
-        def __init__(self, address: str) -> None:
+        def __init__(self, address: str, headers: dict[str, str]) -> None:
             self.address = address
 
         def _do_request(self, method: str, path: str) -> Any:
@@ -220,7 +173,7 @@ def test_another_ray_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", OldClient)
     with pytest.raises(JobError, match="same version here and there.*2.10.0 at http://head"):
-        jobs.connect("http://head:8265")
+        jobs.connect(Cluster("http://head:8265"))
 
 
 def test_another_python_there_is_refused(tmp_path: Path) -> None:
@@ -232,13 +185,14 @@ def test_another_python_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_worker_must_fit_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 2.0}, {"CPU": 4.0}]
-    monkeypatch.setattr(jobs, "_nodes", lambda address: nodes)
-    assert jobs.cluster_resources("http://head").num_cpus == 6
+    monkeypatch.setattr(jobs, "_nodes", lambda cluster: nodes)
+    cluster = Cluster("http://head")
+    assert jobs.cluster_resources(cluster).num_cpus == 6
     fitting = make_sweep_plan(cpus=6, resources={"cpus_per_worker": 3})
-    jobs.check_workers_fit(fitting, "http://head")
+    jobs.check_workers_fit(fitting, cluster)
     large = make_sweep_plan(cpus=6, resources={"cpus_per_worker": 5})
     with pytest.raises(PlanError, match="a worker of 5 CPUs and 0 GPUs.*at most 4 CPUs"):
-        jobs.check_workers_fit(large, "http://head")
+        jobs.check_workers_fit(large, cluster)
 
 
 def test_the_users_modules_travel_without_what_is_left_out(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from service.cluster.profiles import VARIABLES, find_file, variables_of
 from service.errors import SpecError
 from service.spec import file as sweep_file
 from service.spec.parse import parse_spec
+from service.workspace import Workspace
 
 LAB = """
 [profiles.lab]
@@ -102,15 +103,18 @@ def test_the_command_line_goes_where_the_profile_says(
 
 
 def test_a_sweep_that_names_no_storage_takes_the_environments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("KD_SWEEP_STORAGE", "s3://bucket/kd")
-    monkeypatch.setenv("KD_SWEEP_STUDY_URL", "postgresql://optuna@db/optuna")
+    variables = {
+        "KD_SWEEP_STORAGE": "s3://bucket/kd",
+        "KD_SWEEP_STUDY_URL": "postgresql://optuna@db/optuna",
+    }
+    storage = Workspace.from_environment(variables, tmp_path).storage
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(make_document()))
-    spec = sweep_file.load_sweep("sweep.yaml", [], tmp_path)
+    spec = sweep_file.load_sweep("sweep.yaml", [], tmp_path, storage)
     assert spec.storage.path == "s3://bucket/kd"
     assert spec.storage.study_url == "postgresql://optuna@db/optuna"
-    own = sweep_file.load_sweep("sweep.yaml", ["storage.path=there"], tmp_path)
+    own = sweep_file.load_sweep("sweep.yaml", ["storage.path=there"], tmp_path, storage)
     assert own.storage.path == str(tmp_path / "there")
 
 

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
-from service.record.store import default_uri, ensure_store, spool_folder
+from service.record.store import ensure_store, spool_folder
 from service.record.tracking import Tracker
 from service.states import TrialState
 
@@ -26,6 +26,10 @@ VALUES = {"divergence": "forward_kl", "policy": "fixed", "tau": 2.1}
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
+
+
+def uri_in(home: Path) -> str:
+    return f"sqlite:///{home}/mlflow.db"
 
 
 @pytest.fixture
@@ -41,12 +45,6 @@ def children(uri: str, sweep: str) -> list[Run]:
     client = MlflowClient(uri)
     ids = [one.experiment_id for one in client.search_experiments()]
     return list(client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{sweep}'"))
-
-
-def test_the_environment_names_the_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_uri(home) == f"sqlite:///{home}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
-    assert default_uri(home) == "http://tracking:5000"
 
 
 def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
@@ -185,8 +183,8 @@ def test_what_a_killed_process_left_is_delivered_by_the_next_driver(uri: str, ho
 
 def make_in_a_process(home: Path) -> subprocess.Popen[bytes]:
     code = (
-        "import sys; from pathlib import Path; from service.record.tracking import *; "
-        "home = Path(sys.argv[1]); ensure_store(default_uri(home), home)"
+        "import sys; from pathlib import Path; from service.record.store import ensure_store; "
+        "home = Path(sys.argv[1]); ensure_store(f'sqlite:///{home}/mlflow.db', home)"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(home)], cwd=home.parent)
 
@@ -205,8 +203,8 @@ def test_a_store_whose_making_was_killed_is_made_anew(home: Path) -> None:
     making.kill()
     making.wait()
     assert not (home / "mlflow.db").exists()
-    ensure_store(default_uri(home), home)
-    assert [one.name for one in MlflowClient(default_uri(home)).search_experiments()] == ["Default"]
+    ensure_store(uri_in(home), home)
+    assert [one.name for one in MlflowClient(uri_in(home)).search_experiments()] == ["Default"]
     assert sorted(path.name for path in home.iterdir()) == ["mlflow.db", "mlflow.lock"]
 
 
@@ -233,7 +231,7 @@ def test_a_file_that_is_no_store_is_named(home: Path) -> None:
     home.mkdir()
     (home / "mlflow.db").write_text("this is a letter " * 100)
     with pytest.raises(TrackingError, match="must be readable.*not a database.*Move the file"):
-        ensure_store(default_uri(home), home)
+        ensure_store(uri_in(home), home)
 
 
 def test_another_kind_of_store_is_refused(home: Path) -> None:
@@ -244,4 +242,4 @@ def test_another_kind_of_store_is_refused(home: Path) -> None:
 def test_a_store_that_cannot_be_opened_is_named_at_once(home: Path) -> None:
     (home / "mlflow.db").mkdir(parents=True)
     with pytest.raises(TrackingError, match="must be readable.*unable to open database file"):
-        ensure_store(default_uri(home), home)
+        ensure_store(uri_in(home), home)

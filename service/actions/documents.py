@@ -1,0 +1,61 @@
+"""Sweep documents that are shipped: presets, the commented starter, and the schema for editors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.spec.file import (
+    parse_yaml,
+    preset_names,
+    preset_summary,
+    preset_text,
+    read_document,
+    starter_text,
+)
+from service.spec.parse import json_schema
+from service.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A shipped sweep and the question that it answers."""
+
+    name: str
+    finds_out: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`."""
+        return {"name": self.name, "finds out": self.finds_out}
+
+
+@dataclass(frozen=True)
+class SweepDocument:
+    """A sweep as it is written, with its comments, and what it holds."""
+
+    text: str
+    content: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content."""
+        return self.content
+
+
+def list_presets() -> list[Preset]:
+    """Returns the shipped sweeps by name."""
+    return [Preset(name, preset_summary(name)) for name in preset_names()]
+
+
+def read_preset(name: str, workspace: Workspace) -> SweepDocument:
+    """Returns a shipped sweep. Raises `SpecError` with the nearest names for an unknown one."""
+    content = read_document(name, workspace.folder)
+    return SweepDocument(preset_text(name), content)
+
+
+def starter() -> SweepDocument:
+    """Returns a commented sweep to start from; it plans and runs as it is."""
+    text = starter_text()
+    return SweepDocument(text, parse_yaml(text, "starter"))
+
+
+def sweep_schema() -> dict[str, Any]:
+    """Returns the JSON Schema of a sweep document."""
+    return json_schema()

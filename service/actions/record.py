@@ -1,0 +1,68 @@
+"""Questions to the record: which sweeps and trials there are, which are best, how they differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.errors import SpecError
+from service.record.records import RunRecord, SweepRecord
+from service.record.runs import Runs
+from service.record.store import ensure_store, replay_spool
+from service.results.best import Best, Question, find_best
+from service.results.compare import Comparison, compare
+from service.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SweepTrials:
+    """A recorded sweep with its trials, by number."""
+
+    sweep: SweepRecord
+    trials: list[RunRecord]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns one row a trial."""
+        return [trial.to_json() for trial in self.trials]
+
+
+def open_record(workspace: Workspace) -> Runs:
+    """Returns the workspace's record, made where it is not there yet; first delivers what earlier
+    processes could not. Raises `TrackingError` when it does not answer."""
+    uri = workspace.tracking_uri
+    ensure_store(uri, workspace.home)
+    replay_spool(uri, workspace.home)
+    return Runs(uri)
+
+
+def list_sweeps(workspace: Workspace) -> list[SweepRecord]:
+    """Returns the recorded sweeps, the newest first."""
+    return open_record(workspace).sweeps()
+
+
+def list_trials(sweep: str, workspace: Workspace) -> SweepTrials:
+    """Returns the trials of a sweep (id, unique beginning of one, name or `latest`). Raises
+    `TrackingError` when there is none."""
+    runs = open_record(workspace)
+    found = runs.resolve_sweep(sweep)
+    return SweepTrials(found, runs.trials(found.sweep_id))
+
+
+def best_trials(question: Question, workspace: Workspace) -> Best:
+    """Returns the best trials, and the winner under each metric. Raises `TrackingError` for an
+    unknown sweep, `SpecError` for an unknown metric."""
+    return find_best(open_record(workspace), question)
+
+
+def write_best_trial(best: Best, workspace: Workspace, path: Path) -> None:
+    """Writes the `trial.json` of the best trial. Raises `TrackingError` when there is none."""
+    best.export(open_record(workspace), path)
+
+
+def compare_trials(trials: Sequence[str], workspace: Workspace) -> Comparison:
+    """Returns what differs between trials (run ids, or SWEEP/NUMBER), and their metrics. Raises
+    `SpecError` for fewer than two, `TrackingError` for one that is not there."""
+    if len(trials) < 2:
+        raise SpecError(f"compare: two runs or more must be named, but got {len(trials)}. Add one.")
+    runs = open_record(workspace)
+    return compare([runs.get(trial) for trial in trials])

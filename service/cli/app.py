@@ -1,0 +1,112 @@
+"""The Typer application that the commands are added to: options that they share, the workspace they
+work in, how errors end and how results are shown."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.text import Text
+from typer.core import TyperGroup
+
+from service.cluster import profiles
+from service.errors import SweepError
+from service.home import home_folder
+from service.workspace import Workspace, cluster_at, find_cluster
+
+PIPE_WIDTH = 160
+
+
+class _Commands(TyperGroup):
+    """Turns errors that a user can correct into one block on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SweepError as error:
+            if ctx.params.get("debug"):
+                raise
+            errors().print(Text(f"error: {error}"), soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A sweep file, or a preset's name.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a field; repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Sweep = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="Id, unique beginning of one, name, or latest.")
+]
+
+
+@app.callback()
+def main_options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="KD_SWEEP_PROFILE",
+            help="Cluster, storage and record of \\[profiles.NAME] in kd-sweep.toml.",
+        ),
+    ] = None,
+) -> None:
+    """Finds how to distil a language model best: divergence, temperature, CIST's rho, weights.
+
+    Start with: kd-sweep run demo
+    """
+    environment = dict(os.environ)
+    if profile is not None:
+        file = profiles.find_file(Path.cwd(), home_folder(environment))
+        environment |= profiles.variables_of(profile, file, environment)
+    context.obj = environment
+
+
+def workspace_of(context: typer.Context) -> Workspace:
+    """Returns the workspace that the environment and the profile describe."""
+    return Workspace.from_environment(context.obj, Path.cwd())
+
+
+def workspace_here_or_at(context: typer.Context, address: str | None) -> Workspace:
+    """Returns the workspace with the cluster at `address`, else with the one of KD_SWEEP_ADDRESS or
+    the profile; without any, its commands are for this machine."""
+    workspace = workspace_of(context)
+    return workspace.on(cluster_at(address, context.obj)) if address else workspace
+
+
+def workspace_on_cluster(context: typer.Context, address: str | None) -> Workspace:
+    """Returns the workspace for a command that needs a cluster: the one at `address`, else the one
+    that the environment, Ray's own variable included, or the profile names."""
+    return workspace_of(context).on(find_cluster(address, context.obj))
+
+
+def show(document: Any, view: RenderableType, as_json: bool) -> None:
+    """Prints the document as JSON, or the view."""
+    if as_json:
+        print(json.dumps(document, indent=2, default=str))
+    else:
+        output().print(view)
+
+
+def output() -> Console:
+    """Returns the console on stdout. A file or pipe has no width of its own: its rows are wide
+    enough that each stays on its line."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def errors() -> Console:
+    """Returns the console on stderr."""
+    return Console(stderr=True, highlight=False)

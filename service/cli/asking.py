@@ -1,0 +1,75 @@
+"""The commands that ask the record."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.actions import record
+from service.cli import tables
+from service.cli.app import AsJson, Sweep, show, workspace_of
+from service.results.best import Question
+
+
+def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the recorded sweeps, the newest first.
+
+    Example: kd-sweep sweeps --json
+    """
+    found = record.list_sweeps(workspace_of(context))
+    show([one.to_json() for one in found], tables.sweeps_view(found), as_json)
+
+
+def trials(context: typer.Context, sweep: Sweep, as_json: AsJson = False) -> None:
+    """List a sweep's trials with their states.
+
+    Example: kd-sweep trials latest
+    """
+    found = record.list_trials(sweep, workspace_of(context))
+    show(found.to_json(), tables.trials_view(found), as_json)
+
+
+def best(
+    context: typer.Context,
+    sweep: Annotated[
+        str, typer.Option("--sweep", metavar="SWEEP", help="Id, name, latest, or all.")
+    ] = "latest",
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to rank by; default: the sweep's objective.")
+    ] = None,
+    where: Annotated[
+        list[str], typer.Option(metavar="FIELD=VALUE", help="Keep such trials only; repeatable.")
+    ] = [],  # noqa: B006
+    per: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="The best for each value of it.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the best one's trial.json.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best configs; without --metric, also who wins under each other metric.
+
+    Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
+    """
+    workspace = workspace_of(context)
+    found = record.best_trials(Question(sweep, metric, where, per, top), workspace)
+    if export is not None:
+        record.write_best_trial(found, workspace, export)
+    show(found.to_json(), tables.best_view(found), as_json)
+
+
+def compare(
+    context: typer.Context,
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN…", help="Run ids, or SWEEP/NUMBER.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between trials, and their metrics side by side.
+
+    Example: kd-sweep compare latest/4 latest/7
+    """
+    found = record.compare_trials(runs, workspace_of(context))
+    show(found.to_json(), tables.comparison_view(found), as_json)

@@ -1,0 +1,87 @@
+"""The commands that plan and run a sweep here, and those that print documents to start from."""
+
+import sys
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from service.actions import documents
+from service.actions.plan import plan_json, plan_sweep
+from service.actions.run import run_sweep
+from service.cli import tables
+from service.cli.app import AsJson, Overrides, Spec, errors, output, show, workspace_of
+from service.cli.display import RunDisplay
+
+
+def plan(
+    context: typer.Context,
+    spec: Spec,
+    set_: Overrides = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Check a sweep and show what it will take. Spends nothing.
+
+    Example: kd-sweep plan temperature --set trials=20
+    """
+    made = plan_sweep(spec, workspace_of(context), overrides=set_)
+    show(plan_json(made), tables.plan_view(made), as_json)
+
+
+def run(
+    context: typer.Context,
+    spec: Spec,
+    set_: Overrides = [],  # noqa: B006
+    again: Annotated[bool, typer.Option("--again", help="Run it although it is done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a sweep on this machine; Ctrl-C stops it cleanly, twice at once.
+
+    Example: kd-sweep run demo
+    """
+    workspace = workspace_of(context)
+    made = plan_sweep(spec, workspace, overrides=set_)
+    console = errors() if as_json else output()
+    # Ray writes notes of its own to stdout, where JSON must stand alone.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        with RunDisplay(console, shows_plan=True) as display:
+            result = run_sweep(
+                made, workspace, again=again, on_event=display.on_event, stop=display.stop
+            )
+    show(result.to_json(), tables.run_view(result), as_json)
+    raise typer.Exit(result.exit_code)
+
+
+def presets(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the shipped sweeps, or print one.
+
+    Example: kd-sweep presets temperature > my-sweep.yaml
+    """
+    if name is not None:
+        document = documents.read_preset(name, workspace_of(context))
+        show(document.to_json(), Text(document.text), as_json)
+        return
+    rows = [preset.to_json() for preset in documents.list_presets()]
+    show(rows, tables.rows_view(rows), as_json)
+
+
+def schema() -> None:
+    """Print the JSON Schema of a sweep file, for editors.
+
+    Example: kd-sweep schema > sweep.schema.json
+    """
+    show(documents.sweep_schema(), Text(), True)
+
+
+def init(as_json: AsJson = False) -> None:
+    """Print a commented sweep to start from; it plans and runs as it is.
+
+    Example: kd-sweep init > my-sweep.yaml
+    """
+    document = documents.starter()
+    show(document.to_json(), Text(document.text), as_json)
