@@ -18,7 +18,7 @@ from trainers.losses.own.contract import check
 from trainers.losses.own.load import (
     check_parameters,
     given_parameters,
-    lies_in,
+    is_below,
     load,
     strangers,
 )
@@ -120,5 +120,5 @@ def _importable_from(folder: Path) -> Iterator[None]:
         sys.path.remove(place)
         # Forgotten again, as this process may look at the same folder after the file was edited.
         for name in set(sys.modules) - before:
-            if lies_in(sys.modules[name], folder):
+            if is_below(sys.modules[name], folder):
                 del sys.modules[name]

@@ -32,8 +32,7 @@ def of_file(path: Path) -> str:
 
 
 def of_model(folder: Path) -> str:
-    """Returns the SHA-256 over config and weights of a model's folder; where it lies plays no
-    part."""
+    """Returns the SHA-256 over config and weights of a model's folder, wherever that is."""
     return _of_files(folder, MODEL_FILES)
 
 

@@ -1,5 +1,5 @@
-"""Where the checkpoints of one trial stand: a folder, or an object store that fsspec knows. A shelf
-holds named sets of files, each whole or damaged but never taken for whole."""
+"""Where the checkpoints of one trial are kept: a folder, or an object store that fsspec knows. A
+shelf has named sets of files; a set that is not complete can be told by its missing last file."""
 
 import os
 import shutil
@@ -16,14 +16,14 @@ Fill = Callable[[Path], None]
 
 
 class Shelf(Protocol):
-    """Sets of files by name. Everything raises `OSError` when the storage does not take or give."""
+    """Sets of files by name. Every method raises `OSError` when the storage refuses or fails."""
 
     def names(self) -> list[str]:
         """Returns the names of all sets, in order."""
 
     def put(self, name: str, fill: Fill, *, last: str) -> None:
-        """Keeps what `fill` writes into the folder that it is given; the file `last`, the proof
-        that a set is whole, arrives after the others."""
+        """Stores what `fill` writes into the folder that it is called with; the file `last`, the
+        proof that a set is complete, is stored after the others."""
 
     def text(self, name: str, file: str) -> str:
         """Returns the content of a small file of the set."""
@@ -52,6 +52,7 @@ def move(old: Path | str, new: Path | str) -> None:
         new.parent.mkdir(parents=True, exist_ok=True)
         Path(old).rename(new)
         return
+    # An object store copies and deletes file by file; broken off, it leaves files in both places.
     system, source = file_system(str(old))
     system.mv(source, file_system(str(new))[1], recursive=True)
 
@@ -70,11 +71,14 @@ class FolderShelf:
 
     def put(self, name: str, fill: Fill, *, last: str) -> None:
         """See `Shelf`."""
+        # `names` passes over names with a dot, and a process that died may have left one behind.
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
             fill(temporary)
+            # A rename replaces no folder that has files. Between the two lines a set of this name,
+            # written before the trial was taken up again, is missing, never half there.
             self.remove(name)
             temporary.replace(self.folder / name)
         finally:
@@ -87,7 +91,7 @@ class FolderShelf:
     @contextmanager
     def get(self, name: str) -> Iterator[Path]:
         """See `Shelf`."""
-        yield self.folder / name
+        yield self.folder / name  # the set itself, not a copy
 
     def remove(self, name: str) -> None:
         """See `Shelf`."""
@@ -117,6 +121,7 @@ class UrlShelf:
         system, root = file_system(self.url)
         with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
             fill(Path(made))
+            # An older set of this name goes first: its `last` file would vouch for the new files.
             self.remove(name)
             system.makedirs(f"{root}/{name}", exist_ok=True)
             for file in sorted(os.listdir(made), key=lambda file: file == last):

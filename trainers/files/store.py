@@ -1,5 +1,5 @@
-"""Files and folders that are there whole or not at all. Folders named by the hash of what is in
-them are made once, by one process at a time."""
+"""Files and folders that are complete or not there at all. Folders that are named by the hash of
+their content are made once, by one process at a time."""
 
 import fcntl
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 
 def write_text(path: Path, text: str) -> None:
     """Writes text in UTF-8 through a temporary file, so that a half-written one is never read."""
+    # In the same folder, as a rename is atomic only within a file system: readers see the old file
+    # or the new one.
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_bytes(text.encode())
     temporary.replace(path)
@@ -18,8 +20,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock file `path` and yields True; other processes wait here. With `wait` False it
-    yields False at once when another holds it. The kernel frees it when its holder dies."""
+    """Holds the lock file `path` and yields True; other processes wait for it. With `wait` False it
+    yields False at once when another process holds it."""
+    # The lock belongs to the open file, so the kernel frees it when that is closed or its holder
+    # dies: no lock is left behind. The file itself stays, as deleting it would let a process that
+    # waits for it and one that makes it anew both hold "the" lock.
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
@@ -31,13 +36,15 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Returns `folder`, made by `make(temporary folder)` when it is not there yet. Two processes
-    that want the same folder make it once; one that dies leaves nothing that looks finished."""
+    """Returns `folder`, made by `make(temporary folder)` if it is not there yet. Processes that
+    want the same folder make it once; one that dies leaves nothing that looks finished."""
+    # It appears by a rename, so where it is, it is complete: that needs no lock.
     if folder.is_dir():
         return folder
     with locked(folder.parent / f".{folder.name}.lock"):
-        if folder.is_dir():
+        if folder.is_dir():  # made by the process that held the lock before
             return folder
+        # What is left of others' attempts belongs to dead processes: a living one holds the lock.
         for left in folder.parent.glob(f".{folder.name}.*.tmp"):
             shutil.rmtree(left)
         temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"

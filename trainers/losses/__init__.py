@@ -1,4 +1,16 @@
-"""Distillation losses: divergences, labelled terms, temperature policies, and their sum."""
+"""Distillation losses: divergences, labelled terms, temperature policies, and their sum.
+
+distillation    the loss of a trial as a module; context: what it is called with and returns
+soft_term       policy, divergence or labelled term, and scaling put together; plain: all at once
+fused/          the same without logits of all positions: walk, chunks, closed forms, GPU kernel
+divergences     one value a position from softened logits; weighted (with adaptive_head): those that
+                weigh entries by the distributions; tables: by name
+labelled        terms that also depend on labels or on the training's progress
+policies        temperatures and scalings; rescale: their gradient
+passes          what the whole batch decides; schedules: what the training learns or moves
+own/            a divergence of the user's own, and the contract that every divergence keeps
+rho             which rho is worth searching, from a teacher's entropies
+"""
 
 from trainers.losses.context import LossContext, LossSums
 from trainers.losses.distillation import DistillationLoss

@@ -1,4 +1,4 @@
-"""What a loss is told beside logits, and what it returns."""
+"""What a loss is called with beside logits, and what it returns."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ class LossContext:
 
 @dataclass(frozen=True)
 class Positions:
-    """What a loss sees of a batch: the student's last hidden states [N, D] with its output matrix,
-    labels [N], and the teacher at the same positions (None: hard loss alone)."""
+    """A batch's valid positions as a loss gets them: the student's last hidden states [N, D] with
+    its output matrix, labels [N], and the teacher at the same positions (None: hard loss alone)."""
 
     hidden: Tensor
     head: OutputHead

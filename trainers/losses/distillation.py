@@ -15,7 +15,7 @@ from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
 
-# So few logits or positions a CPU holds at once no slower than it walks them in chunks. For ten
+# Up to so many logits or positions a CPU computes all at once, no slower than in chunks. For ten
 # classes, where starting an operation costs as much as its numbers, the walk takes half as long
 # again; for 32 positions a tenth longer, because it scales the weight's gradient in a further pass.
 FEW_LOGITS, FEW_POSITIONS = 1 << 17, 48
@@ -25,7 +25,7 @@ class DistillationLoss(nn.Module):
     """Sums of hard and soft loss over valid positions; the caller divides by the global step's
     count.
 
-    vocab_size: V, the real vocabulary. fused: whether logits are made chunk by chunk or held all at
+    vocab_size: V, the real vocabulary. fused: whether logits are computed chunk by chunk or all at
     once, or None: whichever suits the batch's size; both give the same but for rounding. What the
     loss learns (curriculum) or moves (interpolated) is in its state_dict, and learned values are
     parameters for the student's optimiser. It belongs inside the module that DDP or FSDP wraps.
@@ -78,7 +78,7 @@ class DistillationLoss(nn.Module):
         return soften(self.config, student_logits, teacher_logits, self.vocab_size, temperature)
 
     def finish_step(self, soft_loss: float, *, step: int, num_steps: int) -> None:
-        """Moves the schedules on after optimiser step `step` (from 0) of `num_steps`: to be called
+        """Moves the schedules on after optimiser step `step` (from 0) of `num_steps`. To be called
         once a step, on every rank with the same mean soft loss over all ranks' valid positions."""
         if self.mix is not None:
             self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))

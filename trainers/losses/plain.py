@@ -1,5 +1,5 @@
-"""The loss written the short way, holding every logit at once: for batches of few logits, and what
-the fused form is tested against."""
+"""The loss written the short way, with all logits in memory at once: for batches of few logits, and
+as what the fused form is tested against."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.trial.config import TrialConfig
 
-# No label is ignored: -100, torch's default, would be without a word.
+# No label is ignored: torch's default, -100, would silently leave out positions.
 NO_LABEL = torch.iinfo(torch.int64).min
 
 
 def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
-    """-log q_y at temperature 1, [N]. Raises `IndexError` for a label that is no entry."""
+    """-log q_y at temperature 1, [N]. Raises `IndexError` for a label outside the vocabulary."""
     logits = in_float(student_logits)
     return torch.nn.functional.cross_entropy(
         logits, labels, reduction="none", ignore_index=NO_LABEL

@@ -12,7 +12,8 @@ from trainers.losses.divergences import in_float
 
 RHO_PER_LOG_VOCAB = (0.25, 0.35, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
 TAUS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
-# A soft label flatter or sharper than this share of ln V tells next to nothing beyond the ends.
+# A soft label whose entropy is beyond these shares of ln V says next to nothing: it is nearly
+# uniform, or nearly one-hot.
 FLATTEST, SHARPEST = 0.9, 0.05
 SMALLEST_TEMPERATURE = 1e-3
 ROWS_AT_ONCE = 256
@@ -52,17 +53,17 @@ class RhoRange:
         return self.high_per_log_vocab * self.log_vocab
 
     def open_ends(self) -> list[EntropyRow]:
-        """Returns the first and the last row of the table of rho where the entropy still lies in
-        the range there, so that it is the table that ends, not the range."""
+        """Returns the first and the last row of the table of rho, where its entropy is still inside
+        the range: there it is the table that ends, not the range."""
         ends = (self.by_rho[0], self.by_rho[-1])
-        return [row for row in ends if _tells(row.mean / self.log_vocab)]
+        return [row for row in ends if _is_useful(row.mean / self.log_vocab)]
 
 
 def rho_range(teacher_logits: Tensor) -> RhoRange:
     """Returns the entropy tables of teacher logits [N, V], and the range of rho to search.
 
     CIST's paper selects rho from the practical range of entropy; the rule in detail is ours: the
-    settings whose mean entropy lies between 5 % and 90 % of ln V, in any case between the least
+    settings whose mean entropy is between 5 % and 90 % of ln V, or if there are none the two
     settings around that range. Raises `ValueError` for less than two entries or no position.
     """
     if teacher_logits.dim() != 2 or teacher_logits.shape[0] < 1 or teacher_logits.shape[1] < 2:
@@ -72,13 +73,13 @@ def rho_range(teacher_logits: Tensor) -> RhoRange:
         )
     log_vocab = math.log(teacher_logits.shape[1])
     by_rho = _by_rho(teacher_logits, log_vocab)
-    inside = [row.setting for row in by_rho if _tells(row.mean / log_vocab)]
+    inside = [row.setting for row in by_rho if _is_useful(row.mean / log_vocab)]
     low, high = (min(inside), max(inside)) if inside else _nearest(by_rho, log_vocab)
     num_positions = teacher_logits.shape[0]
     return RhoRange(num_positions, log_vocab, by_rho, _by_tau(teacher_logits), low, high)
 
 
-def _tells(share: float) -> bool:
+def _is_useful(share: float) -> bool:
     return SHARPEST <= share <= FLATTEST
 
 

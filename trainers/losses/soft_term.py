@@ -18,7 +18,7 @@ from trainers.trial.config import TrialConfig
 
 class SoftTerm:
     """The soft loss that a `TrialConfig` names. Raises `ValueError` when its divergence is a
-    `module:function` that cannot be had, or lacks a parameter that the config sets."""
+    `module:function` that cannot be imported, or lacks a parameter that the config sets."""
 
     def __init__(self, config: TrialConfig, vocab_size: int) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class SoftTerm:
         return value if parts.plain is None else value + parts.plain
 
     def _divergence(self, softened: Softened) -> Tensor:
-        assert self.function is not None  # labelled terms take another way
+        assert self.function is not None  # only labelled terms have none
         value = self.function(
             student_logits=softened.student, teacher_logits=softened.teacher, **self.parameters
         )
@@ -74,7 +74,7 @@ class SoftTerm:
         return value + mirror - mirror.detach()
 
     def _check_shape(self, value: Tensor, num_rows: int) -> None:
-        # A mean would spread over all positions in silence.
+        # A mean over positions would be broadcast to all of them without an error.
         shape = tuple(getattr(value, "shape", ()))
         if shape != (num_rows,):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The divergences and temperature policies by name, with what each needs and promises; no torch.
+"""The divergences and temperature policies by name, with what each needs and guarantees; no torch.
 
 `trainers.trial.config` checks a trial against these tables, `trainers.losses` has the functions
 under the same names, and the contract tests follow the traits. A row here and a function there is
@@ -44,7 +44,7 @@ class Weighting(StrEnum):
 @dataclass(frozen=True)
 class Parameter:
     """A number or switch of a divergence or policy: its default, its closed range, the narrower
-    range that a searched domain must keep to, and what holds inside that.
+    range that a searched domain must stay in, and the reason for that one.
 
     instead_of: another parameter of the row; exactly one of the two has a value, and the default
     counts only where the other has none. at_most: the parameter that this one must not exceed.
@@ -77,10 +77,11 @@ ALL_POLICIES = frozenset(Policy) - {Policy.NONE}
 
 @dataclass(frozen=True)
 class DivergenceTraits:
-    """What a divergence or labelled term promises; the contract tests run what is declared here.
+    """What a divergence or labelled term guarantees; the contract tests check what is declared
+    here.
 
-    smooth: no sign, sort or switch in it, so that rounding cannot take another branch. detached:
-    a part is held constant in the gradient, so the gradient is not the value's. row_local: a
+    smooth: it has no sign, sort or switch, so that rounding cannot take another branch. detached: a
+    part is held constant in the gradient, which is therefore not the value's. row_local: a
     position's value depends on that position alone; else a first pass over the batch comes before
     the gradients. not_all_zero: a rule between its parameters.
     """

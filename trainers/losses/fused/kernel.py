@@ -72,7 +72,7 @@ def by_kernel(
     tau_t, tau_s = found.tau_t * ones, found.tau_s * ones
     weight = scaled_weight(config, teacher, replace(found, tau_t=tau_t, tau_s=tau_s))
     beta = WITH_KERNEL[config.divergence](term.parameters)
-    kind, share, of_slope = _kind(beta, bool(term.parameters.get("unit_curvature")))
+    share, of_slope = _factors(beta, bool(term.parameters.get("unit_curvature")))
     slope = found.slope
     work = row_kernel.RowWork(
         tau_s=tau_s,
@@ -80,7 +80,7 @@ def by_kernel(
         coefficient=config.soft_weight * of_slope * weight / tau_s,
         peak=None if slope is None else slope.peak,
         place=None if slope is None else slope.place,
-        kind=kind,
+        kind=row_kernel.kind_of(beta),
         beta=beta,
         hard_weight=config.hard_weight,
     )
@@ -88,14 +88,10 @@ def by_kernel(
     return hard.sum(), share * (weight * soft).sum()
 
 
-def _kind(beta: float, unit_curvature: bool) -> tuple[int, float, float]:
-    """Returns the kernel's kind, and the factors on its value and on its slope.
-
-    The kernel's JSD has neither the curvature's share nor the gradient's 1 - beta.
-    """
-    from trainers.losses.fused.row_kernel import FORWARD_KL, GENERALIZED_JSD, REVERSE_KL
-
-    if beta in (0.0, 1.0):
-        return (REVERSE_KL if beta else FORWARD_KL), 1.0, 1.0
+def _factors(beta: float, unit_curvature: bool) -> tuple[float, float]:
+    """Returns the factors on the kernel's value and on its slope: its JSD has neither the
+    curvature's share nor the gradient's 1 - beta."""
+    if beta in (0.0, 1.0):  # the KLs, which need none
+        return 1.0, 1.0
     share = 1 / (beta * (1 - beta)) if unit_curvature else 1.0
-    return GENERALIZED_JSD, share, share * (1 - beta)
+    return share, share * (1 - beta)

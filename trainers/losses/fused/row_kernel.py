@@ -39,6 +39,11 @@ class RowWork:
     hard_weight: float
 
 
+def kind_of(beta: float) -> int:
+    """Returns the kind of the generalized JSD with this beta: at its ends it is one of the KLs."""
+    return {0.0: FORWARD_KL, 1.0: REVERSE_KL}.get(beta, GENERALIZED_JSD)
+
+
 def values_and_gradient(
     products: Tensor, teacher: Tensor, labels: Tensor, work: RowWork
 ) -> tuple[Tensor, Tensor]:

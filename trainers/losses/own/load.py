@@ -1,4 +1,4 @@
-"""A divergence of the user's own: `module:function`, found by importing it."""
+"""A divergence of the user's own: `module:function`, imported by its name."""
 
 import importlib
 import inspect
@@ -20,20 +20,22 @@ LOGITS = ("student_logits", "teacher_logits")
 
 
 def import_from(folder: Path) -> None:
-    """Makes imports find the modules in `folder` before others of their names, also where one of
+    """Makes imports find the modules in `folder` before others of the same names, even if one of
     those was imported already."""
     place = str(folder.absolute())
     if place in sys.path:
         sys.path.remove(place)
     sys.path.insert(0, place)
     importlib.invalidate_caches()
+    # A standing worker may have imported another sweep's module of the same name: forgotten here,
+    # it is imported anew. Names of the standard library are never a user's.
     own = {path.stem for path in folder.iterdir()} - sys.stdlib_module_names
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in own and not lies_in(module, folder):
+        if name.partition(".")[0] in own and not is_below(module, folder):
             del sys.modules[name]
 
 
-def lies_in(module: ModuleType, folder: Path) -> bool:
+def is_below(module: ModuleType, folder: Path) -> bool:
     """Returns whether the module's file is below `folder`."""
     file = getattr(module, "__file__", None)
     return file is not None and Path(file).is_relative_to(folder.absolute())
@@ -65,7 +67,8 @@ def load(name: str) -> Callable[..., Tensor]:
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
-    """Returns the function's signature, None for one that has none: many are not Python's."""
+    """Returns the function's signature, or None if it has none, as many that are not written in
+    Python."""
     try:
         return inspect.signature(function)
     except ValueError:
@@ -87,8 +90,8 @@ def given_parameters(config: TrialConfig) -> dict[str, Any]:
 
 
 def known_parameters() -> list[str]:
-    """Returns the names that a parameter of one's own divergence can have: those of the shipped
-    divergences, for a config has no other fields."""
+    """Returns the names that a parameter of the user's own divergence can have: those of the
+    shipped divergences, as a config has no other fields."""
     return [name for name, owners in parameter_owners().items() if set(owners) & set(DIVERGENCES)]
 
 
@@ -101,7 +104,7 @@ def strangers(function: Callable[..., Tensor], given: Mapping[str, Any]) -> list
 
 def check_parameters(name: str, function: Callable[..., Tensor], given: Mapping[str, Any]) -> None:
     """Raises `ValueError` for a given parameter that no config has or the function does not take,
-    or one of its own without any value."""
+    and for a parameter of the function that has neither a default nor a value."""
     known = known_parameters()
     for each, value in given.items():
         if each not in known:
@@ -147,13 +150,13 @@ def _imported(name: str, module_name: str) -> ModuleType:
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent is not None and f"{module_name}.".startswith(f"{absent}."):
             raise ValueError(
-                f"{rule} got {got}. Put its folder on PYTHONPATH, or start from where it lies"
+                f"{rule} got {got}. Put its folder on PYTHONPATH, or start in it"
             ) from error
         where = _where(error)
         if absent is not None:
             raise ValueError(
-                f"{rule} {where} imports '{absent}', which is not there. Install it, or put the "
-                "folder where it lies on PYTHONPATH"
+                f"{rule} {where} imports '{absent}', which is not installed. Install it, or put "
+                "its folder on PYTHONPATH"
             ) from error
         raise ValueError(f"{rule} {where} got {got}. Mend the module") from error
 
