@@ -17,6 +17,7 @@ from trainers.training.checkpoints import Checkpoints
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Optimizer, Schedule
+from trainers.trial.diagnosis import logit_scale_warning
 from trainers.trial.reporting import Leave, Outcome, Reporter
 from trainers.world import World
 
@@ -26,7 +27,7 @@ ADAM_BETAS = (0.9, 0.999)
 @dataclass
 class Progress:
     """How far a trial has come: what a checkpoint keeps beside weights, optimiser and random
-    state."""
+    state. A field that is added needs a default: checkpoints written before do not have it."""
 
     step: int = 0
     evaluation: int = 0
@@ -34,6 +35,7 @@ class Progress:
     train_s: float = 0.0
     wait_s: float = 0.0
     tokens: int = 0
+    scale_notice_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -241,15 +243,24 @@ class _Run:
     def _evaluate(self) -> bool:
         self.last = self.loop.evaluate()
         self.progress.evaluation += 1
-        speed = self.progress.tokens / max(self.progress.train_s, 1e-9)
         self.progress.metrics = self.last.metrics
         if self.world.is_first:
-            # speed is reported, but no part of the result: a rerun compares that to the bit
-            waited = self.progress.wait_s / max(self.progress.train_s, 1e-9)
-            speeds = {"tokens_per_s": speed, "data_wait_share": waited}
-            shown = self.last.metrics | speeds
-            self.loop.reporter.evaluated(self.progress.step, self.progress.evaluation, shown)
+            self._report(self.last.metrics)
         return math.isfinite(self.progress.metrics["cross_entropy"])
+
+    def _report(self, metrics: dict[str, float]) -> None:
+        progress, reporter = self.progress, self.loop.reporter
+        seconds = max(progress.train_s, 1e-9)
+        # speed is reported, but no part of the result: a rerun compares that to the bit
+        speeds = {
+            "tokens_per_s": progress.tokens / seconds,
+            "data_wait_share": progress.wait_s / seconds,
+        }
+        reporter.evaluated(progress.step, progress.evaluation, metrics | speeds)
+        warning = logit_scale_warning(metrics)
+        if warning is not None and not progress.scale_notice_given:
+            progress.scale_notice_given = True
+            reporter.notice(f"{warning} (evaluation {progress.evaluation})")
 
     def _checkpoint_is_due(self) -> bool:
         every = self.loop.checkpoint_every_s

@@ -11,7 +11,9 @@ from training_support import Recorder, trial
 
 from trainers.training import loop as loops
 from trainers.training.run import run_trial
+from trainers.trial import diagnosis
 from trainers.trial.config import TrialConfig
+from trainers.trial.reporting import Leave
 from trainers.trial.sources import Prepared
 
 
@@ -184,3 +186,33 @@ def test_a_divergence_of_ones_own_trains_as_the_shipped_one_does(
     for name, value in shipped.items():
         assert own[name] == pytest.approx(value, rel=1e-5), name
     assert own != pytest.approx(other, rel=1e-3)
+
+
+def drifted(notices: list[str]) -> list[str]:
+    return [text for text in notices if "times as large as the teacher's" in text]
+
+
+def test_a_logit_scale_outside_its_range_is_told_once_a_trial(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    recorder = Recorder(stop_after=4, reason=Leave.SWEEP_STOPPED)
+    file = trial(prepared, steps=8, evaluations=4, generation_prompts=0, learning_rate=1e-6)
+    run_trial(file, tmp_path, reporter=recorder)
+    ratios = [metrics["logit_scale_ratio"] for metrics in recorder.evaluations.values()]
+    assert len(ratios) == 2 and max(ratios) < 0.5, "an untrained student's logits are small"
+    (notice,) = drifted(recorder.notices)
+    assert f"{ratios[0]:.2g} times" in notice and "evaluation 1" in notice
+    resumed = Recorder()
+    run_trial(file, tmp_path, reporter=resumed)
+    assert list(resumed.evaluations) == [3, 4]
+    assert drifted(resumed.notices) == []
+
+
+def test_a_logit_scale_inside_its_range_is_not_told(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "LOGIT_SCALE_RANGE", (0.0, 10.0))
+    recorder = Recorder()
+    run_trial(trial(prepared, generation_prompts=0), tmp_path, reporter=recorder)
+    assert recorder.evaluations[1]["logit_scale_ratio"] > 0
+    assert recorder.notices == []
