@@ -1,4 +1,4 @@
-"""The workers of one trial: who this one is, and the few things they say to each other."""
+"""The workers of one trial: which one this is, and the few values that they exchange."""
 
 import gc
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-# The defaults of its functions would keep a group that was there before it was imported.
+# Imported here, before any group exists: the defaults of its functions keep the group that exists
+# when it is imported.
 import torch.distributed.nn.functional
 from torch import Tensor
 from torch import distributed as dist
@@ -28,18 +29,11 @@ class World:
         return self.rank == 0
 
     def summed(self, tensor: Tensor) -> Tensor:
-        """Returns the sum of `tensor` over all workers (in place where there are several)."""
+        """Returns the sum of `tensor` over all workers. Where there are several, `tensor` itself is
+        overwritten with it."""
         if self.group is not None:
             dist.all_reduce(tensor, group=self.group)
         return tensor
-
-    def from_first(self, value: Any) -> Any:
-        """Returns the first worker's `value` on every worker."""
-        if self.group is None:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, group_src=0, group=self.group, device=self._wire)
-        return box[0]
 
     def flag(self, value: bool) -> bool:
         """Returns the first worker's `value` on every worker."""
@@ -72,11 +66,11 @@ class World:
 
 
 def leave(group: dist.ProcessGroup) -> None:
-    """Gives `group` back; whoever calls this holds no model of it any more, and drops `group` next.
-
-    The group ends its threads when the last one lets go of it, and they may need the interpreter's
-    lock for that. So the last one must not be a `DistributedDataParallel` in a cycle, which would
-    wait for them with the lock in its hand, nor may they live when the interpreter ends.
-    """
+    """Destroys `group`; the caller holds no model of it any more, and drops `group` next."""
+    # The group ends its threads when its last reference goes, and they may need the interpreter's
+    # lock to end. If that reference is in a `DistributedDataParallel` that only the garbage
+    # collector can free, the collector would wait for them while it holds the lock: so garbage is
+    # collected while this function still holds a reference. Nor may the threads outlive the
+    # interpreter.
     gc.collect()
     dist.destroy_process_group(group)

@@ -221,7 +221,7 @@ def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
     from trainers.teachers.cache_build import plan_cache
 
     plan = plan_cache(request, root)
-    if url and cache_inventory.is_whole(f"{url.rstrip('/')}/{plan.key}"):
+    if url and cache_inventory.is_complete(f"{url.rstrip('/')}/{plan.key}"):
         return _Found(plan, f"{url.rstrip('/')}/{plan.key}")
     damaged: list[str] = []
     if plan.is_published:
@@ -243,7 +243,7 @@ def _put(cache: CachePlan, url: str | None) -> str:
         return str(cache.folder)
     place = f"{url.rstrip('/')}/{cache.key}"
     with store.locked(cache.lock):  # another sweep may have built it along, and be putting it there
-        if not cache_inventory.is_whole(place):
+        if not cache_inventory.is_complete(place):
             cache_copy.upload(cache.folder, url)
             cache_inventory.delete(cache.folder)
     return place

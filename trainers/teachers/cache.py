@@ -2,7 +2,7 @@
 
 A cache is a folder `<root>/<key>`: shards of last hidden states (safetensors, one row for each
 learned position), the output head, an index from example to shard and row, and `cache.json` with
-sizes and checksums. It is built in `<root>/.<key>.building` and renamed when whole. No torch.
+sizes and checksums. It is built in `<root>/.<key>.building` and renamed when complete. No torch.
 """
 
 import json
@@ -30,7 +30,7 @@ class DiskFull(ValueError):
 
 @dataclass(frozen=True)
 class CacheRequest:
-    """What decides the content of a cache, and where its inputs lie.
+    """What decides the content of a cache, and where its inputs are.
 
     numerics: resolved ones of the build; storage_dtype: that of the teacher's hidden states for an
     exact cache, or float16 | bfloat16 to store less; gpus: over which the teacher is spread (no
@@ -101,12 +101,12 @@ class CachePlan:
 
     @property
     def folder(self) -> Path:
-        """Where the whole cache lies."""
+        """Where the complete cache is stored."""
         return self.root / self.key
 
     @property
     def building(self) -> Path:
-        """Where its parts lie until it is whole."""
+        """Where its parts are stored until it is complete."""
         return self.root / f".{self.key}.building"
 
     @property
@@ -116,11 +116,11 @@ class CachePlan:
 
     @property
     def is_published(self) -> bool:
-        """Whether the cache is whole; whether its bytes are right is what `verify` says."""
+        """Whether the cache is complete; whether its bytes are right is what `verify` says."""
         return (self.folder / CACHE_FILE).is_file()
 
     def is_built(self, shard: Shard) -> bool:
-        """Whether a shard's file is whole (its description is written after it)."""
+        """Whether a shard's file is complete (its description is written after it)."""
         folder = self.folder if self.is_published else self.building
         return (folder / f"{shard.name}.json").is_file() or self.is_published
 
@@ -152,7 +152,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / CACHE_FILE
     if not path.is_file():
         raise ValueError(
-            f"teacher cache: {folder} must be a whole cache, but {CACHE_FILE} is missing."
+            f"teacher cache: {folder} must be a complete cache, but {CACHE_FILE} is missing."
         )
     return checked_format(json.loads(path.read_text()), folder)
 
@@ -162,7 +162,7 @@ def checked_format(content: dict[str, Any], folder: str | Path) -> dict[str, Any
     if content["format"] != FORMAT:
         raise ValueError(
             f"teacher cache: {folder} must be of format {FORMAT}, but got {content['format']}. "
-            "Delete it; it is built anew."
+            "Delete it; it is built again."
         )
     return content
 
@@ -174,19 +174,21 @@ def checksums(content: dict[str, Any]) -> dict[str, str]:
 
 
 def check(folder: Path) -> None:
-    """Raises `ValueError` naming the files of a cache that are damaged. A file that was found whole
-    is not read again as long as its size and time stay the same, so a trial opens at once."""
+    """Raises `ValueError` naming the files of a cache that are damaged. A file that was found
+    undamaged is not read again as long as its size and time stay the same, so a trial opens at
+    once."""
     known = _read_verified(folder)
     damaged = _damaged(folder, known)
     if damaged:
         names = ", ".join(f"{name} ({why})" for name, why in damaged)
         raise ValueError(
             f"teacher cache: every file in {folder} must have the checksum of its build, "
-            f"but got {names}. Build again: only what is damaged is made anew."
+            f"but got {names}. Build again: only what is damaged is made again."
         )
     stamps = {name: _stamp(folder / name) for name in checksums(read_description(folder))}
     # where nothing can be written, the files are read again the next time
     if stamps != known and os.access(folder, os.W_OK):
+        # named after this process and call: the workers of a slot check the same cache at once
         temporary = folder / f"{VERIFIED_FILE}.{os.getpid()}-{id(stamps)}.tmp"
         temporary.write_text(json.dumps(stamps))
         temporary.replace(folder / VERIFIED_FILE)
@@ -194,7 +196,7 @@ def check(folder: Path) -> None:
 
 def reopen(plan: CachePlan) -> list[str]:
     """Takes a damaged cache back into building, without its damaged files; returns their names.
-    Then building makes those alone."""
+    After that, `build` makes only those."""
     with store.locked(plan.lock):
         if not plan.is_published:
             return []
@@ -202,9 +204,12 @@ def reopen(plan: CachePlan) -> list[str]:
         if not damaged:
             return []
         description = read_description(plan.folder)
+        # The description of a cache holds those of its shards. They are written out again first, so
+        # that the shards still count as built when the cache no longer counts as published.
         for shard in description["shards"]:
             if shard["name"] + ".safetensors" not in damaged:
                 (plan.folder / f"{shard['name']}.json").write_text(json.dumps(shard))
+        # with its description the folder stops being a cache, before anything else is moved
         for name in {*damaged, CACHE_FILE, VERIFIED_FILE}:
             (plan.folder / name).unlink(missing_ok=True)
         shutil.rmtree(plan.building, ignore_errors=True)

@@ -1,5 +1,5 @@
-"""Builds a teacher cache, shard by shard: each can be built by another process, and is built
-once."""
+"""Builds a teacher cache, shard by shard. Several processes can build one cache together: each
+shard is built by one of them, and a shard that is finished outlives the process."""
 
 import errno
 import json
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,13 +57,14 @@ def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BY
 
 
 def build_shard(plan: CachePlan, number: int, *, wait: bool = True) -> bool:
-    """Builds shard `number` unless it is there; returns whether it is there now. With `wait` False
-    a shard that another process is building is left to it."""
+    """Builds shard `number` unless it is there; returns whether it is there now. With `wait` False,
+    a shard that another process is building is left to that process."""
     shard = plan.shards[number]
     if plan.is_built(shard):
         return True
     lock = plan.root / f".{plan.key}.{shard.name}.lock"
     with store.locked(lock, wait=wait) as held:
+        # asked again: another process may have built it, and even published all, since the first
         if held and not plan.is_built(shard):
             plan.building.mkdir(parents=True, exist_ok=True)
             _write_shard(plan, shard)
@@ -84,26 +84,34 @@ def publish(plan: CachePlan) -> Path:
                 f"published, but {missing[0]} is missing."
             )
         _describe(plan)
+        # What is there without a description is no cache: a deletion that was cut off left it. The
+        # rename makes all files of the new one visible at once.
         shutil.rmtree(plan.folder, ignore_errors=True)
         plan.building.replace(plan.folder)
+    # A process that still waits for one of these locks holds the file open; it finds its shard
+    # published when it gets the lock, so no second build can start under a new file of that name.
     for lock in plan.root.glob(f".{plan.key}.*.lock"):
         lock.unlink(missing_ok=True)
     return plan.folder
 
 
 def build(plan: CachePlan, progress: Callable[[int, int], None] = lambda done, of: None) -> Path:
-    """Builds and publishes the whole cache in this process, beside others that do the same, and
-    returns its folder. `progress` hears how many shards are done, of how many. Raises `DiskFull`:
-    then nothing half-made remains."""
+    """Builds and publishes the cache in this process, beside others that do the same, and returns
+    its folder. `progress` is called with how many shards are done, and of how many. Raises
+    `DiskFull`; then no unfinished cache is left on the disk."""
     cache.reopen(plan)
     if plan.is_published:
         return plan.folder
     check_disk(plan)
     count = len(plan.shards)
     try:
-        # first what nobody is at, then what others were at
-        done = [build_shard(plan, number, wait=False) for number in _told(count, progress)]
-        for number in [i for i, is_there in enumerate(done) if not is_there]:
+        left_to_others = []
+        for number in range(count):
+            progress(number, count)
+            if not build_shard(plan, number, wait=False):
+                left_to_others.append(number)
+        # Waits for the others' shards, and builds those whose process died: its lock is free then.
+        for number in left_to_others:
             build_shard(plan, number)
         progress(count, count)
         return publish(plan)
@@ -115,7 +123,7 @@ def build(plan: CachePlan, progress: Callable[[int, int], None] = lambda done, o
 
 
 def _says_disk_full(error: Exception) -> bool:
-    """safetensors passes the system's error on as text."""
+    """Whether the disk was full. safetensors passes the system's error on as text."""
     number = getattr(error, "errno", None)
     return number == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
 
@@ -133,12 +141,6 @@ def discard(plan: CachePlan) -> None:
     shutil.rmtree(plan.building, ignore_errors=True)
 
 
-def _told(count: int, progress: Callable[[int, int], None]) -> Any:
-    for number in range(count):
-        progress(number, count)
-        yield number
-
-
 def _disk_full(plan: CachePlan) -> str:
     free = shutil.disk_usage(plan.root).free
     return (
@@ -149,6 +151,8 @@ def _disk_full(plan: CachePlan) -> str:
 
 
 def _shards(split: Split, rows_per_shard: int) -> list[Shard]:
+    """Cuts a split into runs of examples of at most `rows_per_shard` positions; an example is never
+    cut, so one with more positions is a shard of its own."""
     bounds, first, rows = [], 0, 0
     for example, count in enumerate(split.num_learned.tolist()):
         if rows and rows + count > rows_per_shard:
@@ -174,6 +178,7 @@ def _write_shard(plan: CachePlan, shard: Shard) -> None:
             f"teacher cache: hidden states must be at most {LARGEST_FLOAT16:g} for float16, "
             f"but got {largest:.3g}. Use cache:bfloat16, or the teacher's own dtype."
         )
+    # recorded with the cache: what a smaller dtype costs is known before a trial reads it
     error = (stored.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30)
     path = plan.building / f"{shard.name}.safetensors"
     temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
@@ -188,9 +193,11 @@ def _write_shard(plan: CachePlan, shard: Shard) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    # Two processes may both write the head: it says the same, and each renames its own file.
     if not (plan.building / cache.HEAD_FILE).is_file():
         _write_head(plan, teacher.head)
-    # last: a shard is there when its description is
+    # Last, since a shard counts as built once its description exists: a process that is killed
+    # before this line leaves a file that the next one overwrites.
     store.write_text(path.with_suffix(".json"), json.dumps(described))
 
 
@@ -220,7 +227,7 @@ def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, Data]:
 
 
 def release() -> None:
-    """Forgets the teacher that building kept loaded."""
+    """Lets go of the teacher that building kept loaded."""
     _LOADED.clear()
 
 
@@ -246,6 +253,8 @@ def _hidden(teacher: OnlineTeacher, split: Split, shard: Shard, device: str) -> 
 
 
 def _write_head(plan: CachePlan, head: OutputHead) -> None:
+    # Clones, because safetensors refuses a view on a larger storage, such as the real vocabulary's
+    # rows of a padded matrix.
     tensors = {"weight": head.weight.detach().cpu().contiguous().clone()}
     if head.bias is not None:
         tensors["bias"] = head.bias.detach().cpu().contiguous().clone()
@@ -257,7 +266,7 @@ def _write_head(plan: CachePlan, head: OutputHead) -> None:
 
 
 def _describe(plan: CachePlan) -> None:
-    """Writes the index and, last, `cache.json`."""
+    """Writes the index and, last, `cache.json`, which makes the folder a cache."""
     folder = plan.building
     if not (folder / cache.HEAD_FILE).is_file():  # it was damaged in an older build
         _write_head(plan, _teacher(plan.request)[0].head)
@@ -265,6 +274,7 @@ def _describe(plan: CachePlan) -> None:
     index: dict[str, Tensor] = {}
     for name, split in plan.request.task.runtime().open_data(plan.request.data).splits.items():
         place = _places(split, [shard for shard in plan.shards if shard.split == name])
+        # sorted by id, so that a reader finds its examples by binary search
         order = np.argsort(split.example_ids, kind="stable")
         index[f"{name}.example_id"] = torch.from_numpy(split.example_ids[order])
         index[f"{name}.shard"] = torch.from_numpy(place[0][order])

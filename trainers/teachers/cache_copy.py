@@ -15,8 +15,8 @@ USED_FILE = ".used"
 
 
 def upload(folder: Path, url: str) -> str:
-    """Copies a whole cache below `url` and returns its own URL. Its description is written last, so
-    that a half-copied one is none."""
+    """Copies a complete cache below `url` and returns its own URL. Its description is written last,
+    so that an incomplete copy does not count as a cache."""
     target = f"{url.rstrip('/')}/{folder.name}"
     system, root = file_system(target)
     system.makedirs(root, exist_ok=True)
@@ -30,7 +30,7 @@ def local(place: str, *, root: Path | None = None, keep_bytes: int = KEEP_BYTES)
     """Returns a folder of this node with the cache that `place` names: itself when it is a path,
     else a copy under `root` (default: the node's temporary folder), made once for all workers of
     the node. Copies that were not used for longest make room beyond `keep_bytes`. Raises
-    `ValueError` when there is no whole cache, or it is larger than the bound."""
+    `ValueError` when there is no complete cache, or it is larger than the bound."""
     if not is_url(place):
         return Path(place)
     root = root or Path(tempfile.gettempdir()) / "kd-sweep-caches"
@@ -43,8 +43,10 @@ def local(place: str, *, root: Path | None = None, keep_bytes: int = KEEP_BYTES)
 
 def _download(url: str, folder: Path, keep_bytes: int) -> None:
     system, source = file_system(url)
-    if not cache_inventory.is_whole(url):
-        raise ValueError(f"teacher cache: {url} must be a whole cache, but it has no description.")
+    if not cache_inventory.is_complete(url):
+        raise ValueError(
+            f"teacher cache: {url} must be a complete cache, but it has no description."
+        )
     files: list[dict[str, Any]] = system.ls(source, detail=True)
     total = sum(file["size"] for file in files)
     free = shutil.disk_usage(folder).free

@@ -31,17 +31,17 @@ class CacheInfo:
 
 
 def list_caches(place: str | Path) -> list[CacheInfo]:
-    """Returns all whole caches at `place`, the newest first."""
+    """Returns all complete caches at `place`, the newest first."""
     system, root = file_system(place)
     if not system.isdir(root):
         return []
     names = [path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False)]
     found = [f"{place}/{name}" for name in names if not name.startswith(".")]
-    infos = [show(one) for one in found if is_whole(one)]
+    infos = [show(one) for one in found if is_complete(one)]
     return sorted(infos, key=lambda info: info.created, reverse=True)
 
 
-def is_whole(folder: str | Path) -> bool:
+def is_complete(folder: str | Path) -> bool:
     """Whether there is a cache in `folder`; whether its bytes are right is what `verify` says."""
     system, root = file_system(folder)
     return bool(system.exists(f"{root}/{CACHE_FILE}"))
@@ -71,7 +71,7 @@ def find(place: str | Path, key: str) -> str:
 
 
 def show(folder: str | Path) -> CacheInfo:
-    """Returns what the description of a cache says, nothing checked."""
+    """Returns what the description of a cache says; nothing is checked."""
     system, root = file_system(folder)
     content = read_description(folder)
     return CacheInfo(
@@ -120,7 +120,8 @@ def prune(place: str | Path, *, keep_bytes: int) -> list[CacheInfo]:
 
 
 def delete(folder: str | Path) -> None:
-    """Deletes one cache; its description goes first, so that a half-deleted one is none."""
+    """Deletes one cache; its description goes first, so that what a cut-off deletion leaves does
+    not count as a cache."""
     system, root = file_system(folder)
     system.rm_file(f"{root}/{CACHE_FILE}")
     system.rm(root, recursive=True)

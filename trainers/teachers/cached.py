@@ -15,7 +15,8 @@ from trainers.parts import SPLIT_NAMES, Batch, Split
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.teachers import cache
 
-# NumPy has no bfloat16: its bits are copied as integers.
+# How a stored dtype is read from the file (NumPy), the torch dtype of those numbers, and the dtype
+# they stand for. NumPy has no bfloat16: its bits are copied as integers.
 READ_AS: dict[str, tuple[type, torch.dtype, torch.dtype]] = {
     "float32": (np.float32, torch.float32, torch.float32),
     "float16": (np.float16, torch.float16, torch.float16),
@@ -24,7 +25,8 @@ READ_AS: dict[str, tuple[type, torch.dtype, torch.dtype]] = {
 
 
 class CachedTeacher:
-    """Reads what a teacher said. Memory does not grow with the cache: its shards are mapped."""
+    """Reads what a teacher said. Its shards are mapped: memory does not grow with the cache, and
+    the workers of a node share the pages that they read."""
 
     def __init__(self, folder: Path, splits: Mapping[str, Split], device: torch.device):
         """Opens the cache in `folder` for `splits` of the data it was built from. Raises
@@ -50,6 +52,8 @@ class CachedTeacher:
         counts = self._counts[split_name][examples]
         shape = (int(counts.sum()), self._hidden_size)
         tensor = torch.empty(shape, dtype=self._dtype, pin_memory=self._device.type == "cuda")
+        # `out` and `tensor` share their memory: rows go from the map into the batch in one copy,
+        # and straight into pinned memory where a GPU waits for them.
         out = tensor.view(self._bits).numpy()
         at = 0
         for example, count in zip(examples.tolist(), counts.tolist(), strict=True):
@@ -63,19 +67,21 @@ class CachedTeacher:
         hidden = batch.teacher_hidden
         if hidden is None:
             hidden = self.hidden(batch.split_name, batch.examples)
+        # Moved in the stored dtype, which may be half as wide, and converted there. Without
+        # waiting: the copy is queued before whatever uses it, on the same stream.
         hidden = hidden.to(self._device, non_blocking=True).to(self._head.weight.dtype)
         return TeacherSignal(hidden=hidden, head=self._head)
 
 
 def _map(path: Path, dtype: type) -> NDArray[Any]:
-    """The only tensor of a shard, mapped: a safetensors file is its header's length, header,
-    bytes."""
+    """The only tensor of a shard, mapped. A safetensors file is the length of its header (8 bytes),
+    the header (JSON), and the tensors' bytes, with offsets from the end of the header."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))["hidden"]
     start, stop = header["data_offsets"]
     shape = tuple(header["shape"])
-    if start == stop:
+    if start == stop:  # an empty range cannot be mapped
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="r", offset=8 + length + start, shape=shape)
 
@@ -98,6 +104,8 @@ def _places(folder: Path, name: str, split: Split) -> tuple[NDArray[np.int64], N
         known, shards, rows = (
             file.get_tensor(f"{name}.{column}") for column in ("example_id", "shard", "row")
         )
+    # By what the examples are, not by their numbers: other data with the same examples in another
+    # order reads the same cache. An id beyond the last one would be found behind the end.
     at = np.searchsorted(known, split.example_ids).clip(max=len(known) - 1)
     missing = np.flatnonzero(known[at] != split.example_ids)
     if len(missing):

@@ -1,5 +1,5 @@
-"""Checkpoints of one trial: written whole or not at all, checked when read, the last good one taken
-up."""
+"""Checkpoints of one trial: written completely or not at all, checked when read; a trial resumes
+from the newest that is undamaged."""
 
 import json
 import logging
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in one place (a folder or fsspec URL), named by step. Kept: the last two
-    (when one is damaged the one before it is good), and the best by validation cross-entropy.
-    `tell` hears in words what went wrong with one of them."""
+    """The checkpoints in one place (a folder or fsspec URL), named by step. Kept are the last two
+    (when one is damaged, the one before it is used), and the best by validation cross-entropy.
+    `notice` is called with a sentence when something is wrong with one of them."""
 
     place: Path | str
-    tell: Callable[[str], None] = logger.warning
+    notice: Callable[[str], None] = logger.warning
 
     @cached_property
     def _shelf(self) -> Shelf:
@@ -36,11 +36,12 @@ class Checkpoints:
 
     def write(self, step: int, state: dict[str, Any], *, score: float) -> None:
         """Writes `state` (tensors and plain values) as the checkpoint after `step`; lower `score`
-        is better. Where it cannot be written (a full disk), training is worth more than the
-        checkpoint: that is told, and the ones before it stay."""
+        is better. Where it cannot be written (a full disk), the training is worth more than the
+        checkpoint: that is a notice, and the ones before it stay."""
 
         def fill(folder: Path) -> None:
             _save(state, folder / STATE_FILE)
+            # of the file as it was written: a copy to a URL, or a disk, may change it afterwards
             check = {"step": step, "score": score, "sha256": of_file(folder / STATE_FILE)}
             (folder / CHECK_FILE).write_text(json.dumps(check))
 
@@ -48,19 +49,21 @@ class Checkpoints:
             self._shelf.put(f"step-{step:08d}", fill, last=CHECK_FILE)
             self._prune()
         except OSError as error:
-            self.tell(
+            self.notice(
                 f"the checkpoint after step {step} must be written to {self.place}, but got: "
                 f"{error}. Training goes on, with the one before it; make room there."
             )
 
     def read_last(self, device: torch.device) -> dict[str, Any] | None:
-        """Returns the state of the newest whole checkpoint, or None. A damaged one is told."""
+        """Returns the state of the newest undamaged checkpoint, or None. Each damaged one is a
+        notice."""
         for name in reversed(self._shelf.names()):
             with self._shelf.get(name) as folder:
                 problem = _problem(folder)
                 if problem is None:
+                    # plain values and tensors only: unpickling anything else would run its code
                     return torch.load(folder / STATE_FILE, map_location=device, weights_only=True)  # type: ignore[no-any-return]
-            self.tell(
+            self.notice(
                 f"checkpoint {self.place}/{name} is damaged ({problem}); using the one before it"
             )
         return None
@@ -71,6 +74,8 @@ class Checkpoints:
 
     def _prune(self) -> None:
         names = self._shelf.names()
+        # A checkpoint between evaluations has the score of the last one; the first of equals wins,
+        # which is the evaluation's own.
         best = min(names, key=self._score)
         for name in names[:-KEEP_LAST]:
             if name != best:
@@ -80,12 +85,14 @@ class Checkpoints:
         try:
             return float(json.loads(self._shelf.text(name, CHECK_FILE))["score"])
         except (OSError, ValueError, KeyError, TypeError):
-            return float("inf")
+            return float("inf")  # damaged: never the best
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """Returns the state of all random number generators of this process, as tensors and plain
     values."""
+    # As lists and tensors, not as the tuples and arrays that these modules give: `torch.load` with
+    # weights_only refuses everything else.
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, words, gauss = random.getstate()
     state = {
@@ -100,6 +107,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     """Sets all random number generators of this process to what `random_state` returned."""
+    # `read_last` put every tensor on the trial's device, but generators take theirs from the CPU
     torch.set_rng_state(state["torch"].cpu())
     keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))

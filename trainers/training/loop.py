@@ -16,8 +16,8 @@ from trainers.training import checkpoints as states
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
-from trainers.trial.fields import Optimizer, Schedule
 from trainers.trial.diagnosis import logit_scale_warning
+from trainers.trial.fields import Optimizer, Schedule
 from trainers.trial.reporting import Leave, Outcome, Reporter
 from trainers.world import World
 
@@ -84,11 +84,12 @@ class Ended:
 
 
 def num_steps_of(config: TrialConfig, num_examples: int) -> int:
-    """Returns the optimiser steps of the whole budget; a part of an epoch is rounded up to whole
-    steps."""
+    """Returns the optimiser steps of the complete budget; a fraction of an epoch is rounded up to a
+    number of steps."""
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None
+    # 0.07 * 100 is a little more than 7 in floating point, and must not become 8 steps
     return max(1, math.ceil(config.epochs * math.ceil(num_examples / config.batch_size) - 1e-9))
 
 
@@ -167,12 +168,12 @@ class _Run:
         return Ended(outcome, self.progress, self.last)
 
     def _advance(self, steps: Iterator[Step]) -> bool:
-        """Does one step with all that belongs behind it; returns False when the trial has
-        diverged."""
+        """Does one step, and the evaluation and checkpoint that are due after it; returns False
+        when the trial has diverged."""
         started = time.perf_counter()
         step = next(steps)
         self.progress.wait_s += time.perf_counter() - started
-        assert step.number == self.progress.step, "the feed and the trial must not drift apart"
+        assert step.number == self.progress.step, "the source and the trial must not drift apart"
         rate = learning_rate(self.config, self.progress.step, self.num_steps)
         result = self._step(step, rate)
         self.progress.train_s += time.perf_counter() - started
@@ -194,7 +195,7 @@ class _Run:
         evaluated = self.progress.step in self.evaluate_after
         if evaluated and not self._evaluate():
             return False
-        # after the last step the student itself is saved, and every checkpoint goes
+        # after the last step the student itself is saved, and all checkpoints are deleted
         is_last = self.progress.step == self.num_steps
         if not is_last and (evaluated or self._checkpoint_is_due()):
             self._checkpoint()
@@ -203,13 +204,16 @@ class _Run:
     def _step(self, step: Step, rate: float) -> StepResult:
         count = step.num_positions
         sums = torch.zeros(3, dtype=torch.float64, device=self.world.device)
+        # Every worker has equally many micro-batches, some perhaps empty: a worker that skipped its
+        # last one would leave the others waiting in the exchange of gradients.
         for number, batch in enumerate(step.batches, start=1):
             is_last = number == len(step.batches)
             sums += self._backward(batch.to(self.world.device), count, is_last=is_last)
         clipped = self._clip()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # weights of a diverged trial go nowhere, so nothing waits here for whether the step is good
+        # The weights of a diverged trial are never saved, so the update does not wait for a look at
+        # the loss.
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         means = self.world.summed(sums) / max(count, 1)
@@ -226,16 +230,20 @@ class _Run:
         """Adds the gradient of one micro-batch; returns its sums of total, hard and soft loss."""
         signal = None if self.loop.teacher is None else self.loop.teacher.signal(batch)
         quiet = self.loop.module if not is_last and self.world.group is not None else None
-        # only the last micro-batch makes the workers exchange gradients
+        # Gradients add up in each worker; only the last micro-batch makes DDP exchange the sums.
+        # Its wrapper decides that in the forward pass, so forward and backward are both inside.
         with nullcontext() if quiet is None else quiet.no_sync():  # type: ignore[operator]
             sums = self.loop.module(
                 batch, signal, step=self.progress.step, num_steps=self.num_steps
             )
-            # workers' gradients are averaged, while the loss is a mean over all workers' positions
+            # DDP averages over the workers, while the loss is a mean over all workers' positions:
+            # an equal weight for each worker would weight the positions of short examples more.
             (sums.total * (self.world.size / max(count, 1))).backward()
         return torch.stack([t.detach().double() for t in (sums.total, sums.hard, sums.soft)])
 
     def _clip(self) -> Tensor:
+        """Returns the gradient norm before clipping, on the device."""
+        # after the exchange every worker has the same gradients, and so the same norm
         limit = self.config.clip_norm or math.inf
         parameters = [p for p in self.loop.student.parameters() if p.grad is not None]
         return torch.nn.utils.clip_grad_norm_(parameters, limit)
@@ -266,10 +274,12 @@ class _Run:
         every = self.loop.checkpoint_every_s
         if every is None:
             return False
+        # clocks differ, and `_checkpoint` gathers from all workers: the first one decides
         return self.world.flag(time.monotonic() - self.last_checkpoint_at >= every)
 
     def _checkpoint(self) -> None:
         self.last_checkpoint_at = time.monotonic()
+        # Weights and optimiser are the same on every worker; random states (dropout) are not.
         random_states = self.world.gathered(states.random_state(self.world.device))
         if not self.world.is_first:
             return
@@ -288,7 +298,10 @@ class _Run:
         state: dict[str, Any] | None = self.loop.checkpoints.read_last(self.world.device)
         steps = self.world.gathered(None if state is None else state["progress"]["step"])
         if state is None or len(set(steps)) > 1:
-            return  # not every worker sees the same checkpoint: all start anew
+            # Nodes may see different checkpoints, where storage is slow to show the last one. A
+            # worker that starts elsewhere would read other steps and wait for exchanges that never
+            # come, so all start from the beginning.
+            return
         self.loop.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])

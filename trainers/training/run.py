@@ -1,4 +1,4 @@
-"""The whole of one trial in this process: reset, build, train, evaluate, save."""
+"""One complete trial in this process: reset, build, train, evaluate, save."""
 
 import copy
 import json
@@ -43,10 +43,10 @@ class KeptBetweenTrials:
     kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def get(self, kind: str, key: Any, make: Callable[[], Kept]) -> Kept:
-        """Returns the thing of `kind` for `key`, made anew when the last one was for another
+        """Returns the thing of `kind` for `key`; made again when the last one was for another
         key."""
         if kind not in self.kept or self.kept[kind][0] != key:
-            self.kept.pop(kind, None)  # frees the old one before the new one is made
+            self.kept.pop(kind, None)  # frees the old one first: two may not fit into memory
             self.kept[kind] = (key, make())
         value: Kept = self.kept[kind][1]
         return value
@@ -191,6 +191,7 @@ def _student(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> Stud
         return model.cpu()  # a GPU has to hold only the one that is trained
 
     start = kept.get("student", (path, attention, num_classes), load)
+    # a copy, since training changes it in place, and the next trial starts from the same weights
     model = copy.deepcopy(start).to(device)
     if config.gradient_checkpointing:
         runtime.recompute_activations(model)
@@ -248,6 +249,7 @@ def _evaluate(
 def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:
     if world.group is None:
         return student
+    # Buffers are constants here (masks, rotary tables), the same on every worker.
     return nn.parallel.DistributedDataParallel(
         student, process_group=world.group, broadcast_buffers=False
     )
@@ -264,6 +266,7 @@ def _finish(ended: Ended, loop: Loop, inputs: _Inputs, output: Path) -> TrialRes
             inputs.runtime.save(loop.student.model, inputs.data, folder)
             if not ended.outcome.is_resumable:
                 loop.checkpoints.discard()
+        # no worker returns before the student is on the disk
         loop.world.barrier()
     return TrialResult(
         outcome=ended.outcome,

@@ -63,7 +63,7 @@ def test_a_half_uploaded_cache_is_none(built: CachePlan, bucket: str, tmp_path: 
     url = cache_copy.upload(built.folder, bucket)
     system, root = fsspec.core.url_to_fs(url)
     system.rm(f"{root}/{cache.CACHE_FILE}")
-    with pytest.raises(ValueError, match="must be a whole cache, but it has no description"):
+    with pytest.raises(ValueError, match="must be a complete cache, but it has no description"):
         cache_copy.local(url, root=tmp_path)
     assert not (tmp_path / built.key).exists()
 

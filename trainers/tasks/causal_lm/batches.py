@@ -1,4 +1,4 @@
-"""Which examples make which optimiser step, and how a micro-batch looks. The order hangs on the
+"""Which examples make which optimiser step, and what a micro-batch holds. The order depends on the
 seed alone."""
 
 from collections.abc import Callable, Sequence
@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# Batches that are sorted by length together: enough for little padding, and few enough that a batch
+# still holds examples from all over the data.
 WINDOW = 16
 # Padded tokens of a batch that is only run forwards, by type of device.
 MAX_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
@@ -53,7 +55,7 @@ class TokenBatch:
 
 
 class BucketedOrder:
-    """The order of the training data: step s of the whole training reads `examples(s)`.
+    """The order of the training data: step s (over all epochs) reads `examples(s)`.
 
     Examples are shuffled, sorted by length inside windows of 16 batches (little padding), cut into
     batches, and the batches shuffled. It depends on seed and epoch alone: never on workers or
@@ -72,11 +74,13 @@ class BucketedOrder:
     def examples(self, step: int) -> NDArray[np.int64]:
         """Returns the examples of step `step` (0-based, over all epochs), sorted by length."""
         epoch, index = divmod(step, self.steps_per_epoch)
+        # one epoch is kept, since steps are read in order; any other is computed from the seed
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._shuffle(epoch)
         return self._batches[index]
 
     def _shuffle(self, epoch: int) -> list[NDArray[np.int64]]:
+        # a generator of its own: the order must not depend on what else draws numbers
         random = np.random.Generator(np.random.PCG64([self._seed, epoch]))
         shuffled = random.permutation(len(self._lengths))
         window = WINDOW * self._batch_size

@@ -1,4 +1,5 @@
-"""Real English that every machine has: the docstrings of the running Python's standard library."""
+"""Real English that every machine has: the docstrings of the running Python's standard library; no
+torch."""
 
 import ast
 import functools

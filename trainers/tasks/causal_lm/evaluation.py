@@ -19,8 +19,8 @@ from trainers.tasks.positions import Positions, PositionSums
 from trainers.trial.config import TrialConfig
 from trainers.world import World
 
-# Enough rows for a fast matrix product, few enough that what is made of them stays in a CPU's
-# cache; a GPU wants work for each call.
+# Enough rows for a fast matrix product, few enough that everything computed from them stays in a
+# CPU's cache; a GPU needs much work in each call.
 MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, {"cpu": 1 << 19, "cuda": 1 << 26}
 SHOWN_SAMPLES = 20
 
@@ -62,6 +62,7 @@ class TextEvaluator:
         measured = [m for m in POSITION_METRICS if self.teacher is not None or not m.needs_teacher]
         sums = PositionSums(measured, device)
         groups = self._split.groups(np.arange(len(self._split)), device.type)
+        # Workers may have different numbers of groups: they communicate only in `values` below.
         for examples in groups[self.world.rank :: self.world.size]:
             batch = self._split.collate(examples).to(device)
             with numerics.autocast(self.numerics):
@@ -71,7 +72,8 @@ class TextEvaluator:
     def _add(self, sums: PositionSums, student: Student, batch: TokenBatch) -> None:
         hidden, head = student.hidden(batch), student.head()
         signal = None if self.teacher is None else self.teacher.signal(batch)
-        # logits [N, V] of a batch need not fit into memory, so they are made in chunks of rows
+        # Logits [N, V] of all positions need not fit into memory, and several such tensors are
+        # alive at once: they are made for some rows at a time.
         most = MAX_CHUNK_LOGITS[self.world.device.type]
         rows = max(MIN_CHUNK_ROWS, most // head.vocab_size)
         for start in range(0, len(batch.labels), rows):
@@ -105,8 +107,9 @@ class TextEvaluator:
             texts = {
                 i: self.data.tokenizer.decode(t, skip_special_tokens=True) for i, t in ids.items()
             }
-            whole = {i: text for part in self.world.gathered(texts) for i, text in part.items()}
-            by_seed.append([whole[i] for i in range(len(prompts))])
+            # every worker gets all answers, and computes the same scores from them
+            of_all = {i: text for part in self.world.gathered(texts) for i, text in part.items()}
+            by_seed.append([of_all[i] for i in range(len(prompts))])
         references = [self._split.references(i) for i in range(len(prompts))]
         shown = [
             {

@@ -84,6 +84,8 @@ class _Group:
         padded = [[decoding.pad_token_id] * (width - len(ids)) + ids for _, ids in group]
         self._next = torch.tensor(padded, device=self._device)
         lengths = torch.tensor([[len(ids)] for _, ids in group])
+        # Padded on the left, so that every row's next token is written in the same column; the mask
+        # keeps attention from the padding in front.
         self._mask = (torch.arange(width) >= width - lengths).long().to(self._device)
         self._ngrams = [_Ngrams(decoding.no_repeat_ngram_size, ids) for _, ids in group]
         self._takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
@@ -102,6 +104,8 @@ class _Group:
         cache, steps = DynamicCache(), max(self._room)
         draws = torch.stack([luck(self._seed, n, max(steps, 1)) for n in self._numbers])
         draws = draws.to(self._device)
+        # `_next` is the complete prompts in the first step, and one column in those that follow:
+        # the cache has the keys and values of all columns before it.
         for step in range(steps):
             self._next = self._draw(self._logits(cache), draws[self._alive, step])[:, None]
             running = self._take(self._next[:, 0].tolist())
@@ -129,6 +133,7 @@ class _Group:
         return running
 
     def _leave(self, running: Tensor, cache: Any) -> None:
+        """Keeps only the rows `running`, in the cache and in everything that has a row for each."""
         cache.batch_select_indices(running)
         self._next, self._mask = self._next[running], self._mask[running]
         places = running.tolist()
@@ -151,6 +156,7 @@ class _Group:
         logits = self._head.logits(states[:, -1]).float()
         banned = [(row, t) for row, ngrams in enumerate(self._ngrams) for t in ngrams.banned()]
         if banned:
+            # in place: `logits` is this step's own
             rows, tokens = torch.tensor(banned, device=self._device).T
             logits[rows, tokens] = -torch.inf
         return logits
@@ -158,6 +164,9 @@ class _Group:
     def _draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
         if self._decoding.temperature == 0:
             return logits.argmax(-1)
+        # By inversion, not `multinomial`, which would draw from torch's global state and depend on
+        # the rows of the batch: the token at which the cumulative probability passes the row's
+        # number. It is scaled by the last sum, which rounding keeps from being exactly 1.
         cumulative = (logits / self._decoding.temperature).softmax(-1).cumsum(-1)
         wanted = uniform[:, None] * cumulative[:, -1:]
         drawn = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
@@ -165,7 +174,8 @@ class _Group:
 
 
 class _Ngrams:
-    """Which tokens would repeat an n-gram of what one row has so far."""
+    """Which tokens would repeat an n-gram of what one row has so far. Each n-gram is filed under
+    its first n - 1 tokens, so a step costs one look-up, however long the text is."""
 
     def __init__(self, size: int, ids: list[int]):
         self._size = size

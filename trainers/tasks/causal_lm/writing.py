@@ -22,7 +22,7 @@ from trainers.trial.sources import PrepareRequest
 
 @dataclass(frozen=True)
 class Lengths:
-    """The longest prompt and the longest whole example, in tokens."""
+    """The longest prompt and the longest example (prompt and response), in tokens."""
 
     max_prompt_tokens: int
     max_tokens: int
