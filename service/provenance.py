@@ -87,16 +87,17 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
+PACKAGES = ("search_spaces", "service", "trainers")
 # What a trial computes and which values it may get are decided in these. `service` runs and records
 # trials: it can be rearranged without a sweep getting another id.
-PACKAGES = ("search_spaces", "trainers")
+DECIDE_THE_NUMBERS = ("search_spaces", "trainers")
 
 
 def code_version() -> str:
-    """Returns `version+hash`: the release, and a hash over the source files of `PACKAGES`, each by
-    its path inside its package and its content."""
+    """Returns `version+hash`: the release, and a hash over the source files that decide the
+    numbers, each by its path inside its package and its content."""
     digest = hashlib.sha256()
-    for package in PACKAGES:
+    for package in DECIDE_THE_NUMBERS:
         root = _folder_of(package)
         for path in sorted((*root.rglob("*.py"), *root.rglob("*.yaml"))):
             digest.update(f"{package}/{path.relative_to(root).as_posix()}\n".encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service.errors import JobError
-from service.home import HOME_VARIABLE, home_folder
+from service.home import HOME_VARIABLE, home_folder, record_file
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 # Ray's own variable counts where a command needs a cluster; it moves nothing there by itself.
@@ -68,7 +68,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """MLflow's address; the home folder's own store where none was given."""
-        return self.tracking or f"sqlite:///{self.home}/mlflow.db"
+        return self.tracking or f"sqlite:///{record_file(self.home)}"
 
     def on(self, cluster: Cluster | None) -> "Workspace":
         """Returns this workspace with another cluster; None for this machine."""

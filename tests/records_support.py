@@ -8,12 +8,13 @@ from tempfile import mkdtemp
 from types import MappingProxyType
 from typing import Any
 
+from service.home import spool_folder
 from service.plan.estimates import InputFacts
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.record.records import RunRecord
 from service.record.sink import SinkFactory
-from service.record.store import ensure_store, spool_folder
+from service.record.store import ensure_store
 from service.record.tracking import Tracker
 from service.spec.parse import parse_spec
 from service.states import TrialState

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import PlanError
+from service.home import caches_folder
 from service.words import GIB
 from service.workspace import Workspace
 from trainers.teachers import cache_inventory
@@ -79,7 +80,7 @@ def prune_caches(
 
 
 def _folder(workspace: Workspace, folder: str | None) -> str:
-    return folder.rstrip("/") if folder else str(workspace.home / "caches")
+    return folder.rstrip("/") if folder else str(caches_folder(workspace.home))
 
 
 def _find(key: str, folder: str) -> str:

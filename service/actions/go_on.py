@@ -21,7 +21,7 @@ from service.cluster import job as jobs
 from service.cluster.job import JobOrder, SweepJob
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError, TrackingError
-from service.plan.places import sweep_folder
+from service.plan.places import driver_lock, sweep_folder
 from service.plan.plan import SweepPlan
 from service.plan.trials import points_left
 from service.record.runs import Runs
@@ -147,7 +147,7 @@ def with_more_trials(plan: SweepPlan, trials: int) -> SweepPlan:
 def stop_here(plan: SweepPlan, home: Path) -> int:
     """Asks the driver of a sweep on this machine to stop, and returns its process id. Raises
     `JobError` when none runs here."""
-    path = sweep_folder(plan, home) / "driver.lock"
+    path = driver_lock(sweep_folder(plan, home))
     holder = _holder(path)
     if holder is None or holder["host"] != socket.gethostname():
         where = "nowhere" if holder is None else f"on {holder['host']}"

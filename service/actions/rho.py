@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import PlanError
+from service.home import pictures_folder
 from service.plan.plan import SweepPlan
 from service.workspace import Workspace
 from trainers.tasks import table
@@ -75,7 +76,7 @@ def propose_rho(
     trust = plan.spec.teacher.trust_remote_code
     task = table.task_named(plan.spec.task)
     found = rho_range(teacher_logits(prepared, task, num_positions=NUM_POSITIONS, trust=trust))
-    path = home / "pictures" / f"{plan.sweep_id}-rho.html"
+    path = pictures_folder(home) / f"{plan.sweep_id}-rho.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(picture(found, plan.spec.name))
     return RhoReport(found, path)

@@ -12,12 +12,13 @@ from typing import Any
 from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
 from service.events import DriverEvent, SlotsUp, TrialEnded, TrialStarted
+from service.home import spool_folder
 from service.plan.measured import remember_trial_s
-from service.plan.places import sweep_folder
+from service.plan.places import sweep_folder, temperature_picture
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
 from service.record.runs import Runs
-from service.record.store import ensure_store, spool_folder
+from service.record.store import ensure_store
 from service.record.tracking import Tracker
 from service.results.best import Best, Question, find_best
 from service.results.figures import temperature_page
@@ -153,7 +154,7 @@ def drive_sweep(
     place = Place(home, uri, changes=changes or StudyChanges())
     summary = run_at(place, plan, on_event=take, stop=stop or threading.Event())
     if times.completed_s:
-        remember_trial_s(home, plan, mean(times.completed_s))
+        remember_trial_s(home, plan.spec, mean(times.completed_s), sweep_id=plan.sweep_id)
     result = _result(plan, uri, summary.state, home)
     if result.picture is not None:
         _record_picture(result.picture, summary.run_id, plan, workspace)
@@ -201,7 +202,7 @@ def _failures(records: list[RunRecord]) -> list[str]:
 def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
     """Draws the objective against the temperature, beside the sweep's other files."""
     objective = plan.spec.objective[0]
-    path = sweep_folder(plan, home) / "temperature.html"
+    path = temperature_picture(sweep_folder(plan, home))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         temperature_page(

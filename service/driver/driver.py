@@ -31,6 +31,7 @@ from service.driver.study_changes import StudyChanges
 from service.driver.teacher_cache import cache_teacher
 from service.errors import JobError
 from service.events import DriverEvent, Notice, Preparing, SlotsUp, SweepEnded, SweepSummary
+from service.home import spool_folder
 from service.own_code.sources import unpack
 from service.plan.places import END_MARKER, checkpoints_url, sweep_folder
 from service.plan.plan import SweepPlan
@@ -107,7 +108,7 @@ def run_at(
     stop: threading.Event,
 ) -> SweepSummary:
     """Does what `run_sweep` says, with the tools of `place`."""
-    from service.record.store import ensure_store, spool_folder
+    from service.record.store import ensure_store
     from service.record.tracking import Tracker
 
     folder = sweep_folder(plan, place.home)
@@ -246,7 +247,6 @@ class _Sweep:
 
     def _pool(self) -> Any:
         from service.record.sink import SinkFactory
-        from service.record.store import spool_folder
         from service.slots.slots import Slot, SlotPool, SlotShape
 
         plan, uri = self._plan, self._place.tracking_uri

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from service.plan.places import own_modules_folder
 from service.provenance import PACKAGES
 from trainers.files.fingerprints import of_sources
 from trainers.files.store import write_text
@@ -58,7 +59,7 @@ def unpack(sources: Mapping[str, str], folder: Path) -> str | None:
     returns the folder to import them from; None when there are none."""
     if not sources:
         return None
-    target = folder.resolve() / KEPT
+    target = own_modules_folder(folder)
     for name, text in sources.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from service.plan.plan import SweepPlan
+from service.home import measured_folder
 from service.spec.document import SweepSpec
 
 
@@ -21,15 +21,16 @@ def known_trial_s(home: Path, spec: SweepSpec) -> float | None:
     return float(seconds) if seconds > 0 else None
 
 
-def remember_trial_s(home: Path, plan: SweepPlan, seconds: float) -> None:
-    """Keeps the mean seconds of a completed trial of this plan."""
-    path = _path(home, plan.spec)
+def remember_trial_s(home: Path, spec: SweepSpec, seconds: float, *, sweep_id: str) -> None:
+    """Keeps the mean seconds of a completed trial of the sweep `sweep_id`."""
+    path = _path(home, spec)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"sweep_id": plan.sweep_id, "trial_s": seconds}) + "\n")
+    path.write_text(json.dumps({"sweep_id": sweep_id, "trial_s": seconds}) + "\n")
 
 
 def _path(home: Path, spec: SweepSpec) -> Path:
-    """What a trial's time depends on: inputs, budget, evaluation and resources, not the search."""
+    """Returns the note's file, named by what a trial's time depends on: inputs, budget, evaluation
+    and resources, not the search."""
     names = {"teacher", "student", "tokenizer", "data", "training", "evaluation", "resources"}
     document = spec.model_dump_json(include=names)
-    return home / "measured" / f"{hashlib.sha256(document.encode()).hexdigest()[:16]}.json"
+    return measured_folder(home) / f"{hashlib.sha256(document.encode()).hexdigest()[:16]}.json"

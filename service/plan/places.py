@@ -1,37 +1,68 @@
-"""Where a sweep's files are stored: its folder, its checkpoints, its Optuna study."""
+"""Where a sweep's files are stored: its folder and what is kept where in it, its checkpoints, its
+Optuna study. Pure."""
 
 from pathlib import Path
 
+from service.home import sweeps_folder
 from service.plan.plan import SweepPlan
 from service.spec.document import SweepSpec
 from trainers.files.urls import is_url
 
-JOURNAL = "study.journal"
 # In the sweep's folder: how its last driver ended, written before it leaves Ray.
 END_MARKER = "ended"
 
 
 def storage_folder(spec: SweepSpec, home: Path) -> Path:
-    """Returns the folder below which the sweep's files lie: the storage path, or where that is a
-    URL, the home folder."""
+    """Returns the folder that holds the sweep's own: the storage path, or where that is a URL, the
+    home folder."""
     path = spec.storage.path
     return home if path is None or is_url(path) else Path(path)
 
 
 def sweep_folder(plan: SweepPlan, home: Path) -> Path:
-    """Returns the folder of all that this sweep writes; where the storage path is a URL, of all but
-    its checkpoints."""
-    return storage_folder(plan.spec, home) / "sweeps" / plan.sweep_id
+    """Returns the folder of everything that this sweep writes; where the storage path is a URL, of
+    everything but its checkpoints."""
+    return sweeps_folder(storage_folder(plan.spec, home)) / plan.sweep_id
 
 
 def checkpoints_url(plan: SweepPlan) -> str | None:
-    """Returns the URL below which the trials' checkpoints lie, by number; None when they lie in the
-    sweep's folder."""
+    """Returns the URL below which each trial has its checkpoints, under its number; None where they
+    are kept in the sweep's folder."""
     path = plan.spec.storage.path
     return f"{path.rstrip('/')}/sweeps/{plan.sweep_id}/trials" if path and is_url(path) else None
 
 
 def study_storage(plan: SweepPlan, folder: Path) -> str:
-    """Returns where the Optuna study lies: a database's URL, or the journal in the sweep's
+    """Returns where the Optuna study is stored: a database's URL, or the journal in the sweep's
     folder."""
-    return plan.spec.storage.study_url or str(folder / JOURNAL)
+    return plan.spec.storage.study_url or str(folder / "study.journal")
+
+
+def trials_folder(folder: Path) -> Path:
+    """Returns the folder in which each trial of the sweep has its own, named by its number."""
+    return folder / "trials"
+
+
+def checkpoints_folder(trials: Path, number: int) -> Path:
+    """Returns the folder of a trial's checkpoints in `trials`, as `trainers` writes them."""
+    return trials / str(number) / "checkpoints"
+
+
+def slots_folder(folder: Path) -> Path:
+    """Returns the folder in which Ray Train keeps what it writes about the sweep's slots."""
+    return folder / "slots"
+
+
+def own_modules_folder(folder: Path) -> Path:
+    """Returns the folder that the sweep's own divergences are imported from."""
+    return folder.resolve() / "own_modules"
+
+
+def driver_lock(folder: Path) -> Path:
+    """Returns the file that the sweep's driver holds locked, with its host and process in it."""
+    return folder / "driver.lock"
+
+
+def temperature_picture(folder: Path) -> Path:
+    """Returns the page that shows the objective against the temperature."""
+    return folder / "temperature.html"

@@ -1,7 +1,6 @@
 """Where the record is kept: makes and checks the store behind an MLflow address."""
 
 import fcntl
-import hashlib
 import logging
 import urllib.error
 import urllib.request
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import TrackingError
+from service.home import spool_folder
 from service.record.delivery import (
     DEFAULT_EXPERIMENT,
     SQLITE,
@@ -24,11 +24,6 @@ from service.record.spool import replay_folder
 
 logger = logging.getLogger(__name__)
 PROBE_TIMEOUT_S = 5.0
-
-
-def spool_folder(home: Path, uri: str) -> Path:
-    """Returns the folder in which entries for this server wait while it is away."""
-    return home / "spool" / hashlib.sha256(uri.encode()).hexdigest()[:8]
 
 
 def ensure_store(uri: str, home: Path) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import PlanError, RerunMismatch, TrackingError, TrialError
+from service.home import reruns_folder, spool_folder
 from service.own_code.sources import KEPT, module_not_kept
 from service.record import tags
 from service.record.records import RunRecord
 from service.record.run_entries import rerun_entry
 from service.record.runs import Runs
 from service.record.sink import now_ms
-from service.record.store import spool_folder
 from service.record.tracking import Tracker
 from service.rerun.engines import (
     KILLED,
@@ -116,7 +116,7 @@ def rerun(request: RerunRequest, runs: Runs, *, home: Path, on_line: OnLine) -> 
     Docker are missing or not what they were, `TrialError` when the trial fails.
     """
     case = _case(request, runs)
-    room = home / "reruns" / f"{case.record.run_id[:8]}-{time.time_ns():x}"
+    room = reruns_folder(home) / f"{case.record.run_id[:8]}-{time.time_ns():x}"
     try:
         with closing(_engine(request, case)) as engine:
             facts = engine.facts(sorted(case.trial.versions))

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from search_spaces.samplers import Sampler, Tpe
+from service.home import caches_folder
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.spec.search import Search
 from trainers.files.urls import is_url
@@ -194,7 +195,7 @@ class TeacherCache(Strict):
 
     def root(self, home: Path) -> Path:
         """Returns the folder that caches are built in; those of a URL go there from here."""
-        return Path(str(self.folder)) if self.is_elsewhere else home / "caches"
+        return Path(str(self.folder)) if self.is_elsewhere else caches_folder(home)
 
 
 def without_password(address: str) -> str:

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import sqlalchemy
 from records_support import plan_of, record_sweep
 
+from service.home import spool_folder
 from service.record.runs import Runs
-from service.record.store import ensure_store, spool_folder
+from service.record.store import ensure_store
 from service.record.tracking import Tracker
 
 ORIGINALS = 10

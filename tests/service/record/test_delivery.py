@@ -9,10 +9,11 @@ import pytest
 from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
+from service.home import spool_folder
 from service.record.delivery import Delivery, reference_to
 from service.record.entries import Away, FileEntry, MetricsEntry, Unresolved
 from service.record.runs import Runs
-from service.record.store import ensure_store, replay_spool, spool_folder
+from service.record.store import ensure_store, replay_spool
 
 
 @pytest.fixture

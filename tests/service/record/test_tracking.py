@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
-from service.record.store import ensure_store, spool_folder
+from service.home import spool_folder
+from service.record.store import ensure_store
 from service.record.tracking import Tracker
 from service.states import TrialState
 

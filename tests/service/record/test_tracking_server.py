@@ -10,8 +10,9 @@ from mlflow_server import Server
 from records_support import make_sinks, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
+from service.home import spool_folder
 from service.record.runs import Runs
-from service.record.store import ensure_store, replay_spool, spool_folder
+from service.record.store import ensure_store, replay_spool
 from service.states import TrialState
 
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ from training_support import request as training_request
 from training_support import trial as tiny_trial
 
 from service.errors import PlanError, TrackingError, TrialError
+from service.home import spool_folder
 from service.record.runs import Runs
-from service.record.store import spool_folder
 from service.rerun.engines import LocalEngine
 from service.rerun.export import export
 from service.rerun.rerun import RerunRequest, rerun
