@@ -20,6 +20,9 @@ class TrialState(StrEnum):
         return self not in (TrialState.PENDING, TrialState.RUNNING)
 
 
+FINISHED = frozenset({TrialState.COMPLETED, TrialState.STOPPED_EARLY})
+"""The states whose trials have an objective that counts: what MLflow calls FINISHED."""
+
 MLFLOW_STATUS: dict[TrialState, str] = {
     TrialState.PENDING: "SCHEDULED",
     TrialState.RUNNING: "RUNNING",

@@ -22,7 +22,7 @@ from service.record.store import ensure_store
 from service.record.tracking import Tracker
 from service.results.best import Best, Question, find_best
 from service.results.figures import temperature_page
-from service.results.report import verdict
+from service.results.report import conclusions
 from service.states import TrialState
 from service.words import brief
 from service.workspace import Workspace
@@ -183,7 +183,7 @@ def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
         uri,
         best=find_best(runs, Question(sweep=plan.sweep_id, top=TOP)),
         lines=[
-            *verdict(records, objective.metric, objective.direction, table.known_directions()),
+            *conclusions(records, objective.metric, objective.direction, table.known_directions()),
             *_failures(records),
         ],
         picture=_picture(records, plan, home),

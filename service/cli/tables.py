@@ -23,6 +23,7 @@ from service.states import TrialState
 from service.words import count, describe, duration, number, size
 from trainers.tasks import table as task_table
 from trainers.teachers.cache_inventory import CacheInfo
+from trainers.trial.diagnosis import logit_scale_warning
 
 if TYPE_CHECKING:
     from trainers.losses.rho import EntropyRow
@@ -35,6 +36,7 @@ STATE_STYLES: Mapping[str, str] = {
     "failed": "red",
 }
 UNKNOWN = "not known yet"
+MARK = "!"  # beside a trial that a warning below the table is about
 # A sharper student scores better on sampled text, so its entropy stands beside every ranking.
 BESIDE = ("rouge_l", "cross_entropy", "top1_agreement", "student_entropy")
 
@@ -177,6 +179,10 @@ def best_view(found: Best) -> RenderableType:
         ranking_table(found.records, (found.metric, *beside)),
         Text(),
         table("the winner under each metric", ("metric", "what", "value"), rows),
+        *(
+            Text(f"{MARK} {name}: {text}", style="yellow")
+            for name, text in found.warnings().items()
+        ),
     )
 
 
@@ -186,7 +192,7 @@ def ranking_table(records: Sequence[RunRecord], metrics: Sequence[str]) -> Table
     rows = [
         (
             rank,
-            record.label or describe(record.hyperparameters),
+            _what(record),
             *(value(record.metric(name)) for name in metrics),
             record.trial if one_sweep else f"{record.sweep_id}/{record.trial}",
             record.run_id[:8],
@@ -197,7 +203,13 @@ def ranking_table(records: Sequence[RunRecord], metrics: Sequence[str]) -> Table
 
 
 def _trial_name(record: RunRecord) -> str:
-    return f"trial {record.trial}: {record.label or describe(record.hyperparameters)}"
+    return f"trial {record.trial}: {_what(record)}"
+
+
+def _what(record: RunRecord) -> str:
+    """Returns a trial's label or hyperparameters, with a mark where a warning is about it."""
+    name = record.label or describe(record.hyperparameters)
+    return name if logit_scale_warning(record.metrics) is None else f"{name} {MARK}"
 
 
 def diagnoses_view(diagnoses: Sequence[Diagnosis]) -> RenderableType:

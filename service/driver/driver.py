@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.driver.ledger import Ledger, TrialSetting, num_left
-from service.driver.open_study import best_of, open_study
+from service.driver.open_study import open_study
 from service.driver.probe import check_storage_is_shared, check_store_answers
 from service.driver.reconcile import settle_runs
 from service.driver.shared_inputs import (
@@ -37,7 +37,7 @@ from service.plan.places import END_MARKER, checkpoints_url, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.records import RunRecord
 from service.search.study import StudyStore
-from service.search.study_trials import Asked
+from service.search.study_trials import Asked, best_trial
 from service.slots.session import (
     BOARD,
     draining_nodes,
@@ -337,14 +337,14 @@ class _Sweep:
                 self._board.leave_nodes.remote(nodes)
 
     def _summary(self, store: StudyStore, run_id: str, state: TrialState) -> SweepSummary:
-        best = best_of(store, self._plan.spec.objective[0].direction)
+        best = best_trial(store.records(), self._plan.spec.objective[0].direction)
         return SweepSummary(
             sweep_id=self._plan.sweep_id,
             run_id=run_id,
             state=state.value,
             counts={str(name): count for name, count in store.counts().items() if count},
-            best=best[0] if best else None,
-            objective=best[1] if best else None,
+            best=best.number if best else None,
+            objective=best.objective if best else None,
             duration_s=time.monotonic() - self._began,
         )
 

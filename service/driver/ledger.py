@@ -22,6 +22,7 @@ from service.states import TrialState
 from trainers.files import shelves
 from trainers.trial.assignments import Ending, Report, Vote
 from trainers.trial.config import TrialConfig
+from trainers.trial.diagnosis import logit_scale_warning
 from trainers.trial.reporting import Leave, Outcome
 from trainers.trial.trial_file import TrialFile
 
@@ -61,6 +62,7 @@ class Recorder(Protocol):
         *,
         objective: float | None = None,
         error: str | None = None,
+        warning: str | None = None,
     ) -> None:
         """Sets the run's final state."""
 
@@ -96,6 +98,7 @@ class _Open:
     trial: TrialFile
     run_id: str
     last: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
     lease: str | None = None
 
 
@@ -230,6 +233,7 @@ class Ledger:
 
     def _evaluated(self, entry: _Open, report: Report) -> bool:
         number = entry.asked.number
+        entry.metrics = report.metrics
         self.on_event(TrialEvaluated(number, report.evaluation, report.metrics))
         values = self._values(report.metrics)
         if len(values) != 1 or len(self._objectives) != 1:
@@ -260,6 +264,7 @@ class Ledger:
             self._end(entry, TrialState.FAILED, error=f"{vote.ending.value}: {vote.error}")
             return
         state = STATES[vote.result.outcome]
+        entry.metrics = vote.result.metrics
         values = self._values(vote.result.metrics)
         if state is TrialState.COMPLETED and not all(map(math.isfinite, values)):
             state = TrialState.DIVERGED
@@ -288,7 +293,13 @@ class Ledger:
         objective = values[0] if values else None
         told = tuple(values) if len(values) > 1 else objective
         self.store.tell(number, state, told)
-        self.recorder.finish_trial(entry.run_id, state, objective=objective, error=error)
+        self.recorder.finish_trial(
+            entry.run_id,
+            state,
+            objective=objective,
+            error=error,
+            warning=logit_scale_warning(entry.metrics),
+        )
         self.on_event(TrialEnded(number, state, objective, error))
         if self._is_spent:
             self.on_spent(len(self._open))

@@ -35,17 +35,3 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
         if record.state is TrialState.CANCELLED and record.number not in repeated:
             store.retry(record.number)
     return store
-
-
-def best_of(store: StudyStore, direction: str) -> tuple[int, float] | None:
-    """Returns number and objective of the best completed trial, None when there is none."""
-    found = [
-        (record.objective, record.number)
-        for record in store.records()
-        if record.state is TrialState.COMPLETED and record.objective is not None
-    ]
-    if not found:
-        return None
-    sign = 1 if direction == "maximize" else -1
-    objective, number = max(found, key=lambda pair: (sign * pair[0], -pair[1]))
-    return number, objective

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from service.driver.ledger import Recorder
 from service.record.records import RunRecord
 from service.search.study import StudyStore
+from trainers.trial.diagnosis import logit_scale_warning
 
 
 def settle_runs(store: StudyStore, recorded: Iterable[RunRecord], recorder: Recorder) -> int:
@@ -14,5 +15,10 @@ def settle_runs(store: StudyStore, recorded: Iterable[RunRecord], recorder: Reco
     late = [run for run in recorded if run.trial in ended and not run.state.is_terminal]
     for run in late:
         record = ended[run.trial]
-        recorder.finish_trial(run.run_id, record.state, objective=record.objective)
+        recorder.finish_trial(
+            run.run_id,
+            record.state,
+            objective=record.objective,
+            warning=logit_scale_warning(run.metrics),
+        )
     return len(late)

@@ -24,6 +24,7 @@ FINGERPRINT = PREFIX + "fingerprint."
 PROVENANCE = PREFIX + "provenance."
 FACT = PREFIX + "fact."
 ERROR = PREFIX + "error"
+WARNING = PREFIX + "warning"
 RERUN_OF = PREFIX + "rerun_of"
 
 PARENT_RUN = "mlflow.parentRunId"

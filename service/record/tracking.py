@@ -114,9 +114,13 @@ class Tracker:
         *,
         objective: float | None = None,
         error: str | None = None,
+        warning: str | None = None,
     ) -> None:
-        """Sets the trial's state and its objective (finite or NaN); `error` says why it failed."""
-        found = {tags.STATE: str(state)} | ({tags.ERROR: error} if error else {})
+        """Sets the trial's state and its objective (finite or NaN). error: why it failed; warning:
+        what to know before relying on it."""
+        found = {tags.STATE: str(state)}
+        found |= {tags.ERROR: error} if error else {}
+        found |= {tags.WARNING: warning} if warning else {}
         metrics = {} if objective is None else {tags.OBJECTIVE: objective}
         self._put(
             StateEntry(

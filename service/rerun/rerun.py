@@ -32,12 +32,11 @@ from service.rerun.engines import (
     docker_engine,
 )
 from service.rerun.verdict import Judgement, Numbers, Verdict, judge, seed_noise
-from service.states import TrialState
+from service.states import FINISHED, TrialState
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 INPUTS = ("teacher", "student", "data", KEPT)
 CACHE = "teacher_cache"
-FINISHED = (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
 RESULT, METRICS, TRIAL, VERDICT = "result.json", "metrics.jsonl", "trial.json", "verdict.json"
 OUTPUT = "out"
 LOSS = "loss"

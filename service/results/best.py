@@ -3,40 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.errors import SpecError, TrackingError
 from service.record.records import RunRecord, SweepRecord
+from service.record.runs import Runs
 from trainers.nearest import nearest
 from trainers.tasks import table
-
-if TYPE_CHECKING:
-    from service.record.runs import Runs
+from trainers.trial.diagnosis import logit_scale_warning
 
 EVERY_SWEEP = "all"
-
-
-@dataclass(frozen=True)
-class Best:
-    """`records`: the best by `metric`, best first; `winners`: metric → its best trial."""
-
-    metric: str
-    direction: str
-    records: list[RunRecord]
-    winners: dict[str, RunRecord]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Returns the best trials as rows."""
-        return [record.to_json() for record in self.records]
-
-    def export(self, runs: "Runs", path: Path) -> None:
-        """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none."""
-        if not self.records:
-            raise TrackingError(
-                f"--export: a finished trial with the metric {self.metric} must be there, but got "
-                "none. kd-sweep trials SWEEP shows what there is."
-            )
-        runs.trial_file(self.records[0].run_id).write(path)
 
 
 @dataclass(frozen=True)
@@ -50,7 +26,42 @@ class Question:
     top: int = 10
 
 
-def find_best(runs: "Runs", question: Question) -> Best:
+@dataclass(frozen=True)
+class Best:
+    """`records`: the best by `metric`, best first; `winners`: metric → its best trial."""
+
+    metric: str
+    direction: str
+    records: list[RunRecord]
+    winners: dict[str, RunRecord]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns the best trials as rows; `warning` says what to know before relying on one."""
+        return [
+            record.to_json() | {"warning": logit_scale_warning(record.metrics)}
+            for record in self.records
+        ]
+
+    def warnings(self) -> dict[str, str]:
+        """Returns the warning of each shown trial that has one, by `SWEEP/NUMBER`."""
+        shown = [*self.records, *self.winners.values()]
+        found = {
+            f"{record.sweep_id}/{record.trial}": logit_scale_warning(record.metrics)
+            for record in shown
+        }
+        return {name: warning for name, warning in found.items() if warning is not None}
+
+    def export(self, runs: Runs, path: Path) -> None:
+        """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none."""
+        if not self.records:
+            raise TrackingError(
+                f"--export: a finished trial with the metric {self.metric} must be there, but got "
+                "none. kd-sweep trials SWEEP shows what there is."
+            )
+        runs.trial_file(self.records[0].run_id).write(path)
+
+
+def find_best(runs: Runs, question: Question) -> Best:
     """Returns the answer. Raises `TrackingError` for an unknown sweep, `SpecError` for a metric."""
     sweep = None if question.sweep == EVERY_SWEEP else runs.resolve_sweep(question.sweep)
     sweep_id = None if sweep is None else sweep.sweep_id
@@ -64,11 +75,14 @@ def find_best(runs: "Runs", question: Question) -> Best:
         top=question.top,
         per=question.per,
     )
-    return Best(metric, direction, records, winners(runs, sweep_id, question.where))
+    return Best(metric, direction, records, _best_under_each(runs, sweep_id, question.where))
 
 
-def winners(runs: "Runs", sweep_id: str | None, where: Sequence[str]) -> dict[str, RunRecord]:
-    """Returns the best trial under each metric that some trial has."""
+def _best_under_each(
+    runs: Runs, sweep_id: str | None, where: Sequence[str]
+) -> dict[str, RunRecord]:
+    """Returns the best trial under each metric that some trial has. The store is asked once a
+    metric for one row: the time to read all trials would grow with the sweep."""
     found = {
         name: runs.best(sweep_id, name, direction, where=where, top=1)
         for name, direction in table.known_directions().items()

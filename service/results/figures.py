@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from service.record.records import RunRecord
-from service.results.report import FINISHED, MAXIMIZE, best_of
-from service.states import TrialState
+from service.results.report import MAXIMIZE, best_record
+from service.states import FINISHED, TrialState
 from service.words import describe
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _mark_best(
     from plotly.graph_objects import Scatter
 
     drawn = [one for one in shown if any(_is_on(one, axis) for axis in axes)]
-    best = best_of(drawn, metric, direction)
+    best = best_record(drawn, metric, direction)
     if best is None:
         return
     for column, axis in enumerate(axes, start=1):

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 from service.record.records import RunRecord
 from service.results.compare import by_config, pair_by_seed
-from service.states import TrialState
+from service.states import FINISHED
 from service.words import describe
 
-FINISHED = (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
 MAXIMIZE = "maximize"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The best searched trial beside the best control under one metric; either may be missing.
+class Contest:
+    """The best searched trial against the best control under one metric; either may be missing.
 
     gain: how much better the winner is, positive whatever the direction; None without a control.
     """
@@ -26,7 +25,7 @@ class Finding:
     gain: float | None
 
 
-def best_of(records: Sequence[RunRecord], metric: str, direction: str) -> RunRecord | None:
+def best_record(records: Sequence[RunRecord], metric: str, direction: str) -> RunRecord | None:
     """Returns the finished trial with the best finite value, the first of equals, or None."""
     sign = 1 if direction == MAXIMIZE else -1
     valued = [
@@ -39,27 +38,27 @@ def best_of(records: Sequence[RunRecord], metric: str, direction: str) -> RunRec
 
 def winners(records: Sequence[RunRecord], directions: Mapping[str, str]) -> dict[str, RunRecord]:
     """Returns the best trial under each metric that some finished trial has."""
-    found = {name: best_of(records, name, way) for name, way in directions.items()}
+    found = {name: best_record(records, name, way) for name, way in directions.items()}
     return {name: record for name, record in found.items() if record is not None}
 
 
-def finding(records: Sequence[RunRecord], metric: str, direction: str) -> Finding:
-    """Returns the best searched trial beside the best control."""
-    winner = best_of([one for one in records if one.label is None], metric, direction)
-    control = best_of([one for one in records if one.label is not None], metric, direction)
+def contest(records: Sequence[RunRecord], metric: str, direction: str) -> Contest:
+    """Returns the best searched trial against the best control."""
+    winner = best_record([one for one in records if one.label is None], metric, direction)
+    control = best_record([one for one in records if one.label is not None], metric, direction)
     gain = None
     if winner is not None and control is not None:
         sign = 1 if direction == MAXIMIZE else -1
         gain = sign * ((winner.metric(metric) or 0.0) - (control.metric(metric) or 0.0))
-    return Finding(metric, direction, winner, control, gain)
+    return Contest(metric, direction, winner, control, gain)
 
 
-def verdict(
+def conclusions(
     records: Sequence[RunRecord], metric: str, direction: str, others: Mapping[str, str]
 ) -> list[str]:
     """Returns the lines that end a sweep: what won and by how much, how sure that is, and whether
     another metric names another winner. others: metric → direction."""
-    found = finding(records, metric, direction)
+    found = contest(records, metric, direction)
     if found.winner is None:
         return [f"no searched trial finished with a finite {metric}"]
     lines = [_what_won(found), _how_sure(found, records)]
@@ -67,7 +66,7 @@ def verdict(
     return [line for line in lines if line]
 
 
-def _what_won(found: Finding) -> str:
+def _what_won(found: Contest) -> str:
     winner, control, metric = found.winner, found.control, found.metric
     assert winner is not None
     value = winner.metric(metric)
@@ -86,7 +85,7 @@ def _what_won(found: Finding) -> str:
     )
 
 
-def _how_sure(found: Finding, records: Sequence[RunRecord]) -> str:
+def _how_sure(found: Contest, records: Sequence[RunRecord]) -> str:
     if found.winner is None or found.control is None:
         return ""
     cells = by_config(records)

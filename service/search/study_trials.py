@@ -3,6 +3,7 @@
 Importing this file imports Optuna.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,18 @@ def read_trials(storage: str, sweep_id: str) -> list[StudyTrial]:
         ) from None
     trials = opened.get_all_trials(study, deepcopy=False)
     return [trial_of(sweep_id, t) for t in trials if IMPORTED not in t.user_attrs]
+
+
+def best_trial(trials: Iterable[StudyTrial], direction: Direction) -> StudyTrial | None:
+    """Returns the completed trial with the best first objective, the earliest of equals; None when
+    none is completed."""
+    sign = 1 if direction == "maximize" else -1
+    valued = [
+        (sign * trial.objective, -trial.number, trial)
+        for trial in trials
+        if trial.state is TrialState.COMPLETED and trial.objective is not None
+    ]
+    return max(valued, key=lambda row: row[:2])[2] if valued else None
 
 
 def trial_of(sweep_id: str, frozen: Any) -> StudyTrial:

@@ -250,6 +250,22 @@ def test_best_shows_the_winner_under_each_metric(recorded: str) -> None:
     assert "trial 0: forward_kl tau=1" in shown
 
 
+def test_best_marks_a_trial_whose_logit_scale_drifted(folder: Path) -> None:
+    home = home_folder()
+    rows = [
+        ({"tau": 1.0}, {"rouge_l": 10.0, "logit_scale_ratio": 0.9}),
+        ({"tau": 2.0}, {"rouge_l": 30.0, "logit_scale_ratio": 0.21}),
+    ]
+    sweep = plan_of()
+    record_sweep(make_store(home), home, sweep, rows)
+    first, second = rows_of("best")
+    assert "0.21 times as large as the teacher's" in first["warning"]
+    assert second["warning"] is None
+    shown = call("best").stdout
+    assert "tau=2 !" in shown and "tau=1 !" not in shown
+    assert f"! {sweep.sweep_id}/1: the student's logits are 0.21 times" in shown
+
+
 def test_best_exports_a_trial_that_can_be_trained_again(recorded: str, folder: Path) -> None:
     assert call("best", "--export", "trial.json").exit_code == 0
     trial = TrialFile.read(folder / "trial.json")

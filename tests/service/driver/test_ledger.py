@@ -1,123 +1,18 @@
-"""The ledger with a real study, and a recorder that only remembers."""
+"""What the ledger decides and records, with a real study."""
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fakes import make_sweep_plan, prepare_nothing
+from ledger_support import Memory, done, ended, evaluated, make_desk, take
 
-from service.driver.ledger import Ledger, TrialSetting
-from service.driver.open_study import open_study
 from service.driver.reconcile import settle_runs
-from service.driver.shared_inputs import SharedInputs
-from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
-from service.plan.plan import SweepPlan
+from service.events import Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.record.records import RunRecord
-from service.search.study import StudyStore
-from service.slots.trial import Message, Ticket
+from service.slots.trial import Message
 from service.states import TrialState
 from trainers.trial.assignments import Ending, Report, Vote
-from trainers.trial.fields import Precision
-from trainers.trial.reporting import Leave, Outcome, TrialResult
-from trainers.trial.trial_file import TrialFile
-
-
-@dataclass
-class Memory:
-    """A recorder that keeps what it is told: run id = trial number."""
-
-    started: list[tuple[int, int]] = field(default_factory=list)
-    finished: dict[str, tuple[TrialState, float | None, str | None]] = field(default_factory=dict)
-
-    def start_trial(
-        self,
-        sweep_run_id: str,
-        trial: TrialFile,
-        *,
-        hyperparameters: dict[str, Any],
-        label: str | None,
-    ) -> str:
-        self.started.append((trial.trial, trial.attempt))
-        return str(trial.trial)
-
-    def finish_trial(
-        self,
-        run_id: str,
-        state: TrialState,
-        *,
-        objective: float | None = None,
-        error: str | None = None,
-    ) -> None:
-        assert run_id not in self.finished, "a run ends once"
-        self.finished[run_id] = (state, objective, error)
-
-
-@dataclass
-class Desk:
-    """A ledger with all that is around it."""
-
-    folder: Path
-    plan: SweepPlan
-    memory: Memory = field(default_factory=Memory)
-    events: list[DriverEvent] = field(default_factory=list)
-    released: list[tuple[str, Leave]] = field(default_factory=list)
-
-    def open(self) -> tuple[Ledger, StudyStore]:
-        store = open_study(self.plan, self.folder)
-        shared = SharedInputs(
-            prepare_nothing(
-                self.plan.spec.prepare_request(), self.folder, lambda stage, share: None
-            ),
-            {each: {"precision": each.value} for each in Precision},
-        )
-        setting = TrialSetting(
-            template=shared.template(self.plan),
-            shared=shared,
-            folder=self.folder / "trials",
-            board="board",
-            namespace="space",
-            sweep_run_id="parent",
-        )
-        ledger = Ledger(
-            plan=self.plan,
-            store=store,
-            recorder=self.memory,
-            setting=setting,
-            on_event=self.events.append,
-            release=lambda *given: self.released.append(given),
-            resumed=store.reconcile(),
-        )
-        return ledger, store
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-def make_desk(tmp_path: Path, **changes: Any) -> Desk:
-    return Desk(tmp_path, make_sweep_plan(**changes))
-
-
-def evaluated(ticket: Ticket, evaluation: int, value: float) -> Message:
-    number, attempt = ticket.trial.trial, ticket.trial.attempt
-    report = Report(evaluation, evaluation, {"rouge_l": value, "cross_entropy": 1.0})
-    return Message("evaluated", number, attempt, f"{number}-{attempt}", report=report)
-
-
-def ended(ticket: Ticket, vote: Vote) -> Message:
-    number, attempt = ticket.trial.trial, ticket.trial.attempt
-    return Message("ended", number, attempt, f"{number}-{attempt}", vote=vote)
-
-
-def done(outcome: Outcome = Outcome.COMPLETED, **metrics: float) -> Vote:
-    return Vote(Ending.DONE, TrialResult(outcome, metrics, 4, 0.0, None, None))
-
-
-def take(ledger: Ledger) -> Ticket:
-    ticket = ledger.next_ticket()
-    assert ticket is not None
-    return ticket
+from trainers.trial.reporting import Leave, Outcome
 
 
 def test_the_budget_is_handed_out_and_no_more(tmp_path: Path) -> None:
@@ -129,6 +24,20 @@ def test_the_budget_is_handed_out_and_no_more(tmp_path: Path) -> None:
     assert tickets[0].trial.config.tau != tickets[1].trial.config.tau
     assert tickets[0].trial.numerics == {"precision": "auto"}
     assert desk.memory.started == [(0, 0), (1, 0)]
+
+
+@pytest.mark.parametrize(("ratio", "warned"), [(0.2, True), (0.5, False), (3.0, True)])
+def test_a_logit_scale_out_of_range_at_the_end_is_recorded(
+    tmp_path: Path, ratio: float, warned: bool
+) -> None:
+    desk = make_desk(tmp_path, trials=2)
+    ledger, _ = desk.open()
+    ledger.receive(ended(take(ledger), done(rouge_l=1.0, logit_scale_ratio=ratio)))
+    stopped = take(ledger)
+    report = Report(1, 1, {"rouge_l": math.nan, "logit_scale_ratio": ratio})
+    ledger.receive(Message("evaluated", stopped.trial.trial, 0, "lease", report=report))
+    assert desk.memory.finished.keys() == {"0", "1"}
+    assert desk.memory.warnings.keys() == ({"0", "1"} if warned else set())
 
 
 def test_controls_come_first_and_count(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
     (home / "student" / "weights").write_text("w")
     sink.upload(home / "student", "student")
     assert sink.close(20)
-    tracker.finish_trial(run_id, TrialState.STOPPED_EARLY, objective=0.5)
+    tracker.finish_trial(run_id, TrialState.STOPPED_EARLY, objective=0.5, warning="look at it")
     tracker.finish_sweep(sweep, TrialState.COMPLETED)
     assert tracker.close()
 
@@ -74,6 +74,7 @@ def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
     assert run.data.metrics["objective"] == 0.5
     assert math.isnan(run.data.metrics["loss"])
     assert run.data.tags["kd_sweep.state"] == "stopped_early"
+    assert run.data.tags["kd_sweep.warning"] == "look at it"
     assert run.data.tags["mlflow.parentRunId"] == sweep
     assert run.data.tags["kd_sweep.fingerprint.teacher"] == "t" * 64
     assert {one.dataset.digest for one in run.inputs.dataset_inputs} == {"d" * 32}

@@ -6,7 +6,7 @@ import pytest
 from records_support import record_of
 
 from service.record.records import RunRecord
-from service.results.report import best_of, finding, verdict, winners
+from service.results.report import best_record, conclusions, contest, winners
 from service.states import TrialState
 
 HARD = {"divergence": "forward_kl", "tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
@@ -25,14 +25,14 @@ def sweep() -> list[RunRecord]:
 
 
 def test_the_best_has_finished_with_a_finite_value() -> None:
-    best = best_of(sweep(), "rouge_l", "maximize")
+    best = best_record(sweep(), "rouge_l", "maximize")
     assert best is not None and best.trial == 2
-    assert best_of(sweep(), "no_such_metric", "maximize") is None
+    assert best_record(sweep(), "no_such_metric", "maximize") is None
 
 
 def test_of_equals_the_first_is_best() -> None:
     records = [record_of(n, {"tau": float(n + 1)}, {"rouge_l": 0.3}) for n in (2, 1)]
-    best = best_of(records, "rouge_l", "maximize")
+    best = best_record(records, "rouge_l", "maximize")
     assert best is not None and best.trial == 1
 
 
@@ -45,13 +45,13 @@ def test_each_metric_has_its_winner() -> None:
 
 @pytest.mark.parametrize(("metric", "gain"), [("rouge_l", 0.05), ("cross_entropy", 0.5)])
 def test_the_gain_is_positive_in_both_directions(metric: str, gain: float) -> None:
-    found = finding(sweep(), metric, WAYS[metric])
+    found = contest(sweep(), metric, WAYS[metric])
     assert found.control is not None and found.control.label == "tau 2"
     assert found.gain == pytest.approx(gain)
 
 
 def test_the_verdict_says_what_won_how_sure_and_who_objects() -> None:
-    first, second, third = verdict(sweep(), "rouge_l", "maximize", WAYS)
+    first, second, third = conclusions(sweep(), "rouge_l", "maximize", WAYS)
     assert first == (
         "reverse_kl (trial 2) won: rouge_l 0.3, 0.05 (20.0%) better than the best control, "
         "tau 2 (trial 1)"
@@ -61,18 +61,18 @@ def test_the_verdict_says_what_won_how_sure_and_who_objects() -> None:
 
 
 def test_a_winner_under_all_metrics_is_called_so() -> None:
-    assert verdict(sweep()[:3], "rouge_l", "maximize", {"rouge_l": "maximize"})[-1].startswith(
+    assert conclusions(sweep()[:3], "rouge_l", "maximize", {"rouge_l": "maximize"})[-1].startswith(
         "one seed each"
     )
     records = [record for record in sweep() if record.trial != 2]
-    assert verdict(records, "rouge_l", "maximize", WAYS)[-1] == (
+    assert conclusions(records, "rouge_l", "maximize", WAYS)[-1] == (
         "it also wins under every other metric"
     )
 
 
 def test_controls_that_are_not_beaten_are_said_so() -> None:
     records = [*sweep()[:2], record_of(2, {"tau": 3.0}, {"rouge_l": 0.22})]
-    assert verdict(records, "rouge_l", "maximize", {})[0] == (
+    assert conclusions(records, "rouge_l", "maximize", {})[0] == (
         "no searched trial beat the best control, tau 2 (trial 1) (rouge_l 0.25); "
         "the nearest is tau=3 (trial 2) with 0.22"
     )
@@ -80,9 +80,9 @@ def test_controls_that_are_not_beaten_are_said_so() -> None:
 
 def test_equal_and_missing_controls() -> None:
     equal = [sweep()[1], record_of(2, {"tau": 3.0}, {"rouge_l": 0.25})]
-    assert "as good as the best control" in verdict(equal, "rouge_l", "maximize", {})[0]
+    assert "as good as the best control" in conclusions(equal, "rouge_l", "maximize", {})[0]
     alone = [record_of(2, {"tau": 3.0}, {"rouge_l": 0.25})]
-    (line,) = verdict(alone, "rouge_l", "maximize", {})
+    (line,) = conclusions(alone, "rouge_l", "maximize", {})
     assert line.endswith("there is no control to compare it with")
 
 
@@ -94,10 +94,10 @@ def test_seeds_that_repeat_are_tested_in_pairs() -> None:
     ]
     for record in records[:3]:
         object.__setattr__(record, "label", "a control")
-    assert "over 3 seeds" in verdict(records, "rouge_l", "maximize", {})[1]
+    assert "over 3 seeds" in conclusions(records, "rouge_l", "maximize", {})[1]
 
 
 def test_a_sweep_without_a_value_says_so() -> None:
-    assert verdict([], "rouge_l", "maximize", WAYS) == [
+    assert conclusions([], "rouge_l", "maximize", WAYS) == [
         "no searched trial finished with a finite rouge_l"
     ]
