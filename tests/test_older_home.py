@@ -16,7 +16,6 @@ from cli_support import call, rows_of
 from mlflow import MlflowClient
 
 from service.record.runs import Runs
-from service.record.store import default_uri
 from service.search.study_trials import read_trials
 
 MADE = Path(__file__).parent / "data" / "home_1e61dfc"
@@ -45,6 +44,11 @@ def _move_store(path: Path, prefix: str) -> None:
     path.unlink()
     with closing(sqlite3.connect(path)) as after:
         after.executescript(statements)
+
+
+def store_of(home: Path) -> str:
+    """The address of the home's own store."""
+    return f"sqlite:///{home}/mlflow.db"
 
 
 def command(home: Path, *arguments: str) -> Any:
@@ -88,7 +92,7 @@ def test_a_trial_is_exported(home: Path, tmp_path: Path) -> None:
     result = call("export", "finished/0", str(tmp_path / "winner"), "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["names"] == ANSWERS["export finished/0"]
-    student = home / "artifacts/kd-sweep" / Runs(default_uri(home)).get("finished/0").run_id
+    student = home / "artifacts/kd-sweep" / Runs(store_of(home)).get("finished/0").run_id
     exported = (tmp_path / "winner/student/model.safetensors").read_bytes()
     assert exported == (student / "artifacts/student/model.safetensors").read_bytes()
 
@@ -116,7 +120,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(home: Path) -> None:
     # The killed trial keeps its number, run and hyperparameters, and starts from its checkpoint.
     assert (rows[2]["attempt"], rows[2]["run_id"]) == (1, before[2]["run_id"])
     assert rows[2]["hyperparameters"] == before[2]["hyperparameters"]
-    losses = MlflowClient(default_uri(home)).get_metric_history(rows[2]["run_id"], "loss")
+    losses = MlflowClient(store_of(home)).get_metric_history(rows[2]["run_id"], "loss")
     again = [one.step for one in losses if one.timestamp > started_ms]
     assert again == [9, 10, 11, 12]
 
