@@ -37,8 +37,6 @@ STATE_STYLES: Mapping[str, str] = {
 }
 UNKNOWN = "not known yet"
 MARK = "!"  # beside a trial that a warning below the table is about
-# A sharper student scores better on sampled text, so its entropy stands beside every ranking.
-BESIDE = ("rouge_l", "cross_entropy", "top1_agreement", "student_entropy")
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
@@ -168,7 +166,7 @@ def best_view(found: Best) -> RenderableType:
     """Returns the best trials as a table, and the winner under each metric below it."""
     if not found.records:
         return Text(f"no finished trial has the metric {found.metric}")
-    beside = [name for name in BESIDE if name != found.metric]
+    beside = [name for name in task_table.beside_rankings() if name != found.metric]
     directions = task_table.known_directions()
     rows = [
         (f"{directions[name]} {name}", _trial_name(record), value(record.metric(name)))

@@ -19,3 +19,13 @@ def known_directions(task: str | None = None) -> dict[str, Direction]:
     tasks."""
     tasks = TASKS.values() if task is None else [task_named(task)]
     return {name: way for one in tasks for name, way in directions(one.metrics).items()}
+
+
+def beside_rankings() -> list[str]:
+    """Returns the metrics that are shown beside every ranking."""
+    shown = {
+        name: metric.beside_rankings
+        for task in TASKS.values()
+        for name, metric in task.metrics.items()
+    }
+    return [name for name in shown if shown[name]]

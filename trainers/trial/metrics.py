@@ -13,15 +13,15 @@ class Metric:
 
     direction: which way is better; None for a number that explains a trial and never ranks it.
     needs_teacher: measured only where the trial has a teacher. needs_text: measured on sampled
-    answers, so only where some are asked for. beside_others: shown beside every ranking, whatever
-    ranks.
+    answers, so only where some are asked for. beside_rankings: shown beside every ranking,
+    whatever ranks.
     """
 
     name: str
     direction: Direction | None = None
     needs_teacher: bool = False
     needs_text: bool = False
-    beside_others: bool = False
+    beside_rankings: bool = False
 
 
 def directions(metrics: Mapping[str, Metric]) -> dict[str, Direction]:

@@ -77,18 +77,18 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
     TextMetric(
         name="rouge_l",
         direction="maximize",
-        beside_others=True,
+        beside_rankings=True,
         of=lambda answers: answers.rouge_l(answers.references),
     ),
     PositionMetric(
         name="top1_agreement",
         direction="maximize",
         needs_teacher=True,
-        beside_others=True,
+        beside_rankings=True,
         of=(lambda at: at.logits.argmax(-1) == at.teacher_logits.argmax(-1),),
     ),
     PositionMetric(
-        name="cross_entropy", direction="minimize", beside_others=True, of=(label_loss,)
+        name="cross_entropy", direction="minimize", beside_rankings=True, of=(label_loss,)
     ),
     PositionMetric(
         name="kl_teacher_student",
@@ -104,7 +104,7 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
     ),
     # A sharper student scores better on sampled text, so its entropy stands beside every ranking.
     PositionMetric(
-        name="student_entropy", beside_others=True, of=(lambda at: -at.dot(at.q, at.log_q),)
+        name="student_entropy", beside_rankings=True, of=(lambda at: -at.dot(at.q, at.log_q),)
     ),
     PositionMetric(name="perplexity", of=(label_loss,), value=perplexity),
     PositionMetric(
