@@ -11,6 +11,7 @@ from service.plan.measured import known_trial_s
 from service.plan.places import storage_folder
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources, local_resources
+from service.plan.search_rows import search_rows
 from service.provenance import code_version
 from service.spec.document import SweepSpec
 from service.spec.file import load_sweep
@@ -49,7 +50,9 @@ def plan_sweep(
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:
     """Returns the plan's JSON, with the search space in words."""
-    return plan.model_dump(mode="json") | {"search_space": plan.search_rows()}
+    return plan.model_dump(mode="json") | {
+        "search_space": search_rows(plan.spec, plan.facts.vocab_size)
+    }
 
 
 def input_facts(spec: SweepSpec, home: Path) -> InputFacts:

@@ -15,6 +15,7 @@ from service.actions.record import SweepTrials
 from service.actions.rho import RhoReport
 from service.actions.run import RunResult
 from service.plan.plan import SweepPlan
+from service.plan.search_rows import search_rows
 from service.record.records import RunRecord, SweepRecord
 from service.rerun.rerun import RerunResult
 from service.results.best import Best
@@ -51,7 +52,10 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) ->
 
 def plan_view(plan: SweepPlan) -> RenderableType:
     """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
-    space = [(row["name"], row["domain"], row["condition"]) for row in plan.search_rows()]
+    space = [
+        (row["name"], row["domain"], row["condition"])
+        for row in search_rows(plan.spec, plan.facts.vocab_size)
+    ]
     views: list[RenderableType] = [
         table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
         Text(),

@@ -1,10 +1,9 @@
 """What a plan warns of: allowed, and yet worth knowing before the sweep is paid for. Pure."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from search_spaces.domains import Domain, Float, Int
+from search_spaces.domains import Domain
 from search_spaces.samples import samples
 from search_spaces.space import SearchSpace
 from service.plan.duplicates import duplicates
@@ -17,7 +16,6 @@ from trainers.trial.rules import parameter_owners
 Trial = tuple[dict[str, Any], TrialConfig]
 FLAT_TEACHER = 0.5
 TEMPERATURES = ("tau", "rho", "rho_per_log_vocab")
-RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
 
 
 def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
@@ -31,17 +29,6 @@ def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     yield from duplicates(spec, space)
     yield from _free_scale(trials)
     yield from _overflow(trials)
-
-
-def rho_in_words(name: str, domain: Domain, vocab_size: int | None) -> str:
-    """Returns what the values of rho are in units of ln V, or the other way round, for V =
-    vocab_size; empty for another name, or a vocabulary that is not known yet."""
-    if name not in RHOS or vocab_size is None:
-        return ""
-    factor = math.log(vocab_size) if name == "rho_per_log_vocab" else 1 / math.log(vocab_size)
-    values = [f"{float(value) * factor:.3g}" for value in domain.points(2)]
-    between = " to " if isinstance(domain, Float | Int) else ", "
-    return f" ({RHOS[name]} {between.join(values)})"
 
 
 def _flat_teacher(trials: Sequence[Trial], facts: InputFacts) -> Iterator[str]:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.spec.document import SweepSpec
 from trainers.tasks import table
 from trainers.teachers.cache import BYTES
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ModelSource
+from trainers.trial.strict import Strict
 
 # Rates that were seen on ordinary machines; only a first guess, until a sweep was measured.
 FLOPS_PER_CPU = 30e9
@@ -26,12 +27,6 @@ STEP_S = 0.02
 TOKEN_S = 0.01
 
 
-class Frozen(BaseModel):
-    """Base of the plan's parts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class InputFacts(Facts):
     """What is known of teacher, student and data without spending anything; None: not yet."""
 
@@ -40,7 +35,7 @@ class InputFacts(Facts):
     ] = None
 
 
-class Estimate(Frozen):
+class Estimate(Strict):
     """About what a sweep takes; None: not known yet. `basis` says where the time comes from."""
 
     tokens_per_trial: int | None = Field(default=None, description="response tokens trained on")

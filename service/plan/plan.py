@@ -7,29 +7,24 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from search_spaces.domains import Fixed
-from search_spaces.samples import samples
-from service.errors import PlanError
-from service.plan.cautions import RHOS, cautions, rho_in_words
+from service.plan.cautions import cautions
 from service.plan.estimates import (
     Estimate,
-    Frozen,
     InputFacts,
     cache_bytes,
     estimate_sweep,
     tokens_held,
 )
-from service.plan.resources import Resources
+from service.plan.resources import Resources, check_builder, check_disk, count_slots
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
-from trainers.trial.catalogue import Policy
+from trainers.trial.strict import Strict
 
 FORMAT_VERSION = 1
-GIB = 1024**3
 
 
-class SweepPlan(Frozen):
+class SweepPlan(Strict):
     """What will run. `sweep_id` hashes the spec, the code, the inputs and the format; the machine's
     facts and the estimates stand beside it and do not enter."""
 
@@ -59,34 +54,6 @@ class SweepPlan(Frozen):
         """Whether code that the models bring along may run."""
         return self.spec.teacher.trust_remote_code or self.spec.student.trust_remote_code
 
-    def search_rows(self) -> list[dict[str, str]]:
-        """Returns one row a hyperparameter: `name`, `domain` and `condition` in words; and one of a
-        rho that is not searched."""
-        space, given, vocab_size = self.spec.search, self.spec.given(), self.facts.vocab_size
-        rows = space.explain()
-        for row in rows:
-            row["domain"] += rho_in_words(row["name"], space.domains[row["name"]], vocab_size)
-        for name in RHOS:
-            if name in given:
-                words = rho_in_words(name, Fixed(fixed=given[name]), vocab_size)
-                domain = f"given: {given[name]}{words}"
-                rows.append({"name": name, "domain": domain, "condition": ""})
-        return rows + self._default_rho()
-
-    def _default_rho(self) -> list[dict[str, str]]:
-        """The row of the rho that CIST has where the sweep says none."""
-        name, spec = "rho_per_log_vocab", self.spec
-        points = [
-            point for point in samples(spec.search) if not RHOS.keys() & {*point, *spec.given()}
-        ]
-        found = [one for one in map(spec.trial_config, points) if one.policy == Policy.CIST]
-        if not found:
-            return []
-        default = found[0].rho_per_log_vocab or 1.0
-        words = rho_in_words(name, Fixed(fixed=default), self.facts.vocab_size)
-        condition = "policy is cist" if "policy" in spec.search.domains else ""
-        return [{"name": name, "domain": f"default: {default}{words}", "condition": condition}]
-
 
 def make_plan(
     spec: SweepSpec,
@@ -108,9 +75,9 @@ def make_plan(
     gpus = asked.gpus_per_worker
     gpus = float(cluster.num_gpus > 0) if gpus is None else gpus
     slots = count_slots(spec, cluster, gpus_per_worker=gpus, trials=trials)
-    _check_builder(spec, cluster)
+    check_builder(spec, cluster)
     teacher, estimate = _choose(spec, facts, cluster, slots=slots, trials=trials, gpus=gpus)
-    _check_disk(estimate, cluster, cache_is_elsewhere=spec.teacher_cache.is_elsewhere)
+    check_disk(estimate, cluster, cache_is_elsewhere=spec.teacher_cache.is_elsewhere)
     return SweepPlan(
         sweep_id=sweep_id(spec, code_version=code_version, fingerprints=facts.fingerprints),
         spec=spec,
@@ -187,44 +154,3 @@ def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[st
     if "text" in fingerprints:
         del document["data"]["train"], document["data"]["validation"]
     return document
-
-
-def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, trials: int) -> int:
-    """Returns how many trials run at once. Raises `PlanError` when the machine never holds them."""
-    asked = spec.resources
-    workers = asked.workers_per_trial
-    needs = (
-        ("cpus", workers * asked.cpus_per_worker, cluster.num_cpus),
-        ("gpus", workers * gpus_per_worker, cluster.num_gpus),
-    )
-    fitting = min(int(have // need) for _, need, have in needs if need > 0)
-    slots = min(asked.slots or max(1, fitting), trials)
-    for kind, need, have in needs:
-        if slots * need > have:
-            raise PlanError(
-                f"resources: slots x workers_per_trial x {kind}_per_worker <= {have:g} (this "
-                f"machine's) must hold, but got {slots} x {workers} x {need / workers:g} = "
-                f"{slots * need:g}. Lower one of them, or run on a larger machine."
-            )
-    return slots
-
-
-def _check_builder(spec: SweepSpec, cluster: Resources) -> None:
-    needed = spec.teacher_cache.gpus
-    if needed > max(1, cluster.num_gpus):
-        raise PlanError(
-            f"teacher_cache.gpus: it must be at most the {cluster.num_gpus:g} GPUs that are here, "
-            f"but got {needed}. Lower it, or run on a larger machine."
-        )
-
-
-def _check_disk(estimate: Estimate, cluster: Resources, *, cache_is_elsewhere: bool) -> None:
-    needed = estimate.disk_bytes
-    if cache_is_elsewhere:
-        needed -= estimate.teacher_cache_bytes or 0
-    if cluster.disk_free is not None and needed > cluster.disk_free:
-        raise PlanError(
-            f"storage.path: the free disk must hold checkpoints and teacher cache, about "
-            f"{needed / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
-            "Free some, name another storage.path, or lower trials."
-        )

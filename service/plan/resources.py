@@ -1,16 +1,21 @@
-"""What the machine or cluster has for a sweep: CPUs, GPUs, memory, disk."""
+"""What the machine or cluster has for a sweep (CPUs, GPUs, memory, disk), and whether the sweep
+fits into it."""
 
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from service.plan.estimates import Frozen
+from service.errors import PlanError
+from service.plan.estimates import Estimate
+from service.spec.document import SweepSpec
+from service.words import GIB
+from trainers.trial.strict import Strict
 
 GPU_LIST_TIMEOUT_S = 10
 
 
-class Resources(Frozen):
+class Resources(Strict):
     """What the machine or cluster has. memory and disk_free in bytes."""
 
     num_cpus: float
@@ -53,3 +58,47 @@ def free_bytes(folder: Path) -> int:
     """Returns the free bytes of the disk that holds `folder`, or would hold it."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(existing).free
+
+
+def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, trials: int) -> int:
+    """Returns how many trials run at once. Raises `PlanError` when the machine never holds them."""
+    asked = spec.resources
+    workers = asked.workers_per_trial
+    needs = (
+        ("cpus", workers * asked.cpus_per_worker, cluster.num_cpus),
+        ("gpus", workers * gpus_per_worker, cluster.num_gpus),
+    )
+    fitting = min(int(have // need) for _, need, have in needs if need > 0)
+    slots = min(asked.slots or max(1, fitting), trials)
+    for kind, need, have in needs:
+        if slots * need > have:
+            raise PlanError(
+                f"resources: slots x workers_per_trial x {kind}_per_worker <= {have:g} (this "
+                f"machine's) must hold, but got {slots} x {workers} x {need / workers:g} = "
+                f"{slots * need:g}. Lower one of them, or run on a larger machine."
+            )
+    return slots
+
+
+def check_builder(spec: SweepSpec, cluster: Resources) -> None:
+    """Raises `PlanError` when the machine never holds the teacher while its cache is built."""
+    needed = spec.teacher_cache.gpus
+    if needed > max(1, cluster.num_gpus):
+        raise PlanError(
+            f"teacher_cache.gpus: it must be at most the {cluster.num_gpus:g} GPUs that are here, "
+            f"but got {needed}. Lower it, or run on a larger machine."
+        )
+
+
+def check_disk(estimate: Estimate, cluster: Resources, *, cache_is_elsewhere: bool) -> None:
+    """Raises `PlanError` when the disk does not hold what the sweep writes. cache_is_elsewhere: the
+    teacher's cache is on another disk."""
+    needed = estimate.disk_bytes
+    if cache_is_elsewhere:
+        needed -= estimate.teacher_cache_bytes or 0
+    if cluster.disk_free is not None and needed > cluster.disk_free:
+        raise PlanError(
+            f"storage.path: the free disk must hold checkpoints and teacher cache, about "
+            f"{needed / GIB:.1f} GiB, but got {cluster.disk_free / GIB:.1f} GiB free. "
+            "Free some, name another storage.path, or lower trials."
+        )

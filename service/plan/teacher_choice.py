@@ -7,12 +7,11 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from service.errors import PlanError
-from service.plan.estimates import Frozen
 from service.spec.document import SweepSpec
-from service.words import size
+from service.words import GIB, size
 from trainers.trial.fields import Precision
+from trainers.trial.strict import Strict
 
-GIB = 1024**3
 # A disk that is filled to its end stops whoever else writes to it.
 USABLE = 0.9
 ASKED_FOR = "teacher_cache.mode is online"
@@ -26,7 +25,7 @@ class HiddenStates:
     attention: str | None
 
 
-class TeacherChoice(Frozen):
+class TeacherChoice(Strict):
     """source: online | cache:<dtype>, or several dtypes with a plus between them; reason: why it is
     online."""
 

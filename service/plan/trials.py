@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from service.plan.estimates import Frozen
 from service.spec.document import SweepSpec
+from trainers.trial.strict import Strict
 
 NO_TRIAL_LIMIT = 10_000
 DEFAULT_TRIALS = 40
 
 
-class ControlTrial(Frozen):
+class ControlTrial(Strict):
     """A trial that every other one is compared with; `values` are its hyperparameters."""
 
     label: str

@@ -12,9 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -36,12 +34,7 @@ from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_anothe
 from trainers.trial.fields import Positive, TaskName
 from trainers.trial.metrics import Direction
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
-
-
-class Strict(BaseModel):
-    """Base of every part of the document: unknown fields are refused, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from trainers.trial.strict import Strict
 
 
 class Section(Strict):
@@ -169,8 +162,8 @@ class TeacherCache(Strict):
     folder: str | None = Field(
         default=None,
         description=(
-            "where caches lie, seen alike by all nodes: a folder, or a URL (s3://…; then workers "
-            "read a copy on their own disk); default: the home folder"
+            "where caches are stored, seen alike by all nodes: a folder, or a URL (s3://…; then "
+            "workers read a copy on their own disk); default: the home folder"
         ),
     )
 
@@ -223,7 +216,7 @@ class Tracking(Strict):
 
 
 class Storage(Strict):
-    """Where trials, checkpoints and the Optuna study lie."""
+    """Where trials, checkpoints and the Optuna study are stored."""
 
     path: str | None = Field(
         default=None,
@@ -324,7 +317,6 @@ class SweepSpec(Strict):
             student=self.student,
             tokenizer=self.tokenizer,
             data=DataSource(**source),
-            max_tokens=self.data.max_tokens,
-            max_prompt_tokens=self.data.max_prompt_tokens,
             teacher_gpus=self.teacher_cache.gpus,
+            **{name: getattr(self.data, name) for name in fields.Data.model_fields},
         )

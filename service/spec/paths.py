@@ -1,4 +1,4 @@
-"""Where what a sweep names lies: folders made absolute, and URLs told from them. Pure."""
+"""Makes the folders that a sweep names absolute, and leaves its URLs and hub names alone. Pure."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ def _absolute_model(source: ModelSource, folder: Path) -> ModelSource:
 
 
 def _located(name: str, folder: Path) -> str:
-    """A name is a path when it looks like one or lies in `folder`; otherwise it is a hub's name."""
+    """Returns the absolute path of a name that looks like one or is in `folder`; any other is a
+    hub's name and stays as it is."""
     path = Path(name).expanduser()
     looks_local = name.startswith((".", "/", "~")) or path.suffix in (".jsonl", ".json")
     if looks_local or (folder / path).exists():

@@ -1,12 +1,12 @@
 """What is known of a sweep's inputs; no torch."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from trainers.trial.strict import Strict
 
 
-class Facts(BaseModel):
+class Facts(Strict):
     """What is known of teacher, student and data; None: not before they are prepared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_train_examples: int | None = None
     num_train_tokens: int | None = Field(

@@ -11,9 +11,10 @@ from enum import StrEnum
 from inspect import get_annotations
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from trainers.trial.catalogue import Policy, Scaling, Weighting
+from trainers.trial.strict import Strict
 
 
 class TaskName(StrEnum):
@@ -73,10 +74,8 @@ class Group:
     task: TaskName | None = None
 
 
-class Fields(BaseModel):
+class Fields(Strict):
     """Base of the classes below, each of which says its `group`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     group: ClassVar[Group]
 
@@ -172,7 +171,7 @@ class LossFields(Fields):
         bool | None, Field(description="fixed_teacher: weight positions by the sum of p^(1/tau)")
     ] = None
     curriculum_range: Annotated[
-        Number | None, Field(description="curriculum: temperature lies in 1 to 1 + this")
+        Number | None, Field(description="curriculum: temperature is in 1 to 1 + this")
     ] = None
     curriculum_ramp: Annotated[
         Number | None,

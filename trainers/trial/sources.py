@@ -1,20 +1,28 @@
-"""What a sweep names as its inputs: models, tokenizer and data, each as the user wrote it; no
-torch."""
+"""What a sweep names as its inputs (models, tokenizer and data, each as the user wrote it), and
+what preparing them returns; no torch."""
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from trainers.trial.fields import NonNegative, Positive, Precision, TaskName
+from trainers.trial.fields import Data, NonNegative, Positive, Precision, TaskName
+from trainers.trial.strict import Strict
 
 BUILTIN_PREFIX = "builtin:"
 
 
-class FitConfig(BaseModel):
+def _check_one_of(source: BaseModel, first: str, second: str) -> None:
+    """Raises `ValueError` unless exactly one of the two fields has a value."""
+    one, other = getattr(source, first), getattr(source, second)
+    if (one is None) == (other is None):
+        raise ValueError(
+            f"give exactly one of {first} and {second}, but got {first}={one}, {second}={other}"
+        )
+
+
+class FitConfig(Strict):
     """A supervised stage (cross-entropy on the training data), done once per key and shared by all
     trials."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: Positive | None = None
     steps: Annotated[int | None, Field(ge=1)] = None
@@ -27,20 +35,13 @@ class FitConfig(BaseModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitConfig":
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError(
-                "give exactly one of steps and epochs, "
-                f"but got steps={self.steps}, epochs={self.epochs}"
-            )
+        _check_one_of(self, "steps", "epochs")
         return self
 
 
-class ModelSource(BaseModel):
-    """A causal language model: `model` (Hugging Face name or local folder), or `config` (the keys
-    of a transformers config with its `model_type`; weights drawn from `init_seed`), each with an
-    optional fit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ModelSource(Strict):
+    """A model: `model` (Hugging Face name or local folder), or `config` (the keys of a transformers
+    config with its `model_type`; weights drawn from `init_seed`), each with an optional fit."""
 
     model: str | None = Field(default=None, description="Hugging Face name or local folder")
     config: dict[str, Any] | None = Field(
@@ -54,11 +55,7 @@ class ModelSource(BaseModel):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "ModelSource":
-        if (self.model is None) == (self.config is None):
-            raise ValueError(
-                "give exactly one of model and config, "
-                f"but got model={self.model}, config={self.config}"
-            )
+        _check_one_of(self, "model", "config")
         if self.config is not None and "model_type" not in self.config:
             raise ValueError(
                 "config must name its model_type (gpt2, llama, qwen2, …), "
@@ -67,37 +64,27 @@ class ModelSource(BaseModel):
         return self
 
 
-class TokenizerTraining(BaseModel):
+class TokenizerTraining(Strict):
     """A byte-level BPE tokenizer trained on the training data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocab_size: Annotated[int, Field(ge=300)]
 
 
-class TokenizerSource(BaseModel):
+class TokenizerSource(Strict):
     """The tokenizer of teacher and student: `model` (name or folder), or `train` (made from the
     data)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
     train: TokenizerTraining | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TokenizerSource":
-        if (self.model is None) == (self.train is None):
-            raise ValueError(
-                "give exactly one of model and train, "
-                f"but got model={self.model}, train={self.train}"
-            )
+        _check_one_of(self, "model", "train")
         return self
 
 
-class Columns(BaseModel):
+class Columns(Strict):
     """Which columns of the data hold what; `messages` is read instead with `template: chat`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     instruction: str = "instruction"
     input: str = "input"
@@ -106,12 +93,10 @@ class Columns(BaseModel):
     messages: str = "messages"
 
 
-class DataSource(BaseModel):
+class DataSource(Strict):
     """Instruction and response pairs. `train` and `validation` are a JSON Lines file, a Hugging
     Face data set name, or `builtin:docstrings` (made from the installed Python's own standard
     library)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: str
     validation: str
@@ -128,25 +113,20 @@ class DataSource(BaseModel):
     max_validation_examples: Annotated[int | None, Field(ge=1)] = None
 
 
-class PrepareRequest(BaseModel):
-    """All that is prepared once for a sweep and shared by its trials."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class PrepareRequest(Data):
+    """Everything that is prepared once for a sweep and shared by its trials: the fields of a trial
+    that decide its data, and what data and models are made from."""
 
     task: TaskName = TaskName.CAUSAL_LM
     teacher: ModelSource
     student: ModelSource
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: DataSource
-    max_tokens: int
-    max_prompt_tokens: int
     teacher_gpus: int = Field(default=1, description="over which the teacher is spread")
 
 
-class Prepared(BaseModel):
+class Prepared(Strict):
     """What preparing returned: folders, fingerprints, and facts that plans and tables show."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     teacher: str
     student: str

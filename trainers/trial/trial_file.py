@@ -1,22 +1,22 @@
-"""trial.json: a trial's config, its identity and surroundings, and (apart) where its inputs lie."""
+"""trial.json: a trial's config, its identity and surroundings, and apart from these, where its
+inputs are stored."""
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from trainers.files.store import write_text
 from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
+from trainers.trial.strict import Strict
 
 FORMAT_VERSION: Literal[1] = 1
 
 
-class TrialPaths(BaseModel):
-    """Where the inputs lie on this machine; no part of what the trial is. All are folders,
-    absolute ones or from where the trial is started."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TrialPaths(Strict):
+    """Where the inputs are stored on this machine; no part of what the trial is. All are folders,
+    absolute or relative to where the trial is started."""
 
     teacher: str | None = Field(
         description="Hugging Face folder of the teacher; None for a supervised fit"
@@ -30,15 +30,13 @@ class TrialPaths(BaseModel):
     own_modules: str | None = Field(
         default=None,
         description="modules of the user's own, found before any others",
-        exclude_if=lambda folder: folder is None,  # images of before know no such field
+        exclude_if=lambda folder: folder is None,  # older images refuse it
     )
 
 
-class TrialFile(BaseModel):
+class TrialFile(Strict):
     """The content of `trial.json`. `trial` is Optuna's number, kept across attempts; -1 outside a
     sweep."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: Literal[1] = FORMAT_VERSION
     sweep_id: str = ""
@@ -65,7 +63,8 @@ class TrialFile(BaseModel):
     @field_validator("config", mode="before")
     @classmethod
     def _without_idle_clamp(cls, config: Any) -> Any:
-        """Files of before a clamp belonged to a policy name it, at its default, under every one."""
+        """Leaves out clamps at their default: older files name them under every policy, also under
+        those that have none."""
         if not isinstance(config, dict) or "tau_min" not in config:
             return config
         idle = {name for name, clamp in CLAMP.items() if config.get(name) == clamp.default}

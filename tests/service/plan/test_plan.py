@@ -9,6 +9,7 @@ from service.errors import PlanError
 from service.plan.estimates import InputFacts, estimate_sweep
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
+from service.plan.search_rows import search_rows
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 from trainers.tasks import table
@@ -49,6 +50,10 @@ def plan(
     *, facts: InputFacts = KNOWN, cluster: Resources = LAPTOP, code: str = "1", **fields: Any
 ) -> SweepPlan:
     return make_plan(spec(**fields), facts, cluster, code_version=code)
+
+
+def rows_of(made: SweepPlan) -> list[dict[str, str]]:
+    return search_rows(made.spec, made.facts.vocab_size)
 
 
 def test_the_same_spec_gives_the_same_plan() -> None:
@@ -313,10 +318,10 @@ def test_what_is_allowed_but_doubtful_is_a_warning(
 def test_rho_and_its_share_of_the_vocabulary_stand_together(
     name: str, domain: dict[str, Any], shown: str
 ) -> None:
-    (row,) = plan(loss={"policy": "cist"}, search={name: domain}).search_rows()
+    (row,) = rows_of(plan(loss={"policy": "cist"}, search={name: domain}))
     assert row["domain"] == shown
     loss = {"policy": "cist", "rho": 7}
-    *_, row = plan(loss=loss, search={"hard_weight": {"choice": [0.1, 0.5]}}).search_rows()
+    *_, row = rows_of(plan(loss=loss, search={"hard_weight": {"choice": [0.1, 0.5]}}))
     assert (row["name"], row["domain"]) == ("rho", "given: 7.0 (rho_per_log_vocab 1.01)")
 
 
@@ -328,11 +333,11 @@ def test_rho_and_its_share_of_the_vocabulary_stand_together(
     ],
 )
 def test_the_rho_that_cist_has_by_default_is_shown(fields: dict[str, Any], condition: str) -> None:
-    (row,) = [row for row in plan(**fields).search_rows() if row["name"] == "rho_per_log_vocab"]
+    (row,) = [row for row in rows_of(plan(**fields)) if row["name"] == "rho_per_log_vocab"]
     assert (row["domain"], row["condition"]) == ("default: 1.0 (rho 6.91)", condition)
     (row,) = [
         row
-        for row in plan(facts=InputFacts(), **fields).search_rows()
+        for row in rows_of(plan(facts=InputFacts(), **fields))
         if row["name"] == "rho_per_log_vocab"
     ]
     assert row["domain"] == "default: 1.0"
@@ -364,6 +369,6 @@ def test_a_control_on_the_grid_is_its_point(
 
 def test_a_divergence_of_ones_own_is_searched_like_any_other() -> None:
     made = plan(search={"divergence": {"choice": ["forward_kl", "my_losses:mine"]}})
-    (row,) = made.search_rows()
+    (row,) = rows_of(made)
     assert "my_losses:mine" in row["domain"]
     assert made.warnings == ()
