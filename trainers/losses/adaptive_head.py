@@ -39,12 +39,12 @@ def head_share(student: Tensor, teacher: Tensor, head_mass: float) -> Tensor:
     # Where by rounding the mass is never reached, `top` ends with entries from above the edge.
     in_head &= top > 0
     # `index` counts in the row itself, so the student's entries are found with it.
-    gap_inside = (student.gather(-1, index) - top).abs_().mul_(_tied(top, in_head)).sum(-1)
+    gap_inside = (student.gather(-1, index) - top).abs_().mul_(_share_of_ties(top, in_head)).sum(-1)
     share = (gap_above + gap_inside) / all_gap.clamp_min(TINY)
     return torch.where(all_gap > 0, share, 0.5).unsqueeze(-1)
 
 
-def _tied(top: Tensor, in_head: Tensor) -> Tensor:
+def _share_of_ties(top: Tensor, in_head: Tensor) -> Tensor:
     """Returns how much of each of the sorted entries `top` [N, K] is in the head, in [0, 1], given
     that as many as `in_head` [N, K] says are: those as large as the last one share their places."""
     last = torch.where(in_head, top, torch.inf).amin(-1, keepdim=True)
@@ -92,13 +92,15 @@ def _place(values: Tensor, mass: float) -> tuple[Tensor, Tensor]:
     # Running sums are taken over groups, then within one group: over all values they take ten times
     # as long.
     groups = values.view(values.shape[0], values.shape[1] // GROUP, GROUP)
-    group, above = _reached(groups.sum(-1), mass)
+    group, above = _place_by_running_sum(groups.sum(-1), mass)
     inside = groups.gather(1, group.unsqueeze(-1).expand(-1, -1, GROUP)).squeeze(1)
-    place, above = _reached(inside, mass, above)
+    place, above = _place_by_running_sum(inside, mass, above)
     return group * GROUP + place, above
 
 
-def _reached(values: Tensor, mass: float, before: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+def _place_by_running_sum(
+    values: Tensor, mass: float, before: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Returns what `_place` does, for any B, when the sum is `before` at the start."""
     sums = _running_sums(values) + before
     place = (sums < mass).sum(-1, keepdim=True).clamp_(max=values.shape[-1] - 1)

@@ -115,7 +115,7 @@ def cist(given: PolicyInput) -> Temperatures:
     tau_s = student / rho
     # d tau_s / dz_k = (1[k = place] - 1/V) / rho: the largest logit less the mean.
     slope = Slope(place=place, peak=torch.full_like(tau_s, 1 / rho))
-    return _clamped(given.config, Temperatures(teacher / rho, tau_s, slope))
+    return _clamp(given.config, Temperatures(teacher / rho, tau_s, slope))
 
 
 def cist_rho(config: TrialConfig, vocab_size: int) -> float:
@@ -134,7 +134,7 @@ def logit_standardization(given: PolicyInput) -> Temperatures:
     spread = given.tau.square() / given.vocab_size
     slope = Slope(spread=torch.where(tau_s > 0, spread, 0.0))
     # tau itself scales, not tau times a row's standard deviation.
-    return _clamped(given.config, Temperatures(tau_t, tau_s, slope, given.tau))
+    return _clamp(given.config, Temperatures(tau_t, tau_s, slope, given.tau))
 
 
 def curriculum(given: PolicyInput) -> Temperatures:
@@ -157,7 +157,7 @@ def dynamic(given: PolicyInput) -> Temperatures:
     unit = 2 * given.tau / both
     # d tau_s / da = 2 tau b / (a+b)²; tau_t depends on a as well, but not its gradient.
     slope = Slope(place=place, peak=unit * teacher / both)
-    return _clamped(given.config, Temperatures(unit * teacher, unit * student, slope))
+    return _clamp(given.config, Temperatures(unit * teacher, unit * student, slope))
 
 
 def token_adaptive(given: PolicyInput) -> Temperatures:
@@ -223,7 +223,8 @@ def soften(
         # A product takes a third of a quotient's time.
         soft_student = student * temperatures.tau_s.reciprocal().unsqueeze(-1)
         soft_teacher = teacher * temperatures.tau_t.reciprocal().unsqueeze(-1)
-    weight = scaled_weight(config, teacher, replace(temperatures, tau_t=tau_t, tau_s=tau_s))
+    of_rows = Temperatures(tau_t, tau_s, slope, temperatures.scaling_tau)
+    weight = scaled_weight(config, teacher, of_rows)
     return Softened(soft_student, soft_teacher, weight, tau_t, tau_s, slope)
 
 
@@ -295,7 +296,7 @@ def _deviation(centred: Tensor) -> Tensor:
     return norm / math.sqrt(centred.shape[-1])
 
 
-def _clamped(config: TrialConfig, found: Temperatures) -> Temperatures:
+def _clamp(config: TrialConfig, found: Temperatures) -> Temperatures:
     """Returns both temperatures clamped; a clamped student's no longer follows its logits, and one
     that is detached never does."""
     bounds = (config.tau_min, config.tau_max)

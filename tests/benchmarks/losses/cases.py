@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import DistillationLoss, LossContext
-from trainers.losses.fused.chunks import aligned_buffer, chunk_rows, linear, padded
+from trainers.losses.fused.chunks import aligned_buffer, chunk_rows, linear, pad
 from trainers.losses.passes import measures
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.catalogue import POLICIES, Policy
@@ -96,8 +96,8 @@ def matmuls(inputs: Inputs, config: TrialConfig | None = None) -> Step:
     buffers: student, teacher, gradients of hidden states and of the weight (in the weight's own
     dtype), and the first pass's where there is one."""
     size, first = inputs.size, measures(config) if config else []
-    weight, hidden = padded(inputs.weight.detach()), inputs.hidden.detach()
-    teacher_weight = padded(inputs.teacher_weight)
+    weight, hidden = pad(inputs.weight.detach()), inputs.hidden.detach()
+    teacher_weight = pad(inputs.teacher_weight)
     chunk = chunk_rows(size.positions, weight)
     buffer, other = (aligned_buffer(weight, chunk).zero_() for _ in range(2))
 

@@ -5,7 +5,7 @@ import torch
 
 from trainers.losses import DIVERGENCE_FUNCTIONS, LABELLED_TERMS, POLICY_FUNCTIONS
 from trainers.losses.divergences import MIRRORS
-from trainers.losses.fused.closed_form import WRITTEN
+from trainers.losses.fused.closed_form import CLOSED_FORMS
 from trainers.losses.own.contract import check
 from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy, Weighting
 
@@ -49,7 +49,7 @@ def test_rows_that_go_with_a_learned_temperature_have_its_gradient() -> None:
     """In the plain form by their mirror, in the fused one in closed form."""
     learned = {policy for policy, row in POLICIES.items() if row.learned}
     names = {name for name, row in DIVERGENCES.items() if row.policies & learned}
-    assert names == set(MIRRORS) and names <= set(WRITTEN)
+    assert names == set(MIRRORS) and names <= set(CLOSED_FORMS)
 
 
 @pytest.mark.parametrize("name", sorted(set(DIVERGENCE_FUNCTIONS)))

@@ -86,7 +86,7 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
 def product_weight(batch: Positions) -> Tensor:
     """Returns the student's output matrix in the dtype of its matrix products, cut from the
     graph; on a GPU padded with rows of zeros up to a multiple of ALIGNED_ELEMENTS."""
-    return padded(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
+    return pad(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
 
 
 def chunk_rows(num_rows: int, weight: Tensor) -> int:
@@ -103,7 +103,7 @@ def pads(weight: Tensor) -> bool:
     return weight.is_cuda
 
 
-def padded(weight: Tensor) -> Tensor:
+def pad(weight: Tensor) -> Tensor:
     """Returns the output matrix, with rows of zeros appended where that makes products faster."""
     missing = -weight.shape[0] % ALIGNED_ELEMENTS
     if missing == 0 or not pads(weight):
@@ -216,7 +216,7 @@ class _Teacher:
     def __init__(self, signal: TeacherSignal, size: int, loans: ExitStack) -> None:
         self.signal = signal
         self.dtype = compute_dtype(signal.hidden)
-        weight = padded(signal.head.weight.detach().to(self.dtype))
+        weight = pad(signal.head.weight.detach().to(self.dtype))
         buffer = loans.enter_context(lend_buffer(weight, size))
         self.linear = _Linear(weight, signal.head.bias, buffer)
 

@@ -1,8 +1,8 @@
-"""Value and gradient of each divergence written out, in place where that is safe.
+"""Value and gradient of each divergence in closed form, computed in place where that is safe.
 
 Autograd walks the vocabulary about twice as often for the same numbers, and is left to divergences
-that have no function here. A function takes a `Given` and a coefficient [C, 1], and returns the
-values [C] and coefficient times the gradient with respect to the student's softened logits.
+that have no function here. A function takes a `DivergenceInput` and a coefficient [C, 1], and
+returns the values [C] and coefficient times the gradient by the student's softened logits.
 
 Derivation. Where D is a function of log q, with g = dD/d(log q) and other parts constant, the
 softmax gives dD/dz_k = g_k - q_k Σ_j g_j (`_through_softmax`). Notation: z, v are the softened
@@ -27,7 +27,7 @@ from trainers.trial.catalogue import Weighting
 
 
 @dataclass(frozen=True)
-class Given:
+class DivergenceInput:
     """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
     labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a divergence
     that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits.
@@ -43,10 +43,10 @@ class Given:
     pull: Tensor | None = None
 
 
-Written = Callable[[Given, Tensor], tuple[Tensor, Tensor]]
+ClosedForm = Callable[[DivergenceInput, Tensor], tuple[Tensor, Tensor]]
 
 
-def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def forward_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p, by the teacher p (log(p/q) - KL)."""
     sides = _Sides.of(given)
     terms = sides.log_p.sub_(sides.log_q).mul_(sides.p)  # p log(p/q), in log_p's memory
@@ -57,7 +57,7 @@ def forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value.squeeze(-1), sides.q.sub_(sides.p).mul_(coefficient)
 
 
-def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖p); gradient q (log(q/p) - KL), by the teacher p - q."""
     log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
     q = log_q.exp()
@@ -69,7 +69,7 @@ def reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value.squeeze(-1), terms.addcmul_(q, -value).mul_(coefficient)
 
 
-def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def generalized_jsd(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """beta KL(p‖m) + (1 - beta) KL(q‖m); gradient (1 - beta) q (log(q/m) - KL(q‖m)), by the teacher
     beta p (log(p/m) - KL(p‖m))."""
     beta = given.parameters["beta"]
@@ -90,13 +90,13 @@ def generalized_jsd(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
 
 
-def jeffreys(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def jeffreys(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """(1 - weight) KL(p‖q) + weight KL(q‖p)."""
     weight = torch.full_like(coefficient, given.parameters["weight"])
     return _both_kls(_Sides.of(given), 1 - weight, weight, coefficient)
 
 
-def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def entropy_switched(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), the one of the side with more entropy times entropy_weight."""
     sides = _Sides.of(given)
     # H(p) - H(q). The switch is constant between its jumps, so it has no gradient.
@@ -106,7 +106,7 @@ def entropy_switched(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]
     return _both_kls(sides, forward, reverse, coefficient)
 
 
-def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def adaptive_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
     if given.parameters["head_mass"] >= 1.0:  # everything is head, as in the plain form
         return forward_kl(given, coefficient)
@@ -115,7 +115,7 @@ def adaptive_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return _both_kls(sides, share, 1 - share, coefficient)
 
 
-def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def token_wise(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q it is
     (1 - w) q (d + 1) - w p with d = log(q/p)."""
     sides = _Sides.of(given)
@@ -130,7 +130,7 @@ def token_wise(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
 
 
-def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def skew_forward_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖m), m = alpha p + (1 - alpha) q; gradient (1 - alpha) q (Σ q p/m - p/m)."""
     alpha = given.parameters["alpha"]
     if alpha == 0.0:
@@ -143,7 +143,7 @@ def skew_forward_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value, _through_softmax(terms, sides.q, coefficient * (alpha - 1))
 
 
-def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def skew_reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖m), m = alpha q + (1 - alpha) p; gradient q (r - Σ q r), r = log(q/m) - alpha q/m, its
     last part left out where the mixture is constant."""
     alpha = given.parameters["alpha"]
@@ -161,7 +161,7 @@ def skew_reverse_kl(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value, _through_softmax(terms, sides.q, coefficient)
 
 
-def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def total_variation(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """½ Σ |q - p|; gradient ½ q (s - Σ q s), s the sign of q - p."""
     q, p = (torch.softmax(side, dim=-1) for side in (given.student, given.teacher))
     gap = torch.sub(q, p, out=p)
@@ -171,7 +171,7 @@ def total_variation(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value, _through_softmax(terms, q, 0.5 * coefficient)
 
 
-def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def alpha_beta(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """The alpha-beta family; by log q: (q^s - p^alpha q^beta) / alpha with s = alpha + beta, and in
     the limit of alpha 0 q^beta log(q/p)."""
     alpha, beta = given.parameters["alpha"], given.parameters["beta"]
@@ -189,7 +189,7 @@ def alpha_beta(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value, _through_softmax(own.sub_(both), sides.q, coefficient / alpha)
 
 
-def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def concrete_score(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """¼ Σ_ij a_i b_j (d_i - d_j)², weights constant; gradient ½ a (d - E_b d) + ½ b (d - E_a d)."""
     weighting = Weighting(given.parameters["weighting"])
     inner = torch.softmax(given.student, dim=-1)
@@ -211,7 +211,7 @@ def concrete_score(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value.squeeze(-1), slope.mul_(0.5 * coefficient)
 
 
-def centred_mse(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def centred_mse(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """‖c(z) - c(v)‖² / (2V); gradient c(z - v) / V."""
     gap = torch.sub(given.student, given.teacher, out=given.teacher)  # in the teacher's memory
     gap.sub_(gap.mean(-1, keepdim=True))
@@ -220,7 +220,7 @@ def centred_mse(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return value, gap.mul_(coefficient / num_entries)
 
 
-def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def decoupled(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """t KL of label against rest + n KL(p̂‖q̂) among the others; gradient t (q_y - p_y) at the label
     and n (q̂ - p̂) - t (q_y - p_y) q̂ elsewhere."""
     target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
@@ -243,7 +243,7 @@ def decoupled(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     return target * binary + rest * others, slope
 
 
-def normalised(given: Given, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+def normalised(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """gamma times the cross-entropy of p̂ to q̂ among the others; gradient gamma (q̂ - p̂). The part
     at temperature 1 is `label_weight` times the cross-entropy to the label."""
     gamma = given.parameters["gamma"]
@@ -261,7 +261,7 @@ def label_weight(teacher_logits: Tensor, column: Tensor) -> Tensor:
     return (teacher_logits.gather(-1, column) - normaliser).exp()
 
 
-WRITTEN: dict[str, Written] = {
+CLOSED_FORMS: dict[str, ClosedForm] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
     "jeffreys": jeffreys,
@@ -298,7 +298,7 @@ class _Sides:
     log_p: Tensor
 
     @classmethod
-    def of(cls, given: Given) -> "_Sides":
+    def of(cls, given: DivergenceInput) -> "_Sides":
         """Returns both sides."""
         log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
         return cls(log_q.exp(), log_p.exp(), log_q, log_p)
@@ -318,7 +318,7 @@ class _Others:
     log_odds: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor, given: Given) -> "_Others":
+    def of(cls, logits: Tensor, given: DivergenceInput) -> "_Others":
         """Returns the side of softened logits, and leaves HIDDEN in the logits at the label."""
         label = logits.gather(-1, given.column)
         logits.scatter_(-1, given.column, HIDDEN)

@@ -25,9 +25,9 @@ from trainers.losses.fused.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.fused.closed_form import LABEL_WEIGHTS, WRITTEN, Given
+from trainers.losses.fused.closed_form import CLOSED_FORMS, LABEL_WEIGHTS, DivergenceInput
 from trainers.losses.fused.kernel import by_kernel, has_kernel
-from trainers.losses.fused.weight_gradient import WeightGradient, scaled
+from trainers.losses.fused.weight_gradient import WeightGradient, scale
 from trainers.losses.passes import BatchSettings, Measure
 from trainers.losses.plain import cross_entropy
 from trainers.losses.rescale import pull_back
@@ -134,9 +134,9 @@ class _BatchLoss:
             return self._values(products, teacher, labels, settings)
         if self._has_kernel and self.term is not None and teacher is not None:
             return by_kernel(self.term, products, teacher, labels, settings)
-        if self._is_written:
+        if self._has_closed_form:
             with torch.no_grad():
-                return self._written(products, teacher, labels, settings, gradients)
+                return self._in_closed_form(products, teacher, labels, settings, gradients)
         return self._by_autograd(products, teacher, labels, settings)
 
     @property
@@ -146,11 +146,11 @@ class _BatchLoss:
         return self.term is not None and head.is_plain and has_kernel(self.config, hidden)
 
     @property
-    def _is_written(self) -> bool:
+    def _has_closed_form(self) -> bool:
         """Whether the gradient is known in closed form."""
-        return self.term is None or self.config.divergence in WRITTEN
+        return self.term is None or self.config.divergence in CLOSED_FORMS
 
-    def _written(
+    def _in_closed_form(
         self,
         products: Tensor,
         teacher: Tensor | None,
@@ -183,8 +183,8 @@ class _BatchLoss:
                 hard_factor += self.config.soft_weight * share
             value, slope = self._soft(logits, teacher, column, settings, gradients)
             soft = soft.squeeze(-1) + value
-            # Written straight to the products, which have left the cache, where a head without cap
-            # and scale leaves nothing else to do. `logits` may be the same memory: it has served.
+            # Straight to the products, which have left the cache, where a head without cap and
+            # scale leaves nothing else to do. `logits` may be the same memory: it has served.
             out = products if head.is_plain else slope
             by_logits = torch.addcmul(slope, hard_slope, hard_factor / total, out=out)
         if by_logits is not products:
@@ -210,10 +210,10 @@ class _BatchLoss:
             # As `labelled.interpolated`; the target is a constant, so the slope is forward KL's.
             target = torch.lerp(student, target, settings.mix.to(student.dtype))
         pull = None if gradients.temperature is None else torch.zeros_like(weight)
-        given = Given(student, target, column, self.term.parameters, pull)
+        given = DivergenceInput(student, target, column, self.term.parameters, pull)
         # The softened logits are z / tau_s: 1 / tau_s of the gradient comes from there.
         coefficient = self.config.soft_weight * weight / softened.tau_s
-        value, slope = WRITTEN[self.config.divergence](given, coefficient.unsqueeze(-1))
+        value, slope = CLOSED_FORMS[self.config.divergence](given, coefficient.unsqueeze(-1))
         value = weight * value
         if pull is not None and gradients.temperature is not None:
             # d/dtau of tau^power D(z / tau, v / tau): power / tau times the loss through the
@@ -305,7 +305,7 @@ class _FusedLinear(torch.autograd.Function):
             )
         weight = None if gradients.weight is None else gradients.weight.times(grad_total)
         hidden, bias, temperature = (
-            None if value is None else scaled(value, grad_total, dtype)
+            None if value is None else scale(value, grad_total, dtype)
             for value, dtype in zip(
                 (gradients.hidden, gradients.bias, gradients.temperature), ctx.dtypes, strict=True
             )

@@ -47,7 +47,7 @@ class WeightGradient:
             return self.whole.mul_(factor)
         num_parts = len(self.parts)
         # Popped, so that each wide part is freed before the next one is rounded.
-        rounded = [scaled(self.parts.pop(0), factor, self.narrow) for _ in range(num_parts)]
+        rounded = [scale(self.parts.pop(0), factor, self.narrow) for _ in range(num_parts)]
         return torch.cat(rounded) if num_parts > 1 else rounded[0]
 
 
@@ -78,7 +78,7 @@ def adds_unrounded(device: torch.device, dtype: torch.dtype) -> bool:
     return bool((total == 17).all())
 
 
-def scaled(value: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+def scale(value: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns value (overwritten) times factor in `dtype`."""
     if value.is_cuda and value.dtype != dtype:  # a GPU rounds on the way, a CPU makes a copy first
         return torch.mul(value, factor, out=torch.empty_like(value, dtype=dtype))

@@ -45,7 +45,7 @@ def check(
     """
     row = partial(function, **dict(parameters or {}))
     if traits is None:
-        row = partial(_widened, row)
+        row = partial(_with_wide_logits, row)
     promised = traits or DivergenceTraits("", nonnegative=False, zero_at_equality=False)
     checks: list[tuple[str, Callable[[Row], str], bool]] = [
         ("one value a position, float64 kept", _shape, True),
@@ -86,7 +86,7 @@ def _outcome(name: str, test: Callable[[Row], str], row: Row, required: bool) ->
     return ContractCheck(name, not detail, required, detail)
 
 
-def _widened(row: Row, *, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def _with_wide_logits(row: Row, *, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return row(student_logits=in_float(student_logits), teacher_logits=in_float(teacher_logits))
 
 

@@ -45,7 +45,7 @@ def load(name: str) -> Callable[..., Tensor]:
     """Returns the function that `module:function` names, importable from the working directory or
     the installation. Raises `ValueError` when there is none, or it does not take the two logits."""
     module_name, _, function_name = name.partition(":")
-    module = _imported(name, module_name)
+    module = _import(name, module_name)
     function = getattr(module, function_name, None)
     if not callable(function):
         raise ValueError(_no_function(name, module, function_name))
@@ -139,7 +139,7 @@ def _policy_hint(name: str) -> str:
     )
 
 
-def _imported(name: str, module_name: str) -> ModuleType:
+def _import(name: str, module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except KeyboardInterrupt:

@@ -319,15 +319,16 @@ def test_a_divergence_of_the_users_own_equals_its_plain_form(
 
 def test_written_gradients_are_the_ones_used(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    for name, function in closed_form.WRITTEN.items():
+    for name, function in closed_form.CLOSED_FORMS.items():
 
         def watched(*given, name=name, function=function):  # type: ignore[no-untyped-def]
             called.append(name)
             return function(*given)
 
-        monkeypatch.setitem(closed_form.WRITTEN, name, watched)
-    for name in closed_form.WRITTEN:
+        monkeypatch.setitem(closed_form.CLOSED_FORMS, name, watched)
+    for name in closed_form.CLOSED_FORMS:
         run(TrialConfig(divergence=name), make_batch(), fused=True)
         run(TrialConfig(divergence=name), make_batch(), fused=False)
-    assert set(called) == set(closed_form.WRITTEN)
-    assert len(called) == len(closed_form.WRITTEN) * 15  # blocks of 37 positions, by fused alone
+    assert set(called) == set(closed_form.CLOSED_FORMS)
+    # 15 blocks of 37 positions each, in the fused form alone.
+    assert len(called) == len(closed_form.CLOSED_FORMS) * 15

@@ -11,7 +11,7 @@ from torch import Tensor
 from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss
 from trainers.losses.context import Positions
 from trainers.losses.fused import weight_gradient
-from trainers.losses.fused.closed_form import WRITTEN, Given
+from trainers.losses.fused.closed_form import CLOSED_FORMS, DivergenceInput
 from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
@@ -102,8 +102,8 @@ def test_a_student_close_to_its_teacher_is_measured_as_exactly_as_by_the_plain_f
         term.values(*logits, labels, BatchSettings())
         for logits in ((student.double(), teacher.double()), (student, teacher))
     )
-    given = Given(student, teacher, labels.unsqueeze(-1), term.parameters)
-    found, _ = WRITTEN[name](given, torch.ones(32, 1))
+    given = DivergenceInput(student, teacher, labels.unsqueeze(-1), term.parameters)
+    found, _ = CLOSED_FORMS[name](given, torch.ones(32, 1))
     assert (found - exact).abs().max() <= 3 * (plain - exact).abs().max() + 1e-6 * exact.max()
 
 
