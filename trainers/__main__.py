@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainers.files.urls import is_url
 from trainers.tasks import table
+from trainers.teachers.cache import CacheRequest
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
@@ -109,8 +110,8 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
 
 
 def _with_cache(trial: TrialFile, output: Path) -> TrialFile:
-    """Every worker of the trial builds the shards that no other one is at."""
-    from trainers.teachers.cache import CacheRequest
+    """Returns the trial with a cache that is here. Where it has to be built, every worker of the
+    trial builds shards that no other one is building."""
     from trainers.teachers.cache_build import build, plan_cache, release
 
     place = trial.paths.teacher_cache

@@ -14,9 +14,9 @@ from trainers.trial.fields import Precision
 
 MATMUL_ERROR = 1e-5
 PROBE = 256
-# On a CPU, "medium" products keep code and scratch memory for each new shape, 1,024 of them by
-# default. Batches differ in shape, so that grows by gigabytes and is hardly ever used again.
-# Read by the library at its first product.
+# On a CPU, "medium" products keep code and scratch memory for each new shape, for 1,024 shapes by
+# default. Batches differ in shape, so that grows by gigabytes and is hardly ever used again. oneDNN
+# reads these variables once, at its first product.
 SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "16"}
 # glibc's names and numbers: tensors of up to 32 MiB come from the heap, of which 256 MiB are kept.
 HEAP_SETTINGS = {"M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TRIM_THRESHOLD": (-1, 256 << 20)}
@@ -55,9 +55,9 @@ def apply(numerics: dict[str, Any]) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Returns whether the C library now keeps what tensors free (glibc does so when asked). Left to
-    itself it gives megabytes back after each operation, and the next one waits for them to be
-    zeroed again: up to half of the time of an elementwise loss on a CPU."""
+    """Makes the C library keep the memory that tensors free; returns whether it does (glibc only).
+    Otherwise it returns megabytes to the system after each operation, and the next one waits until
+    they are zeroed again: up to half of the time of an elementwise loss on a CPU."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     return mallopt is not None and all(mallopt(*pair) for pair in HEAP_SETTINGS.values())
 
@@ -96,7 +96,7 @@ class GlobalState:
 
     @classmethod
     def capture(cls) -> "GlobalState":
-        """Returns the state of now: to be taken once, after the imports and before the first
+        """Returns the current state: to be taken once, after the imports and before the first
         trial."""
         return cls(
             environment=dict(os.environ),
@@ -108,7 +108,8 @@ class GlobalState:
         )
 
     def restore(self) -> None:
-        """Sets everything back, gradients on and anomaly detection off among it."""
+        """Sets everything back, and turns gradients on and anomaly detection off."""
+        # compared first: writing a variable makes the C library copy it, and the copies are kept
         if dict(os.environ) != self.environment:
             os.environ.clear()
             os.environ.update(self.environment)
@@ -133,8 +134,9 @@ def _bound_memory() -> None:
 
 
 def _matmul_precision(device: str) -> str:
-    """Some CPUs and every GPU round the factors under "medium": then the exact products stay."""
-    _bound_memory()
+    """Returns "medium" where products of that precision are exact to `MATMUL_ERROR`, else
+    "highest": some CPUs and every GPU round the factors under "medium"."""
+    _bound_memory()  # this product may be the process's first
     before = torch.get_float32_matmul_precision()
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(PROBE, PROBE, generator=generator) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Looks at what a sweep names without spending anything on it: what is there, what is missing; no
+"""Looks at what a sweep names without computing anything: what is there, what is missing; no
 torch."""
 
 import json

@@ -1,8 +1,7 @@
-"""Makes what all trials of a sweep share, once: tokenizer, tokenised data, teacher, the students'
-start.
+"""Makes what all trials of a sweep share, once: prepared data, the teacher, the student's start.
 
-Everything lies under `home/prepared`, in folders named by the hash of what decides their content,
-so that another sweep, or the same one on another day, finds it there.
+Everything is stored under `home/prepared`, in folders named by the hash of what decides their
+content, so that another sweep, or the same one on another day, finds it there.
 """
 
 import json
@@ -32,13 +31,13 @@ ProgressCall = Callable[[str, float], None]
 
 
 def _silent(stage: str, fraction: float) -> None:
-    """Drops the news."""
+    """Reports nothing."""
 
 
 def prepare(request: PrepareRequest, home: Path, progress: ProgressCall = _silent) -> Prepared:
     """Returns what all trials of `request` share, made under `home` where it is not there yet.
-    `progress` hears the stage and how much of it (0 to 1) is done. Raises `ValueError` when an
-    input is missing or wrong."""
+    `progress` is called with the stage and how much of it (0 to 1) is done. Raises `ValueError`
+    when an input is missing or wrong."""
     return _Preparation(request, home, progress).run()
 
 
@@ -94,6 +93,8 @@ class _Preparation:
                 return folder
         key = self.keys.model_folder(source, role)
 
+        # Everything is made in the temporary folder, the steps on the way included: one rename
+        # publishes it, and a process that dies leaves nothing under the key.
         def make(temporary: Path) -> None:
             start = temporary / "start"
             if folder is None:
@@ -144,20 +145,20 @@ class _Preparation:
 
 
 class _FitReporter(SilentReporter):
-    """Turns steps into a share of the fit."""
+    """Reports steps as the fraction of the fit that is done."""
 
     def __init__(self, stage: str, config: TrialConfig, num_examples: int, progress: ProgressCall):
         self._stage, self._progress = stage, progress
         self._num_steps = num_steps_of(config, num_examples)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Passes on how far the fit is."""
+        """Reports how far the fit is."""
         self._progress(self._stage, step / self._num_steps)
 
 
 def fit_config(fit: FitConfig, request: PrepareRequest, task: Task) -> TrialConfig:
-    """Returns the trial that a supervised fit is: hard loss only, one evaluation, no generated
-    text."""
+    """Returns the config of the trial that a supervised fit is: hard loss only, and one quick
+    evaluation."""
     budget = {"steps": fit.steps} if fit.steps is not None else {"epochs": fit.epochs}
     return TrialConfig.model_validate(
         {
@@ -196,6 +197,7 @@ def _device() -> str:
 
 
 def _numerics(fit: FitConfig) -> dict[str, Any]:
-    """One thread: the bits hang on their number, and small models lose more than they gain by a
-    second one. A model made again on another machine must be the same model."""
+    """Returns the numerics of a fit."""
+    # One thread: the bits depend on their number, and a model that is made again on another machine
+    # must be the same model. Small models lose more than they gain by a second one.
     return numerics.resolve(_device(), fit.precision, 1)

@@ -22,32 +22,32 @@ Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def fingerprint() -> str:
-    """Returns the SHA-256 of the names and sizes of the standard library's files: what the pairs
-    hang on."""
+    """Returns the SHA-256 of the names and sizes of the standard library's files, which decide the
+    pairs."""
     root = _root()
     listing = "\n".join(f"{path.relative_to(root)} {path.stat().st_size}" for path in _files(root))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def read(split: str, home: Path) -> list[Record]:
+def read(split_name: str, home: Path) -> list[Record]:
     """Returns pairs (instruction: describe this object; response: its docstring's first paragraph),
     no response twice, in an order that mixes modules and never changes. `validation` holds the
     packages whose name hashes to one tenth, `train` the others. Reading the library's source takes
     seconds, so the pairs are kept under `home`."""
     folder = store.once(home / "prepared" / "text" / fingerprint()[:20], _write)
-    lines = (folder / f"{split}.jsonl").read_text().splitlines()
+    lines = (folder / f"{split_name}.jsonl").read_text().splitlines()
     return [Record(**json.loads(line)) for line in lines]
 
 
 def _write(folder: Path) -> None:
     pairs: dict[str, list[tuple[str, str]]] = {"train": [], "validation": []}
     for module, instruction, response in _pairs():
-        split = "validation" if _is_validation(module) else "train"
-        pairs[split].append((instruction, response))
-    for split, rows in pairs.items():
+        split_name = "validation" if _is_validation(module) else "train"
+        pairs[split_name].append((instruction, response))
+    for split_name, rows in pairs.items():
         rows.sort(key=lambda row: hashlib.sha256(row[0].encode()).digest())
         lines = [json.dumps({"instruction": i, "response": r}) for i, r in rows]
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+        (folder / f"{split_name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def _pairs() -> Iterator[tuple[str, str, str]]:

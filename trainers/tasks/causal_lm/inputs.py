@@ -130,11 +130,13 @@ def _check_length(max_tokens: int, role: str, config: Mapping[str, Any]) -> None
         )
 
 
-def _estimate(request: PrepareRequest, split: str, home: Path) -> tuple[int | None, int | None]:
+def _estimate(
+    request: PrepareRequest, split_name: str, home: Path
+) -> tuple[int | None, int | None]:
     """Examples of a split, and about how many response tokens."""
-    place = request.data.train if split == "train" else request.data.validation
+    place = records.place_of(request.data, split_name)
     if not place.startswith(BUILTIN_PREFIX) and not records.is_file(place):
         return None, None  # reading a hub data set would mean downloading it
-    rows = records.read(request.data, split, home)
+    rows = records.read(request.data, split_name, home)
     characters = sum(len(row.response) for row in rows)
     return len(rows), round(characters / CHARACTERS_PER_TOKEN) + len(rows)

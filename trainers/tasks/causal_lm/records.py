@@ -14,34 +14,40 @@ from trainers.tasks.causal_lm.record import Record
 from trainers.trial.sources import BUILTIN_PREFIX, Columns, DataSource
 
 
-def read(source: DataSource, split: str, home: Path) -> list[Record]:
-    """Returns the records of `split` (train | validation), at most the number that the source asks
-    for. Raises `ValueError` naming file, line and field for a missing, empty or malformed
-    source."""
-    place = source.train if split == "train" else source.validation
-    limit = source.max_train_examples if split == "train" else source.max_validation_examples
+def read(source: DataSource, split_name: str, home: Path) -> list[Record]:
+    """Returns the records of a split (train | validation), at most as many as the source asks for.
+    Raises `ValueError` naming file, line and field for a missing, empty or malformed source."""
+    place = place_of(source, split_name)
+    limit = source.max_train_examples if split_name == "train" else source.max_validation_examples
     if place.startswith(BUILTIN_PREFIX):
-        records = _read_builtin(place, split, home)
+        records = _read_builtin(place, split_name, home)
     elif is_file(place):
-        records = _read_lines(Path(place), source)
+        records = _read_lines(Path(place), split_name, source)
     else:
-        records = _read_hub(place, split, source)
+        records = _read_hub(place, split_name, source)
     if not records:
-        raise ValueError(f"data.{split}: at least one record must be there, but {place} is empty.")
+        raise ValueError(
+            f"data.{split_name}: at least one record must be there, but {place} is empty."
+        )
     return records[:limit]
 
 
-def fingerprint(source: DataSource, split: str) -> str:
-    """Returns the SHA-256 of what `split` is read from, cheaply: the file's bytes, the standard
+def fingerprint(source: DataSource, split_name: str) -> str:
+    """Returns the SHA-256 of what a split is read from, cheaply: the file's bytes, the standard
     library's listing, or the name and split of a hub data set. Raises `ValueError` when a file is
     missing."""
-    place = source.train if split == "train" else source.validation
+    place = place_of(source, split_name)
     if place.startswith(BUILTIN_PREFIX):
         return docstrings.fingerprint()
     if is_file(place):
-        return hashlib.sha256(_bytes(Path(place), split)).hexdigest()
-    name = source.train_split if split == "train" else source.validation_split
+        return hashlib.sha256(_bytes(Path(place), split_name)).hexdigest()
+    name = source.train_split if split_name == "train" else source.validation_split
     return hashlib.sha256(f"hub:{place}:{name}".encode()).hexdigest()
+
+
+def place_of(source: DataSource, split_name: str) -> str:
+    """Returns what the source names for a split: a file, a hub data set, or a built-in text."""
+    return source.train if split_name == "train" else source.validation
 
 
 def is_file(place: str) -> bool:
@@ -68,19 +74,18 @@ def parse_lines(text: str, place: str, source: DataSource) -> list[Record]:
     return records
 
 
-def _bytes(path: Path, split: str) -> bytes:
+def _bytes(path: Path, split_name: str) -> bytes:
     if not path.is_file():
         raise ValueError(
-            f"data.{split}: the file must exist, but {path} is missing. Give a JSON Lines file, "
-            "the name of a Hugging Face data set, or builtin:docstrings."
+            f"data.{split_name}: the file must exist, but {path} is missing. Give a JSON Lines "
+            "file, the name of a Hugging Face data set, or builtin:docstrings."
         )
     return path.read_bytes()
 
 
-def _read_lines(path: Path, source: DataSource) -> list[Record]:
-    split = "train" if str(path) == source.train else "validation"
+def _read_lines(path: Path, split_name: str, source: DataSource) -> list[Record]:
     try:
-        text = _bytes(path, split).decode("utf-8")
+        text = _bytes(path, split_name).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} must be UTF-8 text, but got a wrong byte at {error.start}."
@@ -88,24 +93,24 @@ def _read_lines(path: Path, source: DataSource) -> list[Record]:
     return parse_lines(text, str(path), source)
 
 
-def _read_builtin(place: str, split: str, home: Path) -> list[Record]:
+def _read_builtin(place: str, split_name: str, home: Path) -> list[Record]:
     if place != BUILTIN_PREFIX + "docstrings":
         raise ValueError(
-            f"data.{split}: the built-in text is builtin:docstrings, but got '{place}'."
+            f"data.{split_name}: the built-in text is builtin:docstrings, but got '{place}'."
         )
-    return docstrings.read(split, home)
+    return docstrings.read(split_name, home)
 
 
-def _read_hub(place: str, split: str, source: DataSource) -> list[Record]:
+def _read_hub(place: str, split_name: str, source: DataSource) -> list[Record]:
     import datasets
 
-    name = source.train_split if split == "train" else source.validation_split
+    name = source.train_split if split_name == "train" else source.validation_split
     try:
         rows: Iterable[Any] = datasets.load_dataset(place, split=name)
     except Exception as error:  # the hub's client raises many kinds; all mean the same to the user
         raise ValueError(
-            f"data.{split}: '{place}' is no file here and could not be loaded from the Hugging "
-            f"Face hub (split '{name}'): {error}. Check the name and the network, "
+            f"data.{split_name}: '{place}' is no file here and could not be loaded from the "
+            f"Hugging Face hub (split '{name}'): {error}. Check the name and the network, "
             "or give a JSON Lines file."
         ) from error
     return [
