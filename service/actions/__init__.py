@@ -1,0 +1,44 @@
+"""Everything that a user can ask for: one function each, with plain arguments and a typed result.
+
+A module of this package is loaded when it is first named (`actions.record`, PEP 562): the command
+line answers `--help` before any of them, and each command waits for its own alone.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.actions import (
+        cache,
+        cluster,
+        doctor,
+        documents,
+        go_on,
+        loss,
+        plan,
+        record,
+        rerun,
+        rho,
+        run,
+    )
+
+__all__ = [
+    "cache",
+    "cluster",
+    "doctor",
+    "documents",
+    "go_on",
+    "loss",
+    "plan",
+    "record",
+    "rerun",
+    "rho",
+    "run",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in __all__:
+        raise AttributeError(f"service.actions has no module '{name}'; it has {', '.join(__all__)}")
+    return import_module(f"{__name__}.{name}")

@@ -50,9 +50,12 @@ def plan_sweep(
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:
     """Returns the plan's JSON, with the search space in words."""
-    return plan.model_dump(mode="json") | {
-        "search_space": search_rows(plan.spec, plan.facts.vocab_size)
-    }
+    return plan.model_dump(mode="json") | {"search_space": search_in_words(plan)}
+
+
+def search_in_words(plan: SweepPlan) -> list[dict[str, str]]:
+    """Returns one row a searched hyperparameter: `name`, `domain`, `condition`."""
+    return search_rows(plan.spec, plan.facts.vocab_size)
 
 
 def input_facts(spec: SweepSpec, home: Path) -> InputFacts:

@@ -48,10 +48,22 @@ def list_trials(sweep: str, workspace: Workspace) -> SweepTrials:
     return SweepTrials(found, runs.trials(found.sweep_id))
 
 
-def best_trials(question: Question, workspace: Workspace) -> Best:
-    """Returns the best trials, and the winner under each metric. Raises `TrackingError` for an
-    unknown sweep, `SpecError` for an unknown metric."""
-    return find_best(open_record(workspace), question)
+def best_trials(
+    sweep: str,
+    workspace: Workspace,
+    *,
+    metric: str | None = None,
+    where: Sequence[str] = (),
+    per: str | None = None,
+    top: int = 10,
+) -> Best:
+    """Returns the best trials of a sweep, or of `all`, and the winner under each metric.
+
+    metric: to rank by, the sweep's objective by default; where: `field=value` each, all of which
+    must hold; per: a field, for the `top` trials of each of its values. Raises `TrackingError` for
+    an unknown sweep or field, `SpecError` for an unknown metric.
+    """
+    return find_best(open_record(workspace), Question(sweep, metric, where, per, top))
 
 
 def write_best_trial(best: Best, workspace: Workspace, path: Path) -> None:

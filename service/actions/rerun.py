@@ -9,6 +9,8 @@ from service.rerun.export import Exported, export
 from service.rerun.rerun import RerunRequest, RerunResult, rerun
 from service.workspace import Workspace
 
+__all__ = ["RerunRequest", "export_trial", "rerun_trial"]
+
 DEVICES = (None, "cpu", "cuda")
 
 

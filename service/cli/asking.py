@@ -1,14 +1,13 @@
-"""The commands that ask the record."""
+"""The commands that ask the actions.record."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.actions import record
+from service import actions
 from service.cli import tables
 from service.cli.app import AsJson, Sweep, show, workspace_of
-from service.results.best import Question
 
 
 def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
@@ -16,7 +15,7 @@ def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
 
     Example: kd-sweep sweeps --json
     """
-    found = record.list_sweeps(workspace_of(context))
+    found = actions.record.list_sweeps(workspace_of(context))
     show([one.to_json() for one in found], tables.sweeps_view(found), as_json)
 
 
@@ -25,7 +24,7 @@ def trials(context: typer.Context, sweep: Sweep, as_json: AsJson = False) -> Non
 
     Example: kd-sweep trials latest
     """
-    found = record.list_trials(sweep, workspace_of(context))
+    found = actions.record.list_trials(sweep, workspace_of(context))
     show(found.to_json(), tables.trials_view(found), as_json)
 
 
@@ -54,9 +53,11 @@ def best(
     Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
     """
     workspace = workspace_of(context)
-    found = record.best_trials(Question(sweep, metric, where, per, top), workspace)
+    found = actions.record.best_trials(
+        sweep, workspace, metric=metric, where=where, per=per, top=top
+    )
     if export is not None:
-        record.write_best_trial(found, workspace, export)
+        actions.record.write_best_trial(found, workspace, export)
     show(found.to_json(), tables.best_view(found), as_json)
 
 
@@ -71,5 +72,5 @@ def compare(
 
     Example: kd-sweep compare latest/4 latest/7
     """
-    found = record.compare_trials(runs, workspace_of(context))
+    found = actions.record.compare_trials(runs, workspace_of(context))
     show(found.to_json(), tables.comparison_view(found), as_json)

@@ -1,15 +1,15 @@
 """The commands of `kd-sweep cache`."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from service.actions import cache
+from service import actions
 from service.cli import tables
 from service.cli.app import AsJson, show, workspace_of
 from service.words import size
-from trainers.teachers.cache_inventory import describe
 
 DAMAGED_EXIT_CODE = 1
 
@@ -33,8 +33,8 @@ def list_(context: typer.Context, folder: Folder = None, as_json: AsJson = False
 
     Example: kd-sweep cache list
     """
-    found = cache.list_caches(workspace_of(context), folder)
-    show([describe(one) for one in found], tables.caches_view(found), as_json)
+    found = actions.cache.list_caches(workspace_of(context), folder)
+    show([asdict(one) for one in found], tables.caches_view(found), as_json)
 
 
 @group.command(name="show")
@@ -43,7 +43,7 @@ def show_(context: typer.Context, key: Key, folder: Folder = None, as_json: AsJs
 
     Example: kd-sweep cache show 3f2a
     """
-    content = cache.show_cache(key, workspace_of(context), folder=folder).to_json()
+    content = actions.cache.show_cache(key, workspace_of(context), folder=folder).to_json()
     rows = [(name.replace("_", " "), str(value)) for name, value in content.items()]
     show(content, tables.table("", ("", ""), rows), as_json)
 
@@ -56,7 +56,7 @@ def verify(
 
     Example: kd-sweep cache verify
     """
-    found = cache.verify_caches(workspace_of(context), key=key, folder=folder)
+    found = actions.cache.verify_caches(workspace_of(context), key=key, folder=folder)
     show([one.to_json() for one in found], tables.verified_view(found), as_json)
     if any(one.damaged for one in found):
         raise typer.Exit(DAMAGED_EXIT_CODE)
@@ -73,7 +73,7 @@ def prune(
 
     Example: kd-sweep cache prune --keep-gib 50
     """
-    deleted = cache.prune_caches(workspace_of(context), keep_gib=keep_gib, folder=folder)
+    deleted = actions.cache.prune_caches(workspace_of(context), keep_gib=keep_gib, folder=folder)
     freed = size(sum(one.bytes for one in deleted))
     view = Text(f"{len(deleted)} caches deleted, {freed} freed")
-    show([describe(one) for one in deleted], view, as_json)
+    show([asdict(one) for one in deleted], view, as_json)

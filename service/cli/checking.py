@@ -4,9 +4,7 @@ from typing import Annotated
 
 import typer
 
-from service.actions import doctor as machine
-from service.actions import loss, rho
-from service.actions.plan import plan_sweep
+from service import actions
 from service.cli import tables
 from service.cli.app import AsJson, Overrides, Spec, errors, show, workspace_of
 
@@ -16,7 +14,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 
     Example: kd-sweep doctor
     """
-    found = machine.examine(workspace_of(context))
+    found = actions.doctor.examine(workspace_of(context))
     show([one.to_json() for one in found], tables.diagnoses_view(found), as_json)
     if any(one.needed and not one.works for one in found):
         raise typer.Exit(1)
@@ -34,7 +32,7 @@ def check_loss(
 
     Example: kd-sweep check-loss my_losses:my_divergence --set alpha=0.3
     """
-    found = loss.check_loss(function, workspace_of(context), parameters=set_)
+    found = actions.loss.check_loss(function, workspace_of(context), parameters=set_)
     show(found.to_json(), tables.checks_view(found), as_json)
     if not found.is_usable:
         raise typer.Exit(1)
@@ -51,8 +49,8 @@ def rho_range(
     Example: kd-sweep rho-range cist
     """
     workspace = workspace_of(context)
-    made = plan_sweep(spec, workspace, overrides=set_)
-    report = rho.propose_rho(made, workspace, on_progress=_show_stage)
+    made = actions.plan.plan_sweep(spec, workspace, overrides=set_)
+    report = actions.rho.propose_rho(made, workspace, on_progress=_show_stage)
     show(report.to_json(), tables.rho_view(report), as_json)
 
 

@@ -1,13 +1,12 @@
 """The commands for Ray clusters, and for sweeps that were started before."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from service.actions import cluster, go_on
-from service.actions.run import RunResult
+from service import actions
 from service.cli import tables
 from service.cli.app import (
     AsJson,
@@ -19,7 +18,12 @@ from service.cli.app import (
     workspace_on_cluster,
 )
 from service.cli.display import RunDisplay, WatchDisplay
-from service.cluster.job import SweepJob
+
+if TYPE_CHECKING:
+    from service.actions.cluster import SweepStatus
+    from service.actions.go_on import LocalDriver
+    from service.actions.run import RunResult
+    from service.cluster.job import SweepJob
 
 Address = Annotated[
     str | None, typer.Option("--address", help="Ray's dashboard; default: KD_SWEEP_ADDRESS.")
@@ -57,12 +61,14 @@ def submit(
     Example: kd-sweep submit my-sweep.yaml --address http://head:8265
     """
     workspace = workspace_on_cluster(context, address)
-    plan = cluster.plan_on_cluster(spec, workspace, overrides=set_, code=code, warm_start=from_)
+    plan = actions.cluster.plan_on_cluster(
+        spec, workspace, overrides=set_, code=code, warm_start=from_
+    )
     console = errors()
     console.print(tables.plan_view(plan))
     if not yes:
         typer.confirm("Submit it?", abort=True, err=True)
-    job = cluster.submit_sweep(
+    job = actions.cluster.submit_sweep(
         plan,
         workspace,
         warm_start=from_,
@@ -87,10 +93,10 @@ def status(
     """
     workspace = workspace_on_cluster(context, address)
     if sweep is None:
-        rows = [job.to_json() for job in cluster.list_jobs(workspace)]
+        rows = [job.to_json() for job in actions.cluster.list_jobs(workspace)]
         show(rows, tables.rows_view(rows), as_json)
     else:
-        _show_row(cluster.sweep_status(sweep, workspace), as_json)
+        _show_row(actions.cluster.sweep_status(sweep, workspace), as_json)
 
 
 def logs(
@@ -105,7 +111,7 @@ def logs(
     Example: kd-sweep logs latest --follow --trial 7
     """
     workspace = workspace_on_cluster(context, address)
-    for line in cluster.read_logs(sweep, workspace, follow=follow, trial=trial):
+    for line in actions.cluster.read_logs(sweep, workspace, follow=follow, trial=trial):
         typer.echo(line)
 
 
@@ -115,7 +121,7 @@ def watch(context: typer.Context, sweep: Sweep, address: Address = None) -> None
     Example: kd-sweep watch latest --address http://head:8265
     """
     with WatchDisplay(Console()) as display:
-        for event in cluster.watch_sweep(sweep, workspace_on_cluster(context, address)):
+        for event in actions.cluster.watch_sweep(sweep, workspace_on_cluster(context, address)):
             display.on_event(event)
 
 
@@ -126,7 +132,7 @@ def stop(
 
     Example: kd-sweep stop latest
     """
-    _show_row(go_on.stop_sweep(sweep, workspace_here_or_at(context, address)), as_json)
+    _show_row(actions.go_on.stop_sweep(sweep, workspace_here_or_at(context, address)), as_json)
 
 
 def stop_trial(
@@ -139,7 +145,7 @@ def stop_trial(
 
     Example: kd-sweep stop-trial latest 7 --address http://head:8265
     """
-    cluster.stop_trial(sweep, workspace_on_cluster(context, address), trial=trial)
+    actions.cluster.stop_trial(sweep, workspace_on_cluster(context, address), trial=trial)
 
 
 def resume(
@@ -151,7 +157,9 @@ def resume(
     """
     workspace = workspace_here_or_at(context, address)
     with _run_display(as_json) as display:
-        result = go_on.resume_sweep(sweep, workspace, on_event=display.on_event, stop=display.stop)
+        result = actions.go_on.resume_sweep(
+            sweep, workspace, on_event=display.on_event, stop=display.stop
+        )
     _show_result(result, as_json)
 
 
@@ -168,7 +176,7 @@ def extend(
     """
     workspace = workspace_here_or_at(context, address)
     with _run_display(as_json) as display:
-        result = go_on.extend_sweep(
+        result = actions.go_on.extend_sweep(
             sweep, workspace, trials=trials, on_event=display.on_event, stop=display.stop
         )
     _show_result(result, as_json)
@@ -187,7 +195,7 @@ def retry(
     """
     workspace = workspace_here_or_at(context, address)
     with _run_display(as_json) as display:
-        result = go_on.retry_trials(
+        result = actions.go_on.retry_trials(
             sweep, workspace, trials=trials or (), on_event=display.on_event, stop=display.stop
         )
     _show_result(result, as_json)
@@ -213,15 +221,14 @@ def _run_display(as_json: bool) -> RunDisplay:
     return RunDisplay(errors() if as_json else Console())
 
 
-def _show_row(row: SweepJob | cluster.SweepStatus | go_on.LocalDriver, as_json: bool) -> None:
+def _show_row(row: "SweepJob | SweepStatus | LocalDriver", as_json: bool) -> None:
     document = row.to_json()
     show(document, tables.rows_view([document]), as_json)
 
 
-def _show_result(result: RunResult | SweepJob, as_json: bool) -> None:
-    """Shows what going on has come to: a job of the cluster, or the end of a run here."""
-    if isinstance(result, SweepJob):
-        _show_row(result, as_json)
-        return
-    show(result.to_json(), tables.run_view(result), as_json)
-    raise typer.Exit(result.exit_code)
+def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:
+    """Shows what going on has come to: the end of a run here, or a job of the cluster."""
+    if isinstance(result, actions.run.RunResult):
+        show(result.to_json(), tables.run_view(result), as_json)
+        raise typer.Exit(result.exit_code)
+    _show_row(result, as_json)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from service.actions.run import RunEvent, SweepBegins
+from service import actions
 from service.cli import tables
 from service.events import (
     DriverEvent,
@@ -30,10 +30,13 @@ from service.events import (
     TrialEvaluated,
     TrialStarted,
 )
-from service.plan.plan import SweepPlan
 from service.signals import StopOnSignal
 from service.states import TrialState
 from service.words import brief, describe, duration
+
+if TYPE_CHECKING:
+    from service.actions.run import RunEvent
+    from service.plan.plan import SweepPlan
 
 MAX_NOTICES = 3
 
@@ -41,7 +44,7 @@ MAX_NOTICES = 3
 class SweepProgress:
     """What the events have said so far. `now` gives seconds; it is asked at each event."""
 
-    def __init__(self, plan: SweepPlan, now: Callable[[], float]) -> None:
+    def __init__(self, plan: "SweepPlan", now: Callable[[], float]) -> None:
         self._plan, self._now = plan, now
         objective = plan.spec.objective[0]
         self.metric, self._sign = objective.metric, 1 if objective.direction == "maximize" else -1
@@ -273,9 +276,9 @@ class WatchDisplay:
     def __exit__(self, *reason: object) -> None:
         self._open.close()
 
-    def on_event(self, event: RunEvent) -> None:
+    def on_event(self, event: "RunEvent") -> None:
         """Shows an event."""
-        if isinstance(event, SweepBegins):
+        if isinstance(event, actions.run.SweepBegins):
             self._begin(event.plan)
             return
         assert self._display is not None, "the first event brings the plan"
@@ -283,7 +286,7 @@ class WatchDisplay:
         if isinstance(event, SweepEnded):
             self._open.close()
 
-    def _begin(self, plan: SweepPlan) -> None:
+    def _begin(self, plan: "SweepPlan") -> None:
         progress = SweepProgress(plan, time.monotonic)
         self._display = display_on(self._console, progress)
         self._open.enter_context(self._display)
@@ -302,14 +305,14 @@ class RunDisplay(WatchDisplay):
         """Set when the user wants the sweep to stop."""
         return self._stopper.stop
 
-    def on_event(self, event: RunEvent) -> None:
+    def on_event(self, event: "RunEvent") -> None:
         """Shows an event."""
         if self._display is not None:
             # Ray replaces the handlers when it starts, so each event sets them again.
             self._stopper.install()
         super().on_event(event)
 
-    def _begin(self, plan: SweepPlan) -> None:
+    def _begin(self, plan: "SweepPlan") -> None:
         if self._shows_plan:
             self._console.print(tables.plan_view(plan))
         super()._begin(plan)

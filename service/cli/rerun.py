@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from service.actions.rerun import export_trial, rerun_trial
+from service import actions
 from service.cli import tables
 from service.cli.app import AsJson, errors, show, workspace_of
 from service.errors import PlanError
-from service.rerun.rerun import RerunRequest
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or SWEEP/NUMBER.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
@@ -40,9 +39,9 @@ def rerun(
 
     Example: kd-sweep rerun latest/7 --local
     """
-    request = RerunRequest(run, image, local, device, keep, _folders_of(mount))
+    request = actions.rerun.RerunRequest(run, image, local, device, keep, _folders_of(mount))
     console = errors()
-    result = rerun_trial(
+    result = actions.rerun.rerun_trial(
         request,
         workspace_of(context),
         on_line=lambda line: console.print(Text(line), soft_wrap=True),
@@ -56,7 +55,7 @@ def export(context: typer.Context, run: Run, folder: Folder, as_json: AsJson = F
 
     Example: kd-sweep export latest/7 winner
     """
-    made = export_trial(run, workspace_of(context), folder=folder)
+    made = actions.rerun.export_trial(run, workspace_of(context), folder=folder)
     show(made.to_json(), Text(f"{made.folder}: {', '.join(made.names)}"), as_json)
 
 

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from service.actions import documents
-from service.actions.plan import plan_json, plan_sweep
-from service.actions.run import run_sweep
+from service import actions
 from service.cli import tables
 from service.cli.app import AsJson, Overrides, Spec, errors, output, show, workspace_of
 from service.cli.display import RunDisplay
@@ -25,8 +23,8 @@ def plan(
 
     Example: kd-sweep plan temperature --set trials=20
     """
-    made = plan_sweep(spec, workspace_of(context), overrides=set_)
-    show(plan_json(made), tables.plan_view(made), as_json)
+    made = actions.plan.plan_sweep(spec, workspace_of(context), overrides=set_)
+    show(actions.plan.plan_json(made), tables.plan_view(made), as_json)
 
 
 def run(
@@ -41,12 +39,12 @@ def run(
     Example: kd-sweep run demo
     """
     workspace = workspace_of(context)
-    made = plan_sweep(spec, workspace, overrides=set_)
+    made = actions.plan.plan_sweep(spec, workspace, overrides=set_)
     console = errors() if as_json else output()
     # Ray writes notes of its own to stdout, where JSON must stand alone.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         with RunDisplay(console, shows_plan=True) as display:
-            result = run_sweep(
+            result = actions.run.run_sweep(
                 made, workspace, again=again, on_event=display.on_event, stop=display.stop
             )
     show(result.to_json(), tables.run_view(result), as_json)
@@ -63,10 +61,10 @@ def presets(
     Example: kd-sweep presets temperature > my-sweep.yaml
     """
     if name is not None:
-        document = documents.read_preset(name, workspace_of(context))
+        document = actions.documents.read_preset(name, workspace_of(context))
         show(document.to_json(), Text(document.text), as_json)
         return
-    rows = [preset.to_json() for preset in documents.list_presets()]
+    rows = [preset.to_json() for preset in actions.documents.list_presets()]
     show(rows, tables.rows_view(rows), as_json)
 
 
@@ -75,7 +73,7 @@ def schema() -> None:
 
     Example: kd-sweep schema > sweep.schema.json
     """
-    show(documents.sweep_schema(), Text(), True)
+    show(actions.documents.sweep_schema(), Text(), True)
 
 
 def init(as_json: AsJson = False) -> None:
@@ -83,5 +81,5 @@ def init(as_json: AsJson = False) -> None:
 
     Example: kd-sweep init > my-sweep.yaml
     """
-    document = documents.starter()
+    document = actions.documents.starter()
     show(document.to_json(), Text(document.text), as_json)

@@ -8,26 +8,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.actions.cache import VerifiedCache
-from service.actions.doctor import Diagnosis
-from service.actions.loss import LossCheck
-from service.actions.record import SweepTrials
-from service.actions.rho import RhoReport
-from service.actions.run import RunResult
-from service.plan.plan import SweepPlan
-from service.plan.search_rows import search_rows
-from service.record.records import RunRecord, SweepRecord
-from service.rerun.rerun import RerunResult
-from service.results.best import Best
-from service.results.compare import Comparison
+from service import actions
 from service.states import TrialState
 from service.words import count, describe, duration, number, size
-from trainers.tasks import table as task_table
-from trainers.teachers.cache_inventory import CacheInfo
 from trainers.trial.diagnosis import logit_scale_warning
 
 if TYPE_CHECKING:
+    from service.actions.cache import VerifiedCache
+    from service.actions.doctor import Diagnosis
+    from service.actions.loss import LossCheck
+    from service.actions.record import SweepTrials
+    from service.actions.rho import RhoReport
+    from service.actions.run import RunResult
+    from service.plan.plan import SweepPlan
+    from service.record.records import RunRecord, SweepRecord
+    from service.rerun.rerun import RerunResult
+    from service.results.best import Best
+    from service.results.compare import Comparison
     from trainers.losses.rho import EntropyRow
+    from trainers.teachers.cache_inventory import CacheInfo
 
 STATE_STYLES: Mapping[str, str] = {
     "completed": "green",
@@ -50,12 +49,9 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     return made
 
 
-def plan_view(plan: SweepPlan) -> RenderableType:
+def plan_view(plan: "SweepPlan") -> RenderableType:
     """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
-    space = [
-        (row["name"], row["domain"], row["condition"])
-        for row in search_rows(plan.spec, plan.facts.vocab_size)
-    ]
+    space = [tuple(row.values()) for row in actions.plan.search_in_words(plan)]
     views: list[RenderableType] = [
         table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
         Text(),
@@ -65,7 +61,7 @@ def plan_view(plan: SweepPlan) -> RenderableType:
     return Group(*views)
 
 
-def _plan_rows(plan: SweepPlan) -> list[tuple[str, str]]:
+def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     facts, spec = plan.facts, plan.spec
     own = plan.num_trials - len(plan.controls)
     objectives = ", ".join(f"{one.direction} {one.metric}" for one in spec.objective)
@@ -84,7 +80,7 @@ def _plan_rows(plan: SweepPlan) -> list[tuple[str, str]]:
     return rows + _estimate_rows(plan)
 
 
-def _estimate_rows(plan: SweepPlan) -> list[tuple[str, str]]:
+def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     estimate = plan.estimate
     tokens = UNKNOWN
     if estimate.tokens is not None and estimate.tokens_per_trial is not None:
@@ -109,7 +105,7 @@ def _estimate_rows(plan: SweepPlan) -> list[tuple[str, str]]:
     return rows
 
 
-def _signal(plan: SweepPlan) -> str:
+def _signal(plan: "SweepPlan") -> str:
     if plan.teacher.dtype is None:
         return f"asked in every trial: {plan.teacher.reason}"
     seconds = plan.estimate.teacher_cache_s
@@ -129,12 +125,12 @@ def _entropy(share: float | None) -> str:
     return f"{share:.2f} of ln V at tau = 1"
 
 
-def _workers(plan: SweepPlan) -> str:
+def _workers(plan: "SweepPlan") -> str:
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
     return f"{plan.workers_per_trial} worker of {plan.cpus_per_worker:g} CPU{gpus}"
 
 
-def sweeps_view(sweeps: Sequence[SweepRecord]) -> RenderableType:
+def sweeps_view(sweeps: "Sequence[SweepRecord]") -> RenderableType:
     """Returns one line a sweep."""
     rows = [
         (
@@ -149,7 +145,7 @@ def sweeps_view(sweeps: Sequence[SweepRecord]) -> RenderableType:
     return table("", ("sweep", "state", "trials", "objective", "took"), rows)
 
 
-def trials_view(found: SweepTrials) -> RenderableType:
+def trials_view(found: "SweepTrials") -> RenderableType:
     """Returns one line a trial, with the objective's metric."""
     metric = found.sweep.objective_metric
     rows = [
@@ -166,8 +162,10 @@ def trials_view(found: SweepTrials) -> RenderableType:
     return table("", ("trial", "state", "what", metric, "took", "run"), rows)
 
 
-def best_view(found: Best) -> RenderableType:
+def best_view(found: "Best") -> RenderableType:
     """Returns the best trials as a table, and the winner under each metric below it."""
+    from trainers.tasks import table as task_table
+
     if not found.records:
         return Text(f"no finished trial has the metric {found.metric}")
     beside = [name for name in task_table.beside_rankings() if name != found.metric]
@@ -188,7 +186,7 @@ def best_view(found: Best) -> RenderableType:
     )
 
 
-def ranking_table(records: Sequence[RunRecord], metrics: Sequence[str]) -> Table:
+def ranking_table(records: "Sequence[RunRecord]", metrics: Sequence[str]) -> Table:
     """Returns one line a trial in the given order, with a column for each metric."""
     one_sweep = len({record.sweep_id for record in records}) == 1
     rows = [
@@ -204,24 +202,24 @@ def ranking_table(records: Sequence[RunRecord], metrics: Sequence[str]) -> Table
     return table("", ("", "what", *metrics, "trial", "run"), rows)
 
 
-def _trial_name(record: RunRecord) -> str:
+def _trial_name(record: "RunRecord") -> str:
     return f"trial {record.trial}: {_what(record)}"
 
 
-def _what(record: RunRecord) -> str:
+def _what(record: "RunRecord") -> str:
     """Returns a trial's label or hyperparameters, with a mark where a warning is about it."""
     name = record.label or describe(record.hyperparameters)
     return name if logit_scale_warning(record.metrics) is None else f"{name} {MARK}"
 
 
-def diagnoses_view(diagnoses: Sequence[Diagnosis]) -> RenderableType:
+def diagnoses_view(diagnoses: "Sequence[Diagnosis]") -> RenderableType:
     """Returns one line a part of the machine, and what to do where one does not work."""
     rows = [(_verdict(one), one.name, one.found) for one in diagnoses]
     todo = [Text(f"{one.name}: {one.remedy}") for one in diagnoses if one.remedy]
     return Group(table("", ("", "", ""), rows), *todo)
 
 
-def comparison_view(found: Comparison) -> RenderableType:
+def comparison_view(found: "Comparison") -> RenderableType:
     """Returns what differs between trials, their metrics, and what shared seeds allow to say."""
     names = found.names()
     differs = [
@@ -248,7 +246,7 @@ def rows_view(rows: Sequence[Mapping[str, Any]], title: str = "") -> RenderableT
     return table(title, headings, cells)
 
 
-def checks_view(found: LossCheck) -> RenderableType:
+def checks_view(found: "LossCheck") -> RenderableType:
     """Returns the checks of a divergence of the user's own, and what they mean together."""
     name, rows = found.function, found.rows
     broken = [row["check"] for row in rows if row["required"] and not row["holds"]]
@@ -262,7 +260,7 @@ def checks_view(found: LossCheck) -> RenderableType:
     return Group(rows_view(rows), Text(), Text(meaning), Text(verdict, style="bold"))
 
 
-def run_view(result: RunResult) -> RenderableType:
+def run_view(result: "RunResult") -> RenderableType:
     """Returns the end of a run: the best configs, what won, and what to look at next."""
     head = f"sweep {result.sweep_id} {result.state}"
     if result.done_before:
@@ -295,7 +293,7 @@ def _unbroken(line: str) -> Text:
     return Text(line, no_wrap=True, overflow="ignore")
 
 
-def rho_view(report: RhoReport) -> RenderableType:
+def rho_view(report: "RhoReport") -> RenderableType:
     """Returns the table, the proposal as a line for the sweep file, and the picture's place."""
     found = report.found
     low, high = found.low_per_log_vocab, found.high_per_log_vocab
@@ -313,7 +311,7 @@ def rho_view(report: RhoReport) -> RenderableType:
     )
 
 
-def _open_end(report: RhoReport, row: "EntropyRow") -> str:
+def _open_end(report: "RhoReport", row: "EntropyRow") -> str:
     share = row.mean / report.found.log_vocab
     side, other = ("below", "smaller")
     if row is report.found.by_rho[-1]:
@@ -324,7 +322,7 @@ def _open_end(report: RhoReport, row: "EntropyRow") -> str:
     )
 
 
-def rerun_view(result: RerunResult) -> RenderableType:
+def rerun_view(result: "RerunResult") -> RenderableType:
     """Returns the metrics beside each other, and the verdict below them."""
     rows = [
         (
@@ -355,7 +353,7 @@ def _digits(value: float | None) -> str:
     return "–" if value is None else f"{value:.9g}"
 
 
-def caches_view(found: Sequence[CacheInfo]) -> RenderableType:
+def caches_view(found: "Sequence[CacheInfo]") -> RenderableType:
     """Returns one line a teacher cache."""
     rows = [
         (one.key, size(one.bytes), count(one.num_positions), one.dtype, _error(one), one.created)
@@ -364,11 +362,11 @@ def caches_view(found: Sequence[CacheInfo]) -> RenderableType:
     return table("", ("cache", "size", "positions", "dtype", "error", "built"), rows)
 
 
-def _error(info: CacheInfo) -> str:
+def _error(info: "CacheInfo") -> str:
     return "exact" if info.storage_error == 0 else f"{info.storage_error:.1g}"
 
 
-def verified_view(found: Sequence[VerifiedCache]) -> RenderableType:
+def verified_view(found: "Sequence[VerifiedCache]") -> RenderableType:
     """Returns one line a cache that was read, with its damaged files."""
     rows = [(one.key, ", ".join(one.damaged) or "whole") for one in found]
     return table("", ("cache", "damaged files; the next sweep makes them anew"), rows)
@@ -383,7 +381,7 @@ def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-def _verdict(diagnosis: Diagnosis) -> str:
+def _verdict(diagnosis: "Diagnosis") -> str:
     if diagnosis.works:
         return "works"
     return "FAILS" if diagnosis.needed else "absent"
