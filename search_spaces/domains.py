@@ -112,9 +112,7 @@ class Float(_Domain):
 
     def distribution(self) -> Any:
         """Returns the domain as an Optuna distribution."""
-        from optuna.distributions import FloatDistribution
-
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+        return _distributions().FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def suggest(self, trial: Any, name: str) -> Scalar:
         """Returns the value that the Optuna trial picks."""
@@ -172,9 +170,7 @@ class Int(_Domain):
 
     def distribution(self) -> Any:
         """Returns the domain as an Optuna distribution."""
-        from optuna.distributions import IntDistribution
-
-        return IntDistribution(self.low, self.high, log=self.log)
+        return _distributions().IntDistribution(self.low, self.high, log=self.log)
 
     def suggest(self, trial: Any, name: str) -> Scalar:
         """Returns the value that the Optuna trial picks."""
@@ -202,7 +198,7 @@ class _Listed(_Domain):
         return isinstance(value, Scalar) and any(same(value, allowed) for allowed in self.values)
 
     def points(self, count: int) -> list[Scalar]:
-        """Returns every value, whatever `count` is: none lies between two others."""
+        """Returns every value, whatever `count` is: there is none between two others."""
         return list(self.values)
 
     def draw(self, rng: random.Random) -> Scalar:
@@ -211,9 +207,7 @@ class _Listed(_Domain):
 
     def distribution(self) -> Any:
         """Returns the domain as an Optuna distribution."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.values)
+        return _distributions().CategoricalDistribution(self.values)
 
     def suggest(self, trial: Any, name: str) -> Scalar:
         """Returns the value that the Optuna trial picks."""
@@ -274,6 +268,13 @@ KINDS: Mapping[str, type[Float] | type[Int] | type[Choice] | type[Fixed]] = {
     "choice": Choice,
     "fixed": Fixed,
 }
+
+
+def _distributions() -> Any:
+    """Returns Optuna's module of distributions; a domain is checked and shown without it."""
+    import optuna.distributions
+
+    return optuna.distributions
 
 
 def _kind(value: Any) -> str | None:

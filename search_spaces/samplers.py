@@ -1,6 +1,6 @@
 """The samplers by `kind`: their options, what each can do with a space, and how each is built.
 
-`build` imports Optuna; nothing else here does, so that a plan is checked at once.
+`build` loads Optuna; nothing else here does, so that a plan is checked at once.
 """
 
 import hashlib
@@ -14,6 +14,12 @@ from search_spaces.domains import Float, Int, same
 from search_spaces.space import Point, SearchSpace
 
 Startup = Annotated[int, Field(ge=1, description="random trials before the model is asked")]
+
+
+def _optuna() -> Any:
+    import optuna
+
+    return optuna
 
 
 class _Sampler(BaseModel):
@@ -60,8 +66,7 @@ class Tpe(_Seeded):
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
         """Returns the Optuna sampler; see the base class."""
-        import optuna
-
+        optuna = _optuna()
         with warnings.catch_warnings():
             # `group` is marked experimental; it is the only option that models conditions.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -81,9 +86,7 @@ class Random(_Seeded):
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
         """Returns the Optuna sampler; see the base class."""
-        import optuna
-
-        return optuna.samplers.RandomSampler(seed=self._seed_of(draw))
+        return _optuna().samplers.RandomSampler(seed=self._seed_of(draw))
 
 
 class Grid(_Sampler):
@@ -101,6 +104,7 @@ class Grid(_Sampler):
     def point_at(self, space: SearchSpace, values: Mapping[str, Any]) -> Point | None:
         """Returns the point of the grid with these values, None where the grid has none."""
         point: Point = {}
+        # `values` may be a complete config; what its own parents switch off is no part of a point.
         for name in space.active(values):
             points = space.domains[name].points(self.points_per_range)
             found = [value for value in points if name in values and same(value, values[name])]
@@ -154,9 +158,7 @@ class Gp(_Unconditional):
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
         """Returns the Optuna sampler; see the base class."""
-        import optuna
-
-        return optuna.samplers.GPSampler(
+        return _optuna().samplers.GPSampler(
             seed=self._seed_of(draw),
             n_startup_trials=self.num_startup,
             warn_independent_sampling=False,
@@ -180,9 +182,7 @@ class CmaEs(_Unconditional):
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
         """Returns the Optuna sampler; see the base class."""
-        import optuna
-
-        return optuna.samplers.CmaEsSampler(
+        return _optuna().samplers.CmaEsSampler(
             seed=self._seed_of(draw),
             n_startup_trials=self.num_startup,
             warn_independent_sampling=False,
@@ -212,9 +212,7 @@ class NsgaII(_Unconditional):
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:
         """Returns the Optuna sampler; see the base class."""
-        import optuna
-
-        return optuna.samplers.NSGAIISampler(
+        return _optuna().samplers.NSGAIISampler(
             seed=self._seed_of(draw), population_size=self.population_size
         )
 

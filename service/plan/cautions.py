@@ -1,4 +1,4 @@
-"""What a plan warns of: allowed, and yet worth knowing before the sweep is paid for. Pure."""
+"""What a plan warns of: allowed, and still worth knowing before the sweep is paid for. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ TEMPERATURES = ("tau", "rho", "rho_per_log_vocab")
 
 
 def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
-    """Yields one sentence a caution."""
+    """Yields a sentence for each thing to look at before the sweep runs."""
     space = spec.search
     trials = [(values, spec.trial_config(values)) for values in samples(space)]
     yield from spec.sampler.check(space, len(spec.objective))

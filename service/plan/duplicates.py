@@ -17,32 +17,35 @@ FAMILIES: Mapping[str, tuple[Rows, Mapping[Any, Any]]] = {
     "divergence": (TWINS, DIVERGENCES),
     "policy": (POLICY_TWINS, POLICIES),
 }
-# The names on which it hangs whether two points are twins.
-TELLING = {*FAMILIES, "tau"} | {name for _, given, _ in TWINS + POLICY_TWINS for name in given}
+# The names whose values decide whether two points are twins.
+DECISIVE = {*FAMILIES, "tau"} | {name for _, given, _ in TWINS + POLICY_TWINS for name in given}
 MOST_POINTS = 5_000
 
 
 def duplicates(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
     """Yields one sentence for each two settings that give a point of the search twice."""
-    points = _separate(spec, space)
+    points = _decisive_points(spec, space)
     if (points.size() or 0) > MOST_POINTS:
         return
-    told: set[tuple[str, ...]] = set()
+    # Many points may share one pair of settings, at every value of what else is searched.
+    found: set[tuple[str, ...]] = set()
     for plain, settings in _alike(map(spec.trial_config, points.enumerate(1))):
         others = sorted(settings - {plain})
         if plain in settings:
-            told |= {(plain, other) for other in others}
+            found |= {(plain, other) for other in others}
         elif len(others) > 1:
-            told.add((plain, *others))
-    for plain, *names in sorted(told):
+            found.add((plain, *others))
+    for plain, *names in sorted(found):
         yield _sentence(plain, names)
 
 
 def _alike(configs: Iterable[TrialConfig]) -> list[tuple[str, set[str]]]:
     """Returns, for each gradient and family, its plainest member and how the configs have it."""
+    # Configs with one gradient become equal fields when they are reduced, so that the fields can be
+    # the key; a set of two settings under one key is then a point that is tried twice.
     found: defaultdict[tuple[str, Any], set[str]] = defaultdict(set)
     for config in configs:
-        if config.soft_weight > 0:
+        if config.soft_weight > 0:  # else the divergence plays no part at all
             fields, settings = _reduced(config)
             for family in FAMILIES:
                 plain = str(fields[family])
@@ -70,6 +73,7 @@ def _reduced(config: TrialConfig) -> tuple[dict[str, Any], dict[str, str]]:
                 continue
             words = " and ".join(f"{one} {value}" for one, value in given.items())
             settings[family] = f"{name} with {words}"
+            # The plain row does not have these parameters; left in, they would keep twins apart.
             idle = set(table[name].parameters) - set(table[other].parameters)
             fields |= dict.fromkeys(idle) | {family: other}
     if fields["policy"] == Policy.FIXED and fields["tau"] == 1:
@@ -77,14 +81,14 @@ def _reduced(config: TrialConfig) -> tuple[dict[str, Any], dict[str, str]]:
     return fields, settings
 
 
-def _separate(spec: SweepSpec, space: SearchSpace) -> SearchSpace:
-    """Returns the space with the values that a sweep tries on purpose, and one value each of what
-    does not tell twins apart."""
-    telling = TELLING | {parent for domain in space.domains.values() for parent in domain.when}
+def _decisive_points(spec: SweepSpec, space: SearchSpace) -> SearchSpace:
+    """Returns the space cut down to what can make twins: of decisive names and of parents the
+    values that the sweep is sure to try, of every other name one value."""
+    decisive = DECISIVE | {parent for domain in space.domains.values() for parent in domain.when}
     return SearchSpace(
         domains={
             name: Choice(
-                choice=tuple(_values(spec, domain) if name in telling else domain.points(1)[:1]),
+                choice=tuple(_values(spec, domain) if name in decisive else domain.points(1)[:1]),
                 when=domain.when,
             )
             for name, domain in space.domains.items()

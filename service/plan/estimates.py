@@ -13,7 +13,7 @@ from trainers.trial.facts import Facts
 from trainers.trial.sources import ModelSource
 from trainers.trial.strict import Strict
 
-# Rates that were seen on ordinary machines; only a first guess, until a sweep was measured.
+# Rates seen on ordinary machines: a first guess, until a sweep has been measured.
 FLOPS_PER_CPU = 30e9
 FLOPS_PER_GPU = 60e12
 # Each weight's forward and backward pass takes 6 operations a token, a forward pass alone 2.
@@ -63,7 +63,7 @@ def estimate_sweep(
     gpus_per_worker: float,
     cache_dtypes: Sequence[str] = (),
 ) -> Estimate:
-    """Returns about what the sweep takes when every trial uses its whole budget. cache_dtypes:
+    """Returns about what the sweep takes when every trial uses its complete budget. cache_dtypes:
     those of the teacher's caches; none where trials ask the teacher itself."""
     tokens = tokens_per_trial(spec, facts)
     is_cached = bool(cache_dtypes)
@@ -113,7 +113,7 @@ def tokens_held(facts: InputFacts) -> int | None:
 
 
 def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
-    """Returns the response tokens that a whole trial trains on, or None when unknown."""
+    """Returns the response tokens that a complete trial trains on, or None when unknown."""
     if not facts.num_train_tokens or not facts.num_train_examples:
         return None
     budget = spec.budget()
@@ -124,14 +124,14 @@ def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
 
 
 def _seconds_of_small_things(spec: SweepSpec) -> float:
-    """What steps and generated tokens take however small the models are."""
+    """Returns the seconds that steps and generated tokens take however small the models are."""
     budget = spec.budget()
     num_sampled = table.task_named(spec.task).num_sampled_tokens(budget)
     return (budget.steps or 0) * STEP_S + num_sampled * TOKEN_S
 
 
 def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) -> int:
-    """A time budget ends a sweep before its trials do: only those that can begin are counted."""
+    """Returns how many of the trials can start: a time budget may end a sweep before them."""
     if spec.time_budget_s is None:
         return trials
     if trial_s is None:
@@ -164,11 +164,12 @@ def _trial_seconds(
 def _build_seconds(
     spec: SweepSpec, facts: InputFacts, slots: int, gpus_per_worker: float
 ) -> float | None:
-    """One pass of the teacher over all data, on the workers of all slots; prompts count again."""
+    """Returns the seconds of one pass of the teacher over all data, on the workers of all slots."""
     teacher, tokens = _teacher_parameters(spec, facts), tokens_held(facts)
     if teacher is None or tokens is None:
         return None
     workers = slots * spec.resources.workers_per_trial
+    # Prompts pass through the teacher too: about as much again.
     return 2 * TEACHER_FLOPS * teacher * tokens / (_rate(spec, gpus_per_worker) * workers)
 
 
@@ -186,11 +187,12 @@ def _guess_parameters(source: ModelSource, spec: SweepSpec, facts: InputFacts) -
 
 
 def _head_parameters(facts: InputFacts) -> int | None:
-    """Of a cached teacher only the output matrix is left to be multiplied with."""
+    """Returns the size of the output matrix: all that is left to multiply with once the teacher's
+    hidden states are cached."""
     width, rows = facts.teacher_hidden_size, facts.vocab_size
     return None if width is None or rows is None else width * rows
 
 
 def _rate(spec: SweepSpec, gpus_per_worker: float) -> float:
-    """Operations a second of one worker."""
+    """Returns the operations a second of one worker."""
     return FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker

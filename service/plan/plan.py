@@ -8,13 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.plan.cautions import cautions
-from service.plan.estimates import (
-    Estimate,
-    InputFacts,
-    cache_bytes,
-    estimate_sweep,
-    tokens_held,
-)
+from service.plan.estimates import Estimate, InputFacts, cache_bytes, estimate_sweep, tokens_held
 from service.plan.resources import Resources, check_builder, check_disk, count_slots
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import ControlTrial, control_trials, count_trials
@@ -108,16 +102,18 @@ def _choose(
     trials: int,
     gpus: float,
 ) -> tuple[TeacherChoice, Estimate]:
-    """Where the teacher's signal comes from, and what the sweep takes with it."""
+    """Returns where the teacher's signal comes from, and what the sweep takes with it."""
 
     def estimate(dtypes: Sequence[str]) -> Estimate:
         return estimate_sweep(
             spec, facts, trials=trials, slots=slots, gpus_per_worker=gpus, cache_dtypes=dtypes
         )
 
+    # The choice needs what a sweep without a cache takes: its checkpoints share the disk, and its
+    # trials read the tokens that a cache would save.
     dtypes, online = cache_dtypes(spec, gpus), estimate([])
     held = tokens_held(facts)
-    # Of a disk elsewhere, the sweep itself sees what it can spare.
+    # How much another disk can spare is not known here; the sweep finds out when it builds.
     free = None if spec.teacher_cache.is_elsewhere else cluster.disk_free
     cost = CacheCost(
         bytes=cache_bytes(facts, dtypes),
@@ -143,7 +139,9 @@ def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, s
 
 
 def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """What a fingerprint says of an input's content, the place where it lies need not say."""
+    """Returns the document without what only says where something is stored or recorded, or what
+    it runs on. Where the content of an input has a fingerprint, its name goes too, so that the same
+    data in another folder makes the same sweep."""
     left_out = {"tracking", "storage", "resources"}
     document = spec.model_dump(mode="json", exclude=left_out)
     for place in ("folder", "gpus"):

@@ -86,7 +86,8 @@ def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
 
 
 def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
-    """The field's values in all trials: controls, and branches without it, have the default."""
+    """Returns the field's values in all trials, with the default where a control or a branch
+    without the field has it."""
     default = getattr(spec.budget(), name)
     if name not in space.domains:
         return [default]

@@ -1,4 +1,4 @@
-"""Which trials a plan has: the controls, and as many as the sampler can give."""
+"""Which trials a plan has: the controls, and as many as the sampler can give. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
     """Returns the trials that show what distilling, and its temperature, are worth."""
     if spec.controls == "none":
         return ()
-    # What the spec's own loss section chose must not leak into a control: None is "not given".
+    # What the spec's loss section gives must not leak into a control; None stands for not given.
     weights = {"hard_weight", "soft_weight", "allow_free_logit_scale"}
     base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
     base |= {"divergence": "forward_kl", "policy": "fixed"}
@@ -36,8 +36,9 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
 
 
 def _point_like(spec: SweepSpec, values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the point that the sampler is sure to give and that trains exactly as `values` do, or
-    None: as a control it is that point, which is not tried again."""
+    """Returns the point of the search that the sampler is sure to give and that trains exactly as
+    `values` do, else None. As a control it stands in for that point, which is then not tried
+    twice."""
     config = spec.trial_config(values)
     point = spec.sampler.point_at(spec.search, config.model_dump())
     return point if point is not None and spec.trial_config(point) == config else None

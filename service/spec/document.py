@@ -97,18 +97,19 @@ def _as_objectives(value: Any, info: ValidationInfo) -> Any:
     return [own | one if isinstance(one, dict) else one for one in listed]
 
 
-def _default_metric(fields: dict[str, Any]) -> str:
-    """The metric of the task in `fields`; where that is wrong itself, any will do."""
-    return table.task_named(fields.get("task", TaskName.CAUSAL_LM)).default_metric
+def _default_metric(given: dict[str, Any]) -> str:
+    """Returns the metric of the task in `given`, where a wrong task is absent: such a document is
+    refused anyway, so any metric will do."""
+    return table.task_named(given.get("task", TaskName.CAUSAL_LM)).default_metric
 
 
-def _default_objectives(fields: dict[str, Any]) -> tuple[Objective, ...]:
-    return (Objective.model_validate({"metric": _default_metric(fields)}),)
+def _default_objectives(given: dict[str, Any]) -> tuple[Objective, ...]:
+    return (Objective.model_validate({"metric": _default_metric(given)}),)
 
 
-def _default_early_stopping(fields: dict[str, Any]) -> EarlyStopping:
-    """With two objectives no trial is weak as such, so none is ended."""
-    return SuccessiveHalving() if len(fields.get("objective", (1,))) == 1 else NoEarlyStopping()
+def _default_early_stopping(given: dict[str, Any]) -> EarlyStopping:
+    """With two objectives no trial is weak as such, so none is stopped."""
+    return SuccessiveHalving() if len(given.get("objective", (1,))) == 1 else NoEarlyStopping()
 
 
 class ResourceRequest(Strict):
