@@ -1,23 +1,100 @@
-"""The rules of the house as tables, checked on the source text: who imports whom, where each heavy
-dependency lives, who may print, how long things may be."""
+"""The rules of the house as tables, checked on the source text: which room imports which, where
+each heavy dependency lives, who may know a task, who may know the terminal."""
 
 import ast
-import tomllib
-from collections import Counter
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+import re
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-TESTS = ROOT / "tests"
+from source_tree import (
+    PACKAGES,
+    ROOT,
+    all_imports,
+    arrows_between_files,
+    arrows_between_rooms,
+    circle_in,
+    loaded_at_import,
+    modules,
+    name_of,
+    reached,
+    sources,
+    tree,
+)
 
 # package: the packages of ours that it may import
 LAYERS: dict[str, set[str]] = {
     "search_spaces": set(),
     "trainers": set(),
     "service": {"search_spaces", "trainers"},
+}
+
+# Files beside the rooms that every room of their package may import; they import no room.
+GROUND: dict[str, set[str]] = {
+    "service": {
+        "errors.py",
+        "events.py",
+        "home.py",
+        "provenance.py",
+        "signals.py",
+        "states.py",
+        "words.py",
+        "workspace.py",
+    },
+    "trainers": {
+        "nearest.py",
+        "signal.py",
+        "world.py",
+    },
+    "search_spaces": set(),
+}
+
+# room: the rooms of the same package that it may import, beside the ground
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "service": {
+        "__main__.py": {"cli"},
+        "cli": {"actions", "cluster", "plan", "record", "rerun", "results"},
+        "actions": {
+            "cluster",
+            "driver",
+            "own_code",
+            "plan",
+            "record",
+            "rerun",
+            "results",
+            "spec",
+        },
+        "cluster": {"driver", "plan", "slots"},
+        "driver": {"own_code", "plan", "record", "search", "slots"},
+        "rerun": {"own_code", "record"},
+        "results": {"record"},
+        "record": {"plan"},
+        "slots": {"plan"},
+        "own_code": {"plan", "spec"},
+        "plan": {"spec"},
+        "spec": {"search"},
+        "search": set(),
+        "presets": set(),
+    },
+    "trainers": {
+        "__main__.py": {"files", "tasks", "teachers", "training", "trial"},
+        "worker.py": {"files", "training", "trial"},
+        "preparing": {"files", "numerics.py", "parts.py", "tasks", "teachers", "training", "trial"},
+        "training": {"files", "losses", "numerics.py", "parts.py", "tasks", "teachers", "trial"},
+        "teachers": {"files", "numerics.py", "parts.py", "trial"},
+        "tasks": {"files", "numerics.py", "parts.py", "trial"},
+        "losses": {"trial"},
+        "parts.py": {"trial"},
+        "numerics.py": {"trial"},
+        "trial": {"files"},
+        "files": set(),
+    },
+    "search_spaces": {
+        "domains.py": set(),
+        "space.py": {"domains.py", "parsing.py"},
+        "parsing.py": {"domains.py"},
+        "grid.py": {"domains.py", "space.py"},
+        "samplers.py": {"domains.py", "grid.py", "space.py"},
+        "samples.py": {"domains.py", "space.py"},
+    },
 }
 
 # dependency: the files and folders that may import it, anywhere in their text
@@ -27,7 +104,7 @@ HOMES: dict[str, set[str]] = {
     "datasets": {"trainers"},
     "ray": {"trainers/worker.py", "service"},
     "mlflow": {"service/record"},
-    "optuna": {"search_spaces", "service"},
+    "optuna": {"search_spaces", "service/search"},
     "docker": {"service/rerun/engines.py", "service/actions/doctor.py"},
     "typer": {"service/cli"},
     "rich": {"service/cli"},
@@ -51,6 +128,7 @@ ANSWER_AT_ONCE = (
     "service.plan.plan",
     "trainers.tasks.table",
     "search_spaces.space",
+    "trainers.tasks.table",
 )
 WITHOUT_TORCH = (
     "trainers.trial.config",
@@ -60,106 +138,87 @@ WITHOUT_TORCH = (
     "trainers.trial.reporting",
 )
 
-# module: the only modules that may import it
-ENTRANCES: dict[str, set[str]] = {
-    "service.cli.main": {"service.__main__"},
-    "service.driver.driver": {"service.actions.run", "service.cluster.drive"},
+# module: the only rooms and modules that may import it
+ENTRANCES: dict[str, tuple[str, ...]] = {
+    "service.cli.main": ("service.__main__",),
+    "service.driver.driver": ("service.actions.", "service.cluster."),
 }
 
-MAY_PRINT_OR_EXIT = {
-    "service/cli/app.py",
-    "service/cli/sweeps.py",
-    "service/__main__.py",
-    "trainers/__main__.py",
-}
-MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 40
+# Beside `trainers/tasks`, the only file that names a task: the enum that a spec and a trial use.
+KNOWS_A_TASK = {"trainers/trial/fields.py"}
+A_TASK = re.compile(r"tasks\.\w+\b|causal_lm")
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+def package_and_room(room: str) -> tuple[str, str]:
+    package, _, name = room.partition("/")
+    return package, name
 
 
-def sources() -> list[Path]:
-    return [path for package in LAYERS for path in sorted((ROOT / package).rglob("*.py"))]
-
-
-def files_of_tests() -> list[Path]:
-    return sorted(TESTS.rglob("*.py"))
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imported(node: ast.AST) -> Iterator[str]:
-    """Dotted names that one import statement may load."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield node.module
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def loaded_at_import(node: ast.AST) -> Iterator[str]:
-    """Names imported along with the module: not those in functions or under TYPE_CHECKING."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield from imported(child)
-        yield from loaded_at_import(child)
-
-
-def all_imports(path: Path) -> set[str]:
-    return {name for node in ast.walk(tree(path)) for name in imported(node)}
-
-
-@cache
-def modules() -> dict[str, Path]:
-    return {module_of(path): path for path in sources()}
-
-
-def reached(start: str) -> dict[str, str]:
-    """Each module of ours that importing `start` loads, with the module that loads it."""
-    found, waiting = {start: ""}, [start]
-    while waiting:
-        current = waiting.pop()
-        names = set(loaded_at_import(tree(modules()[current])))
-        parents = {current.rsplit(".", n)[0] for n in range(1, current.count(".") + 1)}
-        for name in sorted((names | parents) & modules().keys() - found.keys()):
-            found[name] = current
-            waiting.append(name)
+def forbidden(arrows: dict[str, dict[str, str]]) -> list[str]:
+    """The arrows between rooms of one package that the tables do not allow, as sentences."""
+    found = []
+    for room, targets in arrows.items():
+        package, name = package_and_room(room)
+        allowed = ROOMS[package].get(name, set()) | GROUND[package]
+        for target, example in targets.items():
+            other_package, other = package_and_room(target)
+            if other_package == package and other not in allowed:
+                found.append(f"{room} may not import {target}, but {example}")
     return found
-
-
-def function_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    body = function.body[1:] if ast.get_docstring(function) else function.body
-    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
-
-
-def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    return [node for node in ast.walk(tree(path)) if isinstance(node, kinds)]
 
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_a_package_imports_only_those_below_it(package: str) -> None:
-    forbidden = LAYERS.keys() - LAYERS[package] - {package}
+    forbidden_packages = LAYERS.keys() - LAYERS[package] - {package}
     offences = [
         f"{name_of(path)} imports {name}"
         for path in (ROOT / package).rglob("*.py")
         for name in all_imports(path)
-        if name.split(".")[0] in forbidden
+        if name.split(".")[0] in forbidden_packages
     ]
     assert not offences
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {room for room in arrows_between_rooms() if not room.endswith("__init__.py")}
+    known = {
+        f"{package}/{room}" for package in ROOMS for room in {*ROOMS[package], *GROUND[package]}
+    }
+    assert {room for room in rooms if "/" in room} == known
+
+
+def test_rooms_import_only_those_that_the_table_allows() -> None:
+    assert not forbidden(arrows_between_rooms())
+
+
+def test_the_table_allows_no_more_than_what_is_imported() -> None:
+    arrows = arrows_between_rooms()
+    unused = [
+        f"{package}/{room} imports nothing of {target}: take it out of ROOMS"
+        for package, rooms in ROOMS.items()
+        for room, allowed in rooms.items()
+        for target in sorted(allowed)
+        if f"{package}/{target}" not in arrows[f"{package}/{room}"]
+    ]
+    assert not unused
+
+
+def test_an_arrow_against_the_table_is_named() -> None:
+    example = "service.plan.plan imports service.driver.driver"
+    assert forbidden({"service/plan": {"service/driver": example}}) == [
+        f"service/plan may not import service/driver, but {example}"
+    ]
+    assert not forbidden({"service/driver": {"service/plan": "", "service/errors.py": ""}})
+
+
+def test_neither_files_nor_rooms_import_in_circles() -> None:
+    assert not circle_in(arrows_between_files())
+    assert not circle_in({room: set(targets) for room, targets in arrows_between_rooms().items()})
+
+
+def test_a_circle_is_named() -> None:
+    assert set(circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+    assert not circle_in({"a": {"b", "c"}, "b": {"c"}})
 
 
 def test_imports_are_absolute() -> None:
@@ -172,16 +231,17 @@ def test_imports_are_absolute() -> None:
     assert not relative
 
 
+def is_at_home(name: str, homes: set[str]) -> bool:
+    return any(name == home or name.startswith(f"{home}/") for home in homes)
+
+
 @pytest.mark.parametrize("dependency", HOMES)
 def test_each_heavy_dependency_has_one_home(dependency: str) -> None:
     offences = [
         name_of(path)
         for path in sources()
         if dependency in {name.split(".")[0] for name in all_imports(path)}
-        and not any(
-            name_of(path) == home or name_of(path).startswith(f"{home}/")
-            for home in HOMES[dependency]
-        )
+        and not is_at_home(name_of(path), HOMES[dependency])
     ]
     assert not offences, f"{dependency} belongs to {sorted(HOMES[dependency])} alone"
 
@@ -192,8 +252,6 @@ def test_each_heavy_dependency_has_one_home(dependency: str) -> None:
     + [(module, {"torch"}) for module in WITHOUT_TORCH],
 )
 def test_light_modules_load_nothing_heavy(start: str, absent: set[str]) -> None:
-    if start not in modules():
-        pytest.skip(f"{start} does not exist")
     offences = [
         f"{module} (loaded by {origin or 'the test'}) imports {name}"
         for module, origin in reached(start).items()
@@ -205,100 +263,29 @@ def test_light_modules_load_nothing_heavy(start: str, absent: set[str]) -> None:
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
 def test_entrances_are_imported_by_nobody_else(entrance: str) -> None:
-    users = {module for module, path in modules().items() if entrance in all_imports(path)}
-    assert users <= ENTRANCES[entrance]
+    users = [module for module, path in modules().items() if entrance in all_imports(path)]
+    assert users
+    assert [user for user in users if not user.startswith(ENTRANCES[entrance])] == []
 
 
-def is_output_or_exit(node: ast.AST) -> bool:
-    if isinstance(node, ast.Name):
-        return node.id in {"print", "SystemExit", "exit"}
-    return isinstance(node, ast.Attribute) and ast.unparse(node) in {"sys.exit", "sys.stdout"}
+def names_a_task(text: str) -> bool:
+    return A_TASK.search(text) is not None
 
 
-def test_only_the_command_line_prints_or_exits() -> None:
-    offences = [
-        f"{name_of(path)}:{node.lineno} {ast.unparse(node)}"
+def test_only_the_tasks_know_a_task() -> None:
+    knowing = {
+        name_of(path)
         for path in sources()
-        if name_of(path) not in MAY_PRINT_OR_EXIT
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Name | ast.Attribute) and is_output_or_exit(node)
-    ]
-    assert not offences
-
-
-def test_no_function_takes_whatever_it_is_given() -> None:
-    offences = [
-        f"{name_of(path)}:{function.lineno} {function.name}(**{function.args.kwarg.arg})"
-        for path in sources()
-        for function in functions(path)
-        if function.args.kwarg
-    ]
-    assert not offences
-
-
-def test_nothing_is_caught_in_silence() -> None:
-    offences = [
-        f"{name_of(path)}:{node.lineno}"
-        for path in sources()
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.ExceptHandler)
-        and (
-            node.type is None
-            or (ast.unparse(node.type) in {"Exception", "BaseException"} and is_empty(node.body))
-        )
-    ]
-    assert not offences
-
-
-def is_empty(body: list[ast.stmt]) -> bool:
-    return all(isinstance(statement, ast.Pass | ast.Continue) for statement in body)
-
-
-def test_files_hold_one_idea() -> None:
-    lengths = {path: len(path.read_text().splitlines()) for path in sources() + files_of_tests()}
-    too_long = {name_of(path): n for path, n in lengths.items() if n > MAX_FILE_LINES}
-    assert not too_long, f"files of more than {MAX_FILE_LINES} lines"
-
-
-def test_functions_are_short() -> None:
-    too_long = {
-        f"{name_of(path)}:{function.lineno} {function.name}": function_lines(function)
-        for path in sources() + files_of_tests()
-        for function in functions(path)
-        if function_lines(function) > MAX_FUNCTION_LINES
+        if "tasks" not in path.parts and names_a_task(path.read_text(encoding="utf-8"))
     }
-    assert not too_long, f"functions of more than {MAX_FUNCTION_LINES} lines"
+    assert knowing == KNOWS_A_TASK
 
 
-def test_the_folder_of_tests_is_no_package() -> None:
-    assert not list(TESTS.rglob("__init__.py"))
+def test_a_task_is_recognised_however_it_is_named() -> None:
+    assert names_a_task("from trainers.tasks.causal_lm import data")
+    assert names_a_task('task: Literal["causal_lm"]')
+    assert not names_a_task("from trainers.tasks import table")
 
 
-def test_names_of_test_files_are_unique() -> None:
-    counts = Counter(path.name for path in files_of_tests() if path.name.startswith("test_"))
-    assert [name for name, count in counts.items() if count > 1] == []
-
-
-def test_every_raises_names_the_message() -> None:
-    bare = [
-        f"{name_of(path)}:{node.lineno}"
-        for path in files_of_tests()
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call)
-        and ast.unparse(node.func) == "pytest.raises"
-        and "match" not in {keyword.arg for keyword in node.keywords}
-    ]
-    assert not bare
-
-
-def test_every_tolerated_warning_has_its_reason() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
-    tolerated = tomllib.loads(text)["tool"]["pytest"]["ini_options"]["filterwarnings"][1:]
-    lines = [line.strip() for line in text.splitlines()]
-    unexplained = [
-        lines[at]
-        for at in range(len(lines))
-        if any(lines[at].startswith(f'"{entry}"'.replace("\\", "\\\\")) for entry in tolerated)
-        and "#" not in lines[at] + lines[at - 1]
-    ]
-    assert not unexplained
+def test_the_packages_are_those_of_the_tables() -> None:
+    assert set(PACKAGES) == LAYERS.keys() == ROOMS.keys() == GROUND.keys()
