@@ -109,7 +109,7 @@ class GlobalState:
 
     def restore(self) -> None:
         """Sets everything back, and turns gradients on and anomaly detection off."""
-        # compared first: writing a variable makes the C library copy it, and the copies are kept
+        # only where it differs: for a moment it is empty, and other threads may read it
         if dict(os.environ) != self.environment:
             os.environ.clear()
             os.environ.update(self.environment)

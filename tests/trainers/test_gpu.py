@@ -15,6 +15,7 @@ from training_support import trial
 from trainers import numerics
 from trainers.losses import DistillationLoss, LossContext
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.tasks import table
 from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
 from trainers.training.run import KeptBetweenTrials, run_trial
@@ -118,6 +119,7 @@ def test_the_cache_trains_what_the_online_teacher_does(prepared: Prepared, tmp_p
     file = on_cuda(prepared, precision="float32", tau=2.0, generation_prompts=0)
     online = train(file, tmp_path / "online")
     request = CacheRequest(
+        task=table.task_named("causal_lm"),
         teacher=Path(prepared.teacher),
         data=Path(prepared.data),
         numerics=numerics.resolve("cuda", Precision.FLOAT32, 1),

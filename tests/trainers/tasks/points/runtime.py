@@ -1,0 +1,181 @@
+"""A task of a test: the side that trains."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from trainers.tasks.points.task import METRICS, NUM_CLASSES, NUM_COORDINATES, fingerprint
+
+from trainers.parts import Evaluation
+from trainers.signal import OutputHead, TeacherSignal
+from trainers.tasks.positions import Positions, PositionSums
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+GROUP = 16
+
+
+@dataclass(frozen=True)
+class PointBatch:
+    split_name: str
+    examples: Numbers
+    points: Tensor
+    labels: Tensor
+    teacher_hidden: Tensor | None = None
+
+    @property
+    def sequence_ids(self) -> Tensor:
+        return torch.arange(len(self.labels), device=self.labels.device)
+
+    def to(self, device: torch.device) -> "PointBatch":
+        return replace(self, points=self.points.to(device), labels=self.labels.to(device))
+
+    def pinned(self) -> "PointBatch":
+        return replace(self, points=self.points.pin_memory(), labels=self.labels.pin_memory())
+
+    def with_teacher_hidden(self, hidden: Tensor) -> "PointBatch":
+        return replace(self, teacher_hidden=hidden)
+
+
+class ShuffledOrder:
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self._count, self._size, self._seed = count, batch_size, seed
+        self.steps_per_epoch = -(-count // batch_size)
+
+    def examples(self, step: int) -> Numbers:
+        epoch, index = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
+        return order[index * self._size : (index + 1) * self._size]
+
+
+class PointSplit:
+    def __init__(self, name: str, path: Path):
+        rows = json.loads(path.read_text())
+        self.name = name
+        self._points = torch.tensor([row["point"] for row in rows])
+        self._labels = torch.tensor([row["label"] for row in rows])
+        self.num_learned = np.ones(len(rows), np.int64)
+        self.example_ids = np.array([hash(tuple(row["point"])) for row in rows], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def order(self, *, batch_size: int, seed: int) -> ShuffledOrder:
+        return ShuffledOrder(len(self), batch_size, seed)
+
+    def groups(self, examples: Numbers, device_type: str) -> list[Numbers]:
+        return [examples[at : at + GROUP] for at in range(0, len(examples), GROUP)]
+
+    def collate(self, examples: Numbers) -> PointBatch:
+        chosen = torch.from_numpy(examples)
+        return PointBatch(self.name, examples, self._points[chosen], self._labels[chosen])
+
+
+@dataclass(frozen=True)
+class PointData:
+    splits: Mapping[str, PointSplit]
+    num_classes: int = NUM_CLASSES
+
+    def cache_key(self) -> dict[str, Any]:
+        return {}
+
+
+class PointModel(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+        self.body = nn.Sequential(nn.Linear(NUM_COORDINATES, width), nn.Tanh())
+        self.classifier = nn.Linear(width, NUM_CLASSES)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        config = {"model_type": "points", "hidden_size": self.width}
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file(self.state_dict(), folder / "model.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> "PointModel":
+        model = cls(json.loads((folder / "config.json").read_text())["hidden_size"])
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class PointNetwork:
+    model: PointModel
+
+    def hidden(self, batch: PointBatch) -> Tensor:
+        hidden: Tensor = self.model.body(batch.points)
+        return hidden
+
+    def head(self) -> OutputHead:
+        return OutputHead(self.model.classifier.weight, self.model.classifier.bias)
+
+
+@dataclass(frozen=True)
+class PointEvaluator:
+    data: PointData
+    teacher: Any
+    world: Any
+
+    @torch.no_grad()
+    def evaluate(self, student: Any) -> Evaluation:
+        split = self.data.splits["validation"]
+        sums = PositionSums(METRICS.values(), self.world.device)
+        for examples in split.groups(np.arange(len(split)), "cpu"):
+            batch = split.collate(examples)
+            teacher_logits = None
+            if self.teacher is not None:
+                signal: TeacherSignal = self.teacher.signal(batch)
+                teacher_logits = signal.logits()
+            logits = student.head().logits(student.hidden(batch))
+            sums.add(Positions(student.soften_teacher, logits, teacher_logits, batch.labels))
+        return Evaluation(sums.values(self.world), [])
+
+
+class PointsRuntime:
+    """See `trainers.parts.TaskRuntime`."""
+
+    def write_data(self, request: Any, *, home: Path, folder: Path) -> None:
+        for name in ("train", "validation"):
+            lines = Path(getattr(request.data, name)).read_text().splitlines()
+            (folder / f"{name}.json").write_text(json.dumps([json.loads(line) for line in lines]))
+
+    def open_data(self, folder: Path) -> PointData:
+        names = ("train", "validation")
+        return PointData({name: PointSplit(name, folder / f"{name}.json") for name in names})
+
+    def fingerprint(self, folder: Path) -> str:
+        return fingerprint(folder)
+
+    def initialise(self, source: Any, role: str, *, data: Path, folder: Path) -> None:
+        torch.manual_seed(source.init_seed)
+        PointModel(source.config["hidden_size"]).save(folder)
+
+    def load_model(self, folder: Path, device: Any, **options: Any) -> PointModel:
+        return PointModel.load(folder).to(device, options["dtype"])
+
+    def check_model(self, model: PointModel, data: PointData) -> None:
+        assert model.classifier.out_features == data.num_classes
+
+    def network(self, model: PointModel, num_classes: int) -> PointNetwork:
+        return PointNetwork(model)
+
+    def hidden_size(self, folder: Path) -> int:
+        return int(json.loads((folder / "config.json").read_text())["hidden_size"])
+
+    def recompute_activations(self, model: PointModel) -> None:
+        pass
+
+    def evaluator(
+        self, config: Any, data: PointData, *, teacher: Any, world: Any, numerics: Any
+    ) -> PointEvaluator:
+        return PointEvaluator(data, teacher, world)
+
+    def save(self, model: PointModel, data: PointData, folder: Path) -> None:
+        model.save(folder)

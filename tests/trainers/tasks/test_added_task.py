@@ -1,0 +1,37 @@
+"""A new task is a folder, its name and its entry in the table: with these in a copy of the packages
+its inputs are prepared, its teacher is cached and its trials are trained."""
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from added_support import copy_packages, insert, run_with
+
+SCRIPT = Path(__file__).with_name("use_added_task.py")
+FOLDER = Path(__file__).with_name("points")
+
+
+def test_a_folder_a_name_and_an_entry_are_prepared_cached_and_trained(tmp_path: Path) -> None:
+    packages = copy_packages(tmp_path / "packages")
+    trainers = packages / "trainers"
+    shutil.copytree(FOLDER, trainers / "tasks" / "points")
+    insert(trainers / "trial" / "fields.py", '    POINTS = "points"\n', before="    CAUSAL_LM = ")
+    table = trainers / "tasks" / "table.py"
+    insert(table, "from trainers.tasks.points.task import Points\n", before="from trainers.trial")
+    text = table.read_text()
+    assert text.count("(CausalLm(),)") == 1
+    table.write_text(text.replace("(CausalLm(),)", "(CausalLm(), Points())"))
+    work = tmp_path / "work"
+    work.mkdir()
+    seen = run_with(packages, SCRIPT, str(work))
+    assert seen["facts"]["num_train_examples"] == 200
+    assert seen["facts"]["teacher_parameters"] == 4 * 32 + 32 + 32 * 3 + 3
+    assert 0 < seen["facts"]["teacher_entropy_share"] < 1
+    assert seen["objective"] == ["accuracy", "maximize"]
+    assert list(seen["directions"]) == ["accuracy", "cross_entropy"]
+    assert seen["start"]["accuracy"] < 0.7 and seen["teacher"]["accuracy"] > 0.85
+    online, cached = seen["trained"]["online"], seen["trained"]["cached"]
+    assert online["accuracy"] > 0.8 and online["cross_entropy"] < 0.5 * math.log(3)
+    for name, value in online.items():
+        assert cached[name] == pytest.approx(value, rel=1e-4), name
