@@ -124,7 +124,7 @@ class FaultyDisk:
     trial: int = 1
 
     def __call__(self, checkpoints: str | None = None) -> Callable[..., TrialResult]:
-        from trainers.worker import standing_trainer
+        from trainers.training.standing import standing_trainer
 
         train = standing_trainer(checkpoints=checkpoints)
 

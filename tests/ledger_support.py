@@ -12,7 +12,7 @@ from service.driver.shared_inputs import SharedInputs
 from service.events import DriverEvent
 from service.plan.plan import SweepPlan
 from service.search.study import StudyStore
-from service.slots.trial import Message, Ticket
+from service.slots.messages import Message, Ticket
 from service.states import TrialState
 from trainers.trial.assignments import Ending, Report, Vote
 from trainers.trial.fields import Precision
@@ -56,13 +56,27 @@ class Memory:
 
 @dataclass
 class Desk:
-    """A ledger with all that is around it."""
+    """A ledger with all that is around it; it is the ledger's host itself."""
 
     folder: Path
     plan: SweepPlan
     memory: Memory = field(default_factory=Memory)
     events: list[DriverEvent] = field(default_factory=list)
     released: list[tuple[str, Leave]] = field(default_factory=list)
+    open_trials: list[int] = field(default_factory=list)
+    out_of_time: bool = False
+
+    def show(self, event: DriverEvent) -> None:
+        self.events.append(event)
+
+    def end_lease(self, lease: str, reason: Leave) -> None:
+        self.released.append((lease, reason))
+
+    def note_open_trials(self, num_open: int) -> None:
+        self.open_trials.append(num_open)
+
+    def is_out_of_time(self) -> bool:
+        return self.out_of_time
 
     def open(self) -> tuple[Ledger, StudyStore]:
         store = open_study(self.plan, self.folder)
@@ -85,8 +99,7 @@ class Desk:
             store=store,
             recorder=self.memory,
             setting=setting,
-            on_event=self.events.append,
-            release=lambda *given: self.released.append(given),
+            host=self,
             resumed=store.reconcile(),
         )
         return ledger, store

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.driver.driver import Tools
+    from service.driver.place import Tools
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,7 +83,8 @@ def main(home: Path, events: Path, order: dict[str, Any]) -> None:
     from fakes import make_sweep_plan
     from rich.console import Console
 
-    from service.driver.driver import Place, run_at
+    from service.driver.driver import run_at
+    from service.driver.place import Place
     from service.signals import StopOnSignal
 
     plan = make_sweep_plan(**order.get("document", {}))
@@ -104,7 +105,7 @@ def tools_of(order: dict[str, Any]) -> "Tools":
     """What the order wants to be done in Ray's processes."""
     from fakes import Faults, FaultyDisk, FormulaTrainer, prepare_nothing
 
-    from service.driver.driver import Tools
+    from service.driver.place import Tools
 
     if "disk" in order:
         return Tools(trainer=FaultyDisk(order["disk"]))

@@ -76,7 +76,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "trainers": {
         "__main__.py": {"files", "tasks", "teachers", "training", "trial"},
-        "worker.py": {"files", "training", "trial"},
+        "worker.py": {"training", "trial"},
         "preparing": {"files", "numerics.py", "parts.py", "tasks", "teachers", "training", "trial"},
         "training": {"files", "losses", "numerics.py", "parts.py", "tasks", "teachers", "trial"},
         "teachers": {"files", "numerics.py", "parts.py", "trial"},

@@ -141,7 +141,8 @@ def drive_sweep(
 ) -> RunResult:
     """Runs what is left of `plan` on this machine, after applying `changes` to its study, and
     returns what came of all of it."""
-    from service.driver.driver import Place, run_at
+    from service.driver.driver import run_at
+    from service.driver.place import Place
 
     home, uri = workspace.home, _tracking_uri(plan, workspace)
     times = TrialTimes(time.monotonic)

@@ -75,7 +75,8 @@ def exit_code(code: int, marker: Path) -> int:
 
 
 def _run(order: JobOrder, say: Say) -> int:
-    from service.driver.driver import Place, run_at
+    from service.driver.driver import run_at
+    from service.driver.place import Place
 
     plan, workspace = order.plan, _workspace()
     # Nodes on one machine share Ray's copy of the shipped code, and one of them may replace it

@@ -1,13 +1,21 @@
 """The ledger: what the sweep has decided and recorded about each trial. No Ray, no clock.
 
 It turns the Optuna study's points into tickets, and what the trials report into verdicts, states of
-the study, MLflow runs and events. Called from the driver's one Tune thread; only `stop` may come
-from another.
+the study, MLflow runs and events.
+
+Threads: everything but `stop` is called by the driver's main thread, from inside Ray Tune through
+`searcher`, or before and after it. `stop` comes from the watch thread too; it sets an event and
+touches nothing else.
+
+Order: a driver can be killed between any two lines, and the next one knows the study alone. So the
+study is told first and the MLflow run second; `reconcile` ends the runs of trials that have ended.
+A point enters the study before its run and its ticket are made; a trial that the study has as
+running is taken up again, whether it ever ran or not.
 """
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +25,7 @@ from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, Tria
 from service.plan.plan import SweepPlan
 from service.search.study import StudyStore
 from service.search.study_trials import Asked
-from service.slots.trial import Message, Ticket
+from service.slots.messages import Message, Ticket
 from service.states import TrialState
 from trainers.files import shelves
 from trainers.trial.assignments import Ending, Report, Vote
@@ -40,6 +48,24 @@ LEAVE = {
     TrialState.DIVERGED: Leave.VERDICT,
     TrialState.CANCELLED: Leave.CANCELLED,
 }
+
+
+class Host(Protocol):
+    """What the ledger needs of the driver around it; no call waits."""
+
+    def show(self, event: DriverEvent) -> None:
+        """Passes the event on to whoever displays or logs it."""
+
+    def end_lease(self, lease: str, reason: Leave) -> None:
+        """Has the lease's workers leave its trial, which nobody follows any more."""
+
+    def note_open_trials(self, num_open: int) -> None:
+        """Notes that no trial will be handed out any more, and how many still have no end; called
+        again as each of them ends. A slot that none of them needs is given back."""
+
+    def is_out_of_time(self) -> bool:
+        """Whether the sweep's time budget is spent, so that no other trial starts."""
+        ...
 
 
 class Recorder(Protocol):
@@ -71,8 +97,8 @@ class Recorder(Protocol):
 class TrialSetting:
     """What all tickets share. `template`: a trial's file without its own config; `shared`: what
     the config then decides; `folder`: the parent of the trials' folders; `board`, `namespace`:
-    where the slots are found; `checkpoints`: the URL below which these lie, None for the trials'
-    folders.
+    where the board is found; `checkpoints`: the URL below which they are stored, None for the
+    trials' folders.
     """
 
     template: TrialFile
@@ -84,15 +110,15 @@ class TrialSetting:
     checkpoints: str | None = None
 
     def checkpoints_of(self, number: int) -> Path | str:
-        """Returns where the checkpoints of the trial lie."""
+        """Returns where the checkpoints of the trial are stored."""
         if self.checkpoints is not None:
             return f"{self.checkpoints}/{number}"
         return self.folder / str(number) / CHECKPOINTS
 
 
 @dataclass
-class _Open:
-    """A trial between its ticket and its end."""
+class _OpenTrial:
+    """A trial between its ticket and its end. `last`: the objective at its newest evaluation."""
 
     asked: Asked
     trial: TrialFile
@@ -104,26 +130,21 @@ class _Open:
 
 @dataclass
 class Ledger:
-    """See the module. `release` tells the board that a lease has no follower any more; `resumed`
-    are the trials that a driver before this one left running; `on_spent` hears how many trials are
-    open once no other will be begun, and whenever one of them ends."""
+    """See the module. `resumed` are the trials that a driver before this one left running."""
 
     plan: SweepPlan
     store: StudyStore
     recorder: Recorder
     setting: TrialSetting
-    on_event: Callable[[DriverEvent], None]
-    release: Callable[[str, Leave], None]
+    host: Host
     resumed: list[Asked] = field(default_factory=list)
-    late: Callable[[], bool] = lambda: False
-    on_spent: Callable[[int], None] = lambda num_open: None
 
     def __post_init__(self) -> None:
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _OpenTrial] = {}
         self._stopping = threading.Event()
         self._objectives = [objective.metric for objective in self.plan.spec.objective]
-        self._left = num_left(self.plan, self.store)
-        self._is_spent = False
+        self._num_left = num_left(self.plan, self.store)
+        self._is_budget_spent = False
 
     def stop(self) -> None:
         """Hands out no further ticket."""
@@ -135,13 +156,13 @@ class Ledger:
         return self._stopping.is_set()
 
     def next_ticket(self) -> Ticket | None:
-        """Returns the next trial's ticket: those of a driver before this one first, then the
-        study's next point; None when the budget is spent or the sweep is stopping."""
+        """Returns the next trial's ticket; None when the budget is spent or the sweep is
+        stopping."""
         while not self.stopping:
             asked = self._next_point()
             if asked is None:
-                self._is_spent = True
-                self.on_spent(len(self._open))
+                self._is_budget_spent = True
+                self.host.note_open_trials(len(self._open))
                 return None
             try:
                 config = self.plan.spec.trial_config(asked.values)
@@ -154,13 +175,13 @@ class Ledger:
     def receive(self, message: Message) -> bool:
         """Takes a trial's message; returns whether the trial is to be stopped."""
         entry = self._open.get(message.trial)
-        if entry is None:
+        if entry is None:  # it has its end, and what was under way comes late
             return True
         entry.lease = message.lease
         if message.kind == "evaluated" and message.report is not None:
             return self._evaluated(entry, message.report)
         if message.kind == "said":
-            self.on_event(Notice(f"trial {message.trial} says: {message.text}"))
+            self.host.show(Notice(f"trial {message.trial} says: {message.text}"))
         elif message.kind == "retrying" and message.vote is not None:
             self._retrying(entry, message.attempt, message.vote)
         elif message.kind == "ended" and message.vote is not None:
@@ -187,11 +208,13 @@ class Ledger:
     # -- giving out
 
     def _next_point(self) -> Asked | None:
+        # Resumed trials first, also when the time budget is spent: they are counted in the study
+        # already, and most of their work is done and in checkpoints.
         if self.resumed:
             return self.resumed.pop(0)
-        if self._left <= 0 or self.late():
+        if self._num_left <= 0 or self.host.is_out_of_time():
             return None
-        self._left -= 1
+        self._num_left -= 1
         return self.store.ask()
 
     def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
@@ -200,9 +223,9 @@ class Ledger:
             update={"trial": asked.number, "attempt": asked.attempt}
         )
         run_id = self._start_run(asked, trial)
-        self._open[asked.number] = _Open(asked, trial, run_id)
+        self._open[asked.number] = _OpenTrial(asked, trial, run_id)
         self._take_over_checkpoints(asked)
-        self.on_event(TrialStarted(asked.number, asked.attempt, asked.label, asked.values))
+        self.host.show(TrialStarted(asked.number, asked.attempt, asked.label, asked.values))
         return Ticket(
             trial=trial,
             output=str(setting.folder / str(asked.number)),
@@ -227,14 +250,14 @@ class Ledger:
         """Records a point that is no valid config as a failed trial; the sweep goes on."""
         self.store.tell(asked.number, TrialState.FAILED, None)
         text = f"trial {asked.number} is no valid config: {reason}"
-        self.on_event(TrialEnded(asked.number, TrialState.FAILED, None, text))
+        self.host.show(TrialEnded(asked.number, TrialState.FAILED, None, text))
 
     # -- taking in
 
-    def _evaluated(self, entry: _Open, report: Report) -> bool:
+    def _evaluated(self, entry: _OpenTrial, report: Report) -> bool:
         number = entry.asked.number
         entry.metrics = report.metrics
-        self.on_event(TrialEvaluated(number, report.evaluation, report.metrics))
+        self.host.show(TrialEvaluated(number, report.evaluation, report.metrics))
         values = self._values(report.metrics)
         if len(values) != 1 or len(self._objectives) != 1:
             return False
@@ -249,17 +272,18 @@ class Ledger:
             return True
         return False
 
-    def _retrying(self, entry: _Open, attempt: int, vote: Vote) -> None:
+    def _retrying(self, entry: _OpenTrial, attempt: int, vote: Vote) -> None:
         entry.trial = entry.trial.model_copy(update={"attempt": attempt})
+        # In the study before the attempt is shown: the next driver must never use its number again.
         self.store.note_attempt(entry.asked.number, attempt)
         self._start_run(entry.asked, entry.trial)
         asked = entry.asked
-        self.on_event(
+        self.host.show(
             Notice(f"trial {asked.number} starts again (attempt {attempt}): {vote.error}")
         )
-        self.on_event(TrialStarted(asked.number, attempt, asked.label, asked.values))
+        self.host.show(TrialStarted(asked.number, attempt, asked.label, asked.values))
 
-    def _ended(self, entry: _Open, vote: Vote) -> None:
+    def _ended(self, entry: _OpenTrial, vote: Vote) -> None:
         if vote.ending is not Ending.DONE or vote.result is None:
             self._end(entry, TrialState.FAILED, error=f"{vote.ending.value}: {vote.error}")
             return
@@ -274,13 +298,13 @@ class Ledger:
             return
         self._end(entry, state, values=values if state is TrialState.COMPLETED else [])
 
-    def _stop(self, entry: _Open, state: TrialState) -> None:
+    def _stop(self, entry: _OpenTrial, state: TrialState) -> None:
         values = [entry.last] if entry.last is not None else []
         self._end(entry, state, values=values if state is TrialState.STOPPED_EARLY else [])
 
     def _end(
         self,
-        entry: _Open,
+        entry: _OpenTrial,
         state: TrialState,
         *,
         values: Sequence[float] = (),
@@ -289,10 +313,9 @@ class Ledger:
         number = entry.asked.number
         del self._open[number]
         if entry.lease is not None:
-            self.release(entry.lease, LEAVE.get(state, Leave.ABANDONED))
+            self.host.end_lease(entry.lease, LEAVE.get(state, Leave.ABANDONED))
         objective = values[0] if values else None
-        told = tuple(values) if len(values) > 1 else objective
-        self.store.tell(number, state, told)
+        self.store.tell(number, state, tuple(values) if len(values) > 1 else objective)
         self.recorder.finish_trial(
             entry.run_id,
             state,
@@ -300,9 +323,9 @@ class Ledger:
             error=error,
             warning=logit_scale_warning(entry.metrics),
         )
-        self.on_event(TrialEnded(number, state, objective, error))
-        if self._is_spent:
-            self.on_spent(len(self._open))
+        self.host.show(TrialEnded(number, state, objective, error))
+        if self._is_budget_spent:
+            self.host.note_open_trials(len(self._open))
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         return [float(metrics[name]) for name in self._objectives if name in metrics]
@@ -310,7 +333,7 @@ class Ledger:
 
 def num_left(plan: SweepPlan, store: StudyStore) -> int:
     """Returns how many of the plan's trials are still to be handed out: those that were cancelled,
-    or are repeated, have spent nothing of the budget."""
+    or have a repeat, spend nothing of the budget."""
     records = store.records()
     repeated = {record.retry_of for record in records}
     unspent = (TrialState.PENDING, TrialState.CANCELLED)

@@ -1,4 +1,8 @@
-"""After a driver's death: MLflow's runs are brought to what the Optuna study, the truth, says."""
+"""After a driver's death: MLflow's runs are brought to what the Optuna study, the truth, says.
+
+A driver tells the study of a trial's end first and MLflow second. One that was killed in between
+leaves a run that is RUNNING for ever, since nothing in MLflow ends runs whose clients are gone.
+"""
 
 from collections.abc import Iterable
 
@@ -9,7 +13,7 @@ from trainers.trial.diagnosis import logit_scale_warning
 
 
 def settle_runs(store: StudyStore, recorded: Iterable[RunRecord], recorder: Recorder) -> int:
-    """Ends the runs whose trials have ended in the study although MLflow was never told; returns
+    """Ends the runs whose trials have ended in the study although MLflow does not know; returns
     how many there were."""
     ended = {record.number: record for record in store.records() if record.state.is_terminal}
     late = [run for run in recorded if run.trial in ended and not run.state.is_terminal]

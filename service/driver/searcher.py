@@ -1,7 +1,8 @@
 """Where Ray Tune meets the ledger: a searcher that asks it for trials, a scheduler that asks for
 verdicts.
 
-Both are thin: what a trial is and what a result means is decided in `service.driver.ledger`.
+Both are thin: what a trial is and what a result means is decided in `service.driver.ledger`. Tune
+calls them from the thread that is inside `Tuner.fit`, one call at a time.
 """
 
 from typing import Any
@@ -10,7 +11,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from service.driver.ledger import Ledger
-from service.slots.trial import MESSAGE, Message
+from service.slots.messages import Message
+from service.slots.trial import MESSAGE
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
@@ -23,7 +25,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         self._numbers: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its parts into state files that are never read here."""
+        """Returns nothing: Tune pickles its parts into state files that are never read here, and a
+        ledger holds locks and connections, which cannot be pickled."""
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -38,6 +41,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Closes the trial in the ledger when nothing else has."""
+        # Tune also comes here after the ledger's own verdict or end; it closes a trial once.
         number = self._numbers.pop(trial_id)
         self._ledger.abandoned(number, "its Ray Tune actor died" if error else "Ray Tune ended it")
 
@@ -56,7 +60,8 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
         self._ledger = ledger
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its parts into state files that are never read here."""
+        """Returns nothing: Tune pickles its parts into state files that are never read here, and a
+        ledger holds locks and connections, which cannot be pickled."""
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

@@ -1,5 +1,9 @@
-"""The teacher's cache inside a sweep: found or built before slots take the machine, by Ray tasks of
-the same shape as the slots' workers."""
+"""The teacher's cache inside a sweep: found, or built before slots take the machine, by Ray tasks
+that ask for what a slot's worker asks for.
+
+Several sweeps may share a cache and build it at the same time; builders, also of other sweeps, take
+different shards, and whoever finishes the last one publishes it.
+"""
 
 import math
 import shutil
@@ -9,7 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.driver.shared_inputs import CachedAs, SharedInputs, end_tasks, gpus_of_teacher
+import ray
+
+from service.driver.preparing import end_tasks
+from service.driver.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
 from service.plan.estimates import tokens_per_trial
@@ -25,12 +32,14 @@ from service.plan.teacher_choice import (
     hidden_states,
 )
 from service.words import size
+from trainers.files import store
 from trainers.tasks import table
-from trainers.teachers import cache_inventory
+from trainers.teachers import cache as cache_folders
+from trainers.teachers import cache_copy, cache_inventory
 from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull
 
 POLL_S = 0.5
-PATIENCE = 20  # polls until a build that found no free CPU begins all the same
+PATIENCE = 20  # polls until a build that found no free CPU starts all the same
 # A builder that dies is started again; the shards that it made are kept.
 BUILDER_RETRIES = 3
 # A process starts in seconds: less than so much is not worth another one.
@@ -40,8 +49,8 @@ STAGE = "teacher cache"
 
 @dataclass(frozen=True)
 class _Found:
-    """A cache as it lies there. place: its folder or URL, None until it is whole; missing: bytes
-    still to be written; damaged: files of another content than was built, which are made anew."""
+    """A cache as it was found. place: its folder or URL, None until it is complete; missing: bytes
+    still to be written; damaged: files whose content is not what was built, to be made anew."""
 
     cache: CachePlan
     place: str | None
@@ -57,11 +66,9 @@ def cache_teacher(
     on_event: Callable[[DriverEvent], None],
     stop: threading.Event,
 ) -> SharedInputs | None:
-    """Returns `shared` with the source of the teacher's signal: the cache, built where it is not
-    there yet, or the online teacher, with a notice that says why; None when the sweep was stopped.
+    """Returns `shared` with the source of the teacher's signal: the cache, built if there is none
+    yet, or the online teacher, with a notice that says why; None when the sweep was stopped.
     Raises `PlanError` when a cache is required and cannot be."""
-    import ray
-
     mode = plan.spec.teacher_cache.mode
     try:
         choice = choose_teacher(
@@ -100,7 +107,7 @@ class _Building:
         self.on_event(Preparing(STAGE, 0.0))
         found = {asked: self._look(asked) for asked in hidden_states(self.plan.spec)}
         caches: dict[str, _Found] = {}
-        for each in found.values():  # what resolves alike has one cache
+        for each in found.values():  # settings that resolve to the same ones share a cache
             caches.setdefault(each.cache.key, each)
         dtypes = [each.cache.request.storage_dtype for each in caches.values()]
         choice = choose_teacher(self.plan.spec, dtypes, self._cost(list(caches.values())))
@@ -119,8 +126,6 @@ class _Building:
         )
 
     def _look(self, asked: HiddenStates) -> _Found:
-        import ray
-
         section = self.plan.spec.teacher_cache
         update = {
             "precision": asked.precision,
@@ -137,9 +142,7 @@ class _Building:
         return found
 
     def _place(self, found: _Found, stage: str) -> str | None:
-        """Where the cache is whole, by now; None when the sweep was stopped meanwhile."""
-        import ray
-
+        """Returns where the cache is complete by now; None when the sweep was stopped."""
         if found.place is not None:
             return found.place
         if not self._build(found, stage):
@@ -166,58 +169,55 @@ class _Building:
         )
 
     def _builder(self, cache: CachePlan, *, cpus: float) -> Any:
-        import ray
-
         made = ray.remote(max_retries=BUILDER_RETRIES)(_build)
         return made.options(num_cpus=cpus, num_gpus=gpus_of_teacher(self.plan)).remote(cache)
 
     def _build(self, found: _Found, stage: str) -> bool:
-        """Builds and publishes the cache; returns False when the sweep was stopped meanwhile. One
-        builder that is through is enough: then all shards are made, and the others may go."""
-        import ray
+        """Builds and publishes the cache; returns False when the sweep was stopped meanwhile.
 
+        One builder that returns is enough: it does so once all shards are made, whoever made them.
+        The others may still wait for a CPU."""
         cache, workers = found.cache, self.plan.slots * self.plan.workers_per_trial
         count = max(1, min(workers, math.ceil(found.missing / BYTES_PER_BUILDER)))
         builders = [self._builder(cache, cpus=self.plan.cpus_per_worker) for _ in range(count)]
-        told, polls = 0.0, 0
+        shown, polls = 0.0, 0
         try:
             while not (done := ray.wait(builders, timeout=POLL_S)[0]):
-                told, polls = self._tell(cache, stage, told), polls + 1
+                shown, polls = self._show_progress(cache, stage, shown), polls + 1
                 if self.stop.is_set():
                     end_tasks(builders)
                     return False
                 if polls == PATIENCE and not cache_inventory.is_being_built(cache.root, cache.key):
-                    # other sweeps' slots hold the machine, perhaps for days: one works beside them
+                    # Other sweeps' slots hold the machine, perhaps for days: one works beside
+                    # them.
                     builders.append(self._builder(cache, cpus=0))
             ray.get(done)
         except ray.exceptions.RayError as error:
             end_tasks(builders)
             if isinstance(getattr(error, "cause", None), DiskFull):
-                # a builder that was ended may have written after the first one tidied up
+                # A builder that was ended may have written after the first one tidied up.
                 shutil.rmtree(cache.building, ignore_errors=True)
             raise
         end_tasks(builders)
         return True
 
-    def _tell(self, cache: CachePlan, stage: str, told: float) -> float:
+    def _show_progress(self, cache: CachePlan, stage: str, shown: float) -> float:
+        """Returns the share that is built, after showing it if it has grown."""
         total = sum(shard.num_positions for shard in cache.shards)
         made = sum(shard.num_positions for shard in cache.shards if cache.is_built(shard))
         share = made / total if total else 1.0
-        if share > told:
+        if share > shown:
             self.on_event(Preparing(stage, share))
         return share
 
 
 def _light(function: Callable[..., Any]) -> Any:
-    """A task that hashes and copies: it waits for nobody's CPU."""
-    import ray
-
+    """Returns a Ray task that only hashes and copies, and so waits for nobody's CPU."""
     return ray.remote(max_retries=BUILDER_RETRIES)(function).options(num_cpus=0)
 
 
 def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
-    """Finds the cache and, where it is damaged, takes it back into building."""
-    from trainers.teachers import cache, cache_inventory
+    """Finds the cache; one that is damaged goes back to being built."""
     from trainers.teachers.cache_build import plan_cache
 
     plan = plan_cache(request, root)
@@ -226,23 +226,21 @@ def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
     damaged: list[str] = []
     if plan.is_published:
         try:
-            cache.check(plan.folder)
+            cache_folders.check(plan.folder)
             return _Found(plan, None if url else str(plan.folder))
         except ValueError:
-            damaged = cache.reopen(plan)
+            damaged = cache_folders.reopen(plan)
     made = sum(path.stat().st_size for path in plan.building.glob("*"))
     return _Found(plan, None, max(0, plan.bytes - made), tuple(damaged))
 
 
 def _put(cache: CachePlan, url: str | None) -> str:
-    """Where trials find the built cache: its folder, or below `url`, where it then is alone."""
-    from trainers.files import store
-    from trainers.teachers import cache_copy, cache_inventory
-
+    """Returns where trials find the built cache: its folder, or a place below `url`, to which it is
+    moved."""
     if not url:
         return str(cache.folder)
     place = f"{url.rstrip('/')}/{cache.key}"
-    with store.locked(cache.lock):  # another sweep may have built it along, and be putting it there
+    with store.locked(cache.lock):  # another sweep may have built it too, and be putting it there
         if not cache_inventory.is_complete(place):
             cache_copy.upload(cache.folder, url)
             cache_inventory.delete(cache.folder)

@@ -1,7 +1,10 @@
 """Slots: long-lived Ray Train runs whose workers train one trial after another.
 
-Each slot has a thread here that hosts Ray Train's `fit()` and starts it anew when it ends before
-its time. Inside a run Ray Train restarts a group of workers by itself.
+Two things replace what breaks. Inside a run Ray Train restarts the group of workers, all of its
+ranks with new processes, when one of them dies or raises. The run itself ends only when its
+controller dies, alone or with its node; then the slot's thread here, which hosts `fit()`, starts
+another run. When many workers die at once, each slot is replaced on its own, and the board's count
+of deaths without an assignment ends the attempts where slots cannot start at all.
 """
 
 import logging
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.train import BackendConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -20,7 +24,8 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from trainers.worker import SlotConfig, work
+from trainers.training.slot_trial import SlotConfig
+from trainers.worker import work
 
 log = logging.getLogger(__name__)
 CONTROLLER_FAILURES = 3
@@ -55,9 +60,10 @@ class SlotShape:
         return TorchConfig(backend="nccl" if self.gpus_per_worker > 0 else "gloo")
 
 
-class TellBoard(WorkerGroupCallback):  # type: ignore[misc]  # Ray has no types
-    """Runs in Ray Train's controller: tells the board what the slot holds, and that a group died at
-    once, seconds before it starts again."""
+class BoardCallback(WorkerGroupCallback):  # type: ignore[misc]  # Ray has no types
+    """Runs in Ray Train's controller: reports to the board what the slot holds, and the death of a
+    group as soon as it is seen. The next group enters seconds later; until then the trial would
+    wait, and a long poll of the dead worker could take the next assignment with it."""
 
     def __init__(self, board: Any, slot: str) -> None:
         self._board = board
@@ -65,15 +71,11 @@ class TellBoard(WorkerGroupCallback):  # type: ignore[misc]  # Ray has no types
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """Notes the placement group, which a controller that is killed leaves behind."""
-        import ray
-
         held = worker_group.get_worker_group_state().placement_group_handle.placement_group
         ray.get(self._board.slot_holds.remote(self._slot, held), timeout=30)
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         """Says which ranks failed and how."""
-        import ray
-
         errors = worker_group_status.errors
         if not errors:
             return
@@ -82,11 +84,11 @@ class TellBoard(WorkerGroupCallback):  # type: ignore[misc]  # Ray has no types
 
 
 class _SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
-    """A run whose controller is at hand: who has it can end a start that nobody waits for.
+    """A run that hands out its controller, so that a start that nobody waits for can be ended.
 
-    Without Ray Data, which nothing here uses, and without the actor that gives back what a killed
-    controller held, which `Slot` does: each is one more process in a slot, and the second never
-    ends when the controller is killed while it starts.
+    It runs without Ray Data, which nothing here uses, and without the actor that gives back what a
+    killed controller held, which `Slot` does itself: each is one more process in a slot, and the
+    second one never ends when the controller is killed while it starts.
     """
 
     def fit_with(self, on_controller: Callable[[Any], None]) -> None:
@@ -109,11 +111,9 @@ class _SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no typ
         callbacks: Any,
         validation_config: Any,
     ) -> Any:
-        import ray
-
-        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+        own_node = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = {"env_vars": get_env_vars_to_propagate()}
-        actor = ray.remote(num_cpus=0, label_selector=here, runtime_env=environment)
+        actor = ray.remote(num_cpus=0, label_selector=own_node, runtime_env=environment)
         controller = actor(TrainController).remote(
             train_fn_ref=train_fn_ref,
             scaling_policy=scaling_policy,
@@ -134,9 +134,11 @@ class Slot:
         self._config = config
         self._shape = shape
         self._storage = storage
-        self._leaving = threading.Event()
+        self._is_last_run = threading.Event()
+        # `end` comes from the driver's thread while this slot's thread may be about to start a
+        # controller: whichever comes second kills it.
         self._lock = threading.Lock()
-        self._ended = False
+        self._is_ended = False
         self._controller: Any = None
         self.thread = threading.Thread(target=self._host, name=config.slot, daemon=True)
 
@@ -145,30 +147,29 @@ class Slot:
         self.thread.start()
 
     def leave(self) -> None:
-        """Starts no further group after the present one."""
-        self._leaving.set()
+        """Starts no further run after the present one."""
+        self._is_last_run.set()
 
     def end(self) -> None:
         """Kills the slot's controller, and with it its workers; also one that is only to come."""
         with self._lock:
-            self._ended = True
+            self._is_ended = True
             self._kill()
 
     def _host(self) -> None:
-        import ray
-
-        while not self._leaving.is_set():
+        while not self._is_last_run.is_set():
             reason = self._fit()
             board, slot = self._config.board, self._config.slot
             try:
                 held = ray.get(board.slot_lost.remote(slot, reason), timeout=30)
                 if held is not None:
+                    # A killed controller leaves its placement group behind, with all its CPUs.
                     ray.util.remove_placement_group(held)
                 status = ray.get(board.status.remote(), timeout=30)
             except Exception as error:  # the board or Ray itself is gone, and every slot with it
                 log.info("slot %s ends: %s", slot, _first_line(error))
                 return
-            if status["closed"] or slot in [*status["given_up"], *status["retired"]]:
+            if status.is_closed or slot in [*status.given_up, *status.retired]:
                 return
 
     def _fit(self) -> str:
@@ -183,26 +184,27 @@ class Slot:
                 name=f"{self._config.slot}-{uuid.uuid4().hex[:8]}",
                 storage_path=self._storage,
                 failure_config=FailureConfig(
-                    max_failures=-1, controller_failure_limit=CONTROLLER_FAILURES
+                    # Any number, since Ray counts over the slot's life: the board counts those in
+                    # a row.
+                    max_failures=-1,
+                    controller_failure_limit=CONTROLLER_FAILURES,
                 ),
-                callbacks=[TellBoard(self._config.board, self._config.slot)],
+                callbacks=[BoardCallback(self._config.board, self._config.slot)],
             ),
         )
         try:
-            trainer.fit_with(self._take)
+            trainer.fit_with(self._keep_controller)
         except Exception as error:  # a slot may die of anything; the board decides what follows
             return _first_line(error)
         return "its Ray Train run ended"
 
-    def _take(self, controller: Any) -> None:
+    def _keep_controller(self, controller: Any) -> None:
         with self._lock:
             self._controller = controller
-            if self._ended:
+            if self._is_ended:
                 self._kill()
 
     def _kill(self) -> None:
-        import ray
-
         if self._controller is not None:
             ray.kill(self._controller)
 
@@ -222,12 +224,10 @@ class SlotPool:
     def close(self, *, grace_s: float, kill_s: float = 10.0) -> bool:
         """Ends all slots: at once those that only start, after `grace_s` those still in a step.
         Returns whether all ended within `kill_s` more."""
-        import ray
-
         for slot in self._slots:
             slot.leave()
         ray.get(self._board.close.remote())
-        alive = ray.get(self._board.status.remote())["alive"]
+        alive = ray.get(self._board.status.remote()).alive
         for slot in self._slots:
             # Leaving Ray under a thread that waits for a start would end this process.
             if slot.thread.name not in alive:

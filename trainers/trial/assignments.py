@@ -1,4 +1,4 @@
-"""What passes between a slot's workers and whoever hands out its trials; neither torch nor Ray."""
+"""What passes between a slot's workers and whoever hands out its trials. Neither torch nor Ray."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from trainers.trial.reporting import Leave, TrialResult
 
 
 class Ending(StrEnum):
-    """How a job ended in its slot."""
+    """How an assignment ended in its slot."""
 
     DONE = "done"  # the trial says how: TrialResult.outcome
     ERROR = "error"  # an exception of the trial's own
@@ -16,16 +16,16 @@ class Ending(StrEnum):
     LOST = "lost"  # a worker died, hung or was killed
 
 
-class Order(StrEnum):
-    """What a worker is told instead of a job or a lease."""
+class Instruction(StrEnum):
+    """What a worker gets when there is no assignment for it and no trial to leave."""
 
     WAIT = "wait"  # nothing yet: ask again
-    QUIT = "quit"  # no more jobs: return
+    QUIT = "quit"  # no more assignments: return
     DIE = "die"  # this group of workers is over: end the process
 
 
 @dataclass(frozen=True)
-class StopOrder:
+class LeaveTrial:
     """The lease whose trial has to leave at its next step boundary, and why."""
 
     lease: str
@@ -33,9 +33,9 @@ class StopOrder:
 
 
 @dataclass(frozen=True)
-class Job:
+class Assignment:
     """One attempt at a trial: the lease it runs under, the text of its trial.json, the folder for
-    what it writes, and the id of its MLflow run (None = metrics go to the reports alone)."""
+    what it writes, and the id of its MLflow run (None: its metrics go to the reports alone)."""
 
     lease: str
     trial: int
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Vote:
-    """How a job ended on one rank. `result` is there with DONE; `error` says what happened
+    """How an assignment ended on one rank. `result` is set with DONE; `error` says what happened
     otherwise."""
 
     ending: Ending

@@ -21,7 +21,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 
 from fakes import FormulaTrainer, make_sweep_plan, prepare_nothing  # noqa: E402  # path above
 
-from service.driver.driver import Place, Tools, run_at  # noqa: E402  # path above
+from service.driver.driver import run_at  # noqa: E402  # path above
+from service.driver.place import Place, Tools  # noqa: E402  # path above
 from service.events import DriverEvent, TrialEnded  # noqa: E402  # path above
 
 WINDOW = 100

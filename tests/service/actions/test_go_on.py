@@ -7,12 +7,12 @@ from fakes import make_sweep_plan
 
 from service.actions.cluster import with_warm_start
 from service.actions.go_on import stop_here, with_more_trials
+from service.driver.lock import sweep_lock
 from service.driver.open_study import open_study
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
 from service.plan.places import sweep_folder
 from service.search.study import StudyStore
-from service.slots.session import sweep_lock
 from service.states import TrialState
 
 

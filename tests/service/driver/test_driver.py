@@ -14,7 +14,7 @@ from sweep_process import SweepProcess
 from service.plan.places import sweep_folder
 from service.record import tags
 from service.search.study_trials import read_trials
-from service.slots.session import temporary_folder
+from service.slots.leftovers import temporary_folder
 from service.states import TrialState
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

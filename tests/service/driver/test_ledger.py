@@ -4,12 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
-from ledger_support import Memory, done, ended, evaluated, make_desk, take
+from ledger_support import done, ended, evaluated, make_desk, take
 
-from service.driver.reconcile import settle_runs
 from service.events import Notice, TrialEnded, TrialEvaluated, TrialStarted
-from service.record.records import RunRecord
-from service.slots.trial import Message
+from service.slots.messages import Message
 from service.states import TrialState
 from trainers.trial.assignments import Ending, Report, Vote
 from trainers.trial.reporting import Leave, Outcome
@@ -221,7 +219,7 @@ def test_a_spent_time_budget_hands_nothing_out(tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
     ledger, _ = desk.open()
     take(ledger)
-    ledger.late = lambda: True
+    desk.out_of_time = True
     assert ledger.next_ticket() is None
 
 
@@ -247,14 +245,12 @@ def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> N
 def test_who_gives_slots_back_hears_how_many_trials_are_open(tmp_path: Path) -> None:
     desk = make_desk(tmp_path, trials=2)
     ledger, _ = desk.open()
-    heard: list[int] = []
-    ledger.on_spent = heard.append
     first, second = take(ledger), take(ledger)
-    assert heard == [], "others may come"
+    assert desk.open_trials == [], "others may come"
     assert ledger.next_ticket() is None
     ledger.receive(ended(first, done(rouge_l=1.0)))
     ledger.receive(ended(second, done(rouge_l=2.0)))
-    assert heard == [2, 1, 0]
+    assert desk.open_trials == [2, 1, 0]
 
 
 def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
@@ -265,35 +261,6 @@ def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
     assert desk.events[-1] == Notice("trial 0 says: the disk is full")
     ledger.receive(ended(ticket, done(rouge_l=2.0)))
     assert desk.memory.finished["0"][0] is TrialState.COMPLETED
-
-
-def test_runs_that_never_heard_of_their_trials_end_are_ended(tmp_path: Path) -> None:
-    desk = make_desk(tmp_path)
-    ledger, store = desk.open()
-    take(ledger), take(ledger)
-    store.tell(0, TrialState.COMPLETED, 7.0)
-    recorded = [make_run(0, TrialState.RUNNING), make_run(1, TrialState.RUNNING)]
-    memory = Memory()
-    assert settle_runs(store, recorded, memory) == 1
-    assert memory.finished == {"run-0": (TrialState.COMPLETED, 7.0, None)}
-    assert settle_runs(store, [make_run(0, TrialState.COMPLETED)], Memory()) == 0
-
-
-def make_run(trial: int, state: TrialState) -> RunRecord:
-    return RunRecord(
-        sweep_id="s",
-        sweep_name="s",
-        trial=trial,
-        attempt=0,
-        run_id=f"run-{trial}",
-        state=state,
-        hyperparameters={},
-        metrics={},
-        objective=None,
-        label=None,
-        started_at=0.0,
-        duration_s=None,
-    )
 
 
 def test_an_invalid_point_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:

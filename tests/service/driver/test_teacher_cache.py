@@ -13,9 +13,7 @@ import pytest
 from fakes import make_sweep_plan
 from training_support import request
 
-from service.driver import teacher_cache
 from service.driver.shared_inputs import CachedAs, SharedInputs
-from service.driver.teacher_cache import cache_teacher
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
 from service.slots.session import ray_session
@@ -48,6 +46,9 @@ class Sweep:
         self, home: Path, shared: SharedInputs, changes: Any = MappingProxyType({}), **section: Any
     ) -> None:
         self.events: list[DriverEvent] = []
+        # Not at the top: this loads Ray, which reads its settings then, and a session makes them.
+        from service.driver.teacher_cache import cache_teacher
+
         self.plan = make_sweep_plan(teacher_cache=section, **changes)
         self.found = cache_teacher(
             self.plan, home, shared, on_event=self.events.append, stop=threading.Event()
@@ -136,7 +137,7 @@ def test_a_build_works_beside_whoever_holds_the_machine(
 ) -> None:
     import ray
 
-    monkeypatch.setattr(teacher_cache, "PATIENCE", 2)
+    monkeypatch.setattr("service.driver.teacher_cache.PATIENCE", 2)
     holder = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
     ray.get(holder.ready())
     try:

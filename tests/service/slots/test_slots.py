@@ -87,14 +87,14 @@ def found() -> Any:
     script = """
 import json, sys
 from ray.train import RunConfig
-from service.slots.slots import SlotShape, TellBoard, _SlotTrainer
+from service.slots.slots import SlotShape, BoardCallback, _SlotTrainer
 
 shape = SlotShape(1, 1.0, 0.0)
 trainer = _SlotTrainer(
     print,
     backend_config=shape.backend(),
     scaling_config=shape.scaling(),
-    run_config=RunConfig(callbacks=[TellBoard(None, "slot-0")]),
+    run_config=RunConfig(callbacks=[BoardCallback(None, "slot-0")]),
 )
 callbacks = [type(each).__name__ for each in trainer._create_default_callbacks()]
 alone_loads_torch = "torch" in sys.modules
@@ -118,6 +118,6 @@ def test_a_slot_may_ask_for_a_part_of_a_gpu(found: Any) -> None:
 
 def test_a_slot_starts_only_what_it_needs(found: Any) -> None:
     assert not {"DatasetsCallback", "PlacementGroupCleanerCallback"} & set(found["callbacks"])
-    assert "TellBoard" in found["callbacks"], "else nobody knew what a killed controller held"
+    assert "BoardCallback" in found["callbacks"], "else nobody knew what a killed controller held"
     assert not found["alone_loads_torch"]
     assert found["backends"] == ["gloo", "nccl"]

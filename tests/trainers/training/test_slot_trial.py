@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +11,10 @@ import pytest
 import torch
 from fakes import make_sweep_plan
 
-from trainers.trial.assignments import Ending, Job, Report, StopOrder
+from trainers.training.slot_trial import SlotConfig, SlotReporter, Worker, run_assignment
+from trainers.trial.assignments import Assignment, Ending, LeaveTrial, Report
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile, TrialPaths
-from trainers.worker import SlotConfig, SlotReporter, _run, _Worker
 
 
 class MemorySink:
@@ -50,20 +49,20 @@ class Trials:
         return result
 
 
-def make_job(output: Path, attempt: int = 0) -> Job:
+def make_assignment(output: Path, attempt: int = 0) -> Assignment:
     trial = TrialFile(
         trial=5,
         attempt=attempt,
         config=make_sweep_plan().spec.trial_config({"tau": 2.0}),
         paths=TrialPaths(teacher="/t", student="/s", data="/d"),
     )
-    return Job(f"5-{attempt}", 5, trial.model_dump_json(), str(output), "run")
+    return Assignment(f"5-{attempt}", 5, trial.model_dump_json(), str(output), "run")
 
 
-def make_worker(act: Any, sink: MemorySink, board: Any = None) -> _Worker:
+def make_worker(act: Any, sink: MemorySink, board: Any = None, get: Any = None) -> Worker:
     trials = Trials(act)
     config = SlotConfig("slot", board, ".", lambda: trials, sinks=lambda run_id: sink)
-    return _Worker(config, train=trials, rank=0, local_rank=0, num_ranks=1)
+    return Worker(config, train=trials, get=get, rank=0, local_rank=0, num_ranks=1)
 
 
 def trained(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
@@ -72,7 +71,7 @@ def trained(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
     return TrialResult(Outcome.COMPLETED, {"rouge_l": 3.0}, 4, 0.5, output / "student", "abc")
 
 
-def close(worker: _Worker) -> None:
+def close(worker: Worker) -> None:
     for thread in worker.closers:
         thread.join(10)
 
@@ -80,7 +79,7 @@ def close(worker: _Worker) -> None:
 def test_a_trial_leaves_its_result_and_its_files(tmp_path: Path) -> None:
     sink = MemorySink()
     worker = make_worker(trained, sink)
-    vote = _run(worker, make_job(tmp_path))
+    vote = run_assignment(worker, make_assignment(tmp_path))
     close(worker)
     assert vote.ending is Ending.DONE and vote.result is not None
     written = json.loads((tmp_path / "result.json").read_text())
@@ -93,8 +92,8 @@ def test_a_trial_leaves_its_result_and_its_files(tmp_path: Path) -> None:
 def test_a_finished_attempt_whose_driver_died_is_not_trained_again(tmp_path: Path) -> None:
     sink = MemorySink()
     worker = make_worker(trained, sink)
-    first = _run(worker, make_job(tmp_path))
-    again = _run(worker, make_job(tmp_path, attempt=1))
+    first = run_assignment(worker, make_assignment(tmp_path))
+    again = run_assignment(worker, make_assignment(tmp_path, attempt=1))
     close(worker)
     assert again == first
     assert worker.train.calls == 1  # type: ignore[attr-defined]
@@ -108,7 +107,7 @@ def test_a_damaged_result_is_named_and_the_trial_trained_on(
     (tmp_path / "result.json").write_text(left)
     worker = make_worker(trained, MemorySink())
     with caplog.at_level(logging.WARNING):
-        vote = _run(worker, make_job(tmp_path, attempt=1))
+        vote = run_assignment(worker, make_assignment(tmp_path, attempt=1))
     close(worker)
     assert vote.ending is Ending.DONE and worker.train.calls == 1  # type: ignore[attr-defined]
     assert f"trial 5: {tmp_path}/result.json is damaged" in caplog.text
@@ -119,8 +118,8 @@ def test_a_stopped_attempt_is_trained_on(tmp_path: Path) -> None:
         return TrialResult(Outcome.STOPPED_EARLY, {}, 1, 0.5, None, None)
 
     worker = make_worker(stopped, MemorySink())
-    _run(worker, make_job(tmp_path))
-    _run(worker, make_job(tmp_path, attempt=1))
+    run_assignment(worker, make_assignment(tmp_path))
+    run_assignment(worker, make_assignment(tmp_path, attempt=1))
     close(worker)
     assert worker.train.calls == 2  # type: ignore[attr-defined]
 
@@ -131,7 +130,7 @@ def test_an_exception_is_the_trials_own_failure(tmp_path: Path) -> None:
 
     sink = MemorySink()
     worker = make_worker(cursed, sink)
-    vote = _run(worker, make_job(tmp_path))
+    vote = run_assignment(worker, make_assignment(tmp_path))
     close(worker)
     assert (vote.ending, vote.result) == (Ending.ERROR, None)
     assert vote.error.endswith("ValueError: the data are cursed")
@@ -144,7 +143,7 @@ def test_a_full_memory_names_the_batch_and_what_to_lower(tmp_path: Path, error: 
         raise error
 
     worker = make_worker(large, MemorySink())
-    vote = _run(worker, make_job(tmp_path))
+    vote = run_assignment(worker, make_assignment(tmp_path))
     close(worker)
     assert vote.ending is Ending.OUT_OF_MEMORY
     assert "trial 5 with batch_size=32, gradient_accumulation=1, max_tokens=512" in vote.error
@@ -153,12 +152,12 @@ def test_a_full_memory_names_the_batch_and_what_to_lower(tmp_path: Path, error: 
 
 def test_the_reporter_stops_its_own_lease_only(tmp_path: Path) -> None:
     worker = make_worker(trained, MemorySink())
-    reporter = SlotReporter(worker, make_job(tmp_path), None)
-    worker.stop = StopOrder("4-0", Leave.VERDICT)
+    reporter = SlotReporter(worker, make_assignment(tmp_path), None)
+    worker.to_leave = LeaveTrial("4-0", Leave.VERDICT)
     assert reporter.reason_to_leave() is Leave.NO
-    worker.stop = StopOrder("5-0", Leave.VERDICT)
+    worker.to_leave = LeaveTrial("5-0", Leave.VERDICT)
     assert reporter.reason_to_leave() is Leave.VERDICT
-    worker.stop = StopOrder("5-0", Leave.SWEEP_STOPPED)
+    worker.to_leave = LeaveTrial("5-0", Leave.SWEEP_STOPPED)
     assert reporter.reason_to_leave() is Leave.SWEEP_STOPPED
 
 
@@ -174,8 +173,8 @@ def test_a_trial_that_left_with_a_checkpoint_is_trained_on_and_sends_nothing(
 
     sink = MemorySink()
     worker = make_worker(leaving, sink)
-    assert _run(worker, make_job(tmp_path)).ending is ending
-    _run(worker, make_job(tmp_path, attempt=1))
+    assert run_assignment(worker, make_assignment(tmp_path)).ending is ending
+    run_assignment(worker, make_assignment(tmp_path, attempt=1))
     close(worker)
     assert worker.train.calls == 2  # type: ignore[attr-defined]
     assert sink.uploaded == [] and sink.closed
@@ -189,26 +188,23 @@ def test_a_result_of_the_older_format_is_trained_on(
     left |= {"student": "/home/u/sweeps/s/trials/5/student", "weights_sha256": "abc"}
     (tmp_path / "result.json").write_text(json.dumps(left))
     worker = make_worker(trained, MemorySink())
-    vote = _run(worker, make_job(tmp_path, attempt=1))
+    vote = run_assignment(worker, make_assignment(tmp_path, attempt=1))
     close(worker)
     assert vote.result is not None and vote.result.outcome is Outcome.COMPLETED
     assert caplog.text == "", "it is not damaged"
 
 
-def test_an_evaluation_waits_for_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_waits_for_the_one_before(tmp_path: Path) -> None:
     order: list[str] = []
 
     def report(lease: str, sent: Report) -> str:
         order.append(f"sent {sent.evaluation}")
         return f"read {sent.evaluation}"
 
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=order.append))
     board = SimpleNamespace(report=SimpleNamespace(remote=report))
     sink = MemorySink()
-    worker = make_worker(trained, sink, board)
-    reporter = SlotReporter(worker, make_job(tmp_path), sink)
+    worker = make_worker(trained, sink, board, order.append)
+    reporter = SlotReporter(worker, make_assignment(tmp_path), sink)
     for evaluation in (1, 2):
         reporter.evaluated(evaluation * 2, evaluation, {"rouge_l": 1.0})
     assert order == ["sent 1", "read 1", "sent 2"]

@@ -7,8 +7,9 @@ import pytest
 from fakes import make_sweep_plan
 
 from service.slots.failures import Budgets
-from service.slots.trial import Message, Ticket, follow
-from trainers.trial.assignments import Ending, Job, Report, Said, Vote
+from service.slots.following import follow
+from service.slots.messages import Message, Ticket
+from trainers.trial.assignments import Assignment, Ending, Report, Said, Vote
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
@@ -27,10 +28,10 @@ class ScriptedBoard:
 
     def __init__(self, script: list[list[Any]]) -> None:
         self.script = script
-        self.jobs: list[Job] = []
+        self.assignments: list[Assignment] = []
         self.released: list[tuple[str, Leave]] = []
         self.attempts = -1
-        self.submit = Remote(self.jobs.append)
+        self.submit = Remote(self.assignments.append)
         self.release = Remote(lambda *given: self.released.append(given))
         self.news = Remote(lambda lease, timeout_s: self.script.pop(0))
         self.attempt = Remote(self._attempt)
@@ -94,7 +95,7 @@ def test_a_lost_attempt_is_followed_by_another_that_repeats_no_evaluation(ticket
         ("ended", 1),
     ]
     assert messages[1].vote == lost
-    assert [job.lease for job in board.jobs] == ["3-0", "3-1"]
+    assert [each.lease for each in board.assignments] == ["3-0", "3-1"]
     assert TrialFile.read(Path(ticket.output) / "trial.json").attempt == 1
 
 

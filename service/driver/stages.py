@@ -1,0 +1,175 @@
+"""The stages of a driver inside its Ray session: bring the study up to date, make what all trials
+share, run what is left of them, sum up.
+
+Loaded once Ray's environment is set. What runs trials takes seconds more to load: `tuning`, which
+is imported while the shared inputs are made.
+"""
+
+import importlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from service.driver.ledger import Ledger, TrialSetting, num_left
+from service.driver.open_study import open_study
+from service.driver.place import Place, Sweep
+from service.driver.preparing import end_tasks, finish_preparing, start_preparing
+from service.driver.probe import check_storage_is_shared, check_store_answers
+from service.driver.reconcile import settle_runs
+from service.driver.shared_inputs import SharedInputs
+from service.driver.teacher_cache import cache_teacher
+from service.driver.watch import Watch
+from service.errors import JobError
+from service.events import DriverEvent, Notice, SweepSummary
+from service.home import spool_folder
+from service.own_code.sources import unpack
+from service.plan.places import END_MARKER, checkpoints_url
+from service.plan.plan import SweepPlan
+from service.record.runs import Runs
+from service.record.store import ensure_store
+from service.record.tracking import Tracker
+from service.search.study import StudyStore
+from service.search.study_trials import Asked, best_trial
+from service.slots.board_actor import start_board
+from service.slots.session import BOARD, namespace_of
+from service.states import TrialState
+from trainers.trial.reporting import Leave
+
+
+def drive(
+    place: Place,
+    plan: SweepPlan,
+    *,
+    on_event: Callable[[DriverEvent], None],
+    stop: threading.Event,
+) -> SweepSummary:
+    """Does what `service.driver.driver.run_sweep` says, connected to Ray."""
+    ensure_store(place.tracking_uri, place.home)
+    spool = spool_folder(place.home, place.tracking_uri)
+    tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)
+    sweep = Sweep(place, plan, tracker, on_event, stop)
+    marker = sweep.folder / END_MARKER
+    try:
+        marker.unlink(missing_ok=True)
+        summary = _run(sweep)
+    finally:
+        tracker.close()
+    # Written before Ray is left: where a slot did not end in time, leaving it may end this process,
+    # and whoever watches over the driver would start a finished sweep again.
+    marker.write_text(summary.state)
+    return summary
+
+
+def _run(sweep: Sweep) -> SweepSummary:
+    """Returns the summary; whatever happens, nothing of the sweep stays running in MLflow."""
+    plan = sweep.plan
+    store = open_study(plan, sweep.folder)
+    for text in sweep.place.changes.apply(store, plan, sweep.place.home):
+        sweep.on_event(Notice(text))
+    run_id = sweep.tracker.start_sweep(plan)
+    state = TrialState.FAILED
+    try:
+        # The study first: what its trials are decides what their runs have to be.
+        resumed = store.reconcile()
+        runs = Runs(sweep.place.tracking_uri, plan.spec.tracking.experiment)
+        settle_runs(store, runs.trials(plan.sweep_id), sweep.tracker)
+        if resumed or num_left(plan, store) > 0:
+            _prepare_and_tune(sweep, store, run_id, resumed)
+        state = TrialState.CANCELLED if sweep.stop.is_set() else TrialState.COMPLETED
+        return _sum_up(sweep, store, run_id, state)
+    finally:
+        sweep.tracker.finish_sweep(run_id, state)
+
+
+def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
+    board = start_board()
+    with Watch(sweep, board) as watch:
+        shared = _prepare(sweep, board)
+        if shared is not None:
+            from service.driver.tuning import tune_trials
+
+            ledger = Ledger(
+                plan=sweep.plan,
+                store=store,
+                recorder=sweep.tracker,
+                setting=_setting(sweep, run_id, shared),
+                host=_SweepAtBoard(sweep, board),
+                resumed=resumed,
+            )
+            tune_trials(sweep, board, ledger, watch)
+    if watch.problem is not None:
+        raise JobError(watch.problem)
+
+
+def _prepare(sweep: Sweep, board: Any) -> SharedInputs | None:
+    """Returns what all trials share; None when the sweep was stopped before it was there."""
+    plan, place = sweep.plan, sweep.place
+    imports = threading.Thread(target=importlib.import_module, args=("service.driver.tuning",))
+    imports.start()
+    task = start_preparing(plan, place.home, board, place.tools.prepare)
+    try:
+        _check_storage(sweep)
+        shared = finish_preparing(task, board, on_event=sweep.on_event, stop=sweep.stop)
+    finally:
+        end_tasks([task])
+        imports.join()
+    if shared is None:
+        return None
+    return cache_teacher(plan, place.home, shared, on_event=sweep.on_event, stop=sweep.stop)
+
+
+def _check_storage(sweep: Sweep) -> None:
+    url = checkpoints_url(sweep.plan)
+    if url is not None:
+        check_store_answers(url)
+    if sweep.place.ray_address is not None:
+        check_storage_is_shared(sweep.folder)
+    if url is not None and sweep.place.ray_address is not None:
+        check_storage_is_shared(url)
+
+
+@dataclass(frozen=True)
+class _SweepAtBoard:
+    """The ledger's host: a sweep whose trials run at a board. No call waits for the board."""
+
+    sweep: Sweep
+    board: Any
+
+    def show(self, event: DriverEvent) -> None:
+        self.sweep.on_event(event)
+
+    def end_lease(self, lease: str, reason: Leave) -> None:
+        self.board.release.remote(lease, reason)
+
+    def note_open_trials(self, num_open: int) -> None:
+        self.board.drain.remote(num_open)
+
+    def is_out_of_time(self) -> bool:
+        return self.sweep.is_out_of_time
+
+
+def _setting(sweep: Sweep, run_id: str, shared: SharedInputs) -> TrialSetting:
+    plan = sweep.plan
+    return TrialSetting(
+        template=shared.template(plan, unpack(plan.own_modules, sweep.folder)),
+        shared=shared,
+        folder=sweep.folder / "trials",
+        board=BOARD,
+        namespace=namespace_of(plan.sweep_id),
+        sweep_run_id=run_id,
+        checkpoints=checkpoints_url(plan),
+    )
+
+
+def _sum_up(sweep: Sweep, store: StudyStore, run_id: str, state: TrialState) -> SweepSummary:
+    best = best_trial(store.records(), sweep.plan.spec.objective[0].direction)
+    return SweepSummary(
+        sweep_id=sweep.plan.sweep_id,
+        run_id=run_id,
+        state=state.value,
+        counts={str(name): count for name, count in store.counts().items() if count},
+        best=best.number if best else None,
+        objective=best.objective if best else None,
+        duration_s=sweep.duration_s,
+    )

@@ -1,0 +1,82 @@
+"""What happens beside a driver's stages: the user stops the sweep, slots come up, nodes go."""
+
+import threading
+from typing import Any
+
+import ray
+
+from service.driver.ledger import Ledger
+from service.driver.place import Sweep
+from service.events import SlotsUp
+from service.slots.board import BoardStatus
+from service.slots.board_actor import draining_nodes
+
+POLL_S = 0.2
+
+
+class Watch:
+    """A thread that looks at the board while the driver's other thread prepares, or is inside Ray
+    Tune.
+
+    A stop reaches it from either end: a signal sets the sweep's event, `kd-sweep stop` on a cluster
+    calls the board. It carries the word to the other end, so that from there on both are the same.
+    `problem`: why no trial can run, None as long as one may.
+    """
+
+    def __init__(self, sweep: Sweep, board: Any) -> None:
+        self.problem: str | None = None
+        self._sweep, self._board = sweep, board
+        self._ledger: Ledger | None = None
+        self._num_up = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the thread: slots that go down from here on are meant to."""
+        self._over.set()
+        self._thread.join()
+
+    def cover(self, ledger: Ledger) -> None:
+        """Has `ledger` stopped along with the sweep, at once if it is stopping already."""
+        self._ledger = ledger
+        if self._sweep.stop.is_set():
+            ledger.stop()
+
+    def _run(self) -> None:
+        while self.problem is None and not self._over.wait(POLL_S):
+            self._look(ray.get(self._board.status.remote()))
+
+    def _look(self, status: BoardStatus) -> None:
+        num_planned = self._sweep.plan.slots
+        if len(status.alive) != self._num_up:
+            self._num_up = len(status.alive)
+            self._sweep.on_event(SlotsUp(self._num_up, num_planned))
+        if status.is_stopped:
+            self._sweep.stop.set()
+        self._leave_nodes_that_go()
+        if len(status.given_up) == num_planned:
+            reason = next(iter(status.given_up.values()))
+            self.problem = f"no slot can start its workers: {reason}"
+        if self._sweep.stop.is_set() or self.problem is not None:
+            self._stop(status)
+
+    def _stop(self, status: BoardStatus) -> None:
+        # The ledger first: a trial that the board ends makes Tune ask for the next one.
+        if self._ledger is not None:
+            self._ledger.stop()
+        if not status.is_stopped:
+            ray.get(self._board.stop.remote())
+
+    def _leave_nodes_that_go(self) -> None:
+        """Reports nodes whose end a cloud has announced; on this machine there are none."""
+        if self._sweep.place.ray_address is not None:
+            nodes = draining_nodes()
+            if nodes:
+                self._board.leave_nodes.remote(nodes)
