@@ -11,6 +11,7 @@ from service.driver.open_study import open_study
 from service.driver.shared_inputs import SharedInputs
 from service.events import DriverEvent
 from service.plan.plan import SweepPlan
+from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.slots.messages import Message, Ticket
 from service.states import TrialState
@@ -100,7 +101,7 @@ class Desk:
             recorder=self.memory,
             setting=setting,
             host=self,
-            resumed=store.reconcile(),
+            resumed=reconcile(store),
         )
         return ledger, store
 

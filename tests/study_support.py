@@ -5,9 +5,11 @@ from typing import Any
 
 from search_spaces.samplers import Random, Sampler
 from search_spaces.space import SearchSpace
+from service.search.ask import ask
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, Search
+from service.search.tell import report_value, tell
 from service.states import TrialState
 
 CONDITIONAL = SearchSpace.parse(
@@ -32,8 +34,8 @@ def search(
     return Search(space, sampler or Random(), early_stopping, **{"num_evaluations": 4} | rest)
 
 
-def ask(store: StudyStore) -> Asked:
-    asked = store.ask()
+def take(store: StudyStore) -> Asked:
+    asked = ask(store)
     assert asked is not None
     return asked
 
@@ -45,16 +47,16 @@ def goodness(values: dict[str, Any]) -> float:
 def run(store: StudyStore, trials: int, *, objectives: int = 1) -> list[dict[str, Any]]:
     points = []
     for _ in range(trials):
-        asked = ask(store)
+        asked = take(store)
         points.append(asked.values)
-        store.tell(asked.number, TrialState.COMPLETED, [goodness(asked.values)] * objectives)
+        tell(store, asked.number, TrialState.COMPLETED, [goodness(asked.values)] * objectives)
     return points
 
 
 def drive(store: StudyStore, asked: Asked) -> None:
     level = float(asked.values["n"])
     for evaluation in (1, 2, 3, 4):
-        if store.report(asked.number, evaluation, level):
-            store.tell(asked.number, TrialState.STOPPED_EARLY)
+        if report_value(store, asked.number, evaluation=evaluation, value=level):
+            tell(store, asked.number, TrialState.STOPPED_EARLY)
             return
-    store.tell(asked.number, TrialState.COMPLETED, level)
+    tell(store, asked.number, TrialState.COMPLETED, level)

@@ -23,8 +23,11 @@ from typing import Any, Protocol
 from service.driver.shared_inputs import SharedInputs
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan.plan import SweepPlan
+from service.search.ask import ask
+from service.search.recover import note_attempt
 from service.search.study import StudyStore
 from service.search.study_trials import Asked
+from service.search.tell import report_value, tell
 from service.slots.messages import Message, Ticket
 from service.states import TrialState
 from trainers.files import shelves
@@ -215,7 +218,7 @@ class Ledger:
         if self._num_left <= 0 or self.host.is_out_of_time():
             return None
         self._num_left -= 1
-        return self.store.ask()
+        return ask(self.store)
 
     def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
         setting = self.setting
@@ -248,7 +251,7 @@ class Ledger:
 
     def _refuse(self, asked: Asked, reason: str) -> None:
         """Records a point that is no valid config as a failed trial; the sweep goes on."""
-        self.store.tell(asked.number, TrialState.FAILED, None)
+        tell(self.store, asked.number, TrialState.FAILED, None)
         text = f"trial {asked.number} is no valid config: {reason}"
         self.host.show(TrialEnded(asked.number, TrialState.FAILED, None, text))
 
@@ -262,7 +265,7 @@ class Ledger:
         if len(values) != 1 or len(self._objectives) != 1:
             return False
         value = values[0]
-        stop = self.store.report(number, report.evaluation, value)
+        stop = report_value(self.store, number, evaluation=report.evaluation, value=value)
         if not math.isfinite(value):
             self._stop(entry, TrialState.DIVERGED)
             return True
@@ -275,7 +278,7 @@ class Ledger:
     def _retrying(self, entry: _OpenTrial, attempt: int, vote: Vote) -> None:
         entry.trial = entry.trial.model_copy(update={"attempt": attempt})
         # In the study before the attempt is shown: the next driver must never use its number again.
-        self.store.note_attempt(entry.asked.number, attempt)
+        note_attempt(self.store, entry.asked.number, attempt)
         self._start_run(entry.asked, entry.trial)
         asked = entry.asked
         self.host.show(
@@ -315,7 +318,7 @@ class Ledger:
         if entry.lease is not None:
             self.host.end_lease(entry.lease, LEAVE.get(state, Leave.ABANDONED))
         objective = values[0] if values else None
-        self.store.tell(number, state, tuple(values) if len(values) > 1 else objective)
+        tell(self.store, number, state, tuple(values) if len(values) > 1 else objective)
         self.recorder.finish_trial(
             entry.run_id,
             state,

@@ -1,12 +1,19 @@
-"""The study that a driver works on, with the trials that come before all others."""
+"""The study that a driver works on, with the trials that come before all others, and the changes
+that a user asked for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from service.plan.places import study_storage
+from service.driver.study_changes import StudyChanges
+from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
+from service.search.ask import enqueue, retry
 from service.search.study import StudyStore
-from service.search.study_trials import Search
+from service.search.study_trials import Search, read_trials
+from service.search.warm_start import import_trials
 from service.states import TrialState
+
+SHOWN_REFUSALS = 5
 
 
 def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
@@ -29,9 +36,37 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
     present = {record.label for record in records}
     for control in plan.controls:
         if control.label not in present:
-            store.enqueue(control.values, label=control.label)
+            enqueue(store, control.values, label=control.label)
     repeated = {record.retry_of for record in records}
     for record in records:
         if record.state is TrialState.CANCELLED and record.number not in repeated:
-            store.retry(record.number)
+            retry(store, record.number)
     return store
+
+
+def apply_changes(
+    changes: StudyChanges, store: StudyStore, plan: SweepPlan, *, home: Path
+) -> Iterator[str]:
+    """Changes the study and yields what to tell the user; to apply it twice is to apply it once.
+    Raises `ValueError` for a trial that cannot be repeated, `JobError` when the earlier sweep is
+    not there."""
+    records = store.records()
+    repeated = {record.retry_of for record in records}
+    failed = [r.number for r in records if r.state is TrialState.FAILED]
+    wanted = [*changes.retry, *(failed if changes.retry_failed else [])]
+    for number in sorted(set(wanted) - repeated):
+        retry(store, number)
+        yield f"trial {number} is in line again"
+    if changes.warm_start is not None:
+        yield from _warm_start(store, plan, home, source=changes.warm_start)
+
+
+def _warm_start(store: StudyStore, plan: SweepPlan, home: Path, *, source: str) -> Iterator[str]:
+    storage = study_storage(plan, sweep_folder(plan, home).with_name(source))
+    ended = [trial for trial in read_trials(storage, source) if trial.state.is_terminal]
+    used, refused = import_trials(store, ended)
+    yield f"the sampler starts with {used} of the {len(ended)} finished trials of {source}"
+    for trial, reason in refused[:SHOWN_REFUSALS]:
+        yield f"trial {trial.number} of {source} cannot be used: {reason}"
+    if len(refused) > SHOWN_REFUSALS:
+        yield f"and {len(refused) - SHOWN_REFUSALS} more"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.driver.ledger import Ledger, TrialSetting, num_left
-from service.driver.open_study import open_study
+from service.driver.open_study import apply_changes, open_study
 from service.driver.place import Place, Sweep
 from service.driver.preparing import end_tasks, finish_preparing, start_preparing
 from service.driver.probe import check_storage_is_shared, check_store_answers
@@ -29,6 +29,7 @@ from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
+from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, best_trial
 from service.slots.board_actor import start_board
@@ -65,13 +66,13 @@ def _run(sweep: Sweep) -> SweepSummary:
     """Returns the summary; whatever happens, nothing of the sweep stays running in MLflow."""
     plan = sweep.plan
     store = open_study(plan, sweep.folder)
-    for text in sweep.place.changes.apply(store, plan, sweep.place.home):
+    for text in apply_changes(sweep.place.changes, store, plan, home=sweep.place.home):
         sweep.on_event(Notice(text))
     run_id = sweep.tracker.start_sweep(plan)
     state = TrialState.FAILED
     try:
         # The study first: what its trials are decides what their runs have to be.
-        resumed = store.reconcile()
+        resumed = reconcile(store)
         runs = Runs(sweep.place.tracking_uri, plan.spec.tracking.experiment)
         settle_runs(store, runs.trials(plan.sweep_id), sweep.tracker)
         if resumed or num_left(plan, store) > 0:

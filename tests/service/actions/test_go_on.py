@@ -8,11 +8,13 @@ from fakes import make_sweep_plan
 from service.actions.cluster import with_warm_start
 from service.actions.go_on import stop_here, with_more_trials
 from service.driver.lock import sweep_lock
-from service.driver.open_study import open_study
+from service.driver.open_study import apply_changes, open_study
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError
 from service.plan.places import sweep_folder
+from service.search.ask import ask
 from service.search.study import StudyStore
+from service.search.tell import tell
 from service.states import TrialState
 
 
@@ -20,9 +22,9 @@ def make_study(home: Path, name: str, states: list[TrialState]) -> StudyStore:
     plan = make_sweep_plan(name=name)
     store = open_study(plan, sweep_folder(plan, home))
     for state in states:
-        asked = store.ask()
+        asked = ask(store)
         assert asked is not None
-        store.tell(asked.number, state, 1.0 if state is TrialState.COMPLETED else None)
+        tell(store, asked.number, state, 1.0 if state is TrialState.COMPLETED else None)
     return store
 
 
@@ -50,7 +52,7 @@ def test_a_control_on_the_grid_is_not_drawn_again(tmp_path: Path) -> None:
         controls="default",
     )
     store = open_study(plan, sweep_folder(plan, tmp_path))
-    asked = list(iter(store.ask, None))
+    asked = list(iter(lambda: ask(store), None))
     assert len(asked) == plan.num_trials == 5
     assert [one.label for one in asked[4:]] == [None] and asked[4].values == {"tau": 3}
     assert len({plan.spec.trial_config(one.values) for one in asked}) == 5
@@ -66,16 +68,17 @@ def test_failed_trials_are_put_in_line_once(tmp_path: Path) -> None:
     store = make_study(tmp_path, "tiny", [TrialState.FAILED, TrialState.COMPLETED])
     plan = make_sweep_plan(name="tiny")
     changes = StudyChanges(retry_failed=True)
-    assert list(changes.apply(store, plan, tmp_path)) == ["trial 0 is in line again"]
-    assert list(changes.apply(store, plan, tmp_path)) == []
-    asked = store.ask()
+    assert list(apply_changes(changes, store, plan, home=tmp_path)) == ["trial 0 is in line again"]
+    assert list(apply_changes(changes, store, plan, home=tmp_path)) == []
+    asked = ask(store)
     assert asked is not None and asked.retry_of == 0
 
 
 def test_a_completed_trial_is_not_repeated(tmp_path: Path) -> None:
     store = make_study(tmp_path, "tiny", [TrialState.COMPLETED])
     with pytest.raises(ValueError, match="must have failed, diverged or been cancelled"):
-        list(StudyChanges(retry=(0,)).apply(store, make_sweep_plan(name="tiny"), tmp_path))
+        plan = make_sweep_plan(name="tiny")
+        list(apply_changes(StudyChanges(retry=(0,)), store, plan, home=tmp_path))
 
 
 def test_a_warm_start_says_what_it_could_use(tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_a_warm_start_says_what_it_could_use(tmp_path: Path) -> None:
     source = make_sweep_plan(name="early").sweep_id
     plan = make_sweep_plan(name="late")
     store = open_study(plan, sweep_folder(plan, tmp_path))
-    told = list(StudyChanges(warm_start=source).apply(store, plan, tmp_path))
+    told = list(apply_changes(StudyChanges(warm_start=source), store, plan, home=tmp_path))
     assert told[0] == f"the sampler starts with 1 of the 2 finished trials of {source}"
     assert told[1].startswith(f"trial 1 of {source} cannot be used: ")
     assert store.records() == [], "they are no trials of this sweep"
@@ -93,7 +96,7 @@ def test_a_warm_start_from_nowhere_is_refused(tmp_path: Path) -> None:
     plan = make_sweep_plan()
     store = open_study(plan, sweep_folder(plan, tmp_path))
     with pytest.raises(JobError, match="no-such-sweep"):
-        list(StudyChanges(warm_start="no-such-sweep").apply(store, plan, tmp_path))
+        list(apply_changes(StudyChanges(warm_start="no-such-sweep"), store, plan, home=tmp_path))
 
 
 def test_nothing_is_stopped_where_nothing_runs(tmp_path: Path) -> None:

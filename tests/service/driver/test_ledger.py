@@ -7,6 +7,7 @@ import pytest
 from ledger_support import done, ended, evaluated, make_desk, take
 
 from service.events import Notice, TrialEnded, TrialEvaluated, TrialStarted
+from service.search.ask import enqueue
 from service.slots.messages import Message
 from service.states import TrialState
 from trainers.trial.assignments import Ending, Report, Vote
@@ -266,7 +267,7 @@ def test_what_a_trial_says_is_a_notice_with_its_number(tmp_path: Path) -> None:
 def test_an_invalid_point_fails_and_the_sweep_goes_on(tmp_path: Path) -> None:
     desk = make_desk(tmp_path, trials=1)
     ledger, store = desk.open()
-    store.enqueue({"tau": -1.0}, label="wrong")
+    enqueue(store, {"tau": -1.0}, label="wrong")
     again, store = desk.open()
     ticket = again.next_ticket()
     (failed,) = desk.of(TrialEnded)

@@ -8,6 +8,8 @@ from ledger_support import Memory
 from service.driver.open_study import open_study
 from service.driver.reconcile import settle_runs
 from service.record.records import RunRecord
+from service.search.ask import ask
+from service.search.tell import tell
 from service.states import TrialState
 
 
@@ -30,8 +32,8 @@ def make_run(trial: int, state: TrialState) -> RunRecord:
 
 def test_runs_whose_trials_have_ended_in_the_study_are_ended(tmp_path: Path) -> None:
     store = open_study(make_sweep_plan(), tmp_path)
-    store.ask(), store.ask()
-    store.tell(0, TrialState.COMPLETED, 7.0)
+    ask(store), ask(store)
+    tell(store, 0, TrialState.COMPLETED, 7.0)
     recorded = [make_run(0, TrialState.RUNNING), make_run(1, TrialState.RUNNING)]
     memory = Memory()
     assert settle_runs(store, recorded, memory) == 1

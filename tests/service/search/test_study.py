@@ -7,10 +7,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from study_support import CONDITIONAL, PLAIN, ask, goodness, run, search
+from study_support import CONDITIONAL, PLAIN, goodness, run, search, take
 
 from search_spaces.samplers import CmaEs, Gp, Grid, NsgaII, Random, Sampler, Tpe
 from search_spaces.space import SearchSpace
+from service.search.ask import ask, enqueue, retry
 from service.search.early_stopping import (
     EarlyStopping,
     Hyperband,
@@ -20,6 +21,7 @@ from service.search.early_stopping import (
 from service.search.journal import open_storage
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, StudyTrial, read_trials
+from service.search.tell import report_value, tell
 from service.states import TrialState
 
 
@@ -42,12 +44,12 @@ def journal(tmp_path: Path) -> str:
 
 def test_a_trial_goes_its_way(storage: str) -> None:
     store = StudyStore.open(storage, "s-1", search())
-    asked = ask(store)
+    asked = take(store)
     assert (asked.number, asked.attempt, asked.label) == (0, 0, None)
     assert CONDITIONAL.contains(asked.values)
     assert store.counts()[TrialState.RUNNING] == 1
-    assert store.report(0, 1, 0.25) is False
-    assert store.tell(0, TrialState.COMPLETED, 0.5) == TrialState.COMPLETED
+    assert report_value(store, 0, evaluation=1, value=0.25) is False
+    assert tell(store, 0, TrialState.COMPLETED, 0.5) == TrialState.COMPLETED
     assert store.records() == [
         StudyTrial("s-1", 0, 0, TrialState.COMPLETED, asked.values, None, (0.5,), {1: 0.25})
     ]
@@ -69,10 +71,10 @@ def test_states_are_what_the_table_says(
     storage: str, state: TrialState, told: float | None, objective: float | None, optuna_state: str
 ) -> None:
     store = StudyStore.open(storage, "s", search())
-    ask(store)
-    store.report(0, 1, 0.1)
-    store.report(0, 2, 0.2)
-    assert store.tell(0, state, told) == state
+    take(store)
+    report_value(store, 0, evaluation=1, value=0.1)
+    report_value(store, 0, evaluation=2, value=0.2)
+    assert tell(store, 0, state, told) == state
     [record] = StudyStore.open(storage, "s", search()).records()
     assert (record.state, record.objective) == (state, objective)
     [inside] = optuna.load_study(study_name="s", storage=open_storage(storage)).trials
@@ -84,10 +86,10 @@ def test_states_are_what_the_table_says(
 
 def test_the_first_word_stands(journal: str) -> None:
     store = StudyStore.open(journal, "s", search())
-    ask(store)
-    store.tell(0, TrialState.COMPLETED, 1.0)
-    assert store.tell(0, TrialState.FAILED) == TrialState.COMPLETED
-    assert store.report(0, 3, 5.0) is False
+    take(store)
+    tell(store, 0, TrialState.COMPLETED, 1.0)
+    assert tell(store, 0, TrialState.FAILED) == TrialState.COMPLETED
+    assert report_value(store, 0, evaluation=3, value=5.0) is False
     assert store.records()[0].objective == 1.0
     assert store.records()[0].intermediate == {}
 
@@ -95,10 +97,10 @@ def test_the_first_word_stands(journal: str) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_objective_that_is_not_finite_diverged(journal: str, value: float) -> None:
     store = StudyStore.open(journal, "s", search(early_stopping=Median()))
-    ask(store)
-    assert store.report(0, 1, 0.5) is False
-    assert store.report(0, 2, value) is True
-    assert store.tell(0, TrialState.COMPLETED, value) == TrialState.DIVERGED
+    take(store)
+    assert report_value(store, 0, evaluation=1, value=0.5) is False
+    assert report_value(store, 0, evaluation=2, value=value) is True
+    assert tell(store, 0, TrialState.COMPLETED, value) == TrialState.DIVERGED
     [record] = store.records()
     assert record.objectives == ()
     assert math.isnan(record.intermediate[2])
@@ -106,16 +108,16 @@ def test_an_objective_that_is_not_finite_diverged(journal: str, value: float) ->
 
 def test_what_cannot_be_told(journal: str) -> None:
     store = StudyStore.open(journal, "s", search())
-    ask(store)
+    take(store)
     with pytest.raises(ValueError, match="must be told a state that ends it, but got 'running'"):
-        store.tell(0, TrialState.RUNNING)
+        tell(store, 0, TrialState.RUNNING)
     with pytest.raises(ValueError, match=r"must have 1 objective\(s\), but got None"):
-        store.tell(0, TrialState.COMPLETED)
+        tell(store, 0, TrialState.COMPLETED)
     with pytest.raises(ValueError, match="one of the 1 of s, but got 3"):
-        store.tell(3, TrialState.FAILED)
-    store.enqueue({"policy": "cist", "rho": 1.0, "learning_rate": 1e-3})
+        tell(store, 3, TrialState.FAILED)
+    enqueue(store, {"policy": "cist", "rho": 1.0, "learning_rate": 1e-3})
     with pytest.raises(ValueError, match="trial 1 must be running to be told"):
-        store.tell(1, TrialState.FAILED)
+        tell(store, 1, TrialState.FAILED)
 
 
 def test_diverged_and_stopped_trials_teach_tpe(journal: str) -> None:
@@ -123,17 +125,17 @@ def test_diverged_and_stopped_trials_teach_tpe(journal: str) -> None:
     store = StudyStore.open(journal, "s", search(space, Tpe(num_startup=10, seed=1)))
     late = []
     for index in range(60):
-        asked = ask(store)
+        asked = take(store)
         tau = float(asked.values["tau"])
         if index >= 30:
             late.append(tau)
         if tau > 0.4:
             # Late in training, where a bare NaN would look better than an early stop.
-            store.report(asked.number, 3, 0.0)
-            store.tell(asked.number, TrialState.DIVERGED)
+            report_value(store, asked.number, evaluation=3, value=0.0)
+            tell(store, asked.number, TrialState.DIVERGED)
         else:
-            store.report(asked.number, 1, -tau)
-            store.tell(asked.number, TrialState.STOPPED_EARLY)
+            report_value(store, asked.number, evaluation=1, value=-tau)
+            tell(store, asked.number, TrialState.STOPPED_EARLY)
     assert sum(tau > 0.4 for tau in late) / len(late) < 0.3
 
 
@@ -173,12 +175,12 @@ def test_a_reopened_study_goes_on_as_if_never_closed(
 def test_the_grid_ends(journal: str) -> None:
     space = SearchSpace.parse({"n": {"int": [1, 3]}})
     store = StudyStore.open(journal, "s", search(space, Grid(points_per_range=9)))
-    store.enqueue({"n": 2}, label="two")
-    assert [ask(store).values["n"] for _ in range(3)] == [2, 1, 3]
-    assert store.ask() is None
-    store.enqueue({"n": 7}, label="seven")
-    assert ask(store).values == {"n": 7}
-    assert store.ask() is None
+    enqueue(store, {"n": 2}, label="two")
+    assert [take(store).values["n"] for _ in range(3)] == [2, 1, 3]
+    assert ask(store) is None
+    enqueue(store, {"n": 7}, label="seven")
+    assert take(store).values == {"n": 7}
+    assert ask(store) is None
 
 
 # -- trials in line
@@ -188,13 +190,13 @@ def test_enqueued_trials_come_first_and_as_given(storage: str) -> None:
     store = StudyStore.open(storage, "s", search())
     inside = {"policy": "fixed", "tau": 2.0, "learning_rate": 1e-3}
     outside = {"policy": "fixed", "tau": 1.0, "soft_weight": 0.0}
-    store.enqueue(inside, label="forward_kl tau=2")
-    store.enqueue(outside, label="hard loss only")
+    enqueue(store, inside, label="forward_kl tau=2")
+    enqueue(store, outside, label="hard loss only")
     assert store.counts()[TrialState.PENDING] == 2
     assert [r.values for r in store.records()] == [inside, outside]
-    assert ask(store) == Asked(0, inside, "forward_kl tau=2", 0)
-    assert ask(store) == Asked(1, outside, "hard loss only", 0)
-    assert ask(store).label is None
+    assert take(store) == Asked(0, inside, "forward_kl tau=2", 0)
+    assert take(store) == Asked(1, outside, "hard loss only", 0)
+    assert take(store).label is None
 
 
 @pytest.mark.parametrize("sampler", [Gp(num_startup=3), CmaEs(), Tpe()], ids=lambda s: s.kind)
@@ -206,29 +208,29 @@ def test_trials_outside_the_space_do_not_blind_the_sampler(
     for name, controls in (("with", 2), ("without", 0)):
         store = StudyStore.open(str(tmp_path / name), "s", search(PLAIN, sampler))
         for _ in range(controls):
-            store.enqueue({"tau": 3.0, "soft_weight": 0.0}, label="hard loss only")
-            store.tell(ask(store).number, TrialState.COMPLETED, 99.0)
+            enqueue(store, {"tau": 3.0, "soft_weight": 0.0}, label="hard loss only")
+            tell(store, take(store).number, TrialState.COMPLETED, 99.0)
         for index in range(8):
             values = {"tau": 1.0 + index / 4, "beta": 0.1 * index}
-            store.enqueue(values)
-            store.tell(ask(store).number, TrialState.COMPLETED, goodness(values))
-        asked = ask(store)
-        visible = store._study.get_trials(deepcopy=False)
+            enqueue(store, values)
+            tell(store, take(store).number, TrialState.COMPLETED, goodness(values))
+        asked = take(store)
+        visible = store.study.get_trials(deepcopy=False)
         assert len(visible) == 9
-        space = store._study.sampler.infer_relative_search_space(store._study, visible[-1])
+        space = store.study.sampler.infer_relative_search_space(store.study, visible[-1])
         found.append((sorted(space), set(asked.values)))
     assert found[0] == found[1] == (["beta", "tau"], {"beta", "tau"})
 
 
 def test_a_failed_trial_is_retried_as_a_new_one(journal: str) -> None:
     store = StudyStore.open(journal, "s", search())
-    store.enqueue({"tau": 1.0, "soft_weight": 0.0}, label="control")
-    first = ask(store)
+    enqueue(store, {"tau": 1.0, "soft_weight": 0.0}, label="control")
+    first = take(store)
     with pytest.raises(ValueError, match="trial 0 must have failed.* but got state running"):
-        store.retry(0)
-    store.tell(0, TrialState.FAILED)
-    store.retry(0)
-    again = ask(store)
+        retry(store, 0)
+    tell(store, 0, TrialState.FAILED)
+    retry(store, 0)
+    again = take(store)
     assert (again.number, again.values, again.label) == (1, first.values, "control")
 
 
@@ -242,14 +244,14 @@ def test_weak_trials_are_stopped_but_never_at_their_last_evaluation(
     store = StudyStore.open(journal, "s", search(early_stopping=kind))
     ends = []
     for level in range(8):
-        number, end = ask(store).number, 0
+        number, end = take(store).number, 0
         for evaluation in (1, 2, 3, 4):
-            if store.report(number, evaluation, -float(level)):
+            if report_value(store, number, evaluation=evaluation, value=-float(level)):
                 end = evaluation
                 break
         ends.append(end)
         state = TrialState.STOPPED_EARLY if end else TrialState.COMPLETED
-        store.tell(number, state, None if end else -float(level))
+        tell(store, number, state, None if end else -float(level))
     assert ends[0] == 0
     assert set(ends) - {0} <= set(kind.rungs(4))
     assert any(ends)
@@ -259,11 +261,11 @@ def test_weak_trials_are_stopped_but_never_at_their_last_evaluation(
 def test_a_verdict_is_repeated_and_survives(journal: str) -> None:
     asked_for = search(early_stopping=SuccessiveHalving())
     store = StudyStore.open(journal, "s", asked_for)
-    good, weak = ask(store).number, ask(store).number
-    assert [store.report(good, e, 5.0) for e in (1, 2)] == [False, False]
-    assert [store.report(weak, e, 1.0) for e in (1, 2)] == [False, True]
+    good, weak = take(store).number, take(store).number
+    assert [report_value(store, good, evaluation=e, value=5.0) for e in (1, 2)] == [False, False]
+    assert [report_value(store, weak, evaluation=e, value=1.0) for e in (1, 2)] == [False, True]
     again = StudyStore.open(journal, "s", asked_for)
-    assert [again.report(weak, e, 9.0) for e in (1, 2)] == [False, True]
+    assert [report_value(again, weak, evaluation=e, value=9.0) for e in (1, 2)] == [False, True]
     assert again.records()[weak].intermediate == {1: 1.0, 2: 1.0}
 
 
@@ -272,20 +274,30 @@ def test_labelled_trials_are_not_stopped_but_count_for_the_others(journal: str) 
     point = {"policy": "fixed", "tau": 2.0, "learning_rate": 1e-3}
     verdicts = []
     for level in (9.0, 1.0):
-        store.enqueue(point, label=f"control {level}")
-        number = ask(store).number
-        verdicts += [store.report(number, evaluation, level) for evaluation in (1, 2, 3, 4)]
+        enqueue(store, point, label=f"control {level}")
+        number = take(store).number
+        verdicts += [
+            report_value(store, number, evaluation=evaluation, value=level)
+            for evaluation in (1, 2, 3, 4)
+        ]
     assert not any(verdicts)
-    number = ask(store).number
-    assert [store.report(number, evaluation, 5.0) for evaluation in (1, 2)] == [False, True]
+    number = take(store).number
+    assert [
+        report_value(store, number, evaluation=evaluation, value=5.0) for evaluation in (1, 2)
+    ] == [False, True]
 
 
 def test_trials_outside_the_space_are_neither_stopped_nor_compared(journal: str) -> None:
     store = StudyStore.open(journal, "s", search(early_stopping=SuccessiveHalving()))
-    store.enqueue({"soft_weight": 0.0})
-    outside, first = ask(store).number, ask(store).number
-    assert not any(store.report(outside, evaluation, 9.0) for evaluation in (1, 2, 3, 4))
-    assert not any(store.report(first, evaluation, 5.0) for evaluation in (1, 2, 3, 4))
+    enqueue(store, {"soft_weight": 0.0})
+    outside, first = take(store).number, take(store).number
+    assert not any(
+        report_value(store, outside, evaluation=evaluation, value=9.0)
+        for evaluation in (1, 2, 3, 4)
+    )
+    assert not any(
+        report_value(store, first, evaluation=evaluation, value=5.0) for evaluation in (1, 2, 3, 4)
+    )
 
 
 # -- several objectives
@@ -294,12 +306,12 @@ def test_trials_outside_the_space_are_neither_stopped_nor_compared(journal: str)
 def test_two_objectives(storage: str) -> None:
     asked_for = search(PLAIN, NsgaII(population_size=4), directions=("maximize", "minimize"))
     store = StudyStore.open(storage, "s", asked_for)
-    number = ask(store).number
-    assert store.report(number, 1, 0.5) is False
+    number = take(store).number
+    assert report_value(store, number, evaluation=1, value=0.5) is False
     with pytest.raises(ValueError, match=r"must have 2 objective\(s\), but got 0\.5"):
-        store.tell(number, TrialState.COMPLETED, 0.5)
-    store.tell(number, TrialState.COMPLETED, [0.5, 2.0])
-    assert store.tell(ask(store).number, TrialState.COMPLETED, [0.5, math.nan]) == (
+        tell(store, number, TrialState.COMPLETED, 0.5)
+    tell(store, number, TrialState.COMPLETED, [0.5, 2.0])
+    assert tell(store, take(store).number, TrialState.COMPLETED, [0.5, math.nan]) == (
         TrialState.DIVERGED
     )
     assert [record.objectives for record in store.records()] == [(0.5, 2.0), ()]

@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from study_support import CONDITIONAL, LISTED, PLAIN, ask, drive, run, search
+from study_support import CONDITIONAL, LISTED, PLAIN, drive, run, search, take
 
 from search_spaces.samplers import Random, Tpe
 from search_spaces.space import SearchSpace
 from service.errors import JobError, PlanError
+from service.search.ask import enqueue
 from service.search.early_stopping import (
     SuccessiveHalving,
 )
+from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, StudyTrial, read_trials
+from service.search.tell import report_value, tell
+from service.search.warm_start import import_trials
 from service.states import TrialState
 
 
@@ -37,22 +41,22 @@ def journal(tmp_path: Path) -> str:
 
 def test_running_trials_are_taken_up_again(storage: str) -> None:
     store = StudyStore.open(storage, "s", search())
-    store.enqueue({"soft_weight": 0.0}, label="control")
-    control, sampled, done = ask(store), ask(store), ask(store)
-    store.report(sampled.number, 1, 0.5)
-    store.tell(done.number, TrialState.COMPLETED, 1.0)
-    store.enqueue({"soft_weight": 0.5})
+    enqueue(store, {"soft_weight": 0.0}, label="control")
+    control, sampled, done = take(store), take(store), take(store)
+    report_value(store, sampled.number, evaluation=1, value=0.5)
+    tell(store, done.number, TrialState.COMPLETED, 1.0)
+    enqueue(store, {"soft_weight": 0.5})
 
     again = StudyStore.open(storage, "s", search())
-    taken_up = again.reconcile()
+    taken_up = reconcile(again)
     assert taken_up == [
         Asked(control.number, control.values, "control", 1),
         Asked(sampled.number, sampled.values, None, 1),
     ]
-    assert again.reconcile()[0].attempt == 2
-    assert again.report(sampled.number, 1, 0.7) is False
-    assert again.report(sampled.number, 2, 0.8) is False
-    again.tell(sampled.number, TrialState.COMPLETED, 0.9)
+    assert reconcile(again)[0].attempt == 2
+    assert report_value(again, sampled.number, evaluation=1, value=0.7) is False
+    assert report_value(again, sampled.number, evaluation=2, value=0.8) is False
+    tell(again, sampled.number, TrialState.COMPLETED, 0.9)
     record = again.records()[sampled.number]
     assert (record.attempt, record.intermediate) == (2, {1: 0.5, 2: 0.8})
     assert again.counts()[TrialState.PENDING] == 1
@@ -60,9 +64,9 @@ def test_running_trials_are_taken_up_again(storage: str) -> None:
 
 def test_a_trial_cut_short_while_it_was_sampled_is_completed(journal: str) -> None:
     store = StudyStore.open(journal, "s", search())
-    trial = store._study.ask()
+    trial = store.study.ask()
     trial.suggest_categorical("policy", ["fixed", "cist"])
-    [asked] = StudyStore.open(journal, "s", search()).reconcile()
+    [asked] = reconcile(StudyStore.open(journal, "s", search()))
     assert CONDITIONAL.contains(asked.values)
     assert asked.values["policy"] == trial.params["policy"]
 
@@ -70,15 +74,17 @@ def test_a_trial_cut_short_while_it_was_sampled_is_completed(journal: str) -> No
 def test_what_was_decided_is_not_done_again(journal: str) -> None:
     asked_for = search(early_stopping=SuccessiveHalving())
     store = StudyStore.open(journal, "s", asked_for)
-    told, stopped, diverged, good = (ask(store).number for _ in range(4))
+    told, stopped, diverged, good = (take(store).number for _ in range(4))
     # As a driver leaves it that dies between the two halves of `tell`.
-    store._live(told).set_user_attr("outcome", {"state": "completed", "objectives": [3.0]})
-    assert not any(store.report(good, evaluation, 5.0) for evaluation in (1, 2))
-    assert store.report(stopped, 2, 1.0) is True
-    assert store.report(diverged, 1, math.nan) is True
+    store.running(told).set_user_attr("outcome", {"state": "completed", "objectives": [3.0]})
+    assert not any(
+        report_value(store, good, evaluation=evaluation, value=5.0) for evaluation in (1, 2)
+    )
+    assert report_value(store, stopped, evaluation=2, value=1.0) is True
+    assert report_value(store, diverged, evaluation=1, value=math.nan) is True
 
     again = StudyStore.open(journal, "s", asked_for)
-    assert [asked.number for asked in again.reconcile()] == [good]
+    assert [asked.number for asked in reconcile(again)] == [good]
     states = [record.state for record in again.records()]
     assert states == [
         TrialState.COMPLETED,
@@ -94,18 +100,18 @@ def test_every_prefix_of_the_journal_can_be_taken_up(tmp_path: Path) -> None:
     asked_for = search(LISTED, Random(), SuccessiveHalving())
     path = tmp_path / "whole.log"
     store = StudyStore.open(str(path), "s", asked_for)
-    store.enqueue({"n": 7}, label="control")
+    enqueue(store, {"n": 7}, label="control")
     for _ in range(3):
-        drive(store, ask(store))
+        drive(store, take(store))
     content = path.read_bytes()
     for cut in range(0, len(content), 97):
         part = tmp_path / "part.log"
         part.write_bytes(content[:cut])
         again = StudyStore.open(str(part), "s", asked_for)
-        for asked in again.reconcile():
+        for asked in reconcile(again):
             drive(again, asked)
         while sum(record.state.is_terminal for record in again.records()) < 4:
-            drive(again, ask(again))
+            drive(again, take(again))
         numbers = [record.number for record in again.records()]
         assert numbers == list(range(4))
         assert all(record.state.is_terminal for record in again.records())
@@ -117,22 +123,22 @@ def test_every_prefix_of_the_journal_can_be_taken_up(tmp_path: Path) -> None:
 def test_warm_start_takes_what_fits_and_says_what_does_not(tmp_path: Path) -> None:
     old = str(tmp_path / "old.log")
     store = StudyStore.open(old, "old", search(PLAIN))
-    store.enqueue({"tau": 8.0, "beta": 0.5})
-    store.enqueue({"soft_weight": 0.0}, label="hard loss only")
+    enqueue(store, {"tau": 8.0, "beta": 0.5})
+    enqueue(store, {"soft_weight": 0.0}, label="hard loss only")
     for state in (TrialState.COMPLETED, TrialState.COMPLETED, TrialState.FAILED):
-        store.tell(ask(store).number, state, 0.5)
-    stopped, diverged = ask(store).number, ask(store).number
-    store.report(stopped, 1, 0.25)
-    store.tell(stopped, TrialState.STOPPED_EARLY)
-    store.tell(diverged, TrialState.DIVERGED)
-    ask(store)
+        tell(store, take(store).number, state, 0.5)
+    stopped, diverged = take(store).number, take(store).number
+    report_value(store, stopped, evaluation=1, value=0.25)
+    tell(store, stopped, TrialState.STOPPED_EARLY)
+    tell(store, diverged, TrialState.DIVERGED)
+    take(store)
 
     narrower = SearchSpace.parse(
         {"tau": {"float": [0.1, 7.9], "log": True}, "beta": {"float": [0, 1]}}
     )
     new = str(tmp_path / "new.log")
     warm = StudyStore.open(new, "new", search(narrower))
-    used, refused = warm.import_trials(read_trials(old, "old"))
+    used, refused = import_trials(warm, read_trials(old, "old"))
     assert used == 2
     assert [(record.number, reason) for record, reason in refused] == [
         (0, "tau=8.0 is not float 0.1 to 7.9, log"),
@@ -142,16 +148,16 @@ def test_warm_start_takes_what_fits_and_says_what_does_not(tmp_path: Path) -> No
     ]
     assert warm.records() == []
     assert sum(warm.counts().values()) == 0
-    inside = warm._study.get_trials()
+    inside = warm.study.get_trials()
     assert [trial.state.name for trial in inside] == ["PRUNED", "PRUNED"]
     assert inside[0].intermediate_values == {1: 0.25}
 
     # A driver that starts again asks again; nothing is taken twice.
     again = StudyStore.open(new, "new", search(narrower))
-    assert again.import_trials(read_trials(old, "old"))[0] == 2
-    assert len(again._study.get_trials()) == 2
+    assert import_trials(again, read_trials(old, "old"))[0] == 2
+    assert len(again.study.get_trials()) == 2
     assert [record.number for record in again.records()] == []
-    assert ask(again).number == 2
+    assert take(again).number == 2
 
 
 def test_warm_start_spares_tpe_its_random_start(tmp_path: Path) -> None:
@@ -161,8 +167,8 @@ def test_warm_start_spares_tpe_its_random_start(tmp_path: Path) -> None:
         for index in range(40)
     ]
     store = StudyStore.open(str(tmp_path / "a"), "s", search(space, Tpe()))
-    assert store.import_trials(records) == (40, [])
-    drawn = [float(ask(store).values["tau"]) for _ in range(10)]
+    assert import_trials(store, records) == (40, [])
+    drawn = [float(take(store).values["tau"]) for _ in range(10)]
     assert sorted(drawn)[5] < 0.25
 
 
@@ -170,7 +176,7 @@ def test_warm_start_needs_as_many_objectives(tmp_path: Path) -> None:
     record = StudyTrial("o", 0, 0, TrialState.COMPLETED, {"n": 1}, None, (1.0,))
     two = search(LISTED, directions=("maximize", "minimize"))
     store = StudyStore.open(str(tmp_path / "a"), "s", two)
-    assert store.import_trials([record]) == (
+    assert import_trials(store, [record]) == (
         0,
         [(record, "it has 1 objective(s), this sweep has 2")],
     )

@@ -1,0 +1,59 @@
+"""What a driver does with the trials that the one before it left running. Importing this file
+imports Optuna.
+"""
+
+import math
+from typing import Any
+
+from optuna.trial import TrialState as OptunaState
+
+from service.search.ask import asked_of
+from service.search.study import StudyStore
+from service.search.study_trials import ATTEMPT, OUTCOME, STOPPED_AT, Asked
+from service.search.tell import finish, tell
+from service.states import TrialState
+
+
+def reconcile(store: StudyStore) -> list[Asked]:
+    """Returns the trials that a dead driver left running, each as a new attempt. Those whose end
+    was already decided (its outcome stored, or a verdict of early stopping) are ended instead.
+
+    Done again after any kill it does the same: a trial is either still running, with what was
+    decided about it, or ended.
+    """
+    resumed = []
+    for frozen in store.frozen_trials():
+        if frozen.state == OptunaState.RUNNING and not _end_decided(store, frozen):
+            resumed.append(begin_attempt(store, frozen.number))
+    return resumed
+
+
+def begin_attempt(store: StudyStore, number: int) -> Asked:
+    """Returns running trial `number` to be trained again from its checkpoint, its attempt counted
+    one up. Raises `ValueError` when it is not running."""
+    if store.running(number) is None:
+        raise ValueError(f"trial {number} must be running to be taken up again.")
+    note_attempt(store, number, store.frozen(number).user_attrs.get(ATTEMPT, 0) + 1)
+    return asked_of(store, number)
+
+
+def note_attempt(store: StudyStore, number: int, attempt: int) -> None:
+    """Stores that running trial `number` is at this attempt, so that the next driver counts on from
+    it. Does nothing when the trial is not running."""
+    trial = store.running(number)
+    if trial is not None:
+        trial.set_user_attr(ATTEMPT, attempt)
+
+
+def _end_decided(store: StudyStore, frozen: Any) -> bool:
+    """Ends a trial whose end was decided before its driver died; returns whether it was."""
+    outcome = frozen.user_attrs.get(OUTCOME)
+    if outcome is not None:
+        finish(store, frozen.number, TrialState(outcome["state"]), outcome["objectives"])
+        return True
+    if STOPPED_AT not in frozen.user_attrs:
+        return False
+    last = frozen.intermediate_values[frozen.user_attrs[STOPPED_AT]]
+    state = TrialState.DIVERGED if math.isnan(last) else TrialState.STOPPED_EARLY
+    tell(store, frozen.number, state)
+    return True

@@ -1,0 +1,112 @@
+"""What a running trial reports, and how it ends. Importing this file imports Optuna."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.trial import TrialState as OptunaState
+
+from service.search.study import StudyStore
+from service.search.study_trials import LABEL, OUTCOME, OUTSIDE, STOPPED_AT, state_of
+from service.states import OPTUNA_STATE, TrialState
+
+
+def report_value(store: StudyStore, number: int, *, evaluation: int, value: float) -> bool:
+    """Stores the objective after evaluation `evaluation` (1..num_evaluations); returns whether the
+    trial has to end: the verdict of early stopping, or a value that is not finite.
+
+    A repeated evaluation (of a resumed attempt) changes nothing and gets the verdict it had.
+    After the last evaluation, for labelled trials and with several objectives nothing is stopped.
+    """
+    trial = store.running(number)
+    if trial is None or store.is_multi_objective:
+        return False
+    known = store.frozen(number)
+    if evaluation in known.intermediate_values:
+        return bool(known.user_attrs.get(STOPPED_AT) == evaluation)
+    trial.report(value if math.isfinite(value) else math.nan, evaluation)
+    if not _must_end(store, trial, evaluation=evaluation, value=value):
+        return False
+    # Stored before the trial hears of it: the pruner asked again after a restart, when the study
+    # holds more trials, could decide otherwise.
+    trial.set_user_attr(STOPPED_AT, evaluation)
+    return True
+
+
+def tell(
+    store: StudyStore,
+    number: int,
+    state: TrialState,
+    objectives: float | Sequence[float] | None = None,
+) -> TrialState:
+    """Ends trial `number` in `state`; returns the state it has now.
+
+    A completed trial needs its objective (one for each direction); when that is not finite, the
+    trial diverged. Of a stopped one the last reported value counts. A trial that has ended keeps
+    its first end. Raises `ValueError` for a state that ends nothing, and a completed trial without
+    objectives.
+    """
+    frozen = store.frozen(number)
+    if frozen.state.is_finished():
+        return state_of(frozen)
+    state, values = _outcome(store, state, objectives)
+    trial = store.running(number)
+    if trial is None:
+        raise ValueError(f"trial {number} must be running to be told, but got {frozen.state}.")
+    # Optuna has one state for several of ours, and the step below is several transactions: with the
+    # outcome stored first, a driver killed between them finds in `reconcile` how to end the trial.
+    trial.set_user_attr(OUTCOME, {"state": state.value, "objectives": values})
+    finish(store, number, state, values)
+    return state
+
+
+def finish(store: StudyStore, number: int, state: TrialState, objectives: Sequence[float]) -> None:
+    """Brings running trial `number`, whose outcome is stored, to its end in Optuna."""
+    if state == TrialState.DIVERGED:
+        _mark_diverged(store, number)
+    store.study.tell(number, list(objectives) or None, state=OptunaState[OPTUNA_STATE[state]])
+    store.forget(number)
+
+
+def _must_end(store: StudyStore, trial: Any, *, evaluation: int, value: float) -> bool:
+    if not math.isfinite(value):
+        return True
+    attributes = trial.user_attrs
+    if OUTSIDE in attributes or evaluation >= store.search.num_evaluations:
+        return False
+    # The pruner is asked about labelled trials too: successive halving stores there which rungs a
+    # trial has reached, and others are compared with its value.
+    return bool(trial.should_prune()) and LABEL not in attributes
+
+
+def _outcome(
+    store: StudyStore, state: TrialState, objectives: float | Sequence[float] | None
+) -> tuple[TrialState, list[float]]:
+    """Returns the state that the trial ends in, and its objectives when it is completed."""
+    if not state.is_terminal:
+        raise ValueError(f"a trial must be told a state that ends it, but got '{state}'.")
+    if state != TrialState.COMPLETED:
+        return state, []
+    values = list(objectives) if isinstance(objectives, Sequence) else [objectives]
+    if None in values or len(values) != len(store.search.directions):
+        raise ValueError(
+            f"a completed trial must have {len(store.search.directions)} objective(s), "
+            f"but got {objectives}."
+        )
+    numbers = [float(value) for value in values if value is not None]
+    if not all(math.isfinite(number) for number in numbers):
+        return TrialState.DIVERGED, []
+    return state, numbers
+
+
+def _mark_diverged(store: StudyStore, number: int) -> None:
+    """Makes TPE rank the trial last. The NaN alone does not: among pruned trials Optuna puts those
+    first that got furthest, so one that diverged late would beat one that was stopped early."""
+    trial = store.running(number)
+    # Both steps look first: a driver killed after one of them does them again in `reconcile`.
+    if "diverged" not in trial.constraints:
+        trial.set_constraint("diverged", 1.0)
+    reported = store.frozen(number).intermediate_values
+    last = max(reported, default=0)
+    if not store.is_multi_objective and not math.isnan(reported.get(last, 0.0)):
+        trial.report(math.nan, last + 1)
