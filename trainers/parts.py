@@ -52,7 +52,7 @@ class Batch(Protocol):
 
     @property
     def teacher_hidden(self) -> "Tensor | None":
-        """What `ReadsAhead.hidden` returned for the examples, where it was read already."""
+        """What `StoredTeacher.hidden` returned for the examples, where it was read already."""
 
     def to(self, device: "torch.device") -> "Batch":
         """Returns the batch on `device`."""
@@ -176,8 +176,9 @@ class SignalMaker(Protocol):
 
 
 @runtime_checkable
-class ReadsAhead(Protocol):
-    """A teacher whose signal is read from a disk, which a feed does before the batch is wanted."""
+class StoredTeacher(Protocol):
+    """A teacher whose hidden states are stored on a disk: a feed reads them before the batch is
+    wanted."""
 
     def hidden(self, split_name: str, examples: "NDArray[np.int64]") -> "Tensor":
         """Returns the stored hidden states [N, D] of some examples, on the CPU."""

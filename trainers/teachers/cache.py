@@ -135,6 +135,7 @@ def key_of(
             "format": FORMAT,
             "teacher": fingerprints.of_model(request.teacher),
             "precision": request.numerics["precision"],
+            # device and threads are left out: they change no more than the last bits
             "matmul_precision": request.numerics["matmul_precision"],
             "attention": request.attention,
             "storage_dtype": request.storage_dtype,

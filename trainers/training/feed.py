@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.parts import Batch, DataOrder, ReadsAhead, Split, Step
+from trainers.parts import Batch, DataOrder, Split, Step, StoredTeacher
 from trainers.world import World
 
-AHEAD = 2
+MAX_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Feed:
     parts: int
     teacher: object
 
-    def steps(self, start: int, stop: int) -> "Ahead":
+    def steps(self, start: int, stop: int) -> "StepsAhead":
         """Returns the steps, read ahead: what is on a disk does not depend on the training."""
-        return Ahead(self.step, start, stop)
+        return StepsAhead(self.step, start, stop)
 
     def step(self, number: int) -> Step:
         """Returns step `number` (0-based), read now."""
@@ -50,7 +50,7 @@ class Feed:
         batch = self.split.collate(examples)
         if self._has_gpu:
             batch = batch.pinned()
-        if not isinstance(self.teacher, ReadsAhead):
+        if not isinstance(self.teacher, StoredTeacher):
             return batch
         return batch.with_teacher_hidden(self.teacher.hidden(batch.split_name, batch.examples))
 
@@ -68,7 +68,7 @@ def share(
     return list(np.array_split(examples[rank::world_size], parts))
 
 
-class Ahead:
+class StepsAhead:
     """Iterates over the steps from `start` to before `stop`, which a thread reads at most two
     ahead. It is a context, whose end ends the thread. What goes wrong while reading is raised where
     the step is wanted."""
@@ -77,12 +77,12 @@ class Ahead:
         """`read` returns a step by its number."""
         self._read, self._numbers = read, range(start, stop)
         # None: there are no more
-        self._ready: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=AHEAD)
+        self._ready: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=MAX_AHEAD)
         self._enough = threading.Event()
         # A daemon, so that a trial that is killed while the disk hangs does not wait for it.
         self._thread = threading.Thread(target=self._work, name="feed", daemon=True)
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "StepsAhead":
         """Starts reading."""
         self._thread.start()
         return self

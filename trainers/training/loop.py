@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.parts import Batch, BatchSource, Evaluation, SignalMaker, Step
-from trainers.training import checkpoints as states
-from trainers.training.checkpoints import Checkpoints
+from trainers.training.checkpoints import Checkpoints, random_state, restore_random_state
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.diagnosis import logit_scale_warning
@@ -74,13 +73,11 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How the loop ended, how far it came, and the last evaluation of this process (for its
-    samples)."""
+class TrainingEnd:
+    """How the loop ended, and how far it came."""
 
     outcome: Outcome
     progress: Progress
-    evaluation: Evaluation | None
 
 
 def num_steps_of(config: TrialConfig, num_examples: int) -> int:
@@ -124,7 +121,7 @@ def make_optimizer(config: TrialConfig, module: nn.Module) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAM_BETAS, fused=True)
 
 
-def train(loop: Loop) -> Ended:
+def train(loop: Loop) -> TrainingEnd:
     """Trains to the budget, a stop, or a divergence; resumes from the last checkpoint when there is
     one."""
     return _Run(loop).train()
@@ -139,10 +136,9 @@ class _Run:
         self.num_steps = loop.num_steps
         self.evaluate_after = evaluation_steps(self.num_steps, loop.config.evaluations)
         self.progress = Progress()
-        self.last: Evaluation | None = None
         self.last_checkpoint_at = time.monotonic()
 
-    def train(self) -> Ended:
+    def train(self) -> TrainingEnd:
         self._resume()
         self.loop.module.train()
         with self.loop.source.steps(self.progress.step, self.num_steps) as steps:
@@ -151,21 +147,18 @@ class _Run:
                 if reason != Leave.NO:
                     return self._leave(reason)
                 if not self._advance(steps):
-                    return self._ended(Outcome.DIVERGED)
-        return self._ended(Outcome.COMPLETED)
+                    return TrainingEnd(Outcome.DIVERGED, self.progress)
+        return TrainingEnd(Outcome.COMPLETED, self.progress)
 
     def _reason_to_leave(self) -> Leave:
         """Returns rank 0's reason on every rank, so that all leave at the same step."""
         reason = self.loop.reporter.reason_to_leave() if self.world.is_first else Leave.NO
         return Leave(self.world.number(reason))
 
-    def _leave(self, reason: Leave) -> Ended:
+    def _leave(self, reason: Leave) -> TrainingEnd:
         if reason.outcome.is_resumable:
             self._checkpoint()
-        return self._ended(reason.outcome)
-
-    def _ended(self, outcome: Outcome) -> Ended:
-        return Ended(outcome, self.progress, self.last)
+        return TrainingEnd(reason.outcome, self.progress)
 
     def _advance(self, steps: Iterator[Step]) -> bool:
         """Does one step, and the evaluation and checkpoint that are due after it; returns False
@@ -249,12 +242,12 @@ class _Run:
         return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _evaluate(self) -> bool:
-        self.last = self.loop.evaluate()
+        metrics = self.loop.evaluate().metrics
         self.progress.evaluation += 1
-        self.progress.metrics = self.last.metrics
+        self.progress.metrics = metrics
         if self.world.is_first:
-            self._report(self.last.metrics)
-        return math.isfinite(self.progress.metrics["cross_entropy"])
+            self._report(metrics)
+        return math.isfinite(metrics["cross_entropy"])
 
     def _report(self, metrics: dict[str, float]) -> None:
         progress, reporter = self.progress, self.loop.reporter
@@ -280,7 +273,7 @@ class _Run:
     def _checkpoint(self) -> None:
         self.last_checkpoint_at = time.monotonic()
         # Weights and optimiser are the same on every worker; random states (dropout) are not.
-        random_states = self.world.gathered(states.random_state(self.world.device))
+        random_states = self.world.gathered(random_state(self.world.device))
         if not self.world.is_first:
             return
         self.loop.checkpoints.write(
@@ -305,4 +298,4 @@ class _Run:
         self.loop.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-        states.restore_random_state(state["random"][self.world.rank], self.world.device)
+        restore_random_state(state["random"][self.world.rank], self.world.device)

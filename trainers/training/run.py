@@ -23,7 +23,7 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Feed
-from trainers.training.loop import Ended, Loop, num_steps_of, train
+from trainers.training.loop import Loop, TrainingEnd, num_steps_of, train
 from trainers.training.student import StudentWithLoss
 from trainers.trial.reporting import Outcome, Reporter, TrialResult
 from trainers.trial.trial_file import TrialFile
@@ -76,16 +76,19 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
 ) -> TrialResult:
     """Trains `trial` and returns its result; every worker of the trial calls this with the same
     arguments but its own rank. Writes `output/student` (Hugging Face folder), `output/samples.json`
-    and, while training, checkpoints, from which an interrupted trial is taken up: in
-    `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's number. Bits
-    depend on `trial` alone. Raises `ValueError` when inputs are missing or do not fit together."""
+    and, while training, checkpoints, from which an interrupted trial resumes: in
+    `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's number. The
+    result's bits depend on `trial` alone. Raises `ValueError` when inputs are missing or do not fit
+    together."""
     kept = kept or KeptBetweenTrials()
+    # First of all: what the trial before left changed in this process must not reach this one.
     kept.globals.restore()
     if trial.paths.own_modules is not None:
         import_from(Path(trial.paths.own_modules))
     world = _world(trial, rank, local_rank, process_group)
     numerics = trial.numerics or numerics_of.resolve(trial.device, trial.config.precision, 1)
     numerics_of.apply(numerics)
+    # By rank too, so that workers drop different activations; the data's order knows only the seed.
     numerics_of.seed_all(trial.config.seed, rank)
     inputs = _inputs(trial, kept, numerics, world)
     student = _student(trial, kept, inputs)
@@ -109,8 +112,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         ),
         checkpoint_every_s=checkpoint_every_s,
     )
-    ended = train(loop)
-    return _finish(ended, loop, inputs, output)
+    return _finish(train(loop), loop, inputs, output)
 
 
 def check_fingerprints(trial: TrialFile) -> None:
@@ -255,21 +257,22 @@ def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:
     )
 
 
-def _finish(ended: Ended, loop: Loop, inputs: _Inputs, output: Path) -> TrialResult:
-    progress = ended.progress
+def _finish(end: TrainingEnd, loop: Loop, inputs: _Inputs, output: Path) -> TrialResult:
+    progress = end.progress
     folder: Path | None = None
     sha256: str | None = None
-    if ended.outcome != Outcome.DIVERGED:
+    # A trial that left early has a student too: its last metrics count, and it may be exported.
+    if end.outcome != Outcome.DIVERGED:
         folder = output / "student"
         sha256 = of_weights(loop.student.model.state_dict())
         if loop.world.is_first:
             inputs.runtime.save(loop.student.model, inputs.data, folder)
-            if not ended.outcome.is_resumable:
+            if not end.outcome.is_resumable:
                 loop.checkpoints.discard()
         # no worker returns before the student is on the disk
         loop.world.barrier()
     return TrialResult(
-        outcome=ended.outcome,
+        outcome=end.outcome,
         metrics=progress.metrics,
         steps=progress.step,
         train_s=progress.train_s,

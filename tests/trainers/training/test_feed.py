@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainers.tasks.causal_lm.data import TokenSplit
-from trainers.training.feed import Ahead, Feed, Step
+from trainers.training.feed import Feed, Step, StepsAhead
 from trainers.trial.sources import Prepared
 from trainers.world import World
 
@@ -56,7 +56,7 @@ def test_what_goes_wrong_is_raised_where_the_step_is_wanted() -> None:
             raise OSError("disk gone")
         return step(number)
 
-    with Ahead(read, 0, 5) as steps:
+    with StepsAhead(read, 0, 5) as steps:
         assert [next(steps).number for _ in range(2)] == [0, 1]
         with pytest.raises(OSError, match="disk gone"):
             next(steps)
@@ -69,7 +69,7 @@ def test_the_thread_ends_with_the_block_and_reads_only_a_little_ahead() -> None:
         read.append(number)
         return step(number)
 
-    with Ahead(noted, 0, 1000) as steps:
+    with StepsAhead(noted, 0, 1000) as steps:
         next(steps)
         time.sleep(0.2)
     # one taken, two waiting, one in hand, one begun when the block ended

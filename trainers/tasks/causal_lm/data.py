@@ -122,6 +122,8 @@ class _ListColumn:
         chunk_of, start_of, lengths = [], [], []
         for number, chunk in enumerate(column.chunks):
             offsets = chunk.offsets.to_numpy()
+            # `values` and not `flatten()`: offsets count from the start of all values, also where
+            # the chunk is a slice that begins further on.
             self._values.append(_flat(chunk.values, dtype))
             chunk_of.append(np.full(len(chunk), number))
             start_of.append(offsets[:-1])
@@ -156,6 +158,7 @@ def fingerprint(folder: Path) -> str:
         split = TokenSplit.open(folder, name)
         for numbers in (split.num_prompt_tokens, split.num_learned, split.example_ids):
             digest.update(numbers.tobytes())
+        # not the files' bytes: those hold paddings and metadata that the same data need not share
         for example in range(len(split)):
             digest.update(split.tokens(example).tobytes())
             digest.update(split.learned(example).tobytes())

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.files import fingerprints
 from trainers.files.keyed import keyed_folder
-from trainers.parts import SPLIT_NAMES
+from trainers.parts import SPLIT_NAMES, PreparedFacts
 from trainers.tasks import locate
 from trainers.tasks.causal_lm import records, tokenizer
 from trainers.tasks.causal_lm.facts import read_prepared
@@ -73,18 +73,18 @@ def inspect(
 ) -> Facts:
     """See `trainers.parts.Task.inspect`."""
     found = {"tokenizer": _describe_tokenizer(request)}
-    vocab_size = _vocab_size(request, data, configs["teacher"])
+    prepared = read_prepared(data) if data.is_dir() else None
+    vocab_size = _vocab_size(request, prepared, configs["teacher"])
     rows = {role: _vocab_rows(config) for role, config in configs.items()}
     check_vocabulary(rows["teacher"], rows["student"], vocab_size)
     for role, config in configs.items():
         _check_length(request.max_tokens, role, config)
     place = f"{request.data.train}, {request.data.validation}"
-    if data.is_dir():
-        facts = read_prepared(data)
+    if prepared is not None:
         return Facts(
-            num_train_examples=facts.num_train_examples,
-            num_train_tokens=facts.num_train_learned,
-            num_validation_examples=facts.num_validation_examples,
+            num_train_examples=prepared.num_train_examples,
+            num_train_tokens=prepared.num_train_learned,
+            num_validation_examples=prepared.num_validation_examples,
             vocab_size=vocab_size,
             found=found | {"data": f"{place} (ready in {data})"},
         )
@@ -107,10 +107,12 @@ def _describe_tokenizer(request: PrepareRequest) -> str:
     return f"{request.tokenizer.model} ({folder})"
 
 
-def _vocab_size(request: PrepareRequest, data: Path, teacher: Mapping[str, Any]) -> int | None:
+def _vocab_size(
+    request: PrepareRequest, prepared: PreparedFacts | None, teacher: Mapping[str, Any]
+) -> int | None:
     """The real vocabulary: exact when the data is prepared or the tokenizer is trained here."""
-    if data.is_dir():
-        return read_prepared(data).num_classes
+    if prepared is not None:
+        return prepared.num_classes
     if request.tokenizer is not None and request.tokenizer.train is not None:
         return request.tokenizer.train.vocab_size
     return _vocab_rows(teacher)

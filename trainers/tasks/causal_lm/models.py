@@ -63,6 +63,7 @@ def load_on(
     if torch.cuda.device_count() < gpus:
         raise ValueError(f"{rule} as many here, but got {torch.cuda.device_count()}.")
     model = load(folder, attention=attention, dtype=dtype, trust=trust, device_map="auto")
+    # transformers says nothing where it leaves layers on the CPU or the disk, which is much slower
     outside = {str(place) for place in model.hf_device_map.values()} & {"cpu", "disk"}
     if outside:
         raise ValueError(
@@ -73,8 +74,8 @@ def load_on(
 
 
 def _fuse_gelu(model: nn.Module) -> None:
-    """GPT-2's GELU is written out in eight operations, each a pass over memory and half of them in
-    float32 under autocast; torch's own is the same function in one."""
+    """Replaces GPT-2's GELU, which is written out in eight operations, each a pass over memory and
+    half of them in float32 under autocast: torch's own is the same function in one."""
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
@@ -106,6 +107,8 @@ def head_of(model: Any, vocab_size: int) -> OutputHead:
     rows beyond `vocab_size` are cut."""
     layer = model.get_output_embeddings()
     config = model.config.get_text_config()
+    # Views, not copies: the student's head is trained through them, also where it is tied to the
+    # embedding of the inputs.
     bias = getattr(layer, "bias", None)
     device = model.get_input_embeddings().weight.device  # another one only if the model is spread
     return OutputHead(
@@ -179,7 +182,7 @@ def check_head(model: Any, input_ids: Tensor, vocab_size: int) -> None:
     own = own.to(ours.device)
     error = ((own - ours).abs().max() / own.abs().max().clamp_min(1e-30)).item()
     allowed = HEAD_TOLERANCE.get(model.dtype, 4e-2)
-    if not error <= allowed:
+    if not error <= allowed:  # written so that NaN is refused too
         raise ValueError(
             f"{type(model).__name__}: its logits must be one matrix times the last hidden state "
             f"(relative difference ≤ {allowed}), but got {error:.2g}. It cannot be distilled here."
