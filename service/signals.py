@@ -1,4 +1,8 @@
-"""Turns Ctrl-C and SIGTERM into an event that a running sweep looks at."""
+"""Turns Ctrl-C and SIGTERM into an event that a running sweep looks at.
+
+Ray installs handlers of its own when it starts, in C++ and without a word, so these have to be
+installed again afterwards: whoever shows the sweep's events does so with each of them.
+"""
 
 import signal
 import threading
@@ -15,19 +19,20 @@ class StopOnSignal:
     def __init__(self, say: Callable[[str], None]) -> None:
         self.stop = threading.Event()
         self._say = say
-        self._before: dict[int, Any] = {}
+        self._handlers_before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopOnSignal":
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._handlers_before = {number: signal.getsignal(number) for number in SIGNALS}
         self.install()
         return self
 
     def __exit__(self, *reason: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
     def install(self) -> None:
-        """Makes this the handler; only the main thread may, others leave it as it is."""
+        """Makes this the handler. Does nothing in other threads than the main one, which Python
+        does not allow it."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) != self._handle:

@@ -1,4 +1,5 @@
-"""The one table of trial states: ours, and what Optuna and MLflow call them."""
+"""The one table of trial states: ours, and what Optuna and MLflow call them. `docs/states.md` walks
+through them."""
 
 from enum import StrEnum
 

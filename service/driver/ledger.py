@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from service.driver.shared_inputs import SharedInputs
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
+from service.plan.places import checkpoints_folder
 from service.plan.plan import SweepPlan
 from service.search.ask import ask
 from service.search.recover import note_attempt
@@ -37,7 +38,7 @@ from trainers.trial.diagnosis import logit_scale_warning
 from trainers.trial.reporting import Leave, Outcome
 from trainers.trial.trial_file import TrialFile
 
-CHECKPOINTS = "checkpoints"
+# Of a trial whose workers say how it ended. PREEMPTED is missing: another attempt follows it.
 STATES = {
     Outcome.COMPLETED: TrialState.COMPLETED,
     Outcome.DIVERGED: TrialState.DIVERGED,
@@ -116,7 +117,7 @@ class TrialSetting:
         """Returns where the checkpoints of the trial are stored."""
         if self.checkpoints is not None:
             return f"{self.checkpoints}/{number}"
-        return self.folder / str(number) / CHECKPOINTS
+        return checkpoints_folder(self.folder, number)
 
 
 @dataclass
@@ -143,6 +144,7 @@ class Ledger:
     resumed: list[Asked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # By number. What is not in here has its end, and no later message changes that.
         self._open: dict[int, _OpenTrial] = {}
         self._stopping = threading.Event()
         self._objectives = [objective.metric for objective in self.plan.spec.objective]
@@ -225,6 +227,8 @@ class Ledger:
         trial = setting.shared.trial(setting.template, config).model_copy(
             update={"trial": asked.number, "attempt": asked.attempt}
         )
+        # The study has the trial as running by now, so a driver that dies here loses nothing: the
+        # next one takes it up, and its recorder finds the run, if there is one, by its number.
         run_id = self._start_run(asked, trial)
         self._open[asked.number] = _OpenTrial(asked, trial, run_id)
         self._take_over_checkpoints(asked)
@@ -240,6 +244,7 @@ class Ledger:
     def _take_over_checkpoints(self, asked: Asked) -> None:
         """Moves the checkpoints of the trial that this one repeats: what was paid for is not paid
         for again."""
+        # Moved, not copied: the repeat goes on from them alone, and space is paid for once.
         if asked.retry_of is not None:
             places = map(self.setting.checkpoints_of, (asked.retry_of, asked.number))
             shelves.move(*places)
@@ -266,6 +271,8 @@ class Ledger:
             return False
         value = values[0]
         stop = report_value(self.store, number, evaluation=report.evaluation, value=value)
+        # The study has the value and the verdict before they are acted on: the driver after one
+        # that dies here ends the trial, instead of training it on.
         if not math.isfinite(value):
             self._stop(entry, TrialState.DIVERGED)
             return True

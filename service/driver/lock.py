@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import JobError
+from service.plan.places import driver_lock
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     driver never keeps the next one out; what the file says is only for people.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "driver.lock"
+    path = driver_lock(folder)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,8 +17,8 @@ SHOWN_REFUSALS = 5
 
 
 def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
-    """Returns the sweep's study. In line before all others stand the control trials of a new one,
-    and the repeats of trials that were cancelled when the sweep was stopped."""
+    """Returns the sweep's study. Its next trials are the control trials, if it is new, and repeats
+    of trials that were cancelled when the sweep was stopped."""
     spec = plan.spec
     folder.mkdir(parents=True, exist_ok=True)
     store = StudyStore.open(
@@ -32,6 +32,8 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
             directions=tuple(objective.direction for objective in spec.objective),
         ),
     )
+    # Each start of a driver comes here, also after one that died half-way through this: what is
+    # enqueued already is found by its label, or by the trial that it repeats.
     records = store.records()
     present = {record.label for record in records}
     for control in plan.controls:

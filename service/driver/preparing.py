@@ -31,12 +31,12 @@ def finish_preparing(
     answer: Any, board: Any, *, on_event: Callable[[Preparing], None], stop: threading.Event
 ) -> SharedInputs | None:
     """Returns the task's answer when it is there; None when the sweep was stopped before, and the
-    task still runs. Raises `PlanError` with what it raised: without it no trial can begin."""
-    told = ("", 0.0)
+    task still runs. Raises `PlanError` with what it raised: without it no trial can start."""
+    shown = ("", 0.0)
     while not ray.wait([answer], timeout=0.5)[0]:
         progress = ray.get(board.read_progress.remote())
-        if progress != told:
-            told = progress
+        if progress != shown:
+            shown = progress
             on_event(Preparing(*progress))
         if stop.is_set():
             return None
@@ -48,16 +48,17 @@ def finish_preparing(
 
 
 def end_tasks(tasks: list[Any]) -> None:
-    """Interrupts those tasks that still run, and waits for them, `CANCEL_S` at most; leaving Ray
-    ends what does not listen. Not by force: where a task ends at that very moment, Ray ends the
-    driver."""
+    """Interrupts those tasks that still run, and waits for them, `CANCEL_S` at most."""
+    # Not by force: where a task ends at that very moment, Ray ends the driver. What ignores the
+    # interrupt is ended when this process leaves Ray.
     for task in ray.wait(tasks, num_returns=len(tasks), timeout=0)[1]:
         ray.cancel(task)
     ray.wait(tasks, num_returns=len(tasks), timeout=CANCEL_S)
 
 
 def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedInputs:
-    """Runs on a machine like the slots', so that numerics resolve as they will there."""
+    """Prepares in a Ray task, so on a machine like the slots': numerics (precision, attention,
+    threads) resolve as they will there, which the driver's own machine could not tell."""
     from trainers.numerics import resolve
 
     home.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,8 @@
-"""Whether every node sees the sweep's storage: a checkpoint written on one is read on another."""
+"""Whether every node sees the sweep's storage: a checkpoint written on one is read on another.
+
+A folder that only looks shared (each node has one of this name) would not be noticed before a trial
+moves: its checkpoints would be missing and it would silently start from its first step.
+"""
 
 import posixpath
 import uuid
@@ -12,8 +16,9 @@ TIMEOUT_S = 60
 
 
 def check_storage_is_shared(place: Path | str) -> None:
-    """Looks for a fresh file of the sweep's folder, or of the store at a URL, from each node of the
-    cluster that this process has joined. Raises `PlanError` with the nodes that do not see it."""
+    """Writes a file to the sweep's folder, or to the store at a URL, and has each node of the
+    cluster that this process has joined read it. Raises `PlanError` with the nodes that do not see
+    it."""
     import ray
 
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
@@ -22,7 +27,7 @@ def check_storage_is_shared(place: Path | str) -> None:
     path = f"{place}/probe-{uuid.uuid4().hex}"
     _write(path)
     try:
-        blind = [nodes[node] for node, sees in _asked(path, list(nodes)).items() if not sees]
+        blind = [nodes[node] for node, sees in _answers(path, list(nodes)).items() if not sees]
     finally:
         _remove(path)
     if blind:
@@ -60,7 +65,7 @@ def _remove(path: str) -> None:
     system.rm_file(root)
 
 
-def _asked(path: str, nodes: list[str]) -> dict[str, bool]:
+def _answers(path: str, nodes: list[str]) -> dict[str, bool]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -71,6 +76,7 @@ def _asked(path: str, nodes: list[str]) -> dict[str, bool]:
         ).remote(path)
         for node in nodes
     }
+    # A node may be gone, or too busy to start a process: it counts as one that sees nothing.
     ready, _ = ray.wait(list(answers.values()), num_returns=len(answers), timeout=TIMEOUT_S)
     return {node: answer in ready and ray.get(answer) for node, answer in answers.items()}
 

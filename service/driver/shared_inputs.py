@@ -1,4 +1,4 @@
-"""What all trials of a sweep share: made once in a Ray task, then named in each trial's file."""
+"""What all trials of a sweep share: made once, then named in each trial's file. Plain data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared, PrepareRequest
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
+# Their versions are recorded with each trial: what may change its numbers.
 LIBRARIES = ("torch", "transformers", "datasets", "tokenizers", "ray", "optuna", "mlflow")
 Prepare = Callable[[PrepareRequest, Path, Callable[[str, float], None]], Prepared]
 

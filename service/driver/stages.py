@@ -24,7 +24,7 @@ from service.errors import JobError
 from service.events import DriverEvent, Notice, SweepSummary
 from service.home import spool_folder
 from service.own_code.sources import unpack
-from service.plan.places import END_MARKER, checkpoints_url
+from service.plan.places import END_MARKER, checkpoints_url, trials_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
@@ -155,7 +155,7 @@ def _setting(sweep: Sweep, run_id: str, shared: SharedInputs) -> TrialSetting:
     return TrialSetting(
         template=shared.template(plan, unpack(plan.own_modules, sweep.folder)),
         shared=shared,
-        folder=sweep.folder / "trials",
+        folder=trials_folder(sweep.folder),
         board=BOARD,
         namespace=namespace_of(plan.sweep_id),
         sweep_run_id=run_id,

@@ -14,7 +14,7 @@ from service.driver.place import Sweep
 from service.driver.searcher import LedgerScheduler, LedgerSearcher
 from service.driver.watch import Watch
 from service.home import spool_folder
-from service.plan.places import checkpoints_url
+from service.plan.places import checkpoints_url, slots_folder
 from service.record.sink import SinkFactory
 from service.slots.slots import Slot, SlotPool, SlotShape
 from service.slots.trial import train_in_slot
@@ -64,7 +64,7 @@ def _pool(sweep: Sweep, board: Any) -> SlotPool:
         )
         for number in range(plan.slots)
     ]
-    storage = str(sweep.folder / "slots")
+    storage = str(slots_folder(sweep.folder))
     return SlotPool([Slot(config, shape, storage) for config in configs], board)
 
 

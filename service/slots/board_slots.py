@@ -87,6 +87,8 @@ class SlotSide(BoardState):
             return len(votes) == group.num_ranks or not group.is_current(epoch)
 
         await self._until(is_settled, self._vote_grace_s)
+        # Of the ranks that wait here one finds the votes incomplete first and ends the lease; the
+        # others find no lease, or a group that is no longer current.
         if not is_settled():
             group.finish(verdict(votes, num_missing=group.num_ranks - len(votes)))
             await self._notify()
@@ -103,6 +105,7 @@ class SlotSide(BoardState):
             return not group.is_current(epoch) or group.trial_to_leave(known) is not None
 
         await self._until(ready, min(LONG_POLL_S, self._lease_ttl_s))
+        # Every worker comes by here at least this often, so no timer is needed.
         self._leases.release_expired(self._clock() - self._lease_ttl_s)
         if not group.is_current(epoch):
             return Instruction.DIE
@@ -114,8 +117,12 @@ class SlotSide(BoardState):
         end = self._end_of(group, epoch)
         if end is not None:
             return end
+        # Were each rank to take one, the ranks of a group would train different trials. Rank 0 asks
+        # first or last, as it happens: the others wait until its assignment is in the list.
         if rank == 0 and self._leases.queue:
             return group.assign(self._leases.take())
+        # Looked at and noted without an `await` between, so two idle slots are never both the spare
+        # one.
         if rank == 0 and self._has_spare():
             group.is_retired = True
             return Instruction.QUIT

@@ -40,6 +40,8 @@ class BoardState:
         if ready():
             return
         async with self._changed:
+            # `wait_for` runs what it waits for as a task of its own, so this call goes on a few
+            # turns of the loop after `ready` was true; by then it may be false again.
             try:
                 await asyncio.wait_for(self._changed.wait_for(ready), timeout_s)
             except TimeoutError:

@@ -1,4 +1,4 @@
-"""What to do after a trial's attempt failed: pure, a table of budgets and one function."""
+"""What follows when a trial's attempt failed: a table of budgets and one function, both pure."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,11 +16,10 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class Budgets:
-    """How many retries a trial has, apart for each kind of failure, 0 or more.
+    """How many retries a trial has for each kind of failure, 0 or more.
 
     An exception of the trial's own would mostly come again, so it has one retry, for file systems
-    and hubs that were away; a lost worker says little about the trial; a preempted one nothing at
-    all.
+    and hubs that were away; a lost worker says little about the trial, and a preempted one nothing.
     """
 
     error: int = 1

@@ -56,6 +56,7 @@ class Group:
 
     def finish(self, vote: Vote) -> None:
         """Ends the present assignment, if there is one, with `vote`."""
+        # Taken off first, so that a vote and a loss at the same time end it once.
         lease, self.lease = self.lease, None
         if lease is not None:
             lease.end(vote)

@@ -57,6 +57,7 @@ class Lease:
         """Notes that the trial asks for news, which also says that it has dealt with all reports it
         read before."""
         self.last_asked = now
+        # What is still in `news` was not read yet, so it cannot be dealt with.
         self.num_handled = self.num_sent - sum(isinstance(item, Report) for item in self.news)
 
 
@@ -76,6 +77,7 @@ class Leases:
             self.release(lease, Leave.ABANDONED)
         lease = Lease(assignment, now)
         self.by_id[assignment.lease] = lease
+        # Queued all the same it would wait for ever: nothing takes it, and nobody ends it again.
         if self.is_stopped:
             lease.end(Leave.SWEEP_STOPPED)
         else:

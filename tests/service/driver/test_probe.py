@@ -26,7 +26,7 @@ def test_a_node_that_does_not_see_the_storage_is_named(
         return {"a": True, "b": False}
 
     monkeypatch.setattr("ray.nodes", lambda: NODES)
-    monkeypatch.setattr(probe, "_asked", answers)
+    monkeypatch.setattr(probe, "_answers", answers)
     with pytest.raises(PlanError, match=r"every node must see .*, but 10\.0\.0\.2 did not"):
         check_storage_is_shared(tmp_path)
     assert asked == ["a", "b"], "dead nodes are not asked"
