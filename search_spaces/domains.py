@@ -57,6 +57,7 @@ class Float(_Domain):
                 f"step goes with log: false only, but got step={self.step} and log: true. "
                 "Leave one of them out."
             )
+        # 0.3 / 0.1 is not 3 in binary: the number of steps may miss a whole one by its rounding.
         steps = (self.high - self.low) / self.step
         if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
             raise ValueError(
@@ -96,6 +97,8 @@ class Float(_Domain):
         """Returns at most `count` (≥ 1) allowed values, rising, evenly spread, ends included."""
         size = self.size()
         if size is not None and self.step is not None:
+            # Spread over the numbers of the steps, so that only allowed values come; low + n * step
+            # may round to just above high.
             picks = _spread(0, size - 1, min(count, size))
             return [min(self.low + round(pick) * self.step, self.high) for pick in picks]
         return [*_spread(self.low, self.high, count, log=self.log)]
@@ -106,6 +109,7 @@ class Float(_Domain):
             steps = rng.randrange(self.size() or 1)
             return min(self.low + steps * self.step, self.high)
         if self.log:
+            # exp(log(x)) may miss x by its rounding, and the ends are part of the range.
             drawn = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
             return min(max(drawn, self.low), self.high)
         return rng.uniform(self.low, self.high)
@@ -158,6 +162,7 @@ class Int(_Domain):
     def points(self, count: int) -> list[Scalar]:
         """Returns at most `count` (≥ 1) allowed values, rising, evenly spread, ends included."""
         spread = _spread(self.low, self.high, min(count, self.size()), log=self.log)
+        # Near the low end of a logarithmic spread several values round to one number.
         return [*sorted({round(value) for value in spread})]
 
     def draw(self, rng: random.Random) -> int:
@@ -226,6 +231,8 @@ class Choice(_Listed):
             raise ValueError("choice must list at least one value, but got []. Add a value.")
         _check_finite(self.choice)
         for index, value in enumerate(self.choice):
+            # 1, 1.0 and true are equal to Optuna, which keeps the index of a choice: with two of
+            # them in a list it could not say which one a trial had. So they count as one here.
             if any(value == earlier for earlier in self.choice[:index]):
                 raise ValueError(
                     f"the values of choice must differ, but got {value!r} twice. Remove one."
@@ -317,6 +324,7 @@ def _spread(low: float, high: float, count: int, *, log: bool = False) -> list[f
     if count == 1:
         return [math.sqrt(low * high) if log else (low + high) / 2]
     shares = [index / (count - 1) for index in range(count)]
+    # Both ends are returned as they were given; computed from a share of 1 they could be off.
     if log:
         inner = [low * (high / low) ** share for share in shares]
     else:

@@ -45,6 +45,8 @@ class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Scalar:
         """Returns the value of `param_name` at the trial's point of the grid."""
+        # Optuna asks name by name. A trial's point is chosen at its first question and kept for the
+        # others, since `untried` may change in between, with several trials at once.
         number, point = self._chosen
         if number != trial.number or param_name not in point:
             point = self._choose(study, trial, param_name)
@@ -58,6 +60,7 @@ class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
         kept = {**trial.params}
         fitting = [
             point
+            # Of a full grid none is untried: it starts over.
             for point in [*self.untried(study), *self._grid.values()]
             if param_name in point and kept.items() <= point.items()
         ]
@@ -70,4 +73,5 @@ class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
 
 
 def _key(point: Point) -> frozenset[tuple[str, str, Scalar]]:
+    # True and 1 are equal and have one hash, but are two choices; 1 and 1.0 are one.
     return frozenset((name, str(isinstance(value, bool)), value) for name, value in point.items())

@@ -24,6 +24,8 @@ def parse_domain(place: str, raw: object) -> Domain:
             f"{place}: a domain must be a mapping with one of {', '.join(KINDS)}, but got {raw!r}. "
             f"Write {remedy}."
         )
+    # Checked before pydantic sees it: of a union it would report one error for each member, with
+    # the names of our classes in them.
     kinds = [kind for kind in KINDS if kind in raw]
     unknown = [name for name in raw if name not in _known_keys(kinds)]
     if unknown:
@@ -57,6 +59,7 @@ def _check_shape(place: str, kind: str, value: object) -> None:
         wanted = "a list of values" if kind == "choice" else "[low, high]"
         raise ValueError(f"{place}: {kind} must be {wanted}, but got {value!r}.")
     allowed = "text, numbers, true or false" if kind == "choice" else "numbers"
+    # A bool is an int to Python, and pydantic would take it for a bound.
     for item in value:
         if not isinstance(item, Scalar) or (kind != "choice" and isinstance(item, bool)):
             raise ValueError(f"{place}: {kind} must hold {allowed}, but got {item!r}.")

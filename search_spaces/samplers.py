@@ -53,6 +53,8 @@ class _Seeded(_Sampler):
     seed: Annotated[int, Field(ge=0, description="fixes every draw")] = 0
 
     def _seed_of(self, draw: int) -> int:
+        # Hashed, so that neighbouring seeds and draws give unrelated generators; not by `hash`,
+        # which differs from process to process.
         digest = hashlib.blake2b(f"{self.seed}/{draw}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "big")
 
@@ -68,7 +70,8 @@ class Tpe(_Seeded):
         """Returns the Optuna sampler; see the base class."""
         optuna = _optuna()
         with warnings.catch_warnings():
-            # `group` is marked experimental; it is the only option that models conditions.
+            # `group` is marked experimental; it is the only option that models conditions. With
+            # `constant_liar`, trials that run beside each other are not all proposed at one place.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
                 n_startup_trials=self.num_startup,

@@ -58,6 +58,8 @@ class SearchSpace(BaseModel):
 
     def active(self, values: Mapping[str, Scalar]) -> list[str]:
         """Returns the names in use at a point, parents first; ignores values of inactive ones."""
+        # A parent that is itself inactive must not switch its children on, whatever value it was
+        # given; so only values of active names are looked at, parents first.
         kept: Point = {}
         for name in self.domains:
             if name in values and self.is_active(name, kept):
@@ -90,10 +92,11 @@ class SearchSpace(BaseModel):
         sizes = [domain.size() for domain in self.domains.values()]
         if points_per_range is None and None in sizes:
             return None
+        # Only parents decide what is active. Their combinations are walked one by one; everything
+        # else multiplies what it counts, so that large spaces are counted without walking them.
         parents = {parent for domain in self.domains.values() for parent in domain.when}
         total = 0
         leaves = set(self.domains) - parents
-        # Only parents decide what is active; walking them alone keeps large spaces countable.
         branches = [name for name in self.domains if name in parents]
         for values in self._walk(branches, points_per_range, {}):
             used = (name for name in leaves if self.is_active(name, values))
@@ -116,6 +119,8 @@ class SearchSpace(BaseModel):
     def suggest(self, trial: Any) -> Point:
         """Returns the point that the sampler of an `optuna.trial.Trial` picks, asking for active
         names only. Asked again, the same trial gives the same point."""
+        # Parents come first in `domains`, so their values are known when a child is decided on. The
+        # order is fixed, since a seeded sampler gives other values when it is asked in another one.
         values: Point = {}
         for name, domain in self.domains.items():
             if self.is_active(name, values):
@@ -212,6 +217,8 @@ def _parents_first(domains: Mapping[str, Domain]) -> list[str]:
             "search: conditions must not depend on each other in a circle, "
             f"but got {' -> '.join(error.args[1])}. Remove one of these `when`."
         ) from None
+    # TopologicalSorter found that there is no circle, but its order is not that of the file. Taking
+    # the first name whose parents are there already keeps the file's order wherever it can.
     placed: list[str] = []
     while len(placed) < len(domains):
         placed.append(

@@ -37,6 +37,7 @@ def local_resources(folder: Path) -> Resources:
 
 def count_cpus() -> int:
     """Returns the number of CPUs that this process may use."""
+    # A container or a scheduler may allow fewer than the machine has; macOS cannot say.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -68,6 +69,8 @@ def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, 
         ("cpus", workers * asked.cpus_per_worker, cluster.num_cpus),
         ("gpus", workers * gpus_per_worker, cluster.num_gpus),
     )
+    # As many as fit where the sweep does not say; one at least, so that the error below can name
+    # what is missing for it.
     fitting = min(int(have // need) for _, need, have in needs if need > 0)
     slots = min(asked.slots or max(1, fitting), trials)
     for kind, need, have in needs:

@@ -56,6 +56,8 @@ def choose_teacher(spec: SweepSpec, dtypes: Sequence[str], cost: CacheCost) -> T
     mode = spec.teacher_cache.mode
     if mode == "online":
         return TeacherChoice(reason=ASKED_FOR)
+    # A cache that must be there and cannot be stops the sweep here, before anything is spent; one
+    # that is only preferred is left out, and the reason shown.
     reason = _too_large(spec, cost)
     if reason and mode == "required":
         raise PlanError(f"teacher_cache.mode: required must be possible, but {reason}. Use auto.")
@@ -77,6 +79,7 @@ def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
 def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
     """Returns the dtype of each cache of the sweep: the one that is asked for, or the teacher's
     own."""
+    # `auto` and what it resolves to share a cache, hence the set.
     auto = Precision.BFLOAT16 if gpus_per_worker > 0 else Precision.FLOAT32
     resolved = {
         (auto if each.precision == Precision.AUTO else each.precision, each.attention)

@@ -58,6 +58,7 @@ def points_left(spec: SweepSpec) -> int | None:
     """Returns how many different trials the sampler can give besides the controls; None when there
     is no end."""
     space = spec.search
+    # A control that stands in for a point of the search takes that point from the sampler.
     points = spec.sampler.num_points(space)
     if points is None:
         return None

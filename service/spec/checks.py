@@ -19,6 +19,7 @@ from trainers.trial.config import TrialConfig
 
 def check_spec(spec: SweepSpec) -> None:
     """Raises `ValueError` that names place, rule and remedy when the search cannot work."""
+    # What is said of the document as a whole comes before what only some of its trials break.
     _check_not_given(spec)
     spec.sampler.check(spec.search, len(spec.objective))
     _check_early_stopping(spec)
@@ -55,6 +56,7 @@ def _check_early_stopping(spec: SweepSpec) -> None:
 
 
 def _check_objectives(spec: SweepSpec) -> None:
+    # After the trials: a budget that is wrong was explained there, with its place.
     task, budget = table.task_named(spec.task), spec.budget()
     for objective in spec.objective:
         try:

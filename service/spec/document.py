@@ -254,6 +254,7 @@ class SweepSpec(Strict):
     loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
     search: Search = Field(description="what may be tried, by name")
+    # After `task`, whose metric is the default; pydantic validates fields in this order.
     objective: Annotated[
         tuple[Objective, ...],
         BeforeValidator(_as_objectives),

@@ -30,6 +30,7 @@ _SCALARS = {
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader without its surprises."""
 
+    # Without YAML 1.1's own rules for booleans, numbers and dates; those below stand in for them.
     yaml_implicit_resolvers = {
         first: [
             (tag, pattern) for tag, pattern in resolvers if tag in (f"{_YAML}null", f"{_YAML}merge")
@@ -39,6 +40,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Returns the mapping. Raises `ConstructorError` where a name stands twice."""
+        # The nodes still have both entries; in the mapping that is made, the last would win.
         seen: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1

@@ -49,6 +49,8 @@ def _walk(
     model: type[BaseModel], loc: tuple[int | str, ...]
 ) -> tuple[tuple[int | str, ...], list[str]]:
     """Returns `loc` without the tags of unions, and the names known where it ends."""
+    # Below a union pydantic puts the tag of the member that it tried into the place. Users never
+    # wrote that tag, so it is left out, and only tells which class goes on from there.
     current: type[BaseModel] | None = model
     place: list[int | str] = []
     known: list[str] = []

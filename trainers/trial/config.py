@@ -21,7 +21,8 @@ from trainers.trial.fields import (
 from trainers.trial.rules import check_budget, check_lengths, check_loss, loss_defaults
 
 
-# Fields of the last base come first: task, loss, training, data, evaluation.
+# pydantic lists the fields of the last base first, which makes it task, loss, training, data and
+# evaluation: the order of `trial.json`, of tables and of the schema.
 class TrialConfig(Evaluation, Data, TrainingFields, Loss, TaskField):
     """One trial's hyperparameters and budget. Defaults of a divergence or policy are filled in, so
     that what was not written down is visible in `trial.json` too. Raises `ValueError` naming the
@@ -33,6 +34,8 @@ class TrialConfig(Evaluation, Data, TrainingFields, Loss, TaskField):
         """Writes out the defaults that depend on the divergence and the policy."""
         if not isinstance(values, dict):
             return values
+        # None is how a control says "not given" over a value of the sweep's own (`plan.trials`), so
+        # a default takes its place too.
         filled = {name: value for name, value in values.items() if value is not None}
         if not filled.get("steps") and not filled.get("epochs"):
             filled["epochs"] = 1.0

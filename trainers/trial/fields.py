@@ -94,6 +94,8 @@ class LossFields(Fields):
 
     group = Group(section="loss")
 
+    # Ranges and defaults of the parameters are in the catalogue's rows, since one name may mean
+    # different things: beta of generalized_jsd is in 0 to 1, that of alpha_beta in -1 to 2.
     divergence: Annotated[
         str, Field(description="a name of trainers.trial.catalogue.DIVERGENCES, or module:function")
     ] = "forward_kl"
@@ -275,6 +277,8 @@ class LanguageEvaluationFields(Fields):
     no_repeat_ngram_size: Annotated[int, Field(ge=0), NOT_A_SWITCH] = 6
 
 
+# A section is composed of all its groups; `TrialConfig` and the document inherit these. A group of
+# fields of another task is added here, and nowhere else.
 class Loss(LossPermissions, LossFields):
     """All fields of the section `loss`."""
 
@@ -294,6 +298,8 @@ def groups(config: type[Fields]) -> Mapping[str, Group]:
 
 
 def _group_of(name: str, config: type[Fields]) -> Group:
+    # The class that writes the field itself, not one that inherits it: `vars`, unlike `getattr`,
+    # does not find the group of a base.
     owner = next(each for each in config.__mro__ if name in get_annotations(each))
     group = vars(owner).get("group")
     if not isinstance(group, Group):

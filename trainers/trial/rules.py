@@ -33,10 +33,12 @@ def loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
     divergence = DIVERGENCES.get(given.get("divergence", "forward_kl"))
     defaults = _parameter_defaults(divergence, given) if divergence else {}
     policy = given.get("policy", Policy.FIXED)
+    # A divergence that the usual policy does not go with brings its own; by name, so that the same
+    # one is taken in every process.
     if divergence is not None and "policy" not in given and policy not in divergence.policies:
         policy = defaults["policy"] = min(divergence.policies)
     if policy not in list(Policy):
-        return defaults
+        return defaults  # pydantic refuses it, with the names that are known
     traits = POLICIES[Policy(policy)]
     special = divergence.default_scalings if divergence else {}
     defaults["scaling"] = special.get(Policy(policy), traits.default_scaling)
@@ -119,6 +121,8 @@ def _check_policy(config: Loss) -> None:
 
 
 def _check_alternatives(config: LossFields) -> None:
+    # The default of one counts only where the other was not given (`_parameter_defaults`), so both
+    # have a value only where both were written.
     for name, parameter in POLICIES[config.policy].parameters.items():
         if not parameter.instead_of:
             continue
