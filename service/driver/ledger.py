@@ -7,10 +7,10 @@ Threads: everything but `stop` is called by the driver's main thread, from insid
 `searcher`, or before and after it. `stop` comes from the watch thread too; it sets an event and
 touches nothing else.
 
-Order: a driver can be killed between any two lines, and the next one knows the study alone. So the
-study is told first and the MLflow run second; `reconcile` ends the runs of trials that have ended.
-A point enters the study before its run and its ticket are made; a trial that the study has as
-running is taken up again, whether it ever ran or not.
+Order: a driver can be killed between any two lines, and the next one knows the study alone. So an
+end is written to the study first and to the MLflow run second; `settle` ends the runs whose trials
+have ended. A point enters the study before its run and its ticket are made; a trial that the study
+has as running is taken up again, whether it ever ran or not.
 """
 
 import math

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from service.driver.ledger import Ledger, TrialSetting, num_left
 from service.driver.open_study import apply_changes, open_study
 from service.driver.place import Place, Sweep
 from service.driver.preparing import end_tasks, finish_preparing, start_preparing
 from service.driver.probe import check_storage_is_shared, check_store_answers
-from service.driver.reconcile import settle_runs
+from service.driver.settle import settle_runs
 from service.driver.shared_inputs import SharedInputs
 from service.driver.teacher_cache import cache_teacher
 from service.driver.watch import Watch
@@ -32,7 +34,7 @@ from service.record.tracking import Tracker
 from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, best_trial
-from service.slots.board_actor import start_board
+from service.slots.board_actor import draining_nodes, start_board
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
 from trainers.trial.reporting import Leave
@@ -85,7 +87,7 @@ def _run(sweep: Sweep) -> SweepSummary:
 
 def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
     board = start_board()
-    with Watch(sweep, board) as watch:
+    with Watch(sweep, board, get=ray.get, draining_nodes=draining_nodes) as watch:
         shared = _prepare(sweep, board)
         if shared is not None:
             from service.driver.tuning import tune_trials

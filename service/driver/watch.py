@@ -1,15 +1,14 @@
-"""What happens beside a driver's stages: the user stops the sweep, slots come up, nodes go."""
+"""What happens beside a driver's stages: the user stops the sweep, slots come up, nodes go. No
+Ray."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
-
-import ray
 
 from service.driver.ledger import Ledger
 from service.driver.place import Sweep
 from service.events import SlotsUp
 from service.slots.board import BoardStatus
-from service.slots.board_actor import draining_nodes
 
 POLL_S = 0.2
 
@@ -20,12 +19,22 @@ class Watch:
 
     A stop reaches it from either end: a signal sets the sweep's event, `kd-sweep stop` on a cluster
     calls the board. It carries the word to the other end, so that from there on both are the same.
+
+    get: turns the board's answers into values; draining_nodes: the nodes whose end is announced.
     `problem`: why no trial can run, None as long as one may.
     """
 
-    def __init__(self, sweep: Sweep, board: Any) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        board: Any,
+        *,
+        get: Callable[[Any], Any],
+        draining_nodes: Callable[[], set[str]],
+    ) -> None:
         self.problem: str | None = None
         self._sweep, self._board = sweep, board
+        self._get, self._draining_nodes = get, draining_nodes
         self._ledger: Ledger | None = None
         self._num_up = 0
         self._over = threading.Event()
@@ -51,9 +60,10 @@ class Watch:
 
     def _run(self) -> None:
         while self.problem is None and not self._over.wait(POLL_S):
-            self._look(ray.get(self._board.status.remote()))
+            self.look(self._get(self._board.status.remote()))
 
-    def _look(self, status: BoardStatus) -> None:
+    def look(self, status: BoardStatus) -> None:
+        """Does what follows from the board's status, and from a stop."""
         num_planned = self._sweep.plan.slots
         if len(status.alive) != self._num_up:
             self._num_up = len(status.alive)
@@ -72,11 +82,11 @@ class Watch:
         if self._ledger is not None:
             self._ledger.stop()
         if not status.is_stopped:
-            ray.get(self._board.stop.remote())
+            self._get(self._board.stop.remote())
 
     def _leave_nodes_that_go(self) -> None:
         """Reports nodes whose end a cloud has announced; on this machine there are none."""
         if self._sweep.place.ray_address is not None:
-            nodes = draining_nodes()
+            nodes = self._draining_nodes()
             if nodes:
                 self._board.leave_nodes.remote(nodes)

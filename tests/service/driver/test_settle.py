@@ -6,7 +6,7 @@ from fakes import make_sweep_plan
 from ledger_support import Memory
 
 from service.driver.open_study import open_study
-from service.driver.reconcile import settle_runs
+from service.driver.settle import settle_runs
 from service.record.records import RunRecord
 from service.search.ask import ask
 from service.search.tell import tell

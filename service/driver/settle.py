@@ -1,7 +1,8 @@
 """After a driver's death: MLflow's runs are brought to what the Optuna study, the truth, says.
 
-A driver tells the study of a trial's end first and MLflow second. One that was killed in between
-leaves a run that is RUNNING for ever, since nothing in MLflow ends runs whose clients are gone.
+A driver writes a trial's end to the study first and to MLflow second. One that was killed in
+between leaves a run that is RUNNING for ever, since nothing in MLflow ends runs whose clients are
+gone.
 """
 
 from collections.abc import Iterable
