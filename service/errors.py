@@ -9,7 +9,7 @@
     └─ RerunMismatch    rerun finished, numbers differ             exit 6
 
 Each takes one message, which says where, which rule, what came instead and what to do; one argument
-also keeps the classes whole when they cross a process boundary.
+also lets the classes survive pickling when they cross a process boundary.
 """
 
 

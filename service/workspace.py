@@ -44,7 +44,7 @@ class Workspace:
     cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
-        # Ray's workers have other working folders, so what they are told must be absolute.
+        # Ray's workers have other working folders, so the paths that they get must be absolute.
         object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
 
     @classmethod

@@ -1,13 +1,14 @@
 """Stand-ins that several tests share: a plan of a tiny search, shared inputs that cost nothing, and
 a trial that trains nothing and scores by a formula."""
 
+import asyncio
 import errno
 import hashlib
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -251,6 +252,8 @@ class MemoryClient:
     shipped: list[set[str]] = field(default_factory=list)
     environment: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=lambda: ["first", "second"])
+    is_quiet: bool = False  # its log stops coming, though the job has not ended
 
     def submit_job(
         self,
@@ -279,7 +282,14 @@ class MemoryClient:
         return next(info for info in self.infos if info.submission_id == submission_id)
 
     def get_job_logs(self, submission_id: str) -> str:
-        return f"first of {submission_id}\nsecond\n"
+        return "".join(f"{line}\n" for line in self.log)
+
+    async def tail_job_logs(self, submission_id: str) -> AsyncIterator[str]:
+        text = self.get_job_logs(submission_id)
+        for start in range(0, len(text), 100):  # as they come: lines are cut anywhere
+            yield text[start : start + 100]
+            if self.is_quiet:
+                await asyncio.sleep(3600)
 
     def stop_job(self, submission_id: str) -> None:
         self.stopped.append(submission_id)

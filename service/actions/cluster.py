@@ -1,4 +1,4 @@
-"""Sweeps on a Ray cluster: planned for it, handed over, looked at, and single trials stopped."""
+"""Sweeps on a Ray cluster: planned for it, handed over, followed, and single trials stopped."""
 
 import hashlib
 import json

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from service.driver.driver import run_at
+from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
 from service.events import DriverEvent, SlotsUp, TrialEnded, TrialStarted
@@ -141,9 +143,6 @@ def drive_sweep(
 ) -> RunResult:
     """Runs what is left of `plan` on this machine, after applying `changes` to its study, and
     returns what came of all of it."""
-    from service.driver.driver import run_at
-    from service.driver.place import Place
-
     home, uri = workspace.home, _tracking_uri(plan, workspace)
     times = TrialTimes(time.monotonic)
 

@@ -17,7 +17,8 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="Key, or its unique begi
 Folder = Annotated[
     str | None,
     typer.Option(
-        "--folder", help="Where caches lie: a folder or a URL (s3://…); default: the home folder."
+        "--folder",
+        help="Where caches are stored: a folder or a URL (s3://…); default: the home folder.",
     ),
 ]
 Keys = Annotated[

@@ -20,7 +20,7 @@ Keep = Annotated[bool, typer.Option("--keep", help="Keep the rerun's files.")]
 Mounts = Annotated[
     list[str],
     typer.Option(
-        "--mount", metavar="NAME=FOLDER", help="Where teacher, student, data or own_modules lies."
+        "--mount", metavar="NAME=FOLDER", help="Where teacher, student, data or own_modules is."
     ),
 ]
 

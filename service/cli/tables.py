@@ -289,7 +289,7 @@ def ui_command(uri: str) -> str:
 
 
 def _unbroken(line: str) -> Text:
-    """Returns a line that stays whole on a narrow terminal, so that it can be copied."""
+    """Returns a line that is not broken on a narrow terminal, so that it can be copied."""
     return Text(line, no_wrap=True, overflow="ignore")
 
 

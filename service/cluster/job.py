@@ -9,7 +9,8 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,6 +93,7 @@ def connect(cluster: Cluster) -> Any:
         )
     try:
         client = JobSubmissionClient(address, headers=_headers(cluster))
+        # Asked for by hand: the client itself only checks that the version there is not ancient.
         remote = client._do_request("GET", "/api/version").json()["ray_version"]
     except ConnectionError as error:
         raise JobError(
@@ -203,6 +205,7 @@ def _submit(client: Any, submission_id: str, request: Mapping[str, Any]) -> None
             client.submit_job(submission_id=submission_id, **request)
             return
         except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
+            # The dashboard answers before the head's agent, which starts jobs, has joined it.
             if "No available agent" not in str(error) or time.monotonic() > end:
                 raise JobError(f"cluster: the job was refused: {str(error).strip()}") from error
         time.sleep(POLL_S)
@@ -259,21 +262,36 @@ def logs(client: Any, job: SweepJob, *, follow: bool) -> Iterator[str]:
     if not follow:
         yield from client.get_job_logs(job.submission_id).splitlines()
         return
-    chunks = client.tail_job_logs(job.submission_id)
-    loop = asyncio.new_event_loop()
     rest = ""
-    try:
-        while True:
-            try:
-                rest += loop.run_until_complete(anext(chunks))
-            except StopAsyncIteration:
-                break
-            *lines, rest = rest.split("\n")
-            yield from lines
-    finally:
-        loop.close()
+    for chunk in _chunks(client.tail_job_logs(job.submission_id)):
+        *lines, rest = (rest + chunk).split("\n")
+        yield from lines
     if rest:
         yield rest
+
+
+def _chunks(source: AsyncIterator[str]) -> Iterator[str]:
+    """Yields what an asynchronous iterator yields. Its event loop runs in a thread of its own: this
+    thread may have a running one, as in a notebook, and cannot run another beside it."""
+    loop, worker = asyncio.new_event_loop(), ThreadPoolExecutor(max_workers=1)
+    try:
+        while True:
+            step = worker.submit(loop.run_until_complete, anext(source, None))
+            chunk = step.result()
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        # Whoever leaves early (Ctrl-C, or a loop that is broken off) does so while a step may wait
+        # for the next line: cancelled, it ends, and with it the thread that would keep the process.
+        loop.call_soon_threadsafe(_cancel_tasks, loop)
+        worker.shutdown()
+        loop.close()
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
 
 
 def wait(
@@ -301,6 +319,7 @@ def stop(client: Any, job: SweepJob) -> SweepJob:
     """Ends the sweep: trials leave at their next step with a checkpoint. Returns the job when it is
     over; a driver that does not answer is stopped by Ray."""
     control(client, job, "stop")
+    # The driver has been asked, and needs as long as its trials' last steps and checkpoints do.
     ended = wait(client, job, timeout_s=STOP_TIMEOUT_S)
     if ended.is_over:
         return ended
@@ -321,6 +340,7 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
             f"sweep {job.sweep_id}: its driver must run for this, but job {job.submission_id} is "
             f"{job.status}. Start it again: kd-sweep resume {job.sweep_id}."
         )
+    # Drawn, unlike a driver's: the same command may be sent again.
     submission_id = f"{job.submission_id}-{words[0]}-{uuid.uuid4().hex[:6]}"
     # The cluster has the driver's code: nothing is shipped, and both are of one version.
     code = client.get_job_info(job.submission_id).runtime_env["working_dir"]

@@ -47,6 +47,7 @@ def variables_of(name: str, file: Path | None, environment: Mapping[str, str]) -
         )
     found: dict[str, str] = {}
     for key, value in _profile(name, file).items():
+        # Not the first variable alone: the address under Ray's own name is an address, too.
         if any(environment.get(variable) for variable in VARIABLES[key]):
             continue
         if key == TOKEN:

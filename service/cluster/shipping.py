@@ -8,7 +8,7 @@ from pathlib import Path
 from service.errors import JobError
 from service.provenance import PACKAGES
 
-# Ray refuses a working directory above its message size of 512 MiB.
+# Ray sends the working directory in one message, of at most 512 MiB.
 LARGEST_BYTES = 500 * 1024**2
 SKIPPED = ("__pycache__", ".git", ".venv", "*.egg-info", ".mypy_cache", ".ruff_cache")
 IGNORE_FILE = ".kd-sweep-ignore"
@@ -22,6 +22,7 @@ def ship(folder: Path, code: Path | None) -> None:
     Raises `JobError` when `code` is too large for Ray: says what is large and how to leave it out.
     """
     for package in PACKAGES:
+        # From where Python finds it, not from a checkout: an installed project ships itself too.
         spec = find_spec(package)
         assert spec is not None and spec.origin is not None
         source = Path(spec.origin).parent
@@ -56,6 +57,7 @@ def _files(code: Path) -> list[Path]:
     patterns = [*SKIPPED, *(ignore.read_text().split() if ignore.exists() else [])]
 
     def is_left_out(path: Path) -> bool:
+        # A pattern may name the file, any folder above it, or the path from `code` on.
         relative = path.relative_to(code)
         names = [*relative.parts, relative.as_posix()]
         return any(fnmatch(name, pattern) for name in names for pattern in patterns)

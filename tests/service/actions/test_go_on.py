@@ -1,21 +1,41 @@
-"""Sweeps gone on with: more trials, repeated ones, and knowledge of an earlier sweep."""
+"""Sweeps that go on: with more trials, repeated ones, and knowledge of an earlier sweep; and those
+that stop."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
-from fakes import make_sweep_plan
+from fakes import MemoryClient, make_sweep_plan
+from records_support import make_store, plan_of, record_sweep
 
-from service.actions.cluster import with_warm_start
-from service.actions.go_on import stop_here, with_more_trials
+from service.actions import run
+from service.actions.go_on import (
+    extend_sweep,
+    resume_sweep,
+    retry_trials,
+    stop_here,
+    stop_sweep,
+    with_more_trials,
+)
+from service.actions.record import list_sweeps
+from service.actions.run import RunEvent, RunResult, SweepBegins
+from service.cluster import job as jobs
+from service.cluster.job import SweepJob
 from service.driver.lock import sweep_lock
 from service.driver.open_study import apply_changes, open_study
+from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
-from service.errors import JobError, PlanError
+from service.errors import JobError, PlanError, TrackingError
+from service.events import SweepSummary
 from service.plan.places import sweep_folder
+from service.plan.plan import SweepPlan
+from service.record.runs import Runs
 from service.search.ask import ask
 from service.search.study import StudyStore
 from service.search.tell import tell
 from service.states import TrialState
+from service.workspace import Cluster, Workspace
 
 
 def make_study(home: Path, name: str, states: list[TrialState]) -> StudyStore:
@@ -56,12 +76,6 @@ def test_a_control_on_the_grid_is_not_drawn_again(tmp_path: Path) -> None:
     assert len(asked) == plan.num_trials == 5
     assert [one.label for one in asked[4:]] == [None] and asked[4].values == {"tau": 3}
     assert len({plan.spec.trial_config(one.values) for one in asked}) == 5
-
-
-def test_a_warm_start_is_another_sweep() -> None:
-    plan = make_sweep_plan()
-    one, other = with_warm_start(plan, "dolly-1"), with_warm_start(plan, "dolly-2")
-    assert len({plan.sweep_id, one.sweep_id, other.sweep_id}) == 3
 
 
 def test_failed_trials_are_put_in_line_once(tmp_path: Path) -> None:
@@ -107,3 +121,91 @@ def test_nothing_is_stopped_where_nothing_runs(tmp_path: Path) -> None:
         pass
     with pytest.raises(JobError, match="runs nowhere"):
         stop_here(plan, tmp_path)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace whose record has one finished sweep of six trials."""
+    record_sweep(make_store(tmp_path), tmp_path, plan_of(), [({"tau": 1.0}, {"rouge_l": 1.0})])
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
+    made = MemoryClient()
+    monkeypatch.setattr(jobs, "connect", lambda cluster: made)
+    return made
+
+
+def test_going_on_here_drives_the_recorded_plan(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven: list[tuple[SweepPlan, StudyChanges]] = []
+
+    def run_at(place: Place, plan: SweepPlan, **_: object) -> SweepSummary:
+        driven.append((plan, place.changes))
+        return SweepSummary(plan.sweep_id, run_id, "completed", {}, None, None, 1.0)
+
+    run_id = list_sweeps(workspace)[0].run_id
+    monkeypatch.setattr(run, "run_at", run_at)
+    events: list[RunEvent] = []
+    result = resume_sweep("latest", workspace, on_event=events.append)
+    extend_sweep("latest", workspace, trials=5)
+    retry_trials("latest", workspace, trials=[3, 0])
+    retry_trials("latest", workspace)
+    assert isinstance(result, RunResult) and result.state == "completed"
+    assert events == [SweepBegins(plan_of())]
+    longer = with_more_trials(plan_of(), 5)
+    assert driven == [
+        (plan_of(), StudyChanges()),
+        (longer, StudyChanges()),
+        (plan_of(), StudyChanges(retry=(3, 0))),
+        (plan_of(), StudyChanges(retry_failed=True)),
+    ]
+
+
+def test_going_on_there_is_another_job_of_the_same_sweep(
+    workspace: Workspace, client: MemoryClient
+) -> None:
+    there = workspace.on(Cluster("http://head:8265"))
+    first = resume_sweep("latest", there)
+    client.infos[0].status = "FAILED"
+    second = extend_sweep("latest", there, trials=2)
+    assert isinstance(first, SweepJob) and isinstance(second, SweepJob)
+    assert second.submission_id == f"{first.submission_id}-a2"
+    order = jobs.order_of(client, second)
+    assert order.plan.num_trials == plan_of().num_trials + 2
+    assert order.max_driver_restarts == 1
+
+
+def test_a_sweep_is_stopped_where_it_runs(workspace: Workspace, client: MemoryClient) -> None:
+    with pytest.raises(JobError, match="runs nowhere"):
+        stop_sweep("latest", workspace)
+    there = workspace.on(Cluster("http://head:8265"))
+    resume_sweep("latest", there)
+    stopped = stop_sweep("latest", there)
+    assert isinstance(stopped, SweepJob) and stopped.status == "STOPPED"
+
+
+def test_the_driver_here_is_signalled(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: signalled.append((pid, number)))
+    with sweep_lock(sweep_folder(plan_of(), workspace.home)):
+        asked = stop_sweep("toy", workspace)
+    assert signalled == [(os.getpid(), signal.SIGINT)]
+    assert asked.to_json() == {"sweep_id": plan_of().sweep_id, "pid": os.getpid()}
+
+
+def test_a_plan_of_another_version_is_refused(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(self: Runs, run_id: str, artifact: str, folder: Path) -> Path:
+        path = folder / artifact
+        path.write_text('{"plan": 1}')
+        return path
+
+    monkeypatch.setattr(Runs, "download", download)
+    with pytest.raises(TrackingError, match="its plan.json must be one of this version"):
+        resume_sweep("latest", workspace)

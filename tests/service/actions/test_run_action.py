@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
 
+from service import actions
 from service.actions.run import (
     RunEvent,
     RunResult,
@@ -16,7 +17,6 @@ from service.actions.run import (
     fresh_id,
     run_sweep,
 )
-from service.driver import driver
 from service.driver.driver import Place
 from service.events import SlotsUp, SweepSummary, TrialEnded, TrialStarted
 from service.home import home_folder
@@ -77,7 +77,7 @@ def workspace() -> Workspace:
 def run(
     fake: Driver, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *, again: bool = False
 ) -> RunResult:
-    monkeypatch.setattr(driver, "run_at", fake)
+    monkeypatch.setattr(actions.run, "run_at", fake)
     return run_sweep(plan_of(), workspace, again=again)
 
 
@@ -111,7 +111,7 @@ def test_a_finished_sweep_is_returned_not_run_again(
 def test_a_run_tells_its_plan_first_then_what_its_driver_tells(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "run_at", Driver())
+    monkeypatch.setattr(actions.run, "run_at", Driver())
     events: list[RunEvent] = []
     run_sweep(plan_of(), workspace, on_event=events.append)
     assert events[0] == SweepBegins(plan_of())

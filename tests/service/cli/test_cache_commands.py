@@ -8,48 +8,24 @@ from typing import Any
 import fsspec
 import pytest
 from typer.testing import CliRunner, Result
+from written_caches import SHARD, write_cache
 
 from service.cli.main import app
 from service.home import home_folder
-from trainers.files import fingerprints, store
-from trainers.teachers import cache, cache_copy
+from trainers.files import store
+from trainers.teachers import cache_copy
 
 NEW, OLD = "b" * 20, "a" * 20
-SHARD = "train-00000.safetensors"
 
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["cache", *arguments])
 
 
-def write_cache(key: str, created: str) -> Path:
-    """A cache of one shard of 10 positions, 1000 bytes."""
-    folder = home_folder() / "caches" / key
-    folder.mkdir(parents=True)
-    sums = {}
-    for name, size in ((SHARD, 1000), (cache.HEAD_FILE, 20), (cache.INDEX_FILE, 30)):
-        (folder / name).write_bytes(bytes(size))
-        sums[name] = fingerprints.of_file(folder / name)
-    shard = {"name": "train-00000", "split": "train", "num_positions": 10, "sha256": sums[SHARD]}
-    description = {
-        "format": cache.FORMAT,
-        "created": created,
-        "dtype": "float32",
-        "hidden_size": 25,
-        "storage_error": 0.0,
-        "numerics": {"precision": "float32"},
-        "attention": None,
-        "shards": [shard],
-        "files": {name: sums[name] for name in (cache.HEAD_FILE, cache.INDEX_FILE)},
-    }
-    (folder / cache.CACHE_FILE).write_text(json.dumps(description))
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def newest() -> Path:
-    write_cache(OLD, "2026-01-01T00:00:00+00:00")
-    return write_cache(NEW, "2026-02-01T00:00:00+00:00")
+    write_cache(home_folder(), OLD, "2026-01-01T00:00:00+00:00")
+    return write_cache(home_folder(), NEW, "2026-02-01T00:00:00+00:00")
 
 
 def rows(*arguments: str) -> Any:

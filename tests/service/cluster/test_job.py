@@ -1,6 +1,8 @@
 """Sweeps as jobs, against a cluster that only remembers; and what is shipped to it."""
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -107,7 +109,28 @@ def test_a_job_that_goes_on_is_given_back_after_the_wait() -> None:
 def test_logs_come_line_by_line() -> None:
     client = MemoryClient()
     job = jobs.submit(client, make_order())
-    assert list(jobs.logs(client, job, follow=False)) == [f"first of {job.sweep_id}", "second"]
+    assert list(jobs.logs(client, job, follow=False)) == ["first", "second"]
+    assert list(jobs.logs(client, job, follow=True)) == ["first", "second"]
+
+
+def test_a_log_is_followed_where_an_event_loop_runs() -> None:
+    client = MemoryClient(log=[f"line {number} of a log" for number in range(30)])
+    job = jobs.submit(client, make_order())
+
+    async def follow() -> list[str]:
+        return list(jobs.logs(client, job, follow=True))
+
+    assert asyncio.run(follow()) == client.log
+
+
+def test_who_stops_following_waits_for_no_further_line() -> None:
+    client = MemoryClient(log=[f"line {number} of a log" for number in range(30)])
+    client.is_quiet = True
+    before = threading.active_count()
+    lines = jobs.logs(client, jobs.submit(client, make_order()), follow=True)
+    assert next(lines) == client.log[0]
+    lines.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
 
 
 def test_a_refused_job_says_why() -> None:

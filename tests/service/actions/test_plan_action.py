@@ -1,0 +1,55 @@
+"""A plan from a sweep file and a workspace."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from fakes import make_document
+
+from service.actions.plan import plan_json, plan_sweep, search_in_words
+from service.errors import PlanError, SpecError
+from service.plan.resources import Resources
+from service.workspace import Workspace
+
+FOUR = Resources(num_cpus=4, disk_free=10**12)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    rows = [json.dumps({"instruction": f"Say {n}", "output": str(n)}) for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    data = {"train": "rows.jsonl", "validation": "rows.jsonl"}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(make_document(data=data)))
+    return Workspace(tmp_path / "home", folder=tmp_path)
+
+
+def test_a_file_is_planned_from_the_workspaces_folder(workspace: Workspace) -> None:
+    plan = plan_sweep("sweep.yaml", workspace, overrides=["trials=3"], resources=FOUR)
+    assert (plan.num_trials, plan.slots, plan.facts.num_train_examples) == (3, 3, 4)
+    assert plan.spec.data.train == str(workspace.folder / "rows.jsonl")
+    assert not workspace.home.exists(), "a plan spends nothing"
+
+
+def test_the_workspaces_storage_counts_less_than_the_sweeps_own(workspace: Workspace) -> None:
+    storage = {"path": str(workspace.folder / "here")}
+    elsewhere = Workspace(workspace.home, folder=workspace.folder, storage=storage)
+    plan = plan_sweep("sweep.yaml", elsewhere, resources=FOUR)
+    assert plan.spec.storage.path == storage["path"]
+    plan = plan_sweep("sweep.yaml", elsewhere, overrides=["storage.path=there"], resources=FOUR)
+    assert plan.spec.storage.path == str(workspace.folder / "there")
+
+
+def test_a_plan_says_in_words_what_is_searched(workspace: Workspace) -> None:
+    plan = plan_sweep("sweep.yaml", workspace, resources=FOUR)
+    (row,) = search_in_words(plan)
+    assert row == {"name": "tau", "domain": "float 0.5 to 8, log", "condition": ""}
+    assert plan_json(plan)["search_space"] == [row]
+
+
+def test_what_is_wrong_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(SpecError, match="trialz"):
+        plan_sweep("sweep.yaml", workspace, overrides=["trialz=3"])
+    (workspace.folder / "rows.jsonl").unlink()
+    with pytest.raises(PlanError, match="rows.jsonl is missing"):
+        plan_sweep("sweep.yaml", workspace, resources=FOUR)

@@ -1,0 +1,69 @@
+"""Questions to a small record, without a terminal."""
+
+from pathlib import Path
+
+import pytest
+from records_support import make_store, plan_of, record_sweep
+
+from service.actions.record import (
+    best_trials,
+    compare_trials,
+    list_sweeps,
+    list_trials,
+    write_best_trial,
+)
+from service.errors import SpecError, TrackingError
+from service.workspace import Workspace
+from trainers.trial.trial_file import TrialFile
+
+ROWS = [
+    ({"divergence": "forward_kl", "tau": 1.0}, {"rouge_l": 10.0, "cross_entropy": 2.0}),
+    ({"divergence": "reverse_kl", "tau": 2.0}, {"rouge_l": 30.0, "cross_entropy": 4.0}),
+    ({"divergence": "forward_kl", "tau": 4.0}, {"rouge_l": 20.0, "cross_entropy": 3.0}),
+]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    home = tmp_path_factory.mktemp("home")
+    record_sweep(make_store(home), home, plan_of(), ROWS)
+    return Workspace(home)
+
+
+def test_sweeps_and_their_trials_are_records(workspace: Workspace) -> None:
+    (sweep,) = list_sweeps(workspace)
+    assert (sweep.sweep_id, sweep.state) == (plan_of().sweep_id, "completed")
+    found = list_trials("latest", workspace)
+    assert found.sweep == sweep
+    assert [trial.hyperparameters["tau"] for trial in found.trials] == [1.0, 2.0, 4.0]
+    assert [row["trial"] for row in found.to_json()] == [0, 1, 2]
+
+
+def test_the_best_are_ranked_filtered_and_grouped(workspace: Workspace) -> None:
+    def numbers(**question: object) -> list[int]:
+        return [one.trial for one in best_trials("latest", workspace, **question).records]  # type: ignore[arg-type]
+
+    assert numbers() == [1, 2, 0]
+    assert numbers(metric="cross_entropy") == [0, 2, 1]
+    assert numbers(where=["divergence=forward_kl"], top=1) == [2]
+    assert numbers(per="divergence", top=1) == [1, 2]
+    assert best_trials("all", workspace).winners["cross_entropy"].trial == 0
+
+
+def test_the_best_trial_is_written_as_a_file(workspace: Workspace, tmp_path: Path) -> None:
+    write_best_trial(best_trials("toy", workspace), workspace, tmp_path / "trial.json")
+    assert TrialFile.read(tmp_path / "trial.json").config.tau == 2.0
+
+
+def test_trials_are_compared(workspace: Workspace) -> None:
+    found = compare_trials(["latest/0", "latest/2"], workspace)
+    assert found.differs == {"tau": [1.0, 4.0]}
+    with pytest.raises(SpecError, match="two runs or more must be named, but got 1"):
+        compare_trials(["latest/0"], workspace)
+    with pytest.raises(TrackingError, match="run 'latest/9'"):
+        compare_trials(["latest/0", "latest/9"], workspace)
+
+
+def test_a_record_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="127.0.0.1:9"):
+        list_sweeps(Workspace(tmp_path, tracking="http://127.0.0.1:9"))
