@@ -30,6 +30,23 @@ def copy_packages(folder: Path) -> Path:
     return folder
 
 
+def replace(file: Path, old: str, new: str) -> None:
+    """Puts `new` in the place of the text `old`, of which `file` must have exactly one."""
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file}: {text.count(old)} times {old!r}"
+    file.write_text(text.replace(old, new))
+
+
+def add_points(packages: Path) -> None:
+    """Adds the task `points` to copied packages: its folder, its name and its entry."""
+    trainers = packages / "trainers"
+    shutil.copytree(TESTS / "trainers" / "tasks" / "points", trainers / "tasks" / "points")
+    insert(trainers / "trial" / "fields.py", '    POINTS = "points"\n', before="    CAUSAL_LM = ")
+    table = trainers / "tasks" / "table.py"
+    insert(table, "from trainers.tasks.points.task import Points\n", before="from trainers.trial")
+    replace(table, "(CausalLm(),)", "(CausalLm(), Points())")
+
+
 def insert(file: Path, text: str, *, before: str) -> None:
     """Puts `text` before the line that starts with `before`, of which `file` must have exactly
     one."""

@@ -2,26 +2,17 @@
 its inputs are prepared, its teacher is cached and its trials are trained."""
 
 import math
-import shutil
 from pathlib import Path
 
 import pytest
-from added_support import copy_packages, insert, run_with
+from added_support import add_points, copy_packages, run_with
 
 SCRIPT = Path(__file__).with_name("use_added_task.py")
-FOLDER = Path(__file__).with_name("points")
 
 
 def test_a_folder_a_name_and_an_entry_are_prepared_cached_and_trained(tmp_path: Path) -> None:
     packages = copy_packages(tmp_path / "packages")
-    trainers = packages / "trainers"
-    shutil.copytree(FOLDER, trainers / "tasks" / "points")
-    insert(trainers / "trial" / "fields.py", '    POINTS = "points"\n', before="    CAUSAL_LM = ")
-    table = trainers / "tasks" / "table.py"
-    insert(table, "from trainers.tasks.points.task import Points\n", before="from trainers.trial")
-    text = table.read_text()
-    assert text.count("(CausalLm(),)") == 1
-    table.write_text(text.replace("(CausalLm(),)", "(CausalLm(), Points())"))
+    add_points(packages)
     work = tmp_path / "work"
     work.mkdir()
     seen = run_with(packages, SCRIPT, str(work))

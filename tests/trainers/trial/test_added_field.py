@@ -1,13 +1,14 @@
 """A new field of a trial says its section where it is defined: with that, and the line where it
 acts, in a copy of the packages, it is searched, shown and trained with."""
 
+import json
 import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from added_support import copy_packages, insert, run_with
+from added_support import add_points, copy_packages, insert, replace, run_with
 
 SCRIPT = Path(__file__).with_name("use_added_field.py")
 FIELD = """    stretch: Annotated[Positive, Field(description="factor on the schedule")] = 1.0
@@ -15,21 +16,38 @@ FIELD = """    stretch: Annotated[Positive, Field(description="factor on the sch
 WHERE_IT_ACTS = """    num_steps = round(num_steps * config.stretch)
 """
 PEAK, STEPS = 3e-3, 6
-A_TASK = '    PICTURES = "pictures"\n'
-ITS_FIELDS = """class PictureDataFields(Fields):
-    group = Group(section="data", task=TaskName.PICTURES)
-    padding: Count = 4
+ITS_FIELDS = """class PointDataFields(Fields):
+    group = Group(section="data", task=TaskName.POINTS)
+    jitter: NonNegative = 0.5
 
 
 """
 WITH_ITS_OWN_FIELDS = """
+import json
+from service.errors import SpecError
+from service.spec.document import SweepSpec
+from service.spec.parse import parse_spec
 from trainers.trial.config import TrialConfig
-config = TrialConfig(task="pictures", padding=2)
-assert config.padding == 2
-assert "max_tokens" not in config.model_dump(), "fields of text are not written"
-assert "padding" not in TrialConfig().model_dump(), "nor is the new one, for text"
-assert TrialConfig.model_validate_json(config.model_dump_json()) == config
-TrialConfig(task="pictures", max_tokens=64)
+
+def sweep(task, **fields):
+    model = {"config": {"model_type": "points"}}
+    data = {"train": "a.jsonl", "validation": "b.jsonl"} | fields
+    search = {"tau": {"choice": [1, 2]}}
+    return parse_spec({"name": "own", "task": task, "teacher": model, "student": model,
+                       "data": data, "search": search})
+
+points, text = sweep("points", jitter=2), sweep("causal_lm")
+trial = points.trial_config({"tau": 1})
+print(json.dumps({
+    "trial": trial.model_dump(mode="json"),
+    "text": text.trial_config({"tau": 1}).model_dump(mode="json"),
+    "data": points.model_dump(mode="json")["data"],
+    "data_of_text": text.model_dump(mode="json")["data"],
+    "read": TrialConfig.model_validate_json(trial.model_dump_json()) == trial,
+    "read_spec": SweepSpec.model_validate_json(points.model_dump_json()).trial_config({"tau": 1})
+    == trial,
+}))
+sweep("points", max_tokens=64)
 """
 
 
@@ -75,10 +93,15 @@ def test_a_field_without_a_section_cannot_be_imported(tmp_path: Path) -> None:
 
 def test_a_task_brings_its_own_fields_and_has_none_of_another(tmp_path: Path) -> None:
     packages = copy_packages(tmp_path / "packages")
+    add_points(packages)
     fields = packages / "trainers" / "trial" / "fields.py"
-    insert(fields, A_TASK, before='    CAUSAL_LM = "')
     insert(fields, ITS_FIELDS, before="class Data(")
-    text = fields.read_text()
-    fields.write_text(text.replace("class Data(", "class Data(PictureDataFields, "))
+    replace(fields, "class Data(", "class Data(PointDataFields, ")
     done = run_python(packages, WITH_ITS_OWN_FIELDS)
-    assert "max_tokens belongs to task 'causal_lm', but got max_tokens=64" in done.stderr
+    seen = json.loads(done.stdout)
+    for of_points, of_text in ((seen["trial"], seen["text"]), (seen["data"], seen["data_of_text"])):
+        assert of_points["jitter"] == 2 and "max_tokens" not in of_points
+        assert of_text["max_tokens"] == 512 and "jitter" not in of_text
+    assert seen["read"] and seen["read_spec"]
+    refusal = "data.max_tokens: max_tokens belongs to task 'causal_lm', but got max_tokens=64 with"
+    assert f"SpecError: {refusal} task 'points'. Leave it out" in done.stderr
