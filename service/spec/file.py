@@ -16,7 +16,7 @@ import yaml
 from service.errors import SpecError
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
-from service.spec.paths import absolute
+from service.spec.paths import with_absolute_paths
 from trainers.nearest import nearest
 
 _YAML = "tag:yaml.org,2002:"
@@ -90,7 +90,7 @@ def load_sweep(
     given = document.setdefault("storage", {}) if storage else None
     if isinstance(given, dict):
         document["storage"] = dict(storage) | given
-    return absolute(parse_spec(document), folder)
+    return with_absolute_paths(parse_spec(document), folder)
 
 
 def read_document(reference: str, folder: Path) -> dict[str, Any]:

@@ -99,13 +99,13 @@ def explain_one(details: ErrorDetails, known: list[str]) -> str:
     if kind == "value_error":
         message = details["msg"].removeprefix("Value error, ")
         # What is wrong inside the search says its own place, down to the searched name.
-        return ended(
+        return with_full_stop(
             message if message.startswith((f"{place}.", f"{place}:")) else f"{place}: {message}"
         )
-    return f"{place}: {_rule(details)}, but got {_got(details)}.{_close(details)}"
+    return f"{place}: {_rule(details)}, but got {_got(details)}.{_suggestion(details)}"
 
 
-def ended(sentence: str) -> str:
+def with_full_stop(sentence: str) -> str:
     """Returns the sentence with its full stop, unless it has an end already."""
     return sentence if sentence.endswith((".", "?")) else sentence + "."
 
@@ -134,7 +134,7 @@ def _got(details: ErrorDetails) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _close(details: ErrorDetails) -> str:
+def _suggestion(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     expected = str(context.get("expected", context.get("expected_tags", "")))
     known = [name.strip().strip("'") for name in expected.replace(" or ", ",").split(",")]
