@@ -85,31 +85,9 @@ class TextEvaluator:
             sums.add(Positions(student.soften_teacher, logits, teacher_logits, batch.labels[part]))
 
     def _answers(self, student: Student) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """The metrics of sampled answers, and the first of them beside prompt and references."""
         prompts = _prompts(self._split, self.config.generation_prompts)
-        mine = list(range(len(prompts)))[self.world.rank :: self.world.size]
-        decoding = generation.Decoding(
-            temperature=self.config.generation_temperature,
-            max_new_tokens=self.config.max_new_tokens,
-            no_repeat_ngram_size=self.config.no_repeat_ngram_size,
-            eos_token_id=self.data.facts.eos_token_id,
-            pad_token_id=self.data.facts.pad_token_id,
-        )
-        by_seed = []
-        for seed in self.config.generation_seeds:
-            with numerics.autocast(self.numerics):
-                ids = generation.generate(
-                    student.model,
-                    student.head(),
-                    [(i, prompts[i]) for i in mine],
-                    seed=seed,
-                    decoding=decoding,
-                )
-            texts = {
-                i: self.data.tokenizer.decode(t, skip_special_tokens=True) for i, t in ids.items()
-            }
-            # every worker gets all answers, and computes the same scores from them
-            of_all = {i: text for part in self.world.gathered(texts) for i, text in part.items()}
-            by_seed.append([of_all[i] for i in range(len(prompts))])
+        by_seed = [self._sample(student, prompts, seed) for seed in self.config.generation_seeds]
         references = [self._split.references(i) for i in range(len(prompts))]
         shown = [
             {
@@ -121,6 +99,24 @@ class TextEvaluator:
         ]
         answers = Answers(by_seed, references)
         return {metric.name: metric.of(answers) for metric in TEXT_METRICS}, shown
+
+    def _sample(self, student: Student, prompts: list[list[int]], seed: int) -> list[str]:
+        """One answer to each prompt, in their order, the same list on every worker."""
+        decoding = generation.Decoding(
+            temperature=self.config.generation_temperature,
+            max_new_tokens=self.config.max_new_tokens,
+            no_repeat_ngram_size=self.config.no_repeat_ngram_size,
+            eos_token_id=self.data.facts.eos_token_id,
+            pad_token_id=self.data.facts.pad_token_id,
+        )
+        mine = list(enumerate(prompts))[self.world.rank :: self.world.size]
+        with numerics.autocast(self.numerics):
+            ids = generation.generate(
+                student.model, student.head(), mine, seed=seed, decoding=decoding
+            )
+        texts = {i: self._text(answer) for i, answer in ids.items()}
+        of_all = {i: text for part in self.world.gathered(texts) for i, text in part.items()}
+        return [of_all[i] for i in range(len(prompts))]
 
     def _text(self, ids: list[int]) -> str:
         text: str = self.data.tokenizer.decode(ids, skip_special_tokens=True)
