@@ -6,9 +6,10 @@ from typing import Any
 
 from fakes import make_sweep_plan, prepare_nothing
 
-from service.driver.ledger import Ledger, TrialSetting
+from service.driver.ledger import Ledger
 from service.driver.open_study import open_study
 from service.driver.shared_inputs import SharedInputs
+from service.driver.tickets import TrialSetting
 from service.events import DriverEvent
 from service.plan.plan import SweepPlan
 from service.search.recover import reconcile

@@ -55,6 +55,7 @@ def work(config: dict[str, Any]) -> None:
                 gc.collect()
                 gc.freeze()
     finally:
+        # The last trial's files may still be on their way.
         for thread in worker.closers:
             thread.join(CLOSE_TIMEOUT_S)
 
@@ -72,6 +73,8 @@ def _start(config: SlotConfig) -> Worker | None:
         local_rank=context.get_local_rank(),
         num_ranks=context.get_world_size(),
     )
+    # Rank 0 alone enters, so that the group has one number. This is the only use of Train's own
+    # process group: a collective that waits while the slot is idle would run into its timeout.
     epoch = -1
     if worker.rank == 0:
         epoch = ray.get(config.board.enter.remote(config.slot, worker.num_ranks))

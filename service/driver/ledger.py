@@ -17,12 +17,10 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from service.driver.shared_inputs import SharedInputs
+from service.driver.tickets import TrialSetting
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
-from service.plan.places import checkpoints_folder
 from service.plan.plan import SweepPlan
 from service.search.ask import ask
 from service.search.recover import note_attempt
@@ -31,7 +29,6 @@ from service.search.study_trials import Asked
 from service.search.tell import report_value, tell
 from service.slots.messages import Message, Ticket
 from service.states import TrialState
-from trainers.files import shelves
 from trainers.trial.assignments import Ending, Report, Vote
 from trainers.trial.config import TrialConfig
 from trainers.trial.diagnosis import logit_scale_warning
@@ -95,29 +92,6 @@ class Recorder(Protocol):
         warning: str | None = None,
     ) -> None:
         """Sets the run's final state."""
-
-
-@dataclass(frozen=True)
-class TrialSetting:
-    """What all tickets share. `template`: a trial's file without its own config; `shared`: what
-    the config then decides; `folder`: the parent of the trials' folders; `board`, `namespace`:
-    where the board is found; `checkpoints`: the URL below which they are stored, None for the
-    trials' folders.
-    """
-
-    template: TrialFile
-    shared: SharedInputs
-    folder: Path
-    board: str
-    namespace: str
-    sweep_run_id: str
-    checkpoints: str | None = None
-
-    def checkpoints_of(self, number: int) -> Path | str:
-        """Returns where the checkpoints of the trial are stored."""
-        if self.checkpoints is not None:
-            return f"{self.checkpoints}/{number}"
-        return checkpoints_folder(self.folder, number)
 
 
 @dataclass
@@ -202,6 +176,7 @@ class Ledger:
         already."""
         entry = self._open.get(number)
         if entry is not None:
+            # When the sweep stops, Tune ends trials that had no time to report it.
             state = TrialState.CANCELLED if self.stopping else TrialState.FAILED
             self._end(entry, state, error=None if self.stopping else reason)
 
@@ -223,31 +198,15 @@ class Ledger:
         return ask(self.store)
 
     def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
-        setting = self.setting
-        trial = setting.shared.trial(setting.template, config).model_copy(
-            update={"trial": asked.number, "attempt": asked.attempt}
-        )
+        trial = self.setting.trial(asked, config)
         # The study has the trial as running by now, so a driver that dies here loses nothing: the
         # next one takes it up, and its recorder finds the run, if there is one, by its number.
         run_id = self._start_run(asked, trial)
         self._open[asked.number] = _OpenTrial(asked, trial, run_id)
-        self._take_over_checkpoints(asked)
-        self.host.show(TrialStarted(asked.number, asked.attempt, asked.label, asked.values))
-        return Ticket(
-            trial=trial,
-            output=str(setting.folder / str(asked.number)),
-            run_id=run_id,
-            board=setting.board,
-            namespace=setting.namespace,
-        )
-
-    def _take_over_checkpoints(self, asked: Asked) -> None:
-        """Moves the checkpoints of the trial that this one repeats: what was paid for is not paid
-        for again."""
-        # Moved, not copied: the repeat goes on from them alone, and space is paid for once.
         if asked.retry_of is not None:
-            places = map(self.setting.checkpoints_of, (asked.retry_of, asked.number))
-            shelves.move(*places)
+            self.setting.move_checkpoints(asked.retry_of, asked.number)
+        self.host.show(TrialStarted(asked.number, asked.attempt, asked.label, asked.values))
+        return self.setting.ticket(trial, run_id)
 
     def _start_run(self, asked: Asked, trial: TrialFile) -> str:
         return self.recorder.start_trial(

@@ -21,7 +21,7 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = driver_lock(folder)
-    with path.open("a+") as file:
+    with path.open("a+") as file:  # not "w": who is refused wants to read who has it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -65,7 +65,7 @@ def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedIn
     os.chdir(home)  # Ray's own folder for a worker may be replaced while it runs
 
     def progress(stage: str, share: float) -> None:
-        board.progress.remote(stage, share)
+        board.progress.remote(stage, share)  # not waited for: nothing depends on it
 
     threads = max(1, int(plan.cpus_per_worker))
     prepared = prepare(plan.spec.prepare_request(), home, progress)

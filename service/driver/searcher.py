@@ -31,6 +31,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Returns the next trial's ticket, or Tune's word for "there are no more"."""
+        # Once told that there are no more, Tune never asks again: the ledger must not say so while
+        # another trial may still come.
         ticket = self._ledger.next_ticket()
         if ticket is None:
             return str(Searcher.FINISHED)

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from service.driver.ledger import Ledger, TrialSetting, num_left
+from service.driver.ledger import Ledger, num_left
 from service.driver.open_study import apply_changes, open_study
 from service.driver.place import Place, Sweep
 from service.driver.preparing import end_tasks, finish_preparing, start_preparing
@@ -21,6 +21,7 @@ from service.driver.probe import check_storage_is_shared, check_store_answers
 from service.driver.settle import settle_runs
 from service.driver.shared_inputs import SharedInputs
 from service.driver.teacher_cache import cache_teacher
+from service.driver.tickets import TrialSetting
 from service.driver.watch import Watch
 from service.errors import JobError
 from service.events import DriverEvent, Notice, SweepSummary
@@ -108,6 +109,7 @@ def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: lis
 def _prepare(sweep: Sweep, board: Any) -> SharedInputs | None:
     """Returns what all trials share; None when the sweep was stopped before it was there."""
     plan, place = sweep.plan, sweep.place
+    # Seconds of imports, done while the task works and this process waits.
     imports = threading.Thread(target=importlib.import_module, args=("service.driver.tuning",))
     imports.start()
     task = start_preparing(plan, place.home, board, place.tools.prepare)

@@ -27,6 +27,7 @@ STOP_GRACE_S = 4.0
 END_GRACE_S = 75.0
 # Asks for no CPU: slots take them all, and Tune refuses a trial that asks for nothing.
 TRIAL_RESOURCES = {"cpu": 0, "node:__internal_head__": 0.001}
+# Of the small actor that follows a trial, and starts its attempt again; not of its workers.
 ACTOR_DEATHS = 3
 
 
@@ -38,7 +39,7 @@ def tune_trials(sweep: Sweep, board: Any, ledger: Ledger, watch: Watch) -> None:
     try:
         _tune(sweep, ledger)
     finally:
-        watch.close()
+        watch.close()  # before slots go down, which it would show
         ledger.stop()
         ended = pool.close(grace_s=STOP_GRACE_S if sweep.stop.is_set() else END_GRACE_S)
         # What Tune left without a word (it asks nobody once it is interrupted) is closed last, when
@@ -80,9 +81,10 @@ def _tune(sweep: Sweep, ledger: Ledger) -> None:
         tune_config=tune.TuneConfig(
             search_alg=LedgerSearcher(ledger),
             scheduler=LedgerScheduler(ledger),
-            num_samples=-1,
+            num_samples=-1,  # as many as the ledger gives
+            # Without it Tune asks a searcher for a trial only when none is pending.
             max_concurrent_trials=sweep.plan.slots,
-            reuse_actors=True,
+            reuse_actors=True,  # to start one takes seconds
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),

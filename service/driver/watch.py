@@ -55,6 +55,7 @@ class Watch:
     def cover(self, ledger: Ledger) -> None:
         """Has `ledger` stopped along with the sweep, at once if it is stopping already."""
         self._ledger = ledger
+        # The event may have been set, and the thread have looked, before the ledger was there.
         if self._sweep.stop.is_set():
             ledger.stop()
 

@@ -22,4 +22,5 @@ def start_board() -> Any:
 def draining_nodes() -> set[str]:
     """Returns the ids of nodes whose end is announced: preempted spot machines, nodes scaled
     away."""
+    # Not public in Ray; its own preemption watcher asks in this way, with a process for each slot.
     return set(state.get_draining_nodes())

@@ -15,6 +15,7 @@ class SlotSide(BoardState):
         """Returns the epoch of a group of `num_ranks` workers that has started, -1 when it is to
         quit."""
         group = self._groups.setdefault(slot, Group())
+        # Whether or not somebody has reported that the former group is gone: it is over.
         group.lose("its workers were started anew")
         if self._is_closed or group.is_retired or self._is_given_up(group):
             return -1

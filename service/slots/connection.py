@@ -12,7 +12,10 @@ from service.errors import JobError
 from service.plan.plan import SweepPlan
 from service.slots.leftovers import end_leftovers, temporary_folder
 
+# Said outright: without it Ray would join whatever RAY_ADDRESS, or a file of another Ray on this
+# machine, names.
 LOCAL = "local"
+# Slots pass small things on; data, models and checkpoints are files.
 OBJECT_STORE_BYTES = 256 * 1024**2
 
 

@@ -70,6 +70,7 @@ class Group:
     def count_death(self, reason: str) -> None:
         """Counts a death without an assignment. A group that died is reported twice, by Ray Train's
         controller and by the thread that hosts it: the second report finds it dead already."""
+        # Epoch 0: no group ever entered, so it died before it could.
         if self.is_alive or self.epoch == 0:
             self.num_idle_deaths += self.lease is None
             self.reason = reason

@@ -111,6 +111,7 @@ class Leases:
         """Has the workers of the leases leave, and says so at once to whoever follows them: a step
         may take long."""
         for lease in list(leases):
+            # The lease stays known until its trial has read the news; only then is it forgotten.
             self.leave(lease, reason)
             lease.end(reason)
 

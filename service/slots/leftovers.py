@@ -27,6 +27,7 @@ def end_leftovers(temporary: Path) -> int:
     Ray's daemons outlive a driver that was killed, and hold its CPUs and memory. All of them are
     started with this folder on their command line, which no other Ray has.
     """
+    # Called with the sweep's lock held, so no living driver's Ray is among them.
     found = [pid for pid in _processes() if str(temporary) in _command(pid)]
     for pid in found:
         os.kill(pid, signal.SIGKILL)

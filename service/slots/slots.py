@@ -28,7 +28,7 @@ from trainers.training.slot_trial import SlotConfig
 from trainers.worker import work
 
 log = logging.getLogger(__name__)
-CONTROLLER_FAILURES = 3
+CONTROLLER_FAILURES = 3  # of one run to start; Ray Train would try for ever
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ class _SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no typ
         callbacks: Any,
         validation_config: Any,
     ) -> Any:
+        # As Ray Train's own, which keeps the controller to itself. On the driver's node: the loss
+        # of any other one never costs a controller.
         own_node = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = {"env_vars": get_env_vars_to_propagate()}
         actor = ray.remote(num_cpus=0, label_selector=own_node, runtime_env=environment)
@@ -159,6 +161,7 @@ class Slot:
     def _host(self) -> None:
         while not self._is_last_run.is_set():
             reason = self._fit()
+            # The loss first: until the board knows of it, a trial waits for a slot that is gone.
             board, slot = self._config.board, self._config.slot
             try:
                 held = ray.get(board.slot_lost.remote(slot, reason), timeout=30)
@@ -224,6 +227,8 @@ class SlotPool:
     def close(self, *, grace_s: float, kill_s: float = 10.0) -> bool:
         """Ends all slots: at once those that only start, after `grace_s` those still in a step.
         Returns whether all ended within `kill_s` more."""
+        # No further runs before the board is closed: a slot that quits because of that would be
+        # taken for one that died, and started again.
         for slot in self._slots:
             slot.leave()
         ray.get(self._board.close.remote())
@@ -239,7 +244,7 @@ class SlotPool:
         return self._join(kill_s)
 
     def _join(self, timeout_s: float) -> bool:
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s  # one for all: they end beside each other
         for slot in self._slots:
             slot.thread.join(max(0.0, end - time.monotonic()))
         return not any(slot.thread.is_alive() for slot in self._slots)

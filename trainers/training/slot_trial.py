@@ -128,6 +128,7 @@ def run_assignment(worker: Worker, assignment: Assignment) -> Vote:
         leave(group)
         group = None
     elif vote.ending is not Ending.DONE:
+        # Cycles keep the failed trial's model, and the next one needs its memory.
         gc.collect()
     _send_artifacts(worker, assignment, sink, vote)
     return vote
@@ -158,6 +159,7 @@ def _train(worker: Worker, assignment: Assignment, sink: Sink | None, group: Any
         process_group=group,
     )
     if worker.rank == 0:
+        # Before the vote: a driver that dies before it has recorded the end leaves it here.
         _write_result(result, output)
     return result
 
