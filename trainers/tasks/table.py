@@ -14,11 +14,9 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def known_directions(task: str | None = None) -> dict[str, Direction]:
-    """Returns the metrics that can rank trials with their directions: those of `task`, or of all
-    tasks."""
-    tasks = TASKS.values() if task is None else [task_named(task)]
-    return {name: way for one in tasks for name, way in directions(one.metrics).items()}
+def known_directions() -> dict[str, Direction]:
+    """Returns the metrics of all tasks that can rank trials, with their directions."""
+    return {name: way for task in TASKS.values() for name, way in directions(task.metrics).items()}
 
 
 def beside_rankings() -> list[str]:

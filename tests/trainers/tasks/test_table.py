@@ -21,14 +21,14 @@ def test_a_task_names_its_metrics(name: str) -> None:
 
 
 def test_the_directions_of_a_language_model() -> None:
-    assert list(table.known_directions("causal_lm").items()) == [
+    assert list(directions(table.task_named("causal_lm").metrics).items()) == [
         ("rouge_l", "maximize"),
         ("top1_agreement", "maximize"),
         ("cross_entropy", "minimize"),
         ("kl_teacher_student", "minimize"),
         ("kl_student_teacher", "minimize"),
     ]
-    assert table.known_directions() == table.known_directions("causal_lm")
+    assert table.known_directions() == directions(table.task_named("causal_lm").metrics)
 
 
 def test_the_costs_of_a_language_model() -> None:

@@ -88,7 +88,7 @@ def main(folder: str) -> dict[str, Any]:
     return {
         "facts": inspect(request, work / "home").model_dump(),
         "objective": objective_of(request),
-        "directions": table.known_directions("points"),
+        "directions": table.known_directions(),
         "start": prepared.student_metrics,
         "teacher": prepared.teacher_metrics,
         "trained": {
