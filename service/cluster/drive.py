@@ -16,7 +16,7 @@ from typing import Any
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
 from service.events import DriverEvent, to_line
-from service.plan.places import END_MARKER, sweep_folder
+from service.plan.places import end_marker, sweep_folder
 from service.signals import SIGNALS
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
@@ -53,7 +53,7 @@ def _watch(order: JobOrder, path: Path, say: Say) -> int:
     # The child may not exist yet, or not any more, when a signal comes: `signal` then does nothing,
     # and the driver that starts next has not been asked to stop.
     _handle(child.signal)
-    marker = sweep_folder(order.plan, _workspace().home) / END_MARKER
+    marker = end_marker(sweep_folder(order.plan, _workspace().home))
 
     def start() -> int:
         # One of an earlier driver would make a death of this one look like its end.

@@ -27,7 +27,7 @@ from service.errors import JobError
 from service.events import DriverEvent, Notice, SweepSummary
 from service.home import spool_folder
 from service.own_code.sources import unpack
-from service.plan.places import END_MARKER, checkpoints_url, trials_folder
+from service.plan.places import checkpoints_url, end_marker, trials_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
@@ -53,7 +53,7 @@ def drive(
     spool = spool_folder(place.home, place.tracking_uri)
     tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)
     sweep = Sweep(place, plan, tracker, on_event, stop)
-    marker = sweep.folder / END_MARKER
+    marker = end_marker(sweep.folder)
     try:
         marker.unlink(missing_ok=True)
         summary = _run(sweep)

@@ -8,9 +8,6 @@ from service.plan.plan import SweepPlan
 from service.spec.document import SweepSpec
 from trainers.files.urls import is_url
 
-# In the sweep's folder: how its last driver ended, written before it leaves Ray.
-END_MARKER = "ended"
-
 
 def storage_folder(spec: SweepSpec, home: Path) -> Path:
     """Returns the folder that holds the sweep's own: the storage path, or where that is a URL, the
@@ -61,6 +58,12 @@ def own_modules_folder(folder: Path) -> Path:
 def driver_lock(folder: Path) -> Path:
     """Returns the file that the sweep's driver holds locked, with its host and process in it."""
     return folder / "driver.lock"
+
+
+def end_marker(folder: Path) -> Path:
+    """Returns the file that says how the sweep's last driver ended, which it writes before it
+    leaves Ray."""
+    return folder / "ended"
 
 
 def temperature_picture(folder: Path) -> Path:
