@@ -6,11 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-PENDING = "pending:"
+PENDING = "pending:"  # begins the name of a run that has no id of MLflow's yet
+
+
+def reference_to(sweep_id: str, trial: int | str) -> str:
+    """Returns the name that a trial's run has before MLflow gave it an id; with an empty `trial`,
+    the sweep's."""
+    return f"{PENDING}{sweep_id}/{trial}"
 
 
 class Away(Exception):
-    """The server did not answer; the entries are to be kept."""
+    """The server did not answer; keep the entries."""
 
 
 class Unresolved(Away):
@@ -92,7 +98,7 @@ Entry = Annotated[
 ]
 
 
+ENTRY_ADAPTER: TypeAdapter[Entry] = TypeAdapter(Entry)
+
 Deliver = Callable[[Sequence[Entry]], list[Rejected]]
-
-
-_ADAPTER: TypeAdapter[Entry] = TypeAdapter(Entry)
+"""Delivers entries in order; returns what the server will never take, raises `Away`."""

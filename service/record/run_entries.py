@@ -7,8 +7,7 @@ from typing import Any
 
 from service.plan.plan import SweepPlan
 from service.record import tags
-from service.record.delivery import reference_to
-from service.record.entries import InputEntry, RunEntry
+from service.record.entries import InputEntry, RunEntry, reference_to
 from service.record.records import RunRecord
 from service.states import TrialState
 from service.words import describe

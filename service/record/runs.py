@@ -3,7 +3,6 @@
 import difflib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import TrackingError
 from service.record import tags
-from service.record.delivery import DEFAULT_EXPERIMENT, connect
+from service.record.client import DEFAULT_EXPERIMENT, connect
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.record.run_entries import as_text
 from trainers.nearest import nearest
@@ -166,27 +165,29 @@ class Runs:
 
     def _pages(self, conditions: Sequence[str], order: str | None, page: int) -> "Iterator[Run]":
         """Yields the runs that meet all conditions, newest first unless an order is given."""
-        from mlflow import MlflowClient
-
         text = " and ".join(conditions)
         # Of equals the earlier first, as everywhere.
         newest = "attributes.start_time DESC"
         orders = [order, "attributes.start_time ASC"] if order else [newest]
         token = None
         while True:
-            search = partial(
-                MlflowClient.search_runs,
-                experiment_ids=self._experiments(),
-                filter_string=text,
-                max_results=page,
-                order_by=orders,
-                page_token=token,
-            )
-            found = self._ask(search)
+            found = self._page(text, orders, size=page, token=token)
             yield from found
             token = found.token
             if not token:
                 return
+
+    def _page(self, text: str, orders: list[str], *, size: int, token: str | None) -> Any:
+        experiments = self._experiments()
+        return self._ask(
+            lambda client: client.search_runs(
+                experiment_ids=experiments,
+                filter_string=text,
+                max_results=size,
+                order_by=orders,
+                page_token=token,
+            )
+        )
 
     def _experiments(self) -> list[str]:
         if self._ids is None:

@@ -1,7 +1,20 @@
-"""What waits for the tracking server: JSON Lines on disk, one file a writer, until it is delivered.
+"""What waits for the tracking server: JSON Lines on disk, one file for each writer.
 
 An entry holds its own time and place, so delivering it twice changes nothing: entries are delivered
 at least once and recorded exactly once. Nothing here knows MLflow; `deliver` is an argument.
+
+Why a process that is killed between any two lines loses nothing that was put in:
+
+* An entry is in its file before anybody tries to deliver it (where the disk takes it: else it
+  waits in memory), and leaves it only after `deliver` returned. Killed before that, the file still
+  has it; killed between delivery and `forget`, it is delivered a second time. Files are not
+  fsynced: the page cache outlives the process, and a machine that loses power may lose the last
+  seconds of a record, not the training.
+* A file belongs to the process that holds its lock. The kernel gives the lock back when the process
+  ends, however it ends, so "may I replay this file?" is "do I get its lock?": no process ids that
+  can be reused, no timeouts, and it works for all processes on one disk.
+* A writer killed inside a write leaves a torn last line. It was never acknowledged as a whole, is
+  recognised because it is no JSON, and kept in `rejected.log`.
 """
 
 import contextlib
@@ -15,7 +28,14 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from service.record.entries import _ADAPTER, Away, Deliver, Entry, Rejected, Unresolved
+from service.record.entries import (
+    ENTRY_ADAPTER,
+    Away,
+    Deliver,
+    Entry,
+    Rejected,
+    Unresolved,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +43,15 @@ MAX_DELIVERY = 1000
 
 
 class SpoolFile:
-    """One writer's file in the spool, held under a lock for as long as the writer lives. Made on
-    the first append.
+    """One writer's file in the spool, locked for as long as the writer lives. Made on the first
+    append.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._folder = folder
+        self._path = folder  # the file in it, once that is made
         self._descriptor: int | None = None
-        self._done = 0
+        self._done = 0  # bytes at the beginning that were delivered
 
     @property
     def is_empty(self) -> bool:
@@ -38,16 +59,15 @@ class SpoolFile:
         return self._descriptor is None or os.fstat(self._descriptor).st_size == 0
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Writes whole lines at the end. Raises `OSError` when the disk refuses; nothing is half
-        kept.
+        """Writes the entries at the end, a line each. Raises `OSError` when the disk refuses; then
+        none of them is in the file.
         """
         if self._descriptor is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
-            self._descriptor = os.open(self._path, flags, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._path, self._descriptor = _make_file(self._folder)
         size = os.fstat(self._descriptor).st_size
         data = b"".join(_line(entry) for entry in entries)
+        # One write for all lines. A full disk takes a part of it without an error: cut off, so that
+        # the next append does not write on behind half a line.
         if os.write(self._descriptor, data) != len(data):
             os.ftruncate(self._descriptor, size)
             raise OSError(f"{self._path}: the disk took only a part of {len(data)} bytes")
@@ -56,27 +76,49 @@ class SpoolFile:
         """Returns the oldest entries that wait, `MAX_DELIVERY` at most, and where they end."""
         if self.is_empty:
             return [], self._done
+        # A second descriptor: the first is for appending, its position is the end.
         with self._path.open("rb") as file:
             file.seek(self._done)
             lines = list(itertools.islice(file, MAX_DELIVERY))
-        return [_ADAPTER.validate_json(line) for line in lines], self._done + sum(map(len, lines))
+        entries = [ENTRY_ADAPTER.validate_json(line) for line in lines]
+        return entries, self._done + sum(map(len, lines))
 
     def forget(self, end: int) -> None:
-        """Drops what stands before `end`, because it was delivered."""
+        """Drops what is before `end`, because it was delivered."""
         assert self._descriptor is not None  # something was read from it
+        # Only an offset in memory moves; the file is emptied once all of it was delivered. A writer
+        # killed before that has its delivered entries replayed, which changes nothing.
         self._done = end
         if os.fstat(self._descriptor).st_size == end:
             os.ftruncate(self._descriptor, 0)
             self._done = 0
 
     def release(self) -> None:
-        """Gives the file up: what is left in it may be replayed by anyone, an empty one goes."""
+        """Gives the file up: what is left in it may be replayed by anyone, an empty one is
+        removed."""
         if self._descriptor is None:
             return
+        # Removed while the lock is held: nobody can have begun to replay it.
         if self.is_empty:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
+
+
+def _make_file(folder: Path) -> tuple[Path, int]:
+    """Returns a new file in the spool and its descriptor, which holds its lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        # The time first: files sorted by name are sorted by age, so that a run's creation is
+        # replayed before the metrics that another process wrote of it later.
+        path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # A replay that came between the two lines above found an empty file that nobody held, and
+        # removed it: what is written to the descriptor would be in no folder.
+        if path.exists():
+            return path, descriptor
+        os.close(descriptor)
 
 
 def replay_folder(folder: Path, deliver: Deliver) -> int:
@@ -84,19 +126,21 @@ def replay_folder(folder: Path, deliver: Deliver) -> int:
     Raises `Away` when the server does not answer."""
     left = 0
     for path in sorted(folder.glob("*.jsonl")):
+        # Another process may replay and remove the file between the listing and the opening.
         with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue
+                continue  # its writer lives, and delivers it
             try:
                 _replay(path, deliver)
             except Unresolved:
-                left += 1
+                left += 1  # its run's creation is in a file whose writer lives
     return left
 
 
 def _replay(path: Path, deliver: Deliver) -> None:
+    """Delivers all of a file, then removes it: broken off before that, it is replayed again."""
     entries, broken = _read(path)
     rejected = list(broken)
     for start in range(0, len(entries), MAX_DELIVERY):
@@ -122,7 +166,7 @@ def _read(path: Path) -> tuple[list[Entry], list[str]]:
     broken = []
     for line in path.read_text(errors="replace").splitlines():
         try:
-            entries.append(_ADAPTER.validate_json(line))
+            entries.append(ENTRY_ADAPTER.validate_json(line))
         except ValueError as error:
             broken.append(f"{line}\tnot an entry: {error}")
     return entries, broken
@@ -137,9 +181,9 @@ def _refused(found: Rejected) -> str:
 
 
 class Outbox:
-    """Takes entries at once and delivers them from a thread, in order. Each stands in the spool
-    until it is delivered, so that a process that is killed loses nothing of what it put in. Nothing
-    here raises into the caller or waits for the server, except `close`.
+    """Takes entries at once and delivers them from a thread, in order. Each is in the spool until
+    it is delivered, so that a process that is killed loses nothing of what it put in. Nothing here
+    raises into the caller or waits for the server, except `close`.
 
     interval_s: between deliveries; retry_s: between attempts while the server is away.
     """
@@ -157,12 +201,14 @@ class Outbox:
         self._spool = SpoolFile(folder)
         self._deliver = deliver
         self._interval_s, self._retry_s, self._clock = interval_s, retry_s, clock
-        self._unwritten: list[Entry] = []  # what the disk did not take
+        self._unwritten: list[Entry] = []  # what the disk did not take; always newer than the file
         self._retry_at = 0.0
+        # Guards the spool file and `_unwritten`. Never held while the server is asked: `put` is
+        # called between two training steps.
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
-        self._abandoned = False
+        self._abandoned = False  # `close` has given the file up; a late thread may not touch it
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -180,6 +226,8 @@ class Outbox:
         """Takes one entry; returns at once."""
         with self._lock:
             self._unwritten.append(entry)
+            # More than one: the disk refused the one before. It is tried again once an interval,
+            # not at every training step, and never out of order.
             if len(self._unwritten) == 1:
                 self._write()
 
@@ -194,6 +242,7 @@ class Outbox:
             self._deliver_unwritten()
             self._retry_at = 0.0
         except Away as error:
+            # Once for each absence, not once for each attempt.
             if not self._retry_at:
                 logger.warning(
                     "tracking is away, keeping what comes in %s: %s", self._folder, error
@@ -219,6 +268,7 @@ class Outbox:
                 entries, end = self._spool.first()
             if not entries:
                 return
+            # Without the lock: meanwhile `put` may append behind `end`, which `forget` keeps.
             self._send(entries)
             with self._lock:
                 if not self._abandoned:
@@ -229,6 +279,7 @@ class Outbox:
             entries = list(self._unwritten)
         if entries:
             self._send(entries)
+            # By count, not all: `put` may have added to the list since.
             with self._lock:
                 del self._unwritten[: len(entries)]
 
@@ -252,6 +303,7 @@ class Outbox:
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - self._clock()))
         stuck = self._thread is not None and self._thread.is_alive()
+        # A stuck thread waits for the server: this one would do the same.
         if not stuck:
             self._retry_at = 0.0
             self.cycle()
@@ -259,6 +311,8 @@ class Outbox:
 
     def _give_up_the_rest(self) -> bool:
         with self._lock:
+            # From here on a thread that comes back late neither reads nor truncates the file, which
+            # may be another process's by then; what it delivered is delivered again.
             self._abandoned = True
             if self._unwritten:
                 self._spool.append(self._unwritten)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from service.errors import TrackingError
 from service.home import spool_folder
-from service.record.delivery import (
+from service.record.client import (
     DEFAULT_EXPERIMENT,
     SQLITE,
-    Delivery,
     artifact_root,
     connect,
     probe,
     set_client_environment,
 )
+from service.record.delivery import Delivery
 from service.record.entries import Away
 from service.record.spool import replay_folder
 

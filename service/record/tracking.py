@@ -17,11 +17,8 @@ from service.errors import TrackingError
 from service.plan.plan import SweepPlan
 from service.provenance import provenance
 from service.record import tags
-from service.record.delivery import (
-    DEFAULT_EXPERIMENT,
-    SQLITE,
-    Delivery,
-)
+from service.record.client import DEFAULT_EXPERIMENT, SQLITE
+from service.record.delivery import Delivery
 from service.record.entries import (
     Away,
     Entry,

@@ -10,8 +10,8 @@ from records_support import make_sinks, make_store, make_tracker, plan_of, trial
 
 from service.errors import TrackingError
 from service.home import spool_folder
-from service.record.delivery import Delivery, reference_to
-from service.record.entries import Away, FileEntry, MetricsEntry, Unresolved
+from service.record.delivery import Delivery
+from service.record.entries import Away, FileEntry, MetricsEntry, Unresolved, reference_to
 from service.record.runs import Runs
 from service.record.store import ensure_store, replay_spool
 

@@ -1,5 +1,6 @@
 """The spool with a server that is switched on and off, and a clock that is moved by hand."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +71,24 @@ def test_what_the_server_takes_leaves_no_file_behind(
     assert outbox.close(1)
     assert server.taken == [1, 2, 3]
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_replay_that_comes_before_the_lock_takes_no_file_away(
+    outbox: Outbox, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, replays = fcntl.flock, []
+
+    def lock(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_EX and not replays:
+            replays.append(replay_folder(tmp_path / "spool", server))
+        flock(file, how)
+
+    monkeypatch.setattr("service.record.spool.fcntl.flock", lock)
+    outbox.put(metrics(1))
+    assert replays == [0]
+    assert len(list((tmp_path / "spool").iterdir())) == 1
+    outbox.cycle()
+    assert server.taken == [1]
 
 
 def test_a_killed_process_loses_nothing_that_it_put_in(tmp_path: Path, server: Server) -> None:
