@@ -15,7 +15,7 @@ import yaml
 from fakes import REAL, MemoryClient, make_document
 
 from service.cli.main import COMMANDS
-from service.cluster import job as jobs
+from service.cluster import dashboard
 from service.plan.resources import Resources
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,9 +92,9 @@ def test_a_sweep_is_planned_for_a_cluster_and_handed_over(
         addresses.append(cluster.address)
         return client
 
-    monkeypatch.setattr(jobs, "connect", connect)
-    monkeypatch.setattr(jobs, "cluster_resources", lambda cluster: Resources(num_cpus=2))
-    monkeypatch.setattr(jobs, "check_workers_fit", lambda plan, cluster: None)
+    monkeypatch.setattr(dashboard, "connect", connect)
+    monkeypatch.setattr(dashboard, "cluster_resources", lambda cluster: Resources(num_cpus=2))
+    monkeypatch.setattr(dashboard, "check_workers_fit", lambda plan, cluster: None)
     names = run("Plan", "On a cluster")
     assert set(addresses) == {"http://head:8265"}
     assert [info.status for info in client.infos] == ["STOPPED", "SUCCEEDED"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.actions.plan import plan_sweep
 from service.actions.run import RunEvent, SweepBegins
+from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import JobOrder, SweepJob
 from service.driver.study_changes import StudyChanges
@@ -47,10 +48,10 @@ def plan_on_cluster(
     Raises `JobError` when the cluster does not answer, `PlanError` when it cannot hold the sweep.
     """
     cluster = workspace.needed_cluster()
-    jobs.connect(cluster)
-    resources = jobs.cluster_resources(cluster)
+    dashboard.connect(cluster)
+    resources = dashboard.cluster_resources(cluster)
     plan = plan_sweep(reference, workspace, overrides=overrides, resources=resources, code=code)
-    jobs.check_workers_fit(plan, cluster)
+    dashboard.check_workers_fit(plan, cluster)
     return with_warm_start(plan, warm_start) if warm_start else plan
 
 
@@ -83,13 +84,13 @@ def submit_sweep(
         changes=StudyChanges(warm_start=warm_start),
         max_driver_restarts=max_driver_restarts,
     )
-    client = jobs.connect(cluster)
+    client = dashboard.connect(cluster)
     return jobs.submit(client, order, again=again, code=code, environment=cluster.environment)
 
 
 def list_jobs(workspace: Workspace) -> list[SweepJob]:
     """Returns the jobs of all sweeps that the cluster knows, the oldest first."""
-    return jobs.all_jobs(jobs.connect(workspace.needed_cluster()))
+    return jobs.all_jobs(dashboard.connect(workspace.needed_cluster()))
 
 
 def sweep_status(sweep: str, workspace: Workspace) -> SweepStatus:
@@ -148,7 +149,7 @@ def count_trials(lines: Iterator[str]) -> dict[str, int]:
 
 
 def _find(sweep: str, workspace: Workspace) -> tuple[Any, SweepJob]:
-    client = jobs.connect(workspace.needed_cluster())
+    client = dashboard.connect(workspace.needed_cluster())
     return client, jobs.find_job(client, sweep)
 
 

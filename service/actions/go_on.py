@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from service.actions.record import open_record
 from service.actions.run import OnEvent, RunResult, drive_sweep, ignore
+from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import JobOrder, SweepJob
 from service.driver.study_changes import StudyChanges
@@ -96,7 +97,7 @@ def stop_sweep(sweep: str, workspace: Workspace) -> LocalDriver | SweepJob:
     if workspace.cluster is None:
         plan = recorded_plan(open_record(workspace), sweep)
         return LocalDriver(plan.sweep_id, stop_here(plan, workspace.home))
-    client = jobs.connect(workspace.cluster)
+    client = dashboard.connect(workspace.cluster)
     return jobs.stop(client, jobs.find_job(client, sweep))
 
 
@@ -112,7 +113,7 @@ def _go_on(
     if cluster is None:
         return drive_sweep(plan, workspace, changes=changes, on_event=on_event, stop=stop)
     order = JobOrder(plan=plan, changes=changes, max_driver_restarts=1)
-    client = jobs.connect(cluster)
+    client = dashboard.connect(cluster)
     return jobs.submit(client, order, again=True, environment=cluster.environment)
 
 

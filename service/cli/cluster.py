@@ -18,6 +18,7 @@ from service.cli.app import (
     workspace_on_cluster,
 )
 from service.cli.display import RunDisplay, WatchDisplay
+from service.cli.plan_table import plan_view
 
 if TYPE_CHECKING:
     from service.actions.cluster import SweepStatus
@@ -65,7 +66,7 @@ def submit(
         spec, workspace, overrides=set_, code=code, warm_start=from_
     )
     console = errors()
-    console.print(tables.plan_view(plan))
+    console.print(plan_view(plan))
     if not yes:
         typer.confirm("Submit it?", abort=True, err=True)
     job = actions.cluster.submit_sweep(

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service import actions
-from service.cli import tables
+from service.cli.plan_table import plan_view
 from service.events import (
     DriverEvent,
     Notice,
@@ -314,7 +314,7 @@ class RunDisplay(WatchDisplay):
 
     def _begin(self, plan: "SweepPlan") -> None:
         if self._shows_plan:
-            self._console.print(tables.plan_view(plan))
+            self._console.print(plan_view(plan))
         super()._begin(plan)
         # Above the display, so that it is left first: its message goes to a display that still
         # shows. Before this event a signal ends the process at once, as nothing runs yet.

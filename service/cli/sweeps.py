@@ -11,6 +11,7 @@ from service import actions
 from service.cli import tables
 from service.cli.app import AsJson, Overrides, Spec, errors, output, show, workspace_of
 from service.cli.display import RunDisplay
+from service.cli.plan_table import plan_view
 
 
 def plan(
@@ -24,7 +25,7 @@ def plan(
     Example: kd-sweep plan temperature --set trials=20
     """
     made = actions.plan.plan_sweep(spec, workspace_of(context), overrides=set_)
-    show(actions.plan.plan_json(made), tables.plan_view(made), as_json)
+    show(actions.plan.plan_json(made), plan_view(made), as_json)
 
 
 def run(

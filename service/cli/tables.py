@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service import actions
 from service.states import TrialState
 from service.words import count, describe, duration, number, size
 from trainers.trial.diagnosis import logit_scale_warning
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from service.actions.record import SweepTrials
     from service.actions.rho import RhoReport
     from service.actions.run import RunResult
-    from service.plan.plan import SweepPlan
     from service.record.records import RunRecord, SweepRecord
     from service.rerun.rerun import RerunResult
     from service.results.best import Best
@@ -35,7 +33,6 @@ STATE_STYLES: Mapping[str, str] = {
     "diverged": "red",
     "failed": "red",
 }
-UNKNOWN = "not known yet"
 MARK = "!"  # beside a trial that a warning below the table is about
 
 
@@ -47,87 +44,6 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     for row in rows:
         made.add_row(*(Text(str(cell), style=STATE_STYLES.get(str(cell), "")) for cell in row))
     return made
-
-
-def plan_view(plan: "SweepPlan") -> RenderableType:
-    """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
-    space = [tuple(row.values()) for row in actions.plan.search_in_words(plan)]
-    views: list[RenderableType] = [
-        table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
-        Text(),
-        table("search", ("hyperparameter", "domain", "only when"), space),
-    ]
-    views += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
-    return Group(*views)
-
-
-def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
-    facts, spec = plan.facts, plan.spec
-    own = plan.num_trials - len(plan.controls)
-    objectives = ", ".join(f"{one.direction} {one.metric}" for one in spec.objective)
-    modules = f"{', '.join(sorted(plan.own_modules))}; kept with the sweep"
-    rows = [
-        ("teacher", facts.found.get("teacher", _source(spec.teacher))),
-        ("student", facts.found.get("student", _source(spec.student))),
-        ("data", facts.found.get("data", f"{spec.data.train}, {spec.data.validation}")),
-        *([("own modules", modules)] if plan.own_modules else []),
-        ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
-        ("objective", objectives),
-        ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
-        ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
-        ("at once", f"{plan.slots}, each with {_workers(plan)}"),
-    ]
-    return rows + _estimate_rows(plan)
-
-
-def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
-    estimate = plan.estimate
-    tokens = UNKNOWN
-    if estimate.tokens is not None and estimate.tokens_per_trial is not None:
-        each = count(estimate.tokens_per_trial)
-        tokens = f"about {count(estimate.tokens)} response tokens, {each} a trial"
-    time = UNKNOWN
-    if estimate.duration_s is not None:
-        time = f"about {duration(estimate.duration_s)} at most ({estimate.basis})"
-    free = plan.cluster.disk_free
-    rows = [("tokens", tokens), ("time", time)]
-    if estimate.cpu_hours is not None:
-        gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
-        rows.append(("hours", f"about {estimate.cpu_hours:.2g} CPU hours{gpus}"))
-    rows.append(("teacher's signal", _signal(plan)))
-    parts = [("checkpoints", estimate.checkpoint_bytes)]
-    if plan.teacher.dtype is not None:
-        parts.append(("teacher cache", estimate.teacher_cache_bytes))
-    disk = [
-        f"{name} {UNKNOWN if value is None else 'about ' + size(value)}" for name, value in parts
-    ]
-    rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
-    return rows
-
-
-def _signal(plan: "SweepPlan") -> str:
-    if plan.teacher.dtype is None:
-        return f"asked in every trial: {plan.teacher.reason}"
-    seconds = plan.estimate.teacher_cache_s
-    time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
-    kept = plan.teacher.dtype.replace("+", " and ")
-    return f"computed once{time}, kept in {kept} for all trials and later sweeps"
-
-
-def _source(source: Any) -> str:
-    name = source.model or f"from config ({source.config['model_type']})"
-    return name + (", fitted on the data first" if source.fit is not None else "")
-
-
-def _entropy(share: float | None) -> str:
-    if share is None:
-        return "known once the teacher was prepared"
-    return f"{share:.2f} of ln V at tau = 1"
-
-
-def _workers(plan: "SweepPlan") -> str:
-    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
-    return f"{plan.workers_per_trial} worker of {plan.cpus_per_worker:g} CPU{gpus}"
 
 
 def sweeps_view(sweeps: "Sequence[SweepRecord]") -> RenderableType:

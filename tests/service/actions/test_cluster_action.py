@@ -16,6 +16,7 @@ from service.actions.cluster import (
     with_warm_start,
 )
 from service.actions.run import SweepBegins
+from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.errors import JobError
 from service.events import (
@@ -42,7 +43,7 @@ EVENTS: list[DriverEvent] = [
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
     made = MemoryClient()
-    monkeypatch.setattr(jobs, "connect", lambda cluster: made)
+    monkeypatch.setattr(dashboard, "connect", lambda cluster: made)
     return made
 
 

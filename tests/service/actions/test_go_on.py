@@ -20,6 +20,7 @@ from service.actions.go_on import (
 )
 from service.actions.record import list_sweeps
 from service.actions.run import RunEvent, RunResult, SweepBegins
+from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import SweepJob
 from service.driver.lock import sweep_lock
@@ -133,7 +134,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
     made = MemoryClient()
-    monkeypatch.setattr(jobs, "connect", lambda cluster: made)
+    monkeypatch.setattr(dashboard, "connect", lambda cluster: made)
     return made
 
 

@@ -1,5 +1,7 @@
 """What a running sweep shows, from its events alone."""
 
+import os
+import signal
 from io import StringIO
 from itertools import count
 
@@ -7,7 +9,17 @@ import pytest
 from fakes import make_sweep_plan
 from rich.console import Console
 
-from service.cli.display import LiveDisplay, PlainDisplay, SweepProgress, display_on, panel
+from service.actions.run import SweepBegins
+from service.cli.display import (
+    LiveDisplay,
+    PlainDisplay,
+    RunDisplay,
+    SweepProgress,
+    WatchDisplay,
+    display_on,
+    panel,
+)
+from service.errors import JobError
 from service.events import (
     DriverEvent,
     Notice,
@@ -141,3 +153,38 @@ def test_a_terminal_gets_the_panel_and_a_file_gets_lines() -> None:
         display.on_event(SlotsUp(1, 1))
         display.on_event(started(0, "[bold]not markup"))
     assert "slots ready: 1 of 1\ntrial 0 started: [bold]not markup" in console.export_text()
+
+
+def test_a_run_shows_its_plan_and_turns_ctrl_c_into_a_stop() -> None:
+    console = Console(force_terminal=False, file=StringIO(), record=True, width=100)
+    plan, before = make_sweep_plan(), signal.getsignal(signal.SIGINT)
+    with RunDisplay(console, shows_plan=True) as display:
+        assert signal.getsignal(signal.SIGINT) == before, "nothing runs that could be stopped"
+        display.on_event(SweepBegins(plan))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Ray does when it starts
+        display.on_event(SlotsUp(1, 1))
+        os.kill(os.getpid(), signal.SIGINT)
+        assert display.stop.wait(5)
+        display.on_event(SweepEnded(SweepSummary("id", "run", "cancelled", {}, None, None, 1.0)))
+        assert signal.getsignal(signal.SIGINT) == before
+    shown = console.export_text()
+    assert shown.index(f"sweep {plan.sweep_id}") < shown.index("slots ready: 1 of 1")
+    assert "stopping: trials end at their next step" in shown
+
+
+def test_an_error_in_a_run_gives_the_signals_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(JobError, match="lost"), RunDisplay(Console(file=StringIO())) as display:
+        display.on_event(SweepBegins(make_sweep_plan()))
+        raise JobError("lost")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_watching_leaves_the_signals_alone() -> None:
+    console = Console(force_terminal=False, file=StringIO(), record=True, width=100)
+    before = signal.getsignal(signal.SIGINT)
+    with WatchDisplay(console) as display:
+        display.on_event(SweepBegins(make_sweep_plan()))
+        display.on_event(started(0))
+        assert signal.getsignal(signal.SIGINT) == before
+    assert console.export_text().startswith("trial 0 started")

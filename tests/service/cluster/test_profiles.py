@@ -1,5 +1,7 @@
 """Profiles of clusters: found, strict, and less than what the environment and the sweep say."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,23 @@ def test_the_command_line_goes_where_the_profile_says(
     result = CliRunner().invoke(app, [*words, "status"])
     assert result.exit_code == 4
     assert "must start with http:// or https://, but got 'head:8265'" in result.stderr
+
+
+def test_a_profile_is_a_value_and_leaves_the_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "lab"
+    (tmp_path / "kd-sweep.toml").write_text(f'[profiles.lab]\nhome = "{home}"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KD_SWEEP_HOME")
+    known = {name for names in VARIABLES.values() for name in names}
+    before = {name: os.environ.get(name) for name in known}
+    result = CliRunner().invoke(app, ["--profile", "lab", "cache", "prune", "--keep-gib", "1"])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, ["--profile", "lab", "sweeps", "--json"])
+    assert json.loads(result.stdout) == []
+    assert (home / "mlflow.db").is_file()
+    assert {name: os.environ.get(name) for name in known} == before
 
 
 def test_a_sweep_that_names_no_storage_takes_the_environments(

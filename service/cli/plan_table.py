@@ -1,0 +1,96 @@
+"""What the command line shows of a plan. Pure."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from service import actions
+from service.cli.tables import table
+from service.words import count, duration, size
+
+if TYPE_CHECKING:
+    from service.plan.plan import SweepPlan
+
+UNKNOWN = "not known yet"
+
+
+def plan_view(plan: "SweepPlan") -> RenderableType:
+    """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
+    space = [tuple(row.values()) for row in actions.plan.search_in_words(plan)]
+    views: list[RenderableType] = [
+        table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
+        Text(),
+        table("search", ("hyperparameter", "domain", "only when"), space),
+    ]
+    views += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
+    return Group(*views)
+
+
+def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
+    facts, spec = plan.facts, plan.spec
+    own = plan.num_trials - len(plan.controls)
+    objectives = ", ".join(f"{one.direction} {one.metric}" for one in spec.objective)
+    modules = f"{', '.join(sorted(plan.own_modules))}; kept with the sweep"
+    rows = [
+        ("teacher", facts.found.get("teacher", _source(spec.teacher))),
+        ("student", facts.found.get("student", _source(spec.student))),
+        ("data", facts.found.get("data", f"{spec.data.train}, {spec.data.validation}")),
+        *([("own modules", modules)] if plan.own_modules else []),
+        ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
+        ("objective", objectives),
+        ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
+        ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
+        ("at once", f"{plan.slots}, each with {_workers(plan)}"),
+    ]
+    return rows + _estimate_rows(plan)
+
+
+def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
+    estimate = plan.estimate
+    tokens = UNKNOWN
+    if estimate.tokens is not None and estimate.tokens_per_trial is not None:
+        each = count(estimate.tokens_per_trial)
+        tokens = f"about {count(estimate.tokens)} response tokens, {each} a trial"
+    time = UNKNOWN
+    if estimate.duration_s is not None:
+        time = f"about {duration(estimate.duration_s)} at most ({estimate.basis})"
+    free = plan.cluster.disk_free
+    rows = [("tokens", tokens), ("time", time)]
+    if estimate.cpu_hours is not None:
+        gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
+        rows.append(("hours", f"about {estimate.cpu_hours:.2g} CPU hours{gpus}"))
+    rows.append(("teacher's signal", _signal(plan)))
+    parts = [("checkpoints", estimate.checkpoint_bytes)]
+    if plan.teacher.dtype is not None:
+        parts.append(("teacher cache", estimate.teacher_cache_bytes))
+    disk = [
+        f"{name} {UNKNOWN if value is None else 'about ' + size(value)}" for name, value in parts
+    ]
+    rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
+    return rows
+
+
+def _signal(plan: "SweepPlan") -> str:
+    if plan.teacher.dtype is None:
+        return f"asked in every trial: {plan.teacher.reason}"
+    seconds = plan.estimate.teacher_cache_s
+    time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
+    kept = plan.teacher.dtype.replace("+", " and ")
+    return f"computed once{time}, kept in {kept} for all trials and later sweeps"
+
+
+def _source(source: Any) -> str:
+    name = source.model or f"from config ({source.config['model_type']})"
+    return name + (", fitted on the data first" if source.fit is not None else "")
+
+
+def _entropy(share: float | None) -> str:
+    if share is None:
+        return "known once the teacher was prepared"
+    return f"{share:.2f} of ln V at tau = 1"
+
+
+def _workers(plan: "SweepPlan") -> str:
+    gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
+    return f"{plan.workers_per_trial} worker of {plan.cpus_per_worker:g} CPU{gpus}"
