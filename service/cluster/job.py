@@ -185,11 +185,12 @@ def order_of(client: Any, job: SweepJob) -> JobOrder:
 
 def logs(client: Any, job: SweepJob, *, follow: bool) -> Iterator[str]:
     """Yields the lines of the driver's log; with `follow` until the job ends."""
-    if not follow:
-        yield from client.get_job_logs(job.submission_id).splitlines()
-        return
+    if follow:
+        chunks = _chunks(client.tail_job_logs(job.submission_id))
+    else:
+        chunks = iter([client.get_job_logs(job.submission_id)])
     rest = ""
-    for chunk in _chunks(client.tail_job_logs(job.submission_id)):
+    for chunk in chunks:
         *lines, rest = (rest + chunk).split("\n")
         yield from lines
     if rest:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 PENDING = "pending:"  # begins the name of a run that has no id of MLflow's yet
 
@@ -31,6 +31,17 @@ class Rejected:
     reason: str
 
 
+def _encodable(value: Any) -> Any:
+    """Spells out half surrogate pairs, which an error's text may hold (a file's name that is not
+    UTF-8): they can be neither kept nor sent, and the rest of the entry must not be lost."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_encodable)]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
@@ -54,10 +65,10 @@ class RunEntry(_Entry):
 
     kind: Literal["run"] = "run"
     name: str
-    tags: dict[str, str]
-    params: dict[str, str] = {}
+    tags: dict[str, Text]
+    params: dict[str, Text] = {}
     inputs: tuple[InputEntry, ...] = ()
-    texts: dict[str, str] = {}
+    texts: dict[str, Text] = {}
 
 
 class MetricsEntry(_Entry):
@@ -80,7 +91,7 @@ class TextEntry(_Entry):
     """A text that becomes an artifact."""
 
     kind: Literal["text"] = "text"
-    text: str
+    text: Text
     name: str
 
 
@@ -89,7 +100,7 @@ class StateEntry(_Entry):
 
     kind: Literal["state"] = "state"
     status: str
-    tags: dict[str, str]
+    tags: dict[str, Text]
     metrics: dict[str, float] = {}
 
 

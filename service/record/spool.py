@@ -36,6 +36,7 @@ from service.record.entries import (
     Rejected,
     Unresolved,
 )
+from trainers.files.lines import numbered_lines
 
 logger = logging.getLogger(__name__)
 
@@ -164,11 +165,11 @@ def _read(path: Path) -> tuple[list[Entry], list[str]]:
     """Returns the file's entries, and the lines that are none (a writer died while it wrote)."""
     entries: list[Entry] = []
     broken = []
-    for line in path.read_text(errors="replace").splitlines():
+    for _, line in numbered_lines(path.read_bytes()):
         try:
             entries.append(ENTRY_ADAPTER.validate_json(line))
         except ValueError as error:
-            broken.append(f"{line}\tnot an entry: {error}")
+            broken.append(f"{line.decode(errors='replace')}\tnot an entry: {error}")
     return entries, broken
 
 

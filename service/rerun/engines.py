@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from service.errors import PlanError, TrialError
 from service.provenance import IMAGE_VARIABLE
+from trainers.files.lines import numbered_lines
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -138,11 +139,11 @@ class DockerEngine:
 
     def facts(self, libraries: Sequence[str]) -> dict[str, str]:
         """Returns what the image says. Raises `TrialError` when it is no image of this project."""
-        lines: list[str] = []
         with self._container(["python", "-c", FACTS_CODE, *libraries], None) as container:
-            for text in container.logs(stream=True, follow=True, stdout=True, stderr=True):
-                lines += text.decode(errors="replace").splitlines()
+            # parts of the stream, which may end inside a line or a character
+            logged = b"".join(container.logs(stream=True, follow=True, stdout=True, stderr=True))
             code = container.wait()["StatusCode"]
+        lines = [line.decode(errors="replace") for _, line in numbered_lines(logged)]
         return _facts(lines[-1] if lines else "", code, "\n".join(lines[-LAST_LINES:]))
 
     def train(
@@ -262,7 +263,7 @@ def _environment() -> dict[str, str]:
 def _facts(text: str, code: int, output: str) -> dict[str, str]:
     try:
         if code == 0:
-            found: dict[str, str] = json.loads(text.strip().splitlines()[-1])
+            found: dict[str, str] = json.loads(text.strip().split("\n")[-1])
             return found
     except (ValueError, IndexError) as error:
         output = f"{output}\n{error}"

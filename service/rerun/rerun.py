@@ -33,6 +33,7 @@ from service.rerun.engines import (
 )
 from service.rerun.verdict import Judgement, Numbers, Verdict, judge, seed_noise
 from service.states import FINISHED, TrialState
+from trainers.files.lines import numbered_lines
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 INPUTS = ("teacher", "student", "data", KEPT)
@@ -288,7 +289,7 @@ def _numbers(output: Path, facts: Mapping[str, str], ended: Ended) -> Numbers:
         raise TrialError(f"rerun: the trial left no {RESULT}:\n{ended.last_lines}")
     result = json.loads(path.read_text())
     losses = {}
-    for line in (output / METRICS).read_text().splitlines():
+    for _, line in numbered_lines((output / METRICS).read_bytes()):
         report = json.loads(line)
         if LOSS in report["metrics"]:
             losses[int(report["step"])] = float(report["metrics"][LOSS])

@@ -1,6 +1,7 @@
 """The spool with a server that is switched on and off, and a clock that is moved by hand."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.record.entries import Away, Entry, MetricsEntry, Rejected, Unresolved
+from service.record.entries import Away, Entry, MetricsEntry, Rejected, StateEntry, Unresolved
 from service.record.spool import Outbox, SpoolFile, replay_folder
 
 
@@ -257,3 +258,33 @@ def test_a_run_that_is_not_there_yet_holds_up_only_its_own_file(tmp_path: Path) 
     assert server.taken == [2]
     assert replay_folder(tmp_path, server) == 0
     assert server.taken == [2, 1]
+
+
+@pytest.mark.parametrize("character", "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e")
+def test_an_error_text_with_any_character_keeps_the_final_state(
+    tmp_path: Path, character: str
+) -> None:
+    taken: list[Entry] = []
+
+    def take(entries: Sequence[Entry]) -> list[Rejected]:
+        taken.extend(entries)
+        return []
+
+    reason = f"no file a{character}b"
+    state = StateEntry(run="r", at_ms=1, status="FAILED", tags={"reason": reason})
+    writer = SpoolFile(tmp_path)
+    writer.append([state])
+    writer.release()
+    assert replay_folder(tmp_path, take) == 0
+    assert taken == [state]
+    assert not (tmp_path / "rejected.log").exists()
+
+
+def test_half_a_character_in_an_error_text_keeps_the_final_state(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    reason = b"no file \xff".decode(errors="surrogateescape")
+    outbox.put(StateEntry(run="r", at_ms=1, status="FAILED", tags={"reason": reason}))
+    (kept,) = (tmp_path / "spool").glob("*.jsonl")
+    (line,) = kept.read_bytes().split(b"\n")[:-1]
+    assert json.loads(line)["tags"]["reason"] == "no file \\udcff"

@@ -223,6 +223,17 @@ def test_an_unfinished_last_line_is_cut_off_by_the_writer_only(journal: str, tai
     assert len(read_trials(journal, "s")) == 3
 
 
+@pytest.mark.parametrize("character", "\u2028\u2029\u0085")
+def test_a_line_of_the_journal_may_hold_any_character(journal: str, character: str) -> None:
+    run(StudyStore.open(journal, "s", search()), 2)
+    content = Path(journal).read_bytes()
+    changed = content.replace(b'"worker_id":"', b'"worker_id":"' + character.encode())
+    assert changed != content
+    Path(journal).write_bytes(changed)
+    run(StudyStore.open(journal, "s", search()), 1)
+    assert len(read_trials(journal, "s")) == 3
+
+
 def test_the_lock_of_a_killed_writer_does_not_hold_up_the_next(journal: str) -> None:
     run(StudyStore.open(journal, "s", search()), 1)
     lock = Path(journal + ".lock")

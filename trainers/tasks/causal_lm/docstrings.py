@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainers.files import store
+from trainers.files.lines import numbered_lines
 from trainers.tasks.causal_lm.record import Record
 
 SHORTEST, LONGEST = 20, 400
@@ -35,8 +36,8 @@ def read(split_name: str, home: Path) -> list[Record]:
     packages whose name hashes to one tenth, `train` the others. Reading the library's source takes
     seconds, so the pairs are kept under `home`."""
     folder = store.once(home / "prepared" / "text" / fingerprint()[:20], _write)
-    lines = (folder / f"{split_name}.jsonl").read_text().splitlines()
-    return [Record(**json.loads(line)) for line in lines]
+    lines = numbered_lines((folder / f"{split_name}.jsonl").read_bytes())
+    return [Record(**json.loads(line)) for _, line in lines]
 
 
 def _write(folder: Path) -> None:
