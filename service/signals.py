@@ -35,10 +35,13 @@ class StopOnSignal:
         does not allow it."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                # Equal, not the same: each look at a method makes another object.
                 if signal.getsignal(number) != self._handle:
                     signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Raised in the main thread, wherever that is: what runs there is left as it is, and the
+        # next driver takes it up from the study.
         if self.stop.is_set():
             raise KeyboardInterrupt("stopped at once by a second signal")
         self.stop.set()

@@ -74,7 +74,7 @@ class Workspace:
         """Returns this workspace with another cluster; None for this machine."""
         return replace(self, cluster=cluster)
 
-    def needed_cluster(self) -> Cluster:
+    def require_cluster(self) -> Cluster:
         """Returns the cluster. Raises `JobError` when there is none."""
         if self.cluster is None:
             raise JobError(

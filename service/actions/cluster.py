@@ -47,7 +47,7 @@ def plan_on_cluster(
 
     Raises `JobError` when the cluster does not answer, `PlanError` when it cannot hold the sweep.
     """
-    cluster = workspace.needed_cluster()
+    cluster = workspace.require_cluster()
     dashboard.connect(cluster)
     resources = dashboard.cluster_resources(cluster)
     plan = plan_sweep(reference, workspace, overrides=overrides, resources=resources, code=code)
@@ -78,7 +78,7 @@ def submit_sweep(
     again; code: folder of the user's modules that is shipped with it. Raises `JobError` when the
     cluster refuses.
     """
-    cluster = workspace.needed_cluster()
+    cluster = workspace.require_cluster()
     order = JobOrder(
         plan=plan,
         changes=StudyChanges(warm_start=warm_start),
@@ -90,7 +90,7 @@ def submit_sweep(
 
 def list_jobs(workspace: Workspace) -> list[SweepJob]:
     """Returns the jobs of all sweeps that the cluster knows, the oldest first."""
-    return jobs.all_jobs(dashboard.connect(workspace.needed_cluster()))
+    return jobs.all_jobs(dashboard.connect(workspace.require_cluster()))
 
 
 def sweep_status(sweep: str, workspace: Workspace) -> SweepStatus:
@@ -149,7 +149,7 @@ def count_trials(lines: Iterator[str]) -> dict[str, int]:
 
 
 def _find(sweep: str, workspace: Workspace) -> tuple[Any, SweepJob]:
-    client = dashboard.connect(workspace.needed_cluster())
+    client = dashboard.connect(workspace.require_cluster())
     return client, jobs.find_job(client, sweep)
 
 

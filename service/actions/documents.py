@@ -50,7 +50,7 @@ def read_preset(name: str, workspace: Workspace) -> SweepDocument:
     return SweepDocument(preset_text(name), content)
 
 
-def starter() -> SweepDocument:
+def read_starter() -> SweepDocument:
     """Returns a commented sweep to start from; it plans and runs as it is."""
     text = starter_text()
     return SweepDocument(text, parse_yaml(text, "starter"))

@@ -56,7 +56,7 @@ def resume_sweep(
     sweep: id, unique beginning of one, name or `latest`; on_event, stop: see `run_sweep`, for this
     machine. Raises `TrackingError` for an unknown sweep, and what running or submitting one raises.
     """
-    plan = recorded_plan(open_record(workspace), sweep)
+    plan = read_plan(open_record(workspace), sweep)
     return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
 
 
@@ -70,7 +70,7 @@ def extend_sweep(
 ) -> RunResult | SweepJob:
     """Gives a sweep so many more trials, also a finished one, and goes on with it as `resume_sweep`
     does. Raises `PlanError` when its grid has no more points."""
-    plan = with_more_trials(recorded_plan(open_record(workspace), sweep), trials)
+    plan = with_more_trials(read_plan(open_record(workspace), sweep), trials)
     return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
 
 
@@ -86,7 +86,7 @@ def retry_trials(
     and goes on with the sweep as `resume_sweep` does. Raises `ValueError` for a trial that cannot
     be repeated."""
     changes = StudyChanges(retry=tuple(trials), retry_failed=not trials)
-    plan = recorded_plan(open_record(workspace), sweep)
+    plan = read_plan(open_record(workspace), sweep)
     return _go_on(plan, changes, workspace, on_event=on_event, stop=stop)
 
 
@@ -95,7 +95,7 @@ def stop_sweep(sweep: str, workspace: Workspace) -> LocalDriver | SweepJob:
     a cluster it waits for the end. Raises `JobError` when no driver runs, or the cluster does not
     answer, `TrackingError` for an unknown sweep."""
     if workspace.cluster is None:
-        plan = recorded_plan(open_record(workspace), sweep)
+        plan = read_plan(open_record(workspace), sweep)
         return LocalDriver(plan.sweep_id, stop_here(plan, workspace.home))
     client = dashboard.connect(workspace.cluster)
     return jobs.stop(client, jobs.find_job(client, sweep))
@@ -117,7 +117,7 @@ def _go_on(
     return jobs.submit(client, order, again=True, environment=cluster.environment)
 
 
-def recorded_plan(runs: Runs, sweep: str) -> SweepPlan:
+def read_plan(runs: Runs, sweep: str) -> SweepPlan:
     """Returns the plan of a recorded sweep (id, beginning, name or `latest`). Raises
     `TrackingError` when there is none, or it was written by another version."""
     found = runs.resolve_sweep(sweep)

@@ -50,10 +50,10 @@ def plan_sweep(
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:
     """Returns the plan's JSON, with the search space in words."""
-    return plan.model_dump(mode="json") | {"search_space": search_in_words(plan)}
+    return plan.model_dump(mode="json") | {"search_space": explain_search(plan)}
 
 
-def search_in_words(plan: SweepPlan) -> list[dict[str, str]]:
+def explain_search(plan: SweepPlan) -> list[dict[str, str]]:
     """Returns one row a searched hyperparameter: `name`, `domain`, `condition`."""
     return search_rows(plan.spec, plan.facts.vocab_size)
 

@@ -78,7 +78,7 @@ def submit(
         code=code,
     )
     _show_row(job, as_json)
-    where = f"{job.sweep_id} --address {workspace.needed_cluster().address}"
+    where = f"{job.sweep_id} --address {workspace.require_cluster().address}"
     console.print(f"follow it: kd-sweep watch {where}; stop it: kd-sweep stop {where}")
 
 

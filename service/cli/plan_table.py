@@ -17,7 +17,7 @@ UNKNOWN = "not known yet"
 
 def plan_view(plan: "SweepPlan") -> RenderableType:
     """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
-    space = [tuple(row.values()) for row in actions.plan.search_in_words(plan)]
+    space = [tuple(row.values()) for row in actions.plan.explain_search(plan)]
     views: list[RenderableType] = [
         table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
         Text(),

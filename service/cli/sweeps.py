@@ -82,5 +82,5 @@ def init(as_json: AsJson = False) -> None:
 
     Example: kd-sweep init > my-sweep.yaml
     """
-    document = actions.documents.starter()
+    document = actions.documents.read_starter()
     show(document.to_json(), Text(document.text), as_json)

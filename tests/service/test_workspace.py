@@ -31,7 +31,7 @@ def test_an_address_is_needed(tmp_path: Path) -> None:
     assert find_cluster(None, variables) is None
     message = "an address must be given, but got none.*--address http://HEAD:8265"
     with pytest.raises(JobError, match=message):
-        workspace.needed_cluster()
+        workspace.require_cluster()
 
 
 def test_the_address_may_come_from_the_environment() -> None:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from fakes import MemoryClient, make_sweep_plan
+import yaml
+from fakes import MemoryClient, make_document, make_sweep_plan
 
 from service.actions.cluster import (
     count_trials,
     list_jobs,
+    plan_on_cluster,
     read_logs,
     stop_trial,
     submit_sweep,
@@ -18,7 +20,7 @@ from service.actions.cluster import (
 from service.actions.run import SweepBegins
 from service.cluster import dashboard
 from service.cluster import job as jobs
-from service.errors import JobError
+from service.errors import JobError, PlanError
 from service.events import (
     DriverEvent,
     Notice,
@@ -51,6 +53,20 @@ def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
 def workspace(tmp_path: Path) -> Workspace:
     variables = {"KD_SWEEP_HOME": "/shared"}
     return Workspace(tmp_path, cluster=Cluster("http://head:8265", environment=variables))
+
+
+def test_a_sweep_is_planned_for_what_the_cluster_has(
+    client: MemoryClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard, "_nodes", lambda cluster: [{"CPU": 2.0}, {"CPU": 1.0}])
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(make_document()))
+    workspace = Workspace(tmp_path, folder=tmp_path, cluster=Cluster("http://head:8265"))
+    plan = plan_on_cluster("sweep.yaml", workspace)
+    assert (plan.slots, plan.cluster.num_cpus) == (3, 3.0)
+    started_with = plan_on_cluster("sweep.yaml", workspace, warm_start="dolly-1")
+    assert started_with == with_warm_start(plan, "dolly-1")
+    with pytest.raises(PlanError, match="a worker of 3 CPUs .*nodes of at most 2 CPUs"):
+        plan_on_cluster("sweep.yaml", workspace, overrides=["resources.cpus_per_worker=3"])
 
 
 def test_a_plan_is_handed_over_with_what_its_driver_needs(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.actions.documents import list_presets, read_preset, starter, sweep_schema
+from service.actions.documents import list_presets, read_preset, read_starter, sweep_schema
 from service.errors import SpecError
 from service.workspace import Workspace
 
@@ -27,6 +27,6 @@ def test_a_document_is_its_text_and_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_the_starter_has_comments_and_fits_the_schema() -> None:
-    document = starter()
+    document = read_starter()
     assert "#" in document.text
     assert set(document.content) <= set(sweep_schema()["properties"])

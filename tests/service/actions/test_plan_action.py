@@ -7,7 +7,7 @@ import pytest
 import yaml
 from fakes import make_document
 
-from service.actions.plan import plan_json, plan_sweep, search_in_words
+from service.actions.plan import explain_search, plan_json, plan_sweep
 from service.errors import PlanError, SpecError
 from service.plan.resources import Resources
 from service.workspace import Workspace
@@ -42,7 +42,7 @@ def test_the_workspaces_storage_counts_less_than_the_sweeps_own(workspace: Works
 
 def test_a_plan_says_in_words_what_is_searched(workspace: Workspace) -> None:
     plan = plan_sweep("sweep.yaml", workspace, resources=FOUR)
-    (row,) = search_in_words(plan)
+    (row,) = explain_search(plan)
     assert row == {"name": "tau", "domain": "float 0.5 to 8, log", "condition": ""}
     assert plan_json(plan)["search_space"] == [row]
 
