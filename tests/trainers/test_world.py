@@ -23,6 +23,8 @@ def meet(rank: int, folder: Path) -> None:
         module = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 8))
         module(torch.ones(2, 8)).sum().backward()
         assert world.gathered(rank) == [0, 1]
+        assert world.number(5 if rank == 0 else 1) == 5, "rank 0 has the word"
+        assert world.flag(rank == 1) is False
         group = weakref.ref(world.group)
         del module
         leave(world.group)
