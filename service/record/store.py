@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from service.errors import TrackingError
 from service.home import spool_folder
@@ -39,6 +40,7 @@ def ensure_store(uri: str, home: Path) -> None:
         )
     home.mkdir(parents=True, exist_ok=True)
     # Several processes that make one SQLite store at the same moment break it: only one at a time.
+    # The lock is a file of its own, since the database's file is renamed into its place.
     with _file_lock(_folder_of(uri, home) / "mlflow.lock"):
         try:
             _open_store(uri)
@@ -54,30 +56,37 @@ def _folder_of(uri: str, home: Path) -> Path:
 
 def _open_store(uri: str) -> None:
     if uri.startswith(SQLITE):
-        _make_whole(Path(uri.removeprefix(SQLITE)))
+        _make_file(Path(uri.removeprefix(SQLITE)))
     probe(uri)
     client = connect(uri)
     if uri.startswith(SQLITE):
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        SqlAlchemyStore(uri, artifact_root(uri))
+        # Checks the schema's version. The artifact root is given here too, since MLflow's default
+        # is below the folder that the process was started in.
+        _sql_store(uri, artifact_root(uri))
     client.search_experiments(max_results=1)
 
 
-def _make_whole(path: Path) -> None:
-    """Makes the SQLite store of a file that is not there, under another name until it is whole:
-    MLflow cannot go on with one whose making was broken off."""
+def _make_file(path: Path) -> None:
+    """Makes the SQLite file of a store that is not there. Under another name until it is complete,
+    because MLflow cannot go on with one that was left half made: a kill in the seconds that the
+    schema takes leaves a draft, which the next process removes, and the rename is atomic."""
     if path.exists() or not path.parent.is_dir():
         return
+    draft = path.with_name(f"{path.name}.new")
+    # Also SQLite's own files beside it, such as a journal, which would be applied to the new draft.
+    for leftover in path.parent.glob(f"{draft.name}*"):
+        leftover.unlink()
+    store = _sql_store(f"{SQLITE}{draft}", artifact_root(f"{SQLITE}{path}"))
+    # Closes every connection, so that nothing is written to the old name after the rename.
+    store.engine.dispose()
+    draft.rename(path)
+
+
+def _sql_store(uri: str, root: str) -> Any:
     set_client_environment()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    draft = path.with_name(f"{path.name}.new")
-    for leftover in path.parent.glob(f"{draft.name}*"):
-        leftover.unlink()
-    store = SqlAlchemyStore(f"{SQLITE}{draft}", artifact_root(f"{SQLITE}{path}"))
-    store.engine.dispose()
-    draft.rename(path)
+    return SqlAlchemyStore(uri, root)
 
 
 def _unusable(uri: str, error: Exception) -> str:
@@ -116,6 +125,7 @@ def _check_server(uri: str) -> None:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
+    # Never removed: a process that waits for it would lock a file that is in no folder.
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

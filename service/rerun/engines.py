@@ -1,5 +1,17 @@
 """Where a trial is run again: in this environment, or in a container. Both run `python -m
-trainers`.
+trainers`, in a folder that holds the trial's file and takes its output.
+
+What a container sees:
+
+| in the container | of this machine | may it write? |
+|---|---|---|
+| `/room` | the rerun's folder: trial.json, then out/ | yes |
+| `/inputs/NAME` | the input of that name: teacher, student, data, … | no |
+| `/tmp` | nothing: memory, its home and the libraries' caches | yes |
+| all else | the image | no |
+
+It runs as this user, so that what it writes can be removed afterwards, and without a network: a
+trial that needs anything but its recorded inputs fails instead of giving other numbers.
 """
 
 import json
@@ -23,13 +35,15 @@ if TYPE_CHECKING:
 
 OnLine = Callable[[str], None]
 LAST_LINES = 15
-# What the launcher of several workers says once one of them has failed: long, and no reason.
+# What the launcher of several workers says once one of them has failed: long, and not the reason.
 LAUNCHER, WHO_FAILED = "torch/distributed/elastic/", "failed (exitcode:"
+# A trial that takes all memory is ended by its own limit before the machine ends other processes.
 MEMORY_SHARE = 0.9
 MAX_PROCESSES = 2048
-KILLED = 137
-ROOM = "/room"
-INPUTS = "/inputs"
+KILLED = 137  # 128 + SIGKILL, as Docker and shells report it
+# Where a container sees the folder that the trial runs in, which it may write, and its inputs,
+# which it may not.
+FOLDER_MOUNT, INPUTS_MOUNT = "/room", "/inputs"
 LABEL = "kd-sweep.rerun"
 # What is asked in the environment itself; the names of the libraries are its arguments.
 FACTS_CODE = """
@@ -49,7 +63,7 @@ print(json.dumps(facts))
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessEnd:
     """How the process ended: its exit code and the last lines it wrote."""
 
     code: int
@@ -71,9 +85,9 @@ class Engine(Protocol):
         """Gives back what the engine holds."""
 
     def train(
-        self, room: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
-    ) -> Ended:
-        """Runs `python -m trainers` with `arguments`, whose paths are relative to `room`, and
+        self, folder: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
+    ) -> ProcessEnd:
+        """Runs `python -m trainers` with `arguments`, whose paths are relative to `folder`, and
         passes on each line it writes. Ends it when interrupted.
         """
         ...
@@ -96,14 +110,14 @@ class LocalEngine:
         return _facts(done.stdout, done.returncode, done.stderr)
 
     def train(
-        self, room: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
-    ) -> Ended:
+        self, folder: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
+    ) -> ProcessEnd:
         """Runs the trial as a child process."""
         command = [sys.executable, *launcher(workers), *arguments]
         last: deque[str] = deque(maxlen=LAST_LINES)
         with subprocess.Popen(
             command,
-            cwd=room,
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -112,10 +126,11 @@ class LocalEngine:
             try:
                 for line in process.stdout or ():
                     _pass_on(line.rstrip(), last, on_line)
+            # Ctrl-C too: leaving the `with` waits for the process, which has to be told to end.
             except BaseException:
                 process.terminate()
                 raise
-        return Ended(process.returncode, "\n".join(last))
+        return ProcessEnd(process.returncode, "\n".join(last))
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,7 @@ class DockerEngine:
 
     def paths(self, inputs: Mapping[str, Path]) -> dict[str, str]:
         """Returns where the inputs are mounted."""
-        return {name: f"{INPUTS}/{name}" for name in inputs}
+        return {name: f"{INPUTS_MOUNT}/{name}" for name in inputs}
 
     def facts(self, libraries: Sequence[str]) -> dict[str, str]:
         """Returns what the image says. Raises `TrialError` when it is no image of this project."""
@@ -147,25 +162,26 @@ class DockerEngine:
         return _facts(lines[-1] if lines else "", code, "\n".join(lines[-LAST_LINES:]))
 
     def train(
-        self, room: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
-    ) -> Ended:
+        self, folder: Path, arguments: Sequence[str], *, workers: int, on_line: OnLine
+    ) -> ProcessEnd:
         """Runs the trial in a container that is gone afterwards, whatever happens."""
         last: deque[str] = deque(maxlen=LAST_LINES)
-        with self._container(["python", *launcher(workers), *arguments], room) as container:
+        with self._container(["python", *launcher(workers), *arguments], folder) as container:
+            # Docker sends chunks, which end anywhere in a line.
             rest = ""
             for text in container.logs(stream=True, follow=True):
                 *lines, rest = (rest + text.decode(errors="replace")).split("\n")
                 for line in lines:
                     _pass_on(line.rstrip(), last, on_line)
             code = int(container.wait()["StatusCode"])
-        return Ended(code, "\n".join(last))
+        return ProcessEnd(code, "\n".join(last))
 
     @contextmanager
-    def _container(self, command: list[str], room: Path | None) -> "Iterator[Container]":
+    def _container(self, command: list[str], folder: Path | None) -> "Iterator[Container]":
         from docker.errors import APIError
 
         try:
-            container = self.client.containers.create(self.image, command, **self._settings(room))
+            container = self.client.containers.create(self.image, command, **self._settings(folder))
         except APIError as error:
             raise PlanError(
                 f"rerun: Docker must accept the container, but got: {error}."
@@ -175,30 +191,32 @@ class DockerEngine:
             yield container
         except APIError as error:
             raise PlanError(f"rerun: Docker must run the container, but got: {error}.") from error
+        # Also when interrupted: `force` kills a container that is still running.
         finally:
             container.remove(force=True)
 
-    def _settings(self, room: Path | None) -> dict[str, Any]:
+    def _settings(self, folder: Path | None) -> dict[str, Any]:
         from docker.types import DeviceRequest
 
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         volumes = {
-            str(folder): {"bind": f"{INPUTS}/{name}", "mode": "ro"}
-            for name, folder in self.inputs.items()
+            str(source): {"bind": f"{INPUTS_MOUNT}/{name}", "mode": "ro"}
+            for name, source in self.inputs.items()
         }
-        if room is not None:
-            volumes[str(room)] = {"bind": ROOM, "mode": "rw"}
+        if folder is not None:
+            volumes[str(folder)] = {"bind": FOLDER_MOUNT, "mode": "rw"}
         requests = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.gpu else []
         return {
             "detach": True,
-            "entrypoint": [],
+            "entrypoint": [],  # the command is complete, whatever the image would start
             "volumes": volumes,
-            "working_dir": ROOM if room is not None else "/",
+            "working_dir": FOLDER_MOUNT if folder is not None else "/",
             "environment": {"HOME": "/tmp", "HF_HUB_OFFLINE": "1", IMAGE_VARIABLE: self.image_id()},
             "user": f"{os.getuid()}:{os.getgid()}",
             "labels": {LABEL: "1"},
             "network_mode": "none",
             "read_only": True,
+            # exec: what torch compiles, it loads from there.
             "tmpfs": {"/tmp": "exec,mode=1777"},
             "shm_size": "1g",
             "mem_limit": int(memory * MEMORY_SHARE),
@@ -251,6 +269,7 @@ def launcher(workers: int) -> list[str]:
 
 
 def _pass_on(line: str, last: deque[str], on_line: OnLine) -> None:
+    # The last lines become the error's text: the launcher's report would push the reason out.
     if WHO_FAILED in line or not any(LAUNCHER in kept for kept in last):
         last.append(line)
     on_line(line)

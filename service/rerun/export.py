@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import PlanError, TrackingError
 from service.own_code.sources import module_not_kept
 from service.record.records import RunRecord
-from service.rerun.rerun import INPUTS, RESULT, TRIAL
+from service.rerun.original import INPUT_NAMES, RESULT, TRIAL
 from service.words import describe
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
@@ -54,6 +54,8 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     for name, source in inputs.items():
         target = folder / "inputs" / name
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    # Relative: the folder is read wherever it is carried. The cache is left behind, since it can be
+    # built again from the teacher.
     paths = TrialPaths.model_validate({"teacher": None} | {n: f"inputs/{n}" for n in inputs})
     trial.model_copy(update={"paths": paths}).write(folder / TRIAL)
     (folder / "README.md").write_text(_readme(record, trial))
@@ -62,7 +64,7 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
 
 def _inputs_of(trial: TrialFile) -> dict[str, Path]:
     found = {}
-    for name in INPUTS:
+    for name in INPUT_NAMES:
         place = getattr(trial.paths, name)
         if place is None:
             continue
@@ -107,7 +109,7 @@ Train it again, in the image it was trained in:
       -v "$PWD":/room -w /room {image} {launch} trial.json --output again
 
 or with kd-sweep of the same version installed: `{launch} trial.json --output again`. The same
-numbers as in `recorded.json` must then stand in `again/result.json`, `weights_sha256` among them.
+numbers as in `recorded.json` must then be in `again/result.json`, `weights_sha256` among them.
 
 The image is built from `docker/Dockerfile` of the project at {where}; trained with {versions} on
 {trial.device}, {workers} worker(s).

@@ -1,4 +1,13 @@
-"""Whether a rerun gave the numbers that were recorded; if not, what is known to differ. Pure."""
+"""Whether a rerun gave the numbers that were recorded; if not, what is known to differ. Pure.
+
+Three verdicts. `reproduced` means equal to the last bit: every metric, every step's loss, and the
+weights where both hashes are known; no tolerance enters. The same config on the same kind of
+machine gives that. Where arithmetic differs (another processor, another library), training drifts
+apart and no fixed number says how far is too far. The yardstick is then what a change that means
+nothing does to the same config: another seed. `within tolerance` means that each metric moved no
+further than one standard deviation over the seeds that were trained. Without two seeds the
+tolerance is 0 and everything but equality `differs`.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +54,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict and what it stands on.
+    """The verdict and its grounds.
 
     weights_equal: None when one hash is not known; steps_compared, first_step: how many steps have
     a loss in both, and the first whose losses differ (None: none does); differences: fact →
@@ -121,6 +130,8 @@ def judge(
     hashes = recorded.weights_sha256, rerun.weights_sha256
     equal = None if None in hashes else hashes[0] == hashes[1]
     identical = all(_identical(row.recorded, row.rerun) for row in rows)
+    # Unknown weights do not hinder `reproduced`, other weights do: equal metrics can be luck. A
+    # trial without any metric shows nothing and is never more than `differs`.
     verdict = Verdict.DIFFERS
     if rows and identical and not parted and equal is not False:
         verdict = Verdict.REPRODUCED
@@ -158,6 +169,7 @@ def seed_noise(record: RunRecord, others: Sequence[RunRecord]) -> tuple[dict[str
         for one in others
         if {name: value for name, value in one.config.items() if name != "seed"} == config
     ]
+    # One trial for each seed: a repeated trial of the same seed would make the noise look small.
     by_seed = {one.seed: one for one in same}
     if len(by_seed) < 2:
         return {}, ""
@@ -181,7 +193,7 @@ def _row(name: str, recorded: float | None, rerun: float | None, tolerance: floa
 def _identical(a: float | None, b: float | None) -> bool:
     if a is None or b is None:
         return False
-    return a == b or (math.isnan(a) and math.isnan(b))
+    return a == b or (math.isnan(a) and math.isnan(b))  # diverged alike
 
 
 def _json_number(value: Any) -> Any:

@@ -41,7 +41,7 @@ class SinkReporter:
         self.log(step, metrics)
 
     def notice(self, text: str) -> None:
-        raise AssertionError(text)
+        assert "times as large as the teacher's" in text  # a few steps from a fresh student
 
     def reason_to_leave(self) -> Leave:
         self.step += 1
