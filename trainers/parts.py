@@ -278,6 +278,10 @@ class Task(Protocol):
         prepared data, which need not exist yet. Raises `ValueError` that says what is missing or
         does not fit."""
 
+    def check_models(self, request: PrepareRequest, data: Path) -> None:
+        """Raises `ValueError` unless the models that the request names fit the prepared data in the
+        folder `data`, as far as that is known before they are loaded."""
+
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of the prepared data in `folder`. Raises `ValueError` for none."""
 

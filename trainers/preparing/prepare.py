@@ -64,6 +64,7 @@ class _Preparation:
         self.progress("data", 0.0)
         data = store.once(self.keys.data_folder, self._write_data)
         facts = self.task.read_prepared(data)
+        self.task.check_models(self.request, data)
         self.progress("data", 1.0)
         teacher = self._model(self.request.teacher, "teacher", data)
         student = self._model(self.request.student, "student", data)

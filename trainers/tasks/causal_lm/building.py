@@ -8,6 +8,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 from trainers import numerics
 from trainers.nearest import nearest
 from trainers.tasks.causal_lm.models import quieten
+from trainers.tasks.causal_lm.vocabulary import num_entries
 from trainers.trial.sources import ModelSource
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -20,7 +21,7 @@ def initialise(source: ModelSource, role: str, tokenizer_folder: Path, folder: P
     quieten()
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     assert source.config is not None
-    given = {"vocab_size": len(tokenizer), **source.config}
+    given = {"vocab_size": num_entries(tokenizer), **source.config}
     for name in SPECIAL_TOKENS:
         token = getattr(tokenizer, name, None)
         given.setdefault(name, tokenizer.eos_token_id if token is None else token)

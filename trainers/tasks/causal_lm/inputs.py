@@ -11,10 +11,15 @@ from trainers.files.keyed import keyed_folder
 from trainers.parts import SPLIT_NAMES, PreparedFacts
 from trainers.tasks import locate
 from trainers.tasks.causal_lm import records, tokenizer
-from trainers.tasks.causal_lm.facts import read_prepared
-from trainers.tasks.causal_lm.vocabulary import check_vocabulary
+from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, read_prepared
+from trainers.tasks.causal_lm.vocabulary import (
+    check_rows,
+    check_same_tokens,
+    has_vocabulary,
+    read_vocabulary,
+)
 from trainers.trial.facts import Facts
-from trainers.trial.sources import BUILTIN_PREFIX, PrepareRequest
+from trainers.trial.sources import BUILTIN_PREFIX, ModelSource, PrepareRequest
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
@@ -74,9 +79,9 @@ def inspect(
     """See `trainers.parts.Task.inspect`."""
     found = {"tokenizer": _describe_tokenizer(request)}
     prepared = read_prepared(data) if data.is_dir() else None
-    vocab_size = _vocab_size(request, prepared, configs["teacher"])
-    rows = {role: _vocab_rows(config) for role, config in configs.items()}
-    check_vocabulary(rows["teacher"], rows["student"], vocab_size)
+    tokens = _tokenizer_folder(request, home)
+    vocab_size = _vocab_size(request, prepared, tokens)
+    check_vocabulary(request, configs, vocab_size, tokens)
     for role, config in configs.items():
         _check_length(request.max_tokens, role, config)
     place = f"{request.data.train}, {request.data.validation}"
@@ -107,15 +112,64 @@ def _describe_tokenizer(request: PrepareRequest) -> str:
     return f"{request.tokenizer.model} ({folder})"
 
 
+def check_prepared(request: PrepareRequest, data: Path) -> None:
+    """See `trainers.parts.Task.check_models`."""
+    sources = {"teacher": request.teacher, "student": request.student}
+    configs = {role: _config(source, role) for role, source in sources.items()}
+    check_vocabulary(request, configs, read_prepared(data).num_classes, data / TOKENIZER_FOLDER)
+
+
+def check_vocabulary(
+    request: PrepareRequest,
+    configs: Mapping[str, Mapping[str, Any]],
+    vocab_size: int | None,
+    tokens: Path | None,
+) -> None:
+    """Raises `ValueError` unless both models have a row for each of the `vocab_size` entries of the
+    tokenizer in the folder `tokens`, and the tokenizers beside them, if any, mean the same by every
+    id. What is None is not known yet and passes."""
+    rows = {role: _vocab_rows(config) for role, config in configs.items()}
+    check_rows(rows, vocab_size)
+    if tokens is None:
+        return
+    for role, source in (("teacher", request.teacher), ("student", request.student)):
+        own = _own_tokenizer(source, role)
+        if own is not None and own != tokens:
+            place = f"{role}.model: {own}"
+            check_same_tokens(place, read_vocabulary(own), read_vocabulary(tokens))
+
+
+def _config(source: ModelSource, role: str) -> Mapping[str, Any]:
+    if source.config is not None:
+        return source.config
+    return locate.read_config(locate.model_folder(source, role, with_weights=False))
+
+
+def _own_tokenizer(source: ModelSource, role: str) -> Path | None:
+    if source.model is None:
+        return None
+    folder = locate.model_folder(source, role, with_weights=False)
+    return folder if has_vocabulary(folder) else None
+
+
+def _tokenizer_folder(request: PrepareRequest, home: Path) -> Path | None:
+    """The folder of the sweep's tokenizer, or None when it is still to be trained."""
+    named = tokenizer.find(request)
+    if named is not None:
+        return named
+    trained = TextKeys(request).tokenizer_folder(home)
+    return trained if trained.is_dir() else None
+
+
 def _vocab_size(
-    request: PrepareRequest, prepared: PreparedFacts | None, teacher: Mapping[str, Any]
+    request: PrepareRequest, prepared: PreparedFacts | None, tokens: Path | None
 ) -> int | None:
-    """The real vocabulary: exact when the data is prepared or the tokenizer is trained here."""
+    """Entries of the tokenizer."""
     if prepared is not None:
         return prepared.num_classes
     if request.tokenizer is not None and request.tokenizer.train is not None:
         return request.tokenizer.train.vocab_size
-    return _vocab_rows(teacher)
+    return None if tokens is None else read_vocabulary(tokens).num_entries
 
 
 def _vocab_rows(config: Mapping[str, Any]) -> int | None:

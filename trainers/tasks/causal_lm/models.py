@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from trainers.signal import OutputHead
 from trainers.tasks.causal_lm.batches import TokenBatch
+from trainers.tasks.causal_lm.vocabulary import check_rows
 
 # Relative to the largest logit: two ways to the same float32 product differ by far less.
 HEAD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 4e-2, torch.float16: 1e-2}
@@ -144,9 +145,12 @@ class LanguageModel:
 
     @classmethod
     def of(cls, model: Any, vocab_size: int) -> "LanguageModel":
-        """Returns `model` taken apart, its logits cut to `vocab_size`. Raises `ValueError` as
-        `body_of` does."""
-        return cls(model, body_of(model), vocab_size)
+        """Returns `model` taken apart, its logits cut to `vocab_size`. Raises `ValueError` for a
+        model with fewer rows, and as `body_of` does."""
+        body = body_of(model)
+        rows = {type(model).__name__: len(model.get_output_embeddings().weight)}
+        check_rows(rows, vocab_size)
+        return cls(model, body, vocab_size)
 
     def hidden(self, batch: TokenBatch) -> Tensor:
         """Returns the hidden states [N, D] at the batch's positions."""

@@ -61,6 +61,10 @@ class CausalLm:
         """Returns examples, response tokens and vocabulary: exact where the data is prepared."""
         return inputs.inspect(request, configs, data=data, home=home)
 
+    def check_models(self, request: PrepareRequest, data: Path) -> None:
+        """Raises `ValueError` for models whose vocabulary is not that of the data's tokenizer."""
+        inputs.check_prepared(request, data)
+
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of tokenised data."""
         return facts.read_prepared(folder)

@@ -17,6 +17,7 @@ from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, SplitFac
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.models import quieten
 from trainers.tasks.causal_lm.record import Record
+from trainers.tasks.causal_lm.vocabulary import num_entries
 from trainers.trial.sources import PrepareRequest
 
 
@@ -47,7 +48,7 @@ class DataWriter:
         written = {name: self._write_split(name, loaded, folder) for name in SPLIT_NAMES}
         loaded.save_pretrained(folder / TOKENIZER_FOLDER)
         DataFacts(
-            vocab_size=len(loaded),
+            vocab_size=num_entries(loaded),
             eos_token_id=_end_token(loaded),
             pad_token_id=_padding_token(loaded),
             fingerprint=data.fingerprint(folder),

@@ -82,6 +82,9 @@ class Points:
         count = len(Path(request.data.train).read_text().splitlines())
         return Facts(num_train_examples=count, num_train_tokens=count, vocab_size=NUM_CLASSES)
 
+    def check_models(self, request: Any, data: Path) -> None:
+        """Points have no vocabulary."""
+
     def read_prepared(self, folder: Path) -> PreparedFacts:
         counts = {
             name: len(json.loads((folder / f"{name}.json").read_text()))
