@@ -14,6 +14,7 @@ MAY_PRINT_OR_EXIT = {
     "trainers/__main__.py",
 }
 MAX_FILE_LINES = 400
+MAX_CLASS_LINES = 200
 MAX_FUNCTION_LINES = 40
 
 
@@ -71,6 +72,17 @@ def test_files_hold_one_idea() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in sources() + files_of_tests()}
     too_long = {name_of(path): n for path, n in lengths.items() if n > MAX_FILE_LINES}
     assert not too_long, f"files of more than {MAX_FILE_LINES} lines"
+
+
+def test_classes_are_short() -> None:
+    too_long = {
+        f"{name_of(path)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in sources()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > MAX_CLASS_LINES
+    }
+    assert not too_long, f"classes of more than {MAX_CLASS_LINES} lines"
 
 
 def test_functions_are_short() -> None:

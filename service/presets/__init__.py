@@ -1,0 +1,1 @@
+"""Sweeps that are shipped, each of which asks one question."""

@@ -1,0 +1,1 @@
+"""What the record says: best, compare, statistics, sentences and pictures. Pure."""

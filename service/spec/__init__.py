@@ -1,0 +1,1 @@
+"""The document that a user writes, and what is wrong with it."""

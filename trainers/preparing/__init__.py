@@ -1,0 +1,1 @@
+"""What all trials of a sweep share, made once."""

@@ -1,0 +1,1 @@
+"""One trial: the loop, its batches, the student with its loss, checkpoints."""

@@ -1,0 +1,1 @@
+"""What a trial is told and what it reports. No torch."""

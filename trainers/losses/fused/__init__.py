@@ -1,0 +1,1 @@
+"""The losses without logits [N, V]: value and gradient, chunk by chunk."""

@@ -1,0 +1,1 @@
+"""Language models: instruction data, causal models, and their evaluation."""

@@ -1,4 +1,4 @@
-"""The walk through the states names files, commands, functions and words that there are."""
+"""The pages about the architecture name files, commands, functions and words that exist."""
 
 import ast
 import re
@@ -11,9 +11,14 @@ import typer
 from service.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
-NAMED = sorted(set(re.findall(r"`([^`]+)`", PAGE)))
+NAMED = [
+    (page, name)
+    for page in ("docs/architecture.md", "docs/states.md")
+    for name in sorted(set(re.findall(r"`([^`]+)`", (ROOT / page).read_text(encoding="utf-8"))))
+]
 PACKAGES = ("service", "trainers", "search_spaces")
+# Where a file or folder may be that a table names without its parents.
+FOLDERS = (ROOT, ROOT / "service", ROOT / "trainers", ROOT / "trainers" / "losses")
 
 
 @cache
@@ -55,8 +60,8 @@ def words() -> set[str]:
 
 
 def exists(name: str) -> bool:
-    if "/" in name:
-        return (ROOT / name).is_file()
+    if "/" in name or name.endswith(".py"):
+        return any((folder / name).exists() for folder in FOLDERS)
     if name.startswith("kd-sweep "):
         group = typer.main.get_command(app)
         return name.split()[1] in group.commands  # type: ignore[attr-defined]
@@ -64,9 +69,20 @@ def exists(name: str) -> bool:
     return name in words() or member in members().get(owner, set())
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_what_the_page_names_is_there(name: str) -> None:
-    assert exists(name), f"docs/states.md names `{name}`, which is nowhere in the sources"
+@pytest.mark.parametrize(("page", "name"), NAMED)
+def test_what_a_page_names_is_there(page: str, name: str) -> None:
+    assert exists(name), f"{page} names `{name}`, which is nowhere in the sources"
+
+
+def test_the_architecture_has_a_line_for_each_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [
+        path.name
+        for package in ("service", "trainers")
+        for path in (ROOT / package).iterdir()
+        if (path / "__init__.py").is_file()
+    ]
+    assert [room for room in rooms if f"| `{room}/` |" not in page] == []
 
 
 @pytest.mark.parametrize(
