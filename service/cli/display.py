@@ -199,8 +199,8 @@ class LiveDisplay:
 
     def __init__(self, console: Console, progress: SweepProgress) -> None:
         self._progress = progress
-        # Asked for the panel at each refresh instead of being given one: the time that is left goes
-        # on counting down while no event comes.
+        # Asked for the panel at each refresh instead of being given one: the time that is left is
+        # estimated anew also while no event comes.
         self._live = Live(
             console=console, get_renderable=lambda: panel(progress), refresh_per_second=4
         )
