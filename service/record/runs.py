@@ -87,6 +87,7 @@ class Runs:
         counts: dict[Any, int] = {}
         for run in self._pages(conditions, f"metrics.`{metric}` {order}", PAGE if per else top):
             record = run_record(run)
+            # MLflow sorts NaN, and runs without the metric, behind all others.
             if record.metric(metric) is None:
                 break
             if record.tags.get("kind") != tags.KIND_TRIAL:

@@ -38,7 +38,7 @@ from trainers.trial.trial_file import TrialFile
 logger = logging.getLogger(__name__)
 
 
-ANALYZE_EVERY = 500
+ANALYZE_EVERY = 500  # runs
 
 
 class Tracker:
@@ -51,6 +51,7 @@ class Tracker:
         self._uri, self._folder = uri, spool
         self._delivery = Delivery(uri, experiment)
         self._outbox = Outbox(spool, self._deliver)
+        # The outbox's thread and the driver's both deliver, and two must not make the same run.
         self._lock = threading.RLock()
         self._sweeps: dict[str, SweepPlan] = {}
         self._num_runs = 0
@@ -93,6 +94,7 @@ class Tracker:
         entry = entry.model_copy(update={"tags": entry.tags | around})
         run_id = self.start_run(entry)
         self._num_runs += 1
+        # Early twice, as a sweep grows fast at first: statistics of an empty store mislead SQLite.
         if self._num_runs in (20, 100) or self._num_runs % ANALYZE_EVERY == 0:
             self.analyze()
         return run_id
@@ -165,6 +167,8 @@ class Tracker:
     def close(self, timeout_s: float = 10.0) -> bool:
         """Delivers what is left; returns whether all is recorded (the rest stays in the spool)."""
         delivered = self._outbox.close(timeout_s)
+        # The outbox has given its file up, so this finds what it could not deliver in time, and
+        # what slots that were killed have left.
         try:
             return self.replay() == 0 and delivered
         except Away as error:
@@ -183,11 +187,14 @@ class Tracker:
 
     def _put(self, entry: Entry) -> None:
         """Delivers at once when nothing waits before it; else it takes its place behind."""
+        # At once, so that a new run has its id and an ended one its state before the driver goes
+        # on. Never past what waits: a state that overtook its run's creation would find no run.
         if not self._outbox.is_empty:
             self._outbox.put(entry)
             return
         try:
             rejected = self._deliver([entry])
+        # Perhaps it was recorded and only the answer was lost: it is put in again all the same.
         except Away as error:
             logger.warning("tracking is away, its record waits in %s: %s", self._folder, error)
             self._outbox.put(entry)

@@ -14,7 +14,8 @@ import optuna
 
 @dataclass(frozen=True)
 class _BracketStudy:
-    """The part of a study that successive halving reads, with the trials of one bracket only."""
+    """The part of a study that successive halving reads, with the trials of one bracket only: so a
+    trial is compared with its own bracket, and the study itself stays as samplers see it."""
 
     study: Any
     pruner: "BracketPruner"
@@ -62,6 +63,8 @@ class BracketPruner(optuna.pruners.BasePruner):  # type: ignore[misc]
 
     def bracket_of(self, number: int) -> int:
         """Returns the bracket of trial `number`, 0 being stopped soonest; the same everywhere."""
+        # A hash of the number, not a draw or a count: a restarted driver has to find the same
+        # bracket, and CRC-32 is the same in every process, unlike `hash`.
         place = zlib.crc32(str(number).encode()) % sum(self._shares)
         bracket = 0
         while place >= self._shares[bracket]:
@@ -71,6 +74,7 @@ class BracketPruner(optuna.pruners.BasePruner):  # type: ignore[misc]
 
 
 def _num_brackets(first: int, last: int, factor: int) -> int:
+    # As many as have a first rung within the budget: bracket s begins at first * factor**s.
     count = 1
     while first * factor**count <= last:
         count += 1

@@ -1,5 +1,11 @@
 """Opens the storage of an Optuna study: a journal file, checked line by line, or a database.
 
+A journal is JSON Lines. Each change of the study is one line, appended in one write and flushed to
+disk before the call returns; opening a journal replays all of them. So a line is a transaction: a
+kill leaves complete lines and at most one torn line at the end, of a change that nobody was told
+had happened. Changes that belong together are several lines: `tell` and `recover` are written for a
+kill between any two.
+
 Importing this file imports Optuna.
 """
 
@@ -26,7 +32,9 @@ def open_storage(storage: str) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         _repair(path)
-    # A writer that was killed while it wrote leaves its lock; the next would wait 30 s for it.
+    # A writer that was killed while it wrote leaves its lock; the next would wait 30 s for it. It
+    # may be removed because only one driver at a time opens a sweep's study: it holds the sweep's
+    # own lock, which ends with its process.
     path.with_name(path.name + ".lock").unlink(missing_ok=True)
     return _open_journal(path)
 
@@ -41,6 +49,7 @@ def read_storage(storage: str) -> Any:
     path = Path(storage)
     if not path.exists():
         raise JobError(f"{path}: the study's journal must exist, but got no such file.")
+    # Only to raise for a broken journal. A torn last line stays: its writer may be writing it now.
     _sound_bytes(path)
     return _open_journal(path)
 
@@ -69,6 +78,7 @@ def _repair(path: Path) -> None:
     """Cuts off a last line that its writer did not finish: Optuna would write on behind it and
     leave a line that nobody can read. What was never finished was never acknowledged."""
     sound = _sound_bytes(path)
+    # Cut off in one step, and only the tail: a kill in between leaves the file as it was or sound.
     if sound < path.stat().st_size:
         with path.open("rb+") as file:
             file.truncate(sound)
@@ -77,6 +87,8 @@ def _repair(path: Path) -> None:
 def _sound_bytes(path: Path) -> int:
     """Returns the length of the journal without an unfinished last line."""
     sound = 0
+    # A line that is no record is torn if it is the last, and damage if others follow it: those may
+    # build on what it said, so nothing is skipped.
     broken: int | None = None
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

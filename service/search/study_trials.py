@@ -20,10 +20,10 @@ from trainers.trial.metrics import Direction
 
 # Optuna's user attributes of a trial, as we use them.
 LABEL = "label"
-OUTSIDE = "outside"  # the whole values of a trial that is no point of the space
+OUTSIDE = "outside"  # all values of a trial that is no point of the space
 ATTEMPT = "attempt"
 STOPPED_AT = "stopped_at"  # the evaluation after which early stopping gave its verdict
-OUTCOME = "outcome"  # our state and objectives, written before Optuna is told
+OUTCOME = "outcome"  # our state and objectives, stored before the trial ends in Optuna
 IMPORTED = "imported"  # sweep/number of a trial of an earlier sweep
 RETRY_OF = "retry_of"
 SPACE = "space"  # attribute of the study
@@ -79,6 +79,8 @@ class VisibleStudy(optuna.Study):  # type: ignore[misc]
     says nothing about any point of it and whose missing parameters would shrink the modelled
     space."""
 
+    # Optuna's samplers and pruners read trials through this method alone (`get_trials` and `trials`
+    # call it too); private, so a new version of Optuna has to be checked against it.
     def _get_trials(
         self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
     ) -> list[Any]:

@@ -27,7 +27,7 @@ def report_value(store: StudyStore, number: int, *, evaluation: int, value: floa
     trial.report(value if math.isfinite(value) else math.nan, evaluation)
     if not _must_end(store, trial, evaluation=evaluation, value=value):
         return False
-    # Stored before the trial hears of it: the pruner asked again after a restart, when the study
+    # Stored before the trial is stopped: the pruner asked again after a restart, when the study
     # holds more trials, could decide otherwise.
     trial.set_user_attr(STOPPED_AT, evaluation)
     return True
@@ -52,7 +52,7 @@ def tell(
     state, values = _outcome(store, state, objectives)
     trial = store.running(number)
     if trial is None:
-        raise ValueError(f"trial {number} must be running to be told, but got {frozen.state}.")
+        raise ValueError(f"trial {number} must be running to be ended, but got {frozen.state}.")
     # Optuna has one state for several of ours, and the step below is several transactions: with the
     # outcome stored first, a driver killed between them finds in `reconcile` how to end the trial.
     trial.set_user_attr(OUTCOME, {"state": state.value, "objectives": values})
@@ -84,7 +84,7 @@ def _outcome(
 ) -> tuple[TrialState, list[float]]:
     """Returns the state that the trial ends in, and its objectives when it is completed."""
     if not state.is_terminal:
-        raise ValueError(f"a trial must be told a state that ends it, but got '{state}'.")
+        raise ValueError(f"a trial's end must be a final state, but got '{state}'.")
     if state != TrialState.COMPLETED:
         return state, []
     values = list(objectives) if isinstance(objectives, Sequence) else [objectives]

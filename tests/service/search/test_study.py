@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -23,21 +22,6 @@ from service.search.study import StudyStore
 from service.search.study_trials import Asked, StudyTrial, read_trials
 from service.search.tell import report_value, tell
 from service.states import TrialState
-
-
-@pytest.fixture(params=["journal", "sqlite"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Both kinds of storage that a study is kept in."""
-    if request.param == "journal":
-        yield str(tmp_path / "study" / "study.log")
-    else:
-        yield f"sqlite:///{tmp_path / 'study.db'}"
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> str:
-    return str(tmp_path / "study.log")
-
 
 # -- ask and tell
 
@@ -109,14 +93,14 @@ def test_an_objective_that_is_not_finite_diverged(journal: str, value: float) ->
 def test_what_cannot_be_told(journal: str) -> None:
     store = StudyStore.open(journal, "s", search())
     take(store)
-    with pytest.raises(ValueError, match="must be told a state that ends it, but got 'running'"):
+    with pytest.raises(ValueError, match="end must be a final state, but got 'running'"):
         tell(store, 0, TrialState.RUNNING)
     with pytest.raises(ValueError, match=r"must have 1 objective\(s\), but got None"):
         tell(store, 0, TrialState.COMPLETED)
     with pytest.raises(ValueError, match="one of the 1 of s, but got 3"):
         tell(store, 3, TrialState.FAILED)
     enqueue(store, {"policy": "cist", "rho": 1.0, "learning_rate": 1e-3})
-    with pytest.raises(ValueError, match="trial 1 must be running to be told"):
+    with pytest.raises(ValueError, match="trial 1 must be running to be ended"):
         tell(store, 1, TrialState.FAILED)
 
 

@@ -1,7 +1,6 @@
 """The sweep's study after its driver's death, from an earlier sweep, and with a broken file."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,21 +19,6 @@ from service.search.study_trials import Asked, StudyTrial, read_trials
 from service.search.tell import report_value, tell
 from service.search.warm_start import import_trials
 from service.states import TrialState
-
-
-@pytest.fixture(params=["journal", "sqlite"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Both kinds of storage that a study is kept in."""
-    if request.param == "journal":
-        yield str(tmp_path / "study" / "study.log")
-    else:
-        yield f"sqlite:///{tmp_path / 'study.db'}"
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> str:
-    return str(tmp_path / "study.log")
-
 
 # -- after a death
 
@@ -62,18 +46,18 @@ def test_running_trials_are_taken_up_again(storage: str) -> None:
     assert again.counts()[TrialState.PENDING] == 1
 
 
-def test_a_trial_cut_short_while_it_was_sampled_is_completed(journal: str) -> None:
-    store = StudyStore.open(journal, "s", search())
+def test_a_trial_cut_short_while_it_was_sampled_is_completed(storage: str) -> None:
+    store = StudyStore.open(storage, "s", search())
     trial = store.study.ask()
     trial.suggest_categorical("policy", ["fixed", "cist"])
-    [asked] = reconcile(StudyStore.open(journal, "s", search()))
+    [asked] = reconcile(StudyStore.open(storage, "s", search()))
     assert CONDITIONAL.contains(asked.values)
     assert asked.values["policy"] == trial.params["policy"]
 
 
-def test_what_was_decided_is_not_done_again(journal: str) -> None:
+def test_what_was_decided_is_not_done_again(storage: str) -> None:
     asked_for = search(early_stopping=SuccessiveHalving())
-    store = StudyStore.open(journal, "s", asked_for)
+    store = StudyStore.open(storage, "s", asked_for)
     told, stopped, diverged, good = (take(store).number for _ in range(4))
     # As a driver leaves it that dies between the two halves of `tell`.
     store.running(told).set_user_attr("outcome", {"state": "completed", "objectives": [3.0]})
@@ -83,7 +67,7 @@ def test_what_was_decided_is_not_done_again(journal: str) -> None:
     assert report_value(store, stopped, evaluation=2, value=1.0) is True
     assert report_value(store, diverged, evaluation=1, value=math.nan) is True
 
-    again = StudyStore.open(journal, "s", asked_for)
+    again = StudyStore.open(storage, "s", asked_for)
     assert [asked.number for asked in reconcile(again)] == [good]
     states = [record.state for record in again.records()]
     assert states == [
@@ -185,12 +169,12 @@ def test_warm_start_needs_as_many_objectives(tmp_path: Path) -> None:
 # -- the file
 
 
-def test_another_space_or_direction_is_refused(journal: str) -> None:
-    StudyStore.open(journal, "s", search(PLAIN))
+def test_another_space_or_direction_is_refused(storage: str) -> None:
+    StudyStore.open(storage, "s", search(PLAIN))
     with pytest.raises(JobError, match="study s: the search space must stay .*learn from this one"):
-        StudyStore.open(journal, "s", search(LISTED))
+        StudyStore.open(storage, "s", search(LISTED))
     with pytest.raises(JobError, match="directions must stay maximize, but got minimize"):
-        StudyStore.open(journal, "s", search(PLAIN, directions=("minimize",)))
+        StudyStore.open(storage, "s", search(PLAIN, directions=("minimize",)))
 
 
 def test_a_journal_broken_in_the_middle_is_refused_and_named(journal: str) -> None:
