@@ -1,8 +1,12 @@
 """Float, Int, Choice, Fixed: the allowed values of one hyperparameter, written as in a sweep file.
 
 Each is a frozen pydantic class whose fields carry the words of the file, so that the JSON Schema of
-a sweep describes exactly what `parsing.parse_domain` takes. `size`, `points`, `draw` and `suggest`
-are what a search space asks of every domain; a new kind is a class here and a row in `KINDS`.
+a sweep describes exactly what `parsing.parse_domain` takes. `size`, `points`, `draw`, `snap` and
+`suggest` are what a search space asks of every domain; a new kind is a class here and a row in
+`KINDS`.
+
+0.1 + 0.2 is not 0.3 in binary. So values are never compared as they come: `snap` says which of a
+domain's own points a value is, and points are compared.
 """
 
 import math
@@ -19,14 +23,22 @@ from pydantic import (
     model_validator,
 )
 
-Scalar = str | int | float | bool
+from search_spaces.numbers import (
+    ROUNDING_OF_STEPS,
+    Scalar,
+    is_near,
+    is_number,
+    snap_to,
+    spread,
+)
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+# Optuna keeps integers as floats, which hold each of these, and not each beyond.
+LARGEST_INT = 2**53
+Whole = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
+# More steps than this, and the rounding of a value is as large as the distance of two of them.
+MOST_STEPS = 10**9
 Condition = dict[str, Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1)]]
-
-
-def same(left: Scalar, right: Scalar) -> bool:
-    """Returns whether two values are one choice: 1 and 1.0 are, 1 and true are not."""
-    return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
 class _Domain(BaseModel):
@@ -39,6 +51,14 @@ class _Domain(BaseModel):
         Field(description="the domain is in use only while each of these names has such a value"),
     ] = Field(default_factory=dict)
 
+    def snap(self, value: object) -> Scalar | None:
+        """Returns the domain's own point that `value` is, rounding aside, else None."""
+        raise NotImplementedError
+
+    def contains(self, value: object) -> bool:
+        """Returns whether `value` is one of the domain's points."""
+        return self.snap(value) is not None
+
 
 class Float(_Domain):
     """Real numbers of a closed range; `log` draws evenly in the logarithm, `step` from low."""
@@ -50,6 +70,11 @@ class Float(_Domain):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_range(*self.bounds, log=self.log)
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(
+                f"high - low must be a finite number, but got low={self.low}, high={self.high}. "
+                "Narrow the range."
+            )
         if self.step is None:
             return self
         if self.log:
@@ -59,6 +84,11 @@ class Float(_Domain):
             )
         # 0.3 / 0.1 is not 3 in binary: the number of steps may miss a whole one by its rounding.
         steps = (self.high - self.low) / self.step
+        if steps > MOST_STEPS:
+            raise ValueError(
+                f"a range must have at most {MOST_STEPS:,} steps, but got step={self.step} from "
+                f"low={self.low} to high={self.high}. Use a larger step, or none."
+            )
         if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
             raise ValueError(
                 f"high - low must be a multiple of step, but got low={self.low}, high={self.high}, "
@@ -82,32 +112,39 @@ class Float(_Domain):
             return 1
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
-    def contains(self, value: object) -> bool:
-        """Returns whether `value` is allowed; a value between two steps is not."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        if not self.low <= value <= self.high:
-            return False
+    def snap(self, value: object) -> float | None:
+        """Returns the allowed value that `value` is, rounding aside; None for one outside, or
+        between two steps."""
+        if not is_number(value):
+            return None
+        number = float(value)  # type: ignore[arg-type]
         if self.step is None:
-            return True
-        steps = (value - self.low) / self.step
-        return abs(steps - round(steps)) < 1e-6
+            inside = min(max(number, self.low), self.high)
+            return inside if inside == number or is_near(number, inside) else None
+        steps = (number - self.low) / self.step
+        last = (self.size() or 1) - 1
+        if not -ROUNDING_OF_STEPS < steps < last + ROUNDING_OF_STEPS:
+            return None
+        return self._at(round(steps)) if abs(steps - round(steps)) < ROUNDING_OF_STEPS else None
+
+    def _at(self, step: int) -> float:
+        """The allowed value so many steps above low; low + n * step may round to above high."""
+        assert self.step is not None
+        return min(self.low + step * self.step, self.high)
 
     def points(self, count: int) -> list[Scalar]:
         """Returns at most `count` (≥ 1) allowed values, rising, evenly spread, ends included."""
         size = self.size()
         if size is not None and self.step is not None:
-            # Spread over the numbers of the steps, so that only allowed values come; low + n * step
-            # may round to just above high.
-            picks = _spread(0, size - 1, min(count, size))
-            return [min(self.low + round(pick) * self.step, self.high) for pick in picks]
-        return [*_spread(self.low, self.high, count, log=self.log)]
+            # Spread over the numbers of the steps, so that only allowed values come.
+            picks = spread(0, size - 1, min(count, size))
+            return [self._at(round(pick)) for pick in picks]
+        return [*spread(self.low, self.high, count, log=self.log)]
 
     def draw(self, rng: random.Random) -> float:
         """Returns one allowed value, uniform (in its logarithm under `log`)."""
         if self.step is not None:
-            steps = rng.randrange(self.size() or 1)
-            return min(self.low + steps * self.step, self.high)
+            return self._at(rng.randrange(self.size() or 1))
         if self.log:
             # exp(log(x)) may miss x by its rounding, and the ends are part of the range.
             drawn = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
@@ -120,7 +157,10 @@ class Float(_Domain):
 
     def suggest(self, trial: Any, name: str) -> Scalar:
         """Returns the value that the Optuna trial picks."""
-        return float(trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step))
+        # Asked for a value that was enqueued, Optuna returns it as it was written.
+        picked = trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
+        snapped = self.snap(picked)
+        return float(picked) if snapped is None else snapped
 
     def text(self) -> str:
         """Returns the domain in words, as `plan` shows it."""
@@ -131,7 +171,7 @@ class Float(_Domain):
 class Int(_Domain):
     """Whole numbers of a closed range; `log` draws them evenly in their logarithm."""
 
-    bounds: Annotated[tuple[int, int], Field(alias="int", description="low and high")]
+    bounds: Annotated[tuple[Whole, Whole], Field(alias="int", description="low and high")]
     log: bool = False
 
     @model_validator(mode="after")
@@ -153,17 +193,19 @@ class Int(_Domain):
         """Returns the number of allowed values."""
         return self.high - self.low + 1
 
-    def contains(self, value: object) -> bool:
-        """Returns whether `value` is a whole number of the range."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        return value == int(value) and self.low <= value <= self.high
+    def snap(self, value: object) -> int | None:
+        """Returns the whole number of the range that `value` is, rounding aside, else None."""
+        if not is_number(value):
+            return None
+        whole = round(value)  # type: ignore[call-overload]
+        is_whole = whole == value or is_near(value, whole)  # type: ignore[arg-type]
+        return whole if is_whole and self.low <= whole <= self.high else None
 
     def points(self, count: int) -> list[Scalar]:
         """Returns at most `count` (≥ 1) allowed values, rising, evenly spread, ends included."""
-        spread = _spread(self.low, self.high, min(count, self.size()), log=self.log)
+        values = spread(self.low, self.high, min(count, self.size()), log=self.log)
         # Near the low end of a logarithmic spread several values round to one number.
-        return [*sorted({round(value) for value in spread})]
+        return [*sorted({round(value) for value in values})]
 
     def draw(self, rng: random.Random) -> int:
         """Returns one allowed value, uniform (in its logarithm under `log`)."""
@@ -198,9 +240,9 @@ class _Listed(_Domain):
         """Returns the number of allowed values."""
         return len(self.values)
 
-    def contains(self, value: object) -> bool:
-        """Returns whether `value` is listed."""
-        return isinstance(value, Scalar) and any(same(value, allowed) for allowed in self.values)
+    def snap(self, value: object) -> Scalar | None:
+        """Returns the listed value that `value` is, rounding aside, else None."""
+        return snap_to(self.values, value)
 
     def points(self, count: int) -> list[Scalar]:
         """Returns every value, whatever `count` is: there is none between two others."""
@@ -230,13 +272,15 @@ class Choice(_Listed):
         if not self.choice:
             raise ValueError("choice must list at least one value, but got []. Add a value.")
         _check_finite(self.choice)
-        for index, value in enumerate(self.choice):
+        earlier: set[Scalar] = set()
+        for value in self.choice:
             # 1, 1.0 and true are equal to Optuna, which keeps the index of a choice: with two of
             # them in a list it could not say which one a trial had. So they count as one here.
-            if any(value == earlier for earlier in self.choice[:index]):
+            if value in earlier:
                 raise ValueError(
                     f"the values of choice must differ, but got {value!r} twice. Remove one."
                 )
+            earlier.add(value)
         return self
 
     @property
@@ -315,18 +359,3 @@ def _check_finite(values: tuple[Scalar, ...]) -> None:
     for value in values:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"numbers must be finite, but got {value}. Use a finite number.")
-
-
-def _spread(low: float, high: float, count: int, *, log: bool = False) -> list[float]:
-    """Returns `count` numbers from `low` to `high`; the middle of the range when it is one."""
-    if low == high:
-        return [low]
-    if count == 1:
-        return [math.sqrt(low * high) if log else (low + high) / 2]
-    shares = [index / (count - 1) for index in range(count)]
-    # Both ends are returned as they were given; computed from a share of 1 they could be off.
-    if log:
-        inner = [low * (high / low) ** share for share in shares]
-    else:
-        inner = [low + (high - low) * share for share in shares]
-    return [low, *inner[1:-1], high]

@@ -4,11 +4,13 @@ Optuna's own grid crosses all parameters, so that under conditions it visits one
 Importing this file imports Optuna.
 """
 
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import optuna
 
-from search_spaces.domains import Scalar
+from search_spaces.numbers import Scalar
 from search_spaces.space import Point, SearchSpace
 
 
@@ -17,13 +19,24 @@ class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
     whatever its state, so a resumed study goes on where it stood. A full grid starts over."""
 
     def __init__(self, space: SearchSpace, points_per_range: int) -> None:
-        self._grid = {_key(point): point for point in space.enumerate(points_per_range)}
+        self._space = space
+        self._points_per_range = points_per_range
         self._chosen: tuple[int, Point] = (-1, {})
 
-    def untried(self, study: optuna.Study) -> list[Point]:
-        """Returns the points of the grid that no trial of the study holds, in the grid's order."""
-        tried = {_key(trial.params) for trial in study.get_trials(deepcopy=False)}
-        return [point for key, point in self._grid.items() if key not in tried]
+    def untried(self, study: optuna.Study) -> Iterator[Point]:
+        """Yields the points of the grid that no trial of the study holds, in the grid's order."""
+        # Never the list of all points: a grid may have more than memory holds.
+        tried = {_key(self._snap(trial.params)) for trial in study.get_trials(deepcopy=False)}
+        return (point for point in self._points() if _key(point) not in tried)
+
+    def _points(self) -> Iterator[Point]:
+        return self._space.enumerate(self._points_per_range)
+
+    def _snap(self, values: Mapping[str, Any]) -> Point:
+        """Returns what a study holds as the space has it; a study keeps an enqueued value as it was
+        written."""
+        snapped = {name: self._space.domains[name].snap(value) for name, value in values.items()}
+        return {name: values[name] if one is None else one for name, one in snapped.items()}
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
@@ -57,19 +70,15 @@ class GridSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, param_name: str
     ) -> Point:
         # A trial that was cut short while it was sampled keeps the values that it already has.
-        kept = {**trial.params}
-        fitting = [
-            point
-            # Of a full grid none is untried: it starts over.
-            for point in [*self.untried(study), *self._grid.values()]
-            if param_name in point and kept.items() <= point.items()
-        ]
-        if not fitting:
-            raise ValueError(
-                f"the grid must have a point with '{param_name}' beside what a trial has, but got "
-                f"{kept}. Give an enqueued trial a value for every active hyperparameter."
-            )
-        return fitting[0]
+        kept = self._snap(trial.params)
+        # Of a full grid none is untried: it starts over.
+        for point in chain(self.untried(study), self._points()):
+            if param_name in point and kept.items() <= point.items():
+                return point
+        raise ValueError(
+            f"the grid must have a point with '{param_name}' beside what a trial has, but got "
+            f"{kept}. Give an enqueued trial a value for every active hyperparameter."
+        )
 
 
 def _key(point: Point) -> frozenset[tuple[str, str, Scalar]]:

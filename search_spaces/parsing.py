@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from search_spaces.domains import KINDS, Domain, Scalar
+from search_spaces.domains import KINDS, Domain
+from search_spaces.numbers import Scalar
 
 _ADAPTER: TypeAdapter[Domain] = TypeAdapter(Domain)
 

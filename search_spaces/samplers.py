@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.domains import Float, Int, same
+from search_spaces.domains import Float, Int
+from search_spaces.numbers import snap_to
 from search_spaces.space import Point, SearchSpace
 
 Startup = Annotated[int, Field(ge=1, description="random trials before the model is asked")]
@@ -110,10 +111,10 @@ class Grid(_Sampler):
         # `values` may be a complete config; what its own parents switch off is no part of a point.
         for name in space.active(values):
             points = space.domains[name].points(self.points_per_range)
-            found = [value for value in points if name in values and same(value, values[name])]
-            if not found:
+            found = snap_to(points, values.get(name))
+            if found is None:
                 return None
-            point[name] = found[0]
+            point[name] = found
         return point
 
     def build(self, space: SearchSpace, draw: int = 0) -> Any:

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.domains import Choice, Domain, Scalar, same
+from search_spaces.domains import Choice, Domain
+from search_spaces.numbers import Scalar
 from search_spaces.parsing import nearest, parse_domain
 
 Point = dict[str, Scalar]
+MOST_BRANCHES = 10_000
 
 
 class SearchSpace(BaseModel):
@@ -52,9 +54,14 @@ class SearchSpace(BaseModel):
     def is_active(self, name: str, values: Mapping[str, Scalar]) -> bool:
         """Returns whether `name` is in use next to `values`, which hold its active parents."""
         return all(
-            parent in values and any(same(values[parent], value) for value in _listed(wanted))
+            parent in values and self._is_one_of(parent, values[parent], wanted)
             for parent, wanted in self.domains[name].when.items()
         )
+
+    def _is_one_of(self, name: str, value: Scalar, wanted: Scalar | tuple[Scalar, ...]) -> bool:
+        snap = self.domains[name].snap
+        point = snap(value)
+        return point is not None and any(point == snap(one) for one in _listed(wanted))
 
     def active(self, values: Mapping[str, Scalar]) -> list[str]:
         """Returns the names in use at a point, parents first; ignores values of inactive ones."""
@@ -65,6 +72,14 @@ class SearchSpace(BaseModel):
             if name in values and self.is_active(name, kept):
                 kept[name] = values[name]
         return [name for name in self.domains if self.is_active(name, kept)]
+
+    def snap(self, values: Mapping[str, Scalar]) -> Point | None:
+        """Returns the point of this space that `values` are, rounding aside; None when they are
+        none of it."""
+        if self.problem(values) is not None:
+            return None
+        snapped = ((name, self.domains[name].snap(value)) for name, value in values.items())
+        return {name: value for name, value in snapped if value is not None}
 
     def problem(self, values: Mapping[str, Scalar]) -> str | None:
         """Returns why `values` are no point of this space, or None when they are one: exactly the
@@ -87,21 +102,13 @@ class SearchSpace(BaseModel):
     def size(self, points_per_range: int | None = None) -> int | None:
         """Returns the number of points, each counted once; None when there is a continuum of them.
 
-        With `points_per_range` it is the number of points that `enumerate` yields.
+        With `points_per_range` it is the number of points that `enumerate` yields. In a space whose
+        conditions have more than `MOST_BRANCHES` branches it is at least so many.
         """
         sizes = [domain.size() for domain in self.domains.values()]
         if points_per_range is None and None in sizes:
             return None
-        # Only parents decide what is active. Their combinations are walked one by one; everything
-        # else multiplies what it counts, so that large spaces are counted without walking them.
-        parents = {parent for domain in self.domains.values() for parent in domain.when}
-        total = 0
-        leaves = set(self.domains) - parents
-        branches = [name for name in self.domains if name in parents]
-        for values in self._walk(branches, points_per_range, {}):
-            used = (name for name in leaves if self.is_active(name, values))
-            total += math.prod(self._count(name, points_per_range) for name in used)
-        return total
+        return _Counter(self, points_per_range).count()
 
     def enumerate(self, points_per_range: int) -> Iterator[Point]:
         """Yields every point of the grid once: all values of a list, and of a range
@@ -145,18 +152,10 @@ class SearchSpace(BaseModel):
             for name, domain in self.domains.items()
         }
 
-    def _points(self, name: str, points_per_range: int | None) -> list[Scalar]:
-        domain = self.domains[name]
-        return domain.points(points_per_range or domain.size() or 1)
+    def _points(self, name: str, points_per_range: int) -> list[Scalar]:
+        return self.domains[name].points(points_per_range)
 
-    def _count(self, name: str, points_per_range: int | None) -> int:
-        if points_per_range is None:
-            return self.domains[name].size() or 1
-        return len(self._points(name, points_per_range))
-
-    def _walk(
-        self, names: list[str], points_per_range: int | None, chosen: Point
-    ) -> Iterator[Point]:
+    def _walk(self, names: list[str], points_per_range: int, chosen: Point) -> Iterator[Point]:
         """Yields `chosen` with each combination of values of the active ones among `names`."""
         if not names:
             yield chosen
@@ -171,6 +170,79 @@ class SearchSpace(BaseModel):
             f"{parent} is {' or '.join(str(value) for value in _listed(wanted))}"
             for parent, wanted in self.domains[name].when.items()
         )
+
+
+class _Counter:
+    """Counts the points of a space by its conditions, and never walks the points themselves."""
+
+    # All values of a parent that meet the same conditions are one branch, taken as often as there
+    # are of them; those that no condition names meet none. What follows a branch depends on the
+    # parents that a later name asks about, and is counted once for each of their combinations.
+    def __init__(self, space: SearchSpace, points_per_range: int | None) -> None:
+        self.space = space
+        self.points_per_range = points_per_range
+        self.names = space.names
+        self.named: dict[str, list[tuple[Scalar, ...]]] = {}  # parent: what each condition names
+        self.last_use: dict[str, int] = {}  # parent: index of the last name that asks about it
+        for index, domain in enumerate(space.domains.values()):
+            for parent, wanted in domain.when.items():
+                self.named.setdefault(parent, []).append(_listed(wanted))
+                self.last_use[parent] = index
+        self.counted: dict[tuple[int, frozenset[tuple[str, Scalar | None]]], int] = {}
+
+    def count(self, index: int = 0, chosen: Mapping[str, Any] | None = None) -> int:
+        """Returns the number of ways to go on from the name at `index`, beside the values that were
+        `chosen` for the parents before it."""
+        if index == len(self.names):
+            return 1
+        asked = {
+            parent: value
+            for parent, value in (chosen or {}).items()
+            if self.last_use[parent] >= index
+        }
+        key = (index, frozenset(asked.items()))
+        if key not in self.counted:
+            if len(self.counted) >= MOST_BRANCHES:
+                return self._at_least(index)
+            self.counted[key] = self._count(index, asked)
+        return self.counted[key]
+
+    def _count(self, index: int, chosen: Mapping[str, Any]) -> int:
+        name = self.names[index]
+        if not self.space.is_active(name, chosen):
+            return self.count(index + 1, chosen)
+        if name not in self.named:
+            return self._size(name) * self.count(index + 1, chosen)
+        return sum(
+            times * self.count(index + 1, {**chosen, name: value})
+            for value, times in self._branches(name)
+        )
+
+    def _branches(self, name: str) -> list[tuple[Scalar | None, int]]:
+        """Returns one value of each branch of a parent, None for what no condition names, and how
+        many values the branch has."""
+        domain = self.space.domains[name]
+        points = None if self.points_per_range is None else domain.points(self.points_per_range)
+        conditions = [{domain.snap(value) for value in wanted} for wanted in self.named[name]]
+        named = set[Scalar | None]().union(*conditions)
+        branches: dict[tuple[bool, ...], list[Scalar | None]] = {}
+        for value in named if points is None else named.intersection(points):
+            met = tuple(value in condition for condition in conditions)
+            branches.setdefault(met, []).append(value)
+        others = self._size(name) - sum(map(len, branches.values()))
+        found = [(values[0], len(values)) for values in branches.values()]
+        return [*found, (None, others)] if others else found
+
+    def _at_least(self, index: int) -> int:
+        """What the names without a condition, which are always active, give together."""
+        always = (name for name in self.names[index:] if not self.space.domains[name].when)
+        return math.prod(map(self._size, always))
+
+    def _size(self, name: str) -> int:
+        domain = self.space.domains[name]
+        if self.points_per_range is None:
+            return domain.size() or 1
+        return len(domain.points(self.points_per_range))
 
 
 def _listed(wanted: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:

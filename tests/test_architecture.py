@@ -88,11 +88,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "files": set(),
     },
     "search_spaces": {
-        "domains.py": set(),
-        "space.py": {"domains.py", "parsing.py"},
-        "parsing.py": {"domains.py"},
-        "grid.py": {"domains.py", "space.py"},
-        "samplers.py": {"domains.py", "grid.py", "space.py"},
+        "numbers.py": set(),
+        "domains.py": {"numbers.py"},
+        "space.py": {"domains.py", "numbers.py", "parsing.py"},
+        "parsing.py": {"domains.py", "numbers.py"},
+        "grid.py": {"numbers.py", "space.py"},
+        "samplers.py": {"domains.py", "grid.py", "numbers.py", "space.py"},
         "samples.py": {"domains.py", "space.py"},
     },
 }

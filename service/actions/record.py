@@ -61,7 +61,7 @@ def best_trials(
 
     metric: to rank by, the sweep's objective by default; where: `field=value` each, all of which
     must hold; per: a field, for the `top` trials of each of its values. Raises `TrackingError` for
-    an unknown sweep or field, `SpecError` for an unknown metric.
+    an unknown sweep, `SpecError` for an unknown metric or field.
     """
     return find_best(open_record(workspace), Question(sweep, metric, where, per, top))
 

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from search_spaces.domains import Choice, Domain, Scalar
+from search_spaces.domains import Choice, Domain
+from search_spaces.numbers import Scalar
 from search_spaces.samplers import Grid
 from search_spaces.space import SearchSpace
 from service.spec.document import SweepSpec

@@ -39,9 +39,13 @@ def _point_like(spec: SweepSpec, values: Mapping[str, Any]) -> dict[str, Any] | 
     """Returns the point of the search that the sampler is sure to give and that trains exactly as
     `values` do, else None. As a control it stands in for that point, which is then not tried
     twice."""
-    config = spec.trial_config(values)
-    point = spec.sampler.point_at(spec.search, config.model_dump())
-    return point if point is not None and spec.trial_config(point) == config else None
+    point = spec.sampler.point_at(spec.search, spec.trial_config(values).model_dump())
+    if point is None:
+        return None
+    # The grid's own value may differ from a control's by its rounding.
+    rounded = {name: value for name, value in point.items() if name in values}
+    is_alike = spec.trial_config(point) == spec.trial_config({**values, **rounded})
+    return point if is_alike else None
 
 
 def count_trials(spec: SweepSpec) -> int:

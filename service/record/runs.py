@@ -2,19 +2,16 @@
 
 import difflib
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from service.errors import TrackingError
 from service.record import tags
 from service.record.client import DEFAULT_EXPERIMENT, connect
+from service.record.conditions import check_group, conditions, equals, group_of
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
-from service.record.run_entries import as_text
-from trainers.nearest import nearest
-from trainers.trial.config import TrialConfig
 from trainers.trial.trial_file import TrialFile
 
 if TYPE_CHECKING:
@@ -76,24 +73,30 @@ class Runs:
         value, the best first; trials without a finite value, failed and diverged ones are left out.
 
         sweep_id: None means all sweeps; direction: maximize | minimize; where: `field=value`, all
-        of them must hold, for a field of the trial's config or `state`, `seed`, `label`.
+        of them must hold, for a field of the trial's config or `state`, `label`, `device`. Raises
+        `SpecError` for a field that is not known.
         """
+        check_group(per)
+        wanted = conditions(where)
         order = "DESC" if direction == "maximize" else "ASC"
-        conditions = [condition_filter(text) for text in where]
-        conditions += [_equals("tags", tags.SWEEP_ID, sweep_id)] if sweep_id else []
+        filters = [one.filter for one in wanted if one.filter is not None]
+        filters += [equals("tags", tags.SWEEP_ID, sweep_id)] if sweep_id else []
         # Completed and stopped early: what FINISHED means, see `states.py`.
-        conditions.append("attributes.status = 'FINISHED'")
+        filters.append("attributes.status = 'FINISHED'")
+        is_exact = all(one.filter is not None for one in wanted)
+        page = top if is_exact and per is None else PAGE
         chosen: list[RunRecord] = []
-        counts: dict[Any, int] = {}
-        for run in self._pages(conditions, f"metrics.`{metric}` {order}", PAGE if per else top):
+        counts: Counter[str] = Counter()
+        for run in self._pages(filters, f"metrics.`{metric}` {order}", page):
             record = run_record(run)
             # MLflow sorts NaN, and runs without the metric, behind all others.
             if record.metric(metric) is None:
                 break
-            if record.tags.get("kind") != tags.KIND_TRIAL:
+            is_trial = record.tags.get("kind") == tags.KIND_TRIAL
+            if not is_trial or not all(one.holds(record) for one in wanted):
                 continue
-            group = record.config.get(per) if per else None
-            counts[group] = counts.get(group, 0) + 1
+            group = group_of(record, per) if per else ""
+            counts[group] += 1
             if counts[group] <= top:
                 chosen.append(record)
             if len(chosen) == top and not per:
@@ -161,7 +164,7 @@ class Runs:
         return list(self._pages([f"attributes.run_id LIKE '{reference}%'"], None, 2))
 
     def _tagged(self, values: Mapping[str, str]) -> "list[Run]":
-        conditions = [_equals("tags", name, value) for name, value in values.items()]
+        conditions = [equals("tags", name, value) for name, value in values.items()]
         return list(self._pages(conditions, None, PAGE))
 
     def _pages(self, conditions: Sequence[str], order: str | None, page: int) -> "Iterator[Run]":
@@ -201,40 +204,6 @@ class Runs:
             return question(self._client)
         except Exception as error:
             raise TrackingError(f"tracking: '{self.uri}' must answer, but got: {error}") from error
-
-
-def condition_filter(text: str) -> str:
-    """Returns MLflow's filter for `field=value`, its value as recorded. Raises
-    `TrackingError` naming the known fields.
-    """
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not value:
-        raise TrackingError(f"where: must be field=value, but got '{text}'. Write e.g. tau=2.")
-    if name in ("state", "label", "device"):
-        return _equals("tags", tags.PREFIX + name, value)
-    known = TrialConfig.model_fields
-    if name not in known:
-        raise TrackingError(
-            f"where: field must be state, label, device or one of {', '.join(known)}, "
-            f"but got '{name}'.{nearest(name, list(known))}"
-        )
-    return _equals("params", name, _recorded(name, value))
-
-
-def _recorded(name: str, value: str) -> str:
-    """Returns a field's value as the store has it: `2` of a real number is `2.0` there."""
-    annotation: Any = TrialConfig.model_fields[name].annotation
-    try:
-        typed = TypeAdapter(annotation).validate_python(value)
-    except ValidationError as error:
-        rule = error.errors()[0]["msg"]
-        raise TrackingError(f"where: {name}: {rule}, but got '{value}'.") from error
-    return as_text(typed)
-
-
-def _equals(kind: str, name: str, value: str) -> str:
-    escaped = value.replace("'", "''")
-    return f"{kind}.`{name}` = '{escaped}'"
 
 
 def _no_such_sweep(

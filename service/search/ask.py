@@ -71,8 +71,9 @@ def asked_of(store: StudyStore, number: int) -> Asked:
 def _enqueue(store: StudyStore, values: Mapping[str, Any], attributes: dict[str, Any]) -> None:
     # Optuna never merges equal entries of its queue; whoever enqueues after a restart looks first
     # which labels and retries the study has already (`open_study`, `StudyChanges`).
-    if store.search.space.contains(values):
-        store.study.enqueue_trial(dict(values), user_attrs=attributes)
+    point = store.search.space.snap(values)
+    if point is not None:
+        store.study.enqueue_trial(point, user_attrs=attributes)
     else:
         store.study.enqueue_trial({}, user_attrs=attributes | {OUTSIDE: dict(values)})
 
@@ -82,4 +83,4 @@ def _is_exhausted(store: StudyStore) -> bool:
     if not isinstance(sampler, GridSampler):
         return False
     waiting = any(trial.state == OptunaState.WAITING for trial in store.frozen_trials())
-    return not waiting and not sampler.untried(store.study)
+    return not waiting and next(sampler.untried(store.study), None) is None

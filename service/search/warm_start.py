@@ -46,14 +46,15 @@ def _unusable(store: StudyStore, record: StudyTrial) -> str | None:
 
 def _imported(store: StudyStore, record: StudyTrial, source: str) -> Any:
     completed = record.state == TrialState.COMPLETED
+    point = store.search.space.snap(record.values) or record.values
     # Completed ones leave their intermediate values behind: another sweep's evaluations may mean
     # other amounts of training, and early stopping would compare with them.
     keep = not completed and not store.is_multi_objective
     return optuna.trial.create_trial(
         state=OptunaState[OPTUNA_STATE[record.state]],
         values=list(record.objectives) if completed else None,
-        params=record.values,
-        distributions=store.search.space.distributions(record.values),
+        params=point,
+        distributions=store.search.space.distributions(point),
         intermediate_values=dict(record.intermediate) if keep else {},
         user_attrs={
             IMPORTED: source,

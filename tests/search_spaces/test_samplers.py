@@ -94,7 +94,7 @@ def test_the_grid_skips_what_the_study_holds_in_any_state() -> None:
     study.tell(failed, state=optuna.trial.TrialState.FAIL)
     sampler = Grid(points_per_range=4).build(space)
     assert isinstance(sampler, GridSampler)
-    assert sampler.untried(study) == [{"n": 3}, {"n": 4}]
+    assert list(sampler.untried(study)) == [{"n": 3}, {"n": 4}]
     study.sampler = sampler
     assert space.suggest(study.ask()) == {"n": 3}
 

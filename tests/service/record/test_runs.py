@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
 
-from service.errors import TrackingError
+from service.errors import SpecError, TrackingError
 from service.record.runs import Runs
 from service.states import TrialState
 
@@ -173,8 +173,13 @@ def test_best_of_each_value(runs: Runs, sweep_id: str) -> None:
     ],
 )
 def test_bad_conditions_are_named(runs: Runs, sweep_id: str, where: str, message: str) -> None:
-    with pytest.raises(TrackingError, match=message):
+    with pytest.raises(SpecError, match=message):
         runs.best(sweep_id, "rouge_l", "maximize", where=[where])
+
+
+def test_an_unknown_group_is_named(runs: Runs, sweep_id: str) -> None:
+    with pytest.raises(SpecError, match="--per: .*but got 'divergense'. Did you mean 'divergence'"):
+        runs.best(sweep_id, "rouge_l", "maximize", per="divergense")
 
 
 def test_a_trial_is_found_by_id_prefix_or_number(runs: Runs, sweep_id: str) -> None:
