@@ -21,7 +21,8 @@ def now_ms() -> int:
 
 class Sink:
     """A trial's side of the record, used on its rank 0: every call but `close` returns at once and
-    none raises, whatever the server does.
+    none raises, whatever the server does. It may be given a run that the server does not know yet:
+    its entries wait until the driver's, which make the run, were delivered.
     """
 
     def __init__(self, run: str, outbox: Outbox) -> None:

@@ -1,4 +1,5 @@
-"""Names under which a sweep's facts stand on its MLflow runs: one list for writer and reader."""
+"""The tags of MLflow runs that hold what is known of sweeps and trials: one list for writer and
+reader."""
 
 PREFIX = "kd_sweep."
 KIND = PREFIX + "kind"

@@ -81,8 +81,8 @@ def find_best(runs: Runs, question: Question) -> Best:
 def _best_under_each(
     runs: Runs, sweep_id: str | None, where: Sequence[str]
 ) -> dict[str, RunRecord]:
-    """Returns the best trial under each metric that some trial has. The store is asked once a
-    metric for one row: the time to read all trials would grow with the sweep."""
+    """Returns the best trial under each metric that some trial has. The store is asked for one
+    row under each metric: the time to read all trials would grow with the sweep."""
     found = {
         name: runs.best(sweep_id, name, direction, where=where, top=1)
         for name, direction in table.known_directions().items()

@@ -54,7 +54,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class StudyTrial:
-    """A trial as the study holds it. `objectives` has a value a direction, or is empty;
+    """A trial as the study holds it. `objectives` has one value for each direction, or is empty;
     `intermediate` maps evaluation numbers (1-based) to the objective, NaN where the trial
     diverged."""
 
