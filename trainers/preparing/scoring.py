@@ -63,6 +63,7 @@ class _Scorer:
     def score(self, network: Network, teacher: SignalMaker | None) -> dict[str, float]:
         config = TrialConfig.model_validate({"task": self.task.name, **self.task.quick_evaluation})
         student = StudentWithLoss.build(network, config, device=self.device, numerics=self.numerics)
+        student.eval()  # an evaluation leaves the mode as it was, and this one is never trained
         evaluator = self.task.runtime().evaluator(
             config,
             self.data,

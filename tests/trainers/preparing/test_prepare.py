@@ -50,6 +50,14 @@ def test_the_fitted_teacher_knows_more_than_the_start(prepared: Prepared) -> Non
     assert "teacher_entropy_mean" not in student
 
 
+def test_a_teacher_with_dropout_is_scored_without_it(tmp_path: Path) -> None:
+    teacher = ModelSource(config=gpt2(1, 16, resid_pdrop=0.5, embd_pdrop=0.5))
+    found = prepare(request(tmp_path, teacher=teacher), tmp_path / "home")
+    # the student is measured against the teacher that was measured before
+    seen, own = found.student_metrics["teacher_entropy"], found.teacher_metrics["entropy"]
+    assert seen == pytest.approx(own, rel=1e-12)
+
+
 def test_the_second_time_everything_is_found(prepared: Prepared, home: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folders(home)}
     stages: list[str] = []

@@ -106,7 +106,7 @@ class TextEvaluator:
             temperature=self.config.generation_temperature,
             max_new_tokens=self.config.max_new_tokens,
             no_repeat_ngram_size=self.config.no_repeat_ngram_size,
-            eos_token_id=self.data.facts.eos_token_id,
+            end_token_ids=generation.end_tokens(student.model, self.data.tokenizer),
             pad_token_id=self.data.facts.pad_token_id,
         )
         mine = list(enumerate(prompts))[self.world.rank :: self.world.size]

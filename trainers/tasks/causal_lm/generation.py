@@ -5,18 +5,16 @@ neither on how prompts are batched nor on what was trained before, and trials th
 share their luck.
 """
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from trainers.signal import OutputHead
-from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import group_bounds
+from trainers.tasks.causal_lm.steps import Steps, cache_is_right
 
 # Tokens of prompts and answers whose keys and values are kept at once, by type of device.
 MAX_CACHED_TOKENS = {"cpu": 32768, "cuda": 262144}
@@ -28,12 +26,12 @@ Prompt = tuple[int, list[int]]  # number of the prompt, its token ids
 @dataclass(frozen=True)
 class Decoding:
     """How answers are drawn: temperature 0 is greedy; no n-gram of prompt and answer is repeated
-    when `no_repeat_ngram_size` is positive."""
+    when `no_repeat_ngram_size` is positive; any of `end_token_ids` ends an answer."""
 
     temperature: float
     max_new_tokens: int
     no_repeat_ngram_size: int
-    eos_token_id: int
+    end_token_ids: frozenset[int]
     pad_token_id: int
 
 
@@ -43,15 +41,32 @@ def num_positions(model: Any) -> int:
     return 1_000_000 if limit is None else int(limit)
 
 
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Returns every token that ends an answer: the tokenizer's end of sequence, and those of the
+    model's generation config (a chat model has its end of turn there)."""
+    config = model.generation_config
+    named = config.eos_token_id
+    several = isinstance(named, list | tuple)
+    ends = set(named if several else [] if named is None else [named])
+    if config._from_model_config and not several:
+        # perhaps only the default of the config's class, which is any word in another vocabulary
+        ends &= {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return frozenset({*ends, tokenizer.eos_token_id})
+
+
 @torch.no_grad()
 def generate(
     model: Any, head: OutputHead, prompts: list[Prompt], *, seed: int, decoding: Decoding
 ) -> dict[int, list[int]]:
-    """Returns the token ids of one answer for each prompt, by its number, without the
-    end-of-sequence token. `model` is in evaluation mode."""
+    """Returns the token ids of one answer for each prompt, by its number, without the token that
+    ended it. `model` is in evaluation mode. Where its cache or its padding would change its logits,
+    prompts are answered one by one and without a cache, which is slow and right."""
     answers: dict[int, list[int]] = {}
-    for group in _groups(prompts, decoding.max_new_tokens, model.device.type):
-        answers |= _Group(model, head, group, seed, decoding).run()
+    longest = max((ids for _, ids in prompts), key=len, default=[])
+    cached = cache_is_right(model, longest, num_positions(model))
+    groups = _groups(prompts, decoding.max_new_tokens, model.device.type)
+    for group in groups if cached else [[prompt] for prompt in prompts]:
+        answers |= _Group(model, head, group, seed, decoding, cached=cached).run()
     return answers
 
 
@@ -74,25 +89,32 @@ class _Group:
     """Prompts that are answered together, padded on the left."""
 
     def __init__(
-        self, model: Any, head: OutputHead, group: list[Prompt], seed: int, decoding: Decoding
+        self,
+        model: Any,
+        head: OutputHead,
+        group: list[Prompt],
+        seed: int,
+        decoding: Decoding,
+        *,
+        cached: bool,
     ):
-        self._body, self._head, self._decoding = models.body_of(model), head, decoding
+        self._head, self._decoding = head, decoding
         self._device = model.device
         self._numbers = [number for number, _ in group]
         self._seed = seed
         width = max(len(ids) for _, ids in group)
         padded = [[decoding.pad_token_id] * (width - len(ids)) + ids for _, ids in group]
-        self._next = torch.tensor(padded, device=self._device)
+        self._ids = torch.tensor(padded, device=self._device)
         lengths = torch.tensor([[len(ids)] for _, ids in group])
         # Padded on the left, so that every row's next token is written in the same column; the mask
         # keeps attention from the padding in front.
         self._mask = (torch.arange(width) >= width - lengths).long().to(self._device)
         self._ngrams = [_Ngrams(decoding.no_repeat_ngram_size, ids) for _, ids in group]
-        self._takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
-        self._positions = num_positions(model)
+        positions = num_positions(model)
+        self._steps = Steps(model, positions, cached=cached)
         # new tokens that fit behind each prompt, by first place
         self._room = [
-            max(0, min(decoding.max_new_tokens, self._positions - len(ids))) for _, ids in group
+            max(0, min(decoding.max_new_tokens, positions - len(ids))) for _, ids in group
         ]
         self._alive = list(range(len(group)))  # rows still in the batch, by their first place
         # numbers of the prompts whose answer has ended
@@ -101,19 +123,18 @@ class _Group:
 
     def run(self) -> dict[int, list[int]]:
         """Returns the answers by the prompts' numbers."""
-        cache, steps = DynamicCache(), max(self._room)
+        steps = max(self._room)
         draws = torch.stack([luck(self._seed, n, max(steps, 1)) for n in self._numbers])
         draws = draws.to(self._device)
-        # `_next` is the complete prompts in the first step, and one column in those that follow:
-        # the cache has the keys and values of all columns before it.
         for step in range(steps):
-            self._next = self._draw(self._logits(cache), draws[self._alive, step])[:, None]
-            running = self._take(self._next[:, 0].tolist())
+            drawn = self._draw(self._logits(), draws[self._alive, step])[:, None]
+            running = self._take(drawn[:, 0].tolist())
             if not running:
                 break
-            self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
+            self._ids = torch.cat([self._ids, drawn], dim=1)
+            self._mask = torch.cat([self._mask, torch.ones_like(drawn)], dim=1)
             if len(self._alive) - len(running) >= LEAVE_SHARE * len(self._alive):
-                self._leave(torch.tensor(running, device=self._device), cache)
+                self._leave(torch.tensor(running, device=self._device))
         return self.answers
 
     def _take(self, tokens: list[int]) -> list[int]:
@@ -121,7 +142,7 @@ class _Group:
         running = []
         for place, token in enumerate(tokens):
             number = self._numbers[self._alive[place]]
-            if token == self._decoding.eos_token_id or number in self._done:
+            if token in self._decoding.end_token_ids or number in self._done:
                 self._done.add(number)
                 continue
             self.answers[number].append(token)
@@ -132,28 +153,16 @@ class _Group:
                 self._done.add(number)
         return running
 
-    def _leave(self, running: Tensor, cache: Any) -> None:
+    def _leave(self, running: Tensor) -> None:
         """Keeps only the rows `running`, in the cache and in everything that has a row for each."""
-        cache.batch_select_indices(running)
-        self._next, self._mask = self._next[running], self._mask[running]
+        self._steps.keep(running)
+        self._ids, self._mask = self._ids[running], self._mask[running]
         places = running.tolist()
         self._alive = [self._alive[i] for i in places]
         self._ngrams = [self._ngrams[i] for i in places]
 
-    def _logits(self, cache: Any) -> Tensor:
-        positions = {}
-        if self._takes_positions:
-            # rows that have ended, and wait to leave, would run beyond the last position
-            places = (self._mask.cumsum(1) - 1).clamp(0, self._positions - 1)
-            positions["position_ids"] = places[:, -self._next.shape[1] :]
-        states = self._body(
-            input_ids=self._next,
-            attention_mask=self._mask,
-            past_key_values=cache,
-            use_cache=True,
-            **positions,
-        ).last_hidden_state
-        logits = self._head.logits(states[:, -1]).float()
+    def _logits(self) -> Tensor:
+        logits = self._head.logits(self._steps.last_hidden(self._ids, self._mask)).float()
         banned = [(row, t) for row, ngrams in enumerate(self._ngrams) for t in ngrams.banned()]
         if banned:
             # in place: `logits` is this step's own

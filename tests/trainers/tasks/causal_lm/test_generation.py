@@ -1,14 +1,24 @@
 """Sampled answers: right probabilities, no repeated n-grams, and luck that belongs to seed and
 prompt."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from families_support import make
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from trainers.signal import OutputHead
-from trainers.tasks.causal_lm import generation, models
+from trainers.tasks.causal_lm import generation, models, steps
 from trainers.tasks.causal_lm.generation import Decoding
 
 VOCAB_SIZE, EOS = 24, 0
@@ -50,7 +60,7 @@ def decoding(**changed: Any) -> Decoding:
         "temperature": 1.0,
         "max_new_tokens": 12,
         "no_repeat_ngram_size": 0,
-        "eos_token_id": EOS,
+        "end_token_ids": frozenset({EOS}),
         "pad_token_id": EOS,
     }
     return Decoding(**(values | changed))
@@ -122,7 +132,7 @@ def test_no_ngram_of_prompt_and_answer_comes_twice(model: Any) -> None:
 
 
 def test_the_models_positions_bound_each_answer_by_its_own_prompt(model: Any) -> None:
-    never_ends = decoding(max_new_tokens=500, temperature=0, eos_token_id=VOCAB_SIZE + 1)
+    never_ends = decoding(max_new_tokens=500, temperature=0, end_token_ids=frozenset())
     head = models.head_of(model, VOCAB_SIZE)
     prompts = [(0, [5] * 40), (1, [8]), (2, [9, 3] * 24)]
     drawn = generation.generate(model, head, prompts, seed=1, decoding=never_ends)
@@ -155,3 +165,79 @@ def test_a_head_can_be_any_output_head(model: Any) -> None:
         model, OutputHead(weight, bias), [(0, [5])], seed=1, decoding=decoding()
     )
     assert drawn[0] == [17] * 12
+
+
+class Forgetful(DynamicCache):
+    """Keeps no keys and values of earlier tokens."""
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> Any:
+        return key_states, value_states
+
+
+def broken(model: Any) -> Any:
+    raise AttributeError("this cache has no such layer")
+
+
+@pytest.mark.parametrize("cache", [lambda model: Forgetful(), broken])
+def test_a_model_whose_cache_is_wrong_is_run_without_one(
+    monkeypatch: pytest.MonkeyPatch, cache: Any
+) -> None:
+    model = make("llama")
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
+    prompts = list(enumerate(PROMPTS))
+    expected = answers(model, prompts, temperature=0)
+    assert steps.cache_is_right(model, [1], 48)
+    other = make("llama")
+    other.load_state_dict(model.state_dict())
+    monkeypatch.setattr(steps, "_cache", cache)
+    assert answers(other, prompts, temperature=0) == expected
+    assert not steps.cache_is_right(other, [1], 48)
+
+
+def test_the_cache_is_tried_once_a_model(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(model, [(0, [5])])
+    monkeypatch.setattr(steps, "_try", lambda *_: pytest.fail("tried again"))
+    answers(model, [(0, [5])], seed=2)
+
+
+TOKENIZER = SimpleNamespace(
+    eos_token_id=0, all_special_ids=[0], added_tokens_decoder={0: "", 7: ""}
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "ends"),
+    [
+        (GenerationConfig(eos_token_id=[1, 7]), {0, 1, 7}),  # Gemma's end of turn
+        (GenerationConfig(eos_token_id=5), {0, 5}),
+        (GenerationConfig(), {0}),
+        # taken from the model's config: there it may be no more than the default of the class
+        (GenerationConfig(eos_token_id=2, _from_model_config=True), {0}),
+        (GenerationConfig(eos_token_id=7, _from_model_config=True), {0, 7}),
+        (GenerationConfig(eos_token_id=[2, 7], _from_model_config=True), {0, 2, 7}),
+    ],
+)
+def test_every_end_token_of_tokenizer_and_generation_config_ends_an_answer(
+    config: Any, ends: set[int]
+) -> None:
+    model = SimpleNamespace(generation_config=config)
+    assert generation.end_tokens(model, TOKENIZER) == ends
+
+
+def test_an_end_token_of_the_generation_config_is_read_from_the_models_folder(
+    tmp_path: Path,
+) -> None:
+    made = make("gemma2")
+    made.generation_config = GenerationConfig(eos_token_id=[1, 9])
+    made.save_pretrained(tmp_path)
+    loaded = models.load(tmp_path, attention=None, dtype=torch.float32)
+    assert generation.end_tokens(loaded, TOKENIZER) == {0, 1, 9}
+    # a head with all weight on one token answers nothing else
+    bias = torch.zeros(40).index_fill(0, torch.tensor(9), 100.0)
+    head = OutputHead(torch.zeros(40, 16), bias)
+    ends = generation.end_tokens(loaded, TOKENIZER)
+    drawn = generation.generate(
+        loaded, head, [(0, [5])], seed=1, decoding=decoding(end_token_ids=ends)
+    )
+    assert drawn[0] == []

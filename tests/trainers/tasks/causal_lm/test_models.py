@@ -7,45 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from families_support import FAMILIES, VOCAB_SIZE, make
 
 from trainers.tasks.causal_lm import models
-
-VOCAB_SIZE = 40
-SMALL = {
-    "vocab_size": VOCAB_SIZE,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
-    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
-    "gpt_neox": {},
-    "llama": {},
-    "qwen2": {},
-    "mistral": {},
-    "phi": {},
-    "gemma2": {"head_dim": 8, "final_logit_softcapping": 3.0},
-    "cohere": {"logit_scale": 0.3},
-    "granite": {"logits_scaling": 4.0},
-}
-
-
-def make(model_type: str, **changed: Any) -> Any:
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-
-    kind = CONFIG_MAPPING[model_type]
-    known = set(kind().to_dict()) | set(kind.attribute_map)
-    values = {**SMALL, **FAMILIES[model_type], **changed}
-    config = kind(**{name: value for name, value in values.items() if name in known})
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config).eval()
 
 
 def tokens() -> torch.Tensor:

@@ -1,0 +1,96 @@
+"""Runs a language model token by token: through the cache that its config asks for, or, where that
+gives other logits than the model itself, over all tokens at every step."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from trainers.tasks.causal_lm import models
+
+# Relative to the largest logit. A wrong cache is off by as much as the logits are large; TF32 and
+# half precision stay below this.
+CACHE_TOLERANCE = 0.05
+CHECKED_TOKENS = 6
+_CHECKED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+class Steps:
+    """Rows of token ids, padded on the left, that grow by one column at each step."""
+
+    def __init__(self, model: Any, num_positions: int, *, cached: bool):
+        """`num_positions`: those of the model; `cached`: whether a step runs over the new column
+        alone."""
+        self._body, self._num_positions = models.body_of(model), num_positions
+        self._arguments = inspect.signature(self._body.forward).parameters
+        self._cache = _cache(model) if cached else None
+        self._seen = 0
+
+    def last_hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Returns the hidden states [B, D] of the last column. `ids` and `mask` [B, T] are all
+        columns so far; with a cache, those of the last call must be among them."""
+        # rows that have ended, and wait to leave, would run beyond the last position
+        places = (mask.cumsum(1) - 1).clamp(0, self._num_positions - 1)
+        options = {
+            "attention_mask": mask,
+            "position_ids": places[:, self._seen :],
+            "use_cache": self._cache is not None,
+            # one of the two, by the family
+            "past_key_values": self._cache,
+            "cache_params": self._cache,
+        }
+        known = {name: value for name, value in options.items() if name in self._arguments}
+        hidden: Tensor = self._body(input_ids=ids[:, self._seen :], **known).last_hidden_state
+        if self._cache is not None:
+            self._seen = ids.shape[1]
+        return hidden[:, -1]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keeps only the rows with these indices."""
+        if self._cache is not None:
+            # not `batch_select_indices`, which the states of recurrent layers do not have
+            self._cache.reorder_cache(rows)
+
+
+def cache_is_right(model: Any, tokens: Sequence[int], num_positions: int) -> bool:
+    """Returns whether steps through the cache, with padding on the left, give the logits of the
+    whole text without either; tried once a model, on some `tokens`. `model` is in evaluation
+    mode."""
+    if model not in _CHECKED:
+        text = (list(tokens) * CHECKED_TOKENS)[: min(CHECKED_TOKENS, num_positions)]
+        _CHECKED[model] = len(text) > 2 and _try(model, text, num_positions)
+    return _CHECKED[model]
+
+
+@torch.no_grad()
+def _try(model: Any, text: list[int], num_positions: int) -> bool:
+    try:
+        with torch.autocast(model.device.type, enabled=False):
+            return _agrees(model, torch.tensor([text], device=model.device), num_positions)
+    except Exception:  # code of any model: whatever it raises, its cache is not to be used
+        return False
+
+
+def _agrees(model: Any, text: Tensor, num_positions: int) -> bool:
+    """Two rows: the text, and without its first token. The last two columns are steps."""
+    mask = torch.ones_like(text).repeat(2, 1)
+    mask[1, 0] = 0
+    steps = Steps(model, num_positions, cached=True)
+    for stop in range(text.shape[1] - 2, text.shape[1] + 1):
+        ours = steps.last_hidden(text.repeat(2, 1)[:, :stop], mask[:, :stop])
+        for row in (0, 1):
+            whole = model(input_ids=text[:, row:stop], use_cache=False).logits[:, -1].float()
+            logits = models.head_of(model, whole.shape[1]).logits(ours[row : row + 1]).float()
+            error = (whole - logits).abs().max() / whole.abs().max().clamp_min(1e-30)
+            if not error <= CACHE_TOLERANCE:  # written so that NaN is an error too
+                return False
+    return True
+
+
+def _cache(model: Any) -> Any:
+    """Full, sliding or recurrent states a layer, as the config says."""
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
