@@ -229,14 +229,17 @@ class Ledger:
         if len(values) != 1 or len(self._objectives) != 1:
             return False
         value = values[0]
-        stop = report_value(self.store, number, evaluation=report.evaluation, value=value)
+        last = self.setting.num_evaluations(entry.trial.config)
+        stop = report_value(
+            self.store, number, evaluation=report.evaluation, value=value, last=last
+        )
         # The study has the value and the verdict before they are acted on: the driver after one
         # that dies here ends the trial, instead of training it on.
         if not math.isfinite(value):
             self._stop(entry, TrialState.DIVERGED)
             return True
         entry.last = value
-        if stop and report.evaluation < entry.trial.config.evaluations:
+        if stop:
             self._stop(entry, TrialState.STOPPED_EARLY)
             return True
         return False

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.driver.study_changes import StudyChanges
+from service.plan.evaluations import num_evaluations
 from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
 from service.search.ask import enqueue, retry
@@ -28,7 +29,7 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
             space=plan.spec.search,
             sampler=spec.sampler,
             early_stopping=spec.early_stopping,
-            num_evaluations=spec.budget().evaluations,
+            num_evaluations=num_evaluations(spec, None),
             directions=tuple(objective.direction for objective in spec.objective),
         ),
     )

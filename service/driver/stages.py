@@ -27,6 +27,7 @@ from service.errors import JobError
 from service.events import DriverEvent, Notice, SweepSummary
 from service.home import spool_folder
 from service.own_code.sources import unpack
+from service.plan.evaluations import num_evaluations
 from service.plan.places import checkpoints_url, end_marker, trials_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
@@ -93,6 +94,8 @@ def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: lis
         if shared is not None:
             from service.driver.tuning import tune_trials
 
+            examples = shared.prepared.num_train_examples
+            store.expect_evaluations(num_evaluations(sweep.plan.spec, examples))
             ledger = Ledger(
                 plan=sweep.plan,
                 store=store,

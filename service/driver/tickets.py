@@ -8,6 +8,7 @@ from service.plan.places import checkpoints_folder
 from service.search.study_trials import Asked
 from service.slots.messages import Ticket
 from trainers.files import shelves
+from trainers.trial.budget import num_evaluations_of
 from trainers.trial.config import TrialConfig
 from trainers.trial.trial_file import TrialFile
 
@@ -33,6 +34,10 @@ class TrialSetting:
         return self.shared.trial(self.template, config).model_copy(
             update={"trial": asked.number, "attempt": asked.attempt}
         )
+
+    def num_evaluations(self, config: TrialConfig) -> int:
+        """Returns how many evaluations of a complete trial take place."""
+        return num_evaluations_of(config, self.shared.prepared.num_train_examples)
 
     def ticket(self, trial: TrialFile, run_id: str) -> Ticket:
         """Returns what the trial's Tune actor gets."""

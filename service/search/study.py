@@ -7,6 +7,7 @@ imports Optuna.
 """
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -59,11 +60,16 @@ class StudyStore:
             study_name=sweep_id,
             storage=opened,
             sampler=search.sampler.build(search.space),
-            pruner=search.early_stopping.build(search.num_evaluations)
-            or optuna.pruners.NopPruner(),
+            pruner=_pruner(search),
         )
         _check_same_search(study, search)
         return cls(study, search)
+
+    def expect_evaluations(self, count: int) -> None:
+        """Has early stopping count on `count` evaluations a trial, which may be known only when the
+        data is there."""
+        self.search = replace(self.search, num_evaluations=count)
+        self.study.pruner = _pruner(self.search)
 
     @property
     def sweep_id(self) -> str:
@@ -133,6 +139,10 @@ class StudyStore:
     def forget(self, number: int) -> None:
         """Drops the object of a trial that has ended."""
         self._running.pop(number, None)
+
+
+def _pruner(search: Search) -> Any:
+    return search.early_stopping.build(search.num_evaluations) or optuna.pruners.NopPruner()
 
 
 def _is_imported(frozen: Any) -> bool:

@@ -11,12 +11,15 @@ from service.search.study_trials import LABEL, OUTCOME, OUTSIDE, STOPPED_AT, sta
 from service.states import OPTUNA_STATE, TrialState
 
 
-def report_value(store: StudyStore, number: int, *, evaluation: int, value: float) -> bool:
-    """Stores the objective after evaluation `evaluation` (1..num_evaluations); returns whether the
-    trial has to end: the verdict of early stopping, or a value that is not finite.
+def report_value(
+    store: StudyStore, number: int, *, evaluation: int, value: float, last: int | None = None
+) -> bool:
+    """Stores the objective after evaluation `evaluation` (1-based); returns whether the trial has
+    to end: the verdict of early stopping, or a value that is not finite.
 
-    A repeated evaluation (of a resumed attempt) changes nothing and gets the verdict it had.
-    After the last evaluation, for labelled trials and with several objectives nothing is stopped.
+    last: the trial's last evaluation; default: that of the study's longest trial. A repeated
+    evaluation (of a resumed attempt) changes nothing and gets the verdict it had. After the last
+    evaluation, for labelled trials and with several objectives nothing is stopped.
     """
     trial = store.running(number)
     if trial is None or store.is_multi_objective:
@@ -25,7 +28,8 @@ def report_value(store: StudyStore, number: int, *, evaluation: int, value: floa
     if evaluation in known.intermediate_values:
         return bool(known.user_attrs.get(STOPPED_AT) == evaluation)
     trial.report(value if math.isfinite(value) else math.nan, evaluation)
-    if not _must_end(store, trial, evaluation=evaluation, value=value):
+    is_last = evaluation >= (last or store.search.num_evaluations)
+    if not _must_end(trial, is_last=is_last, value=value):
         return False
     # Stored before the trial is stopped: the pruner asked again after a restart, when the study
     # holds more trials, could decide otherwise.
@@ -68,11 +72,11 @@ def finish(store: StudyStore, number: int, state: TrialState, objectives: Sequen
     store.forget(number)
 
 
-def _must_end(store: StudyStore, trial: Any, *, evaluation: int, value: float) -> bool:
+def _must_end(trial: Any, *, is_last: bool, value: float) -> bool:
     if not math.isfinite(value):
         return True
     attributes = trial.user_attrs
-    if OUTSIDE in attributes or evaluation >= store.search.num_evaluations:
+    if OUTSIDE in attributes or is_last:
         return False
     # The pruner is asked about labelled trials too: successive halving stores there which rungs a
     # trial has reached, and others are compared with its value.

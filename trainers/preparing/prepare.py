@@ -20,8 +20,8 @@ from trainers.parts import Task
 from trainers.preparing.keys import Keys, input_fingerprints
 from trainers.preparing.scoring import score
 from trainers.tasks import locate, table
-from trainers.training.loop import num_steps_of
 from trainers.training.run import run_trial
+from trainers.trial.budget import num_steps_of
 from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import SilentReporter
 from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trainers.parts import Batch, BatchSource, Evaluation, SignalMaker, Step
 from trainers.training.checkpoints import Checkpoints, random_state, restore_random_state
 from trainers.training.student import StudentWithLoss
+from trainers.trial.budget import evaluation_steps
 from trainers.trial.config import TrialConfig
 from trainers.trial.diagnosis import logit_scale_warning
 from trainers.trial.fields import Optimizer, Schedule
@@ -78,21 +79,6 @@ class TrainingEnd:
 
     outcome: Outcome
     progress: Progress
-
-
-def num_steps_of(config: TrialConfig, num_examples: int) -> int:
-    """Returns the optimiser steps of the complete budget; a fraction of an epoch is rounded up to a
-    number of steps."""
-    if config.steps is not None:
-        return config.steps
-    assert config.epochs is not None
-    # 0.07 * 100 is a little more than 7 in floating point, and must not become 8 steps
-    return max(1, math.ceil(config.epochs * math.ceil(num_examples / config.batch_size) - 1e-9))
-
-
-def evaluation_steps(num_steps: int, evaluations: int) -> list[int]:
-    """Returns after which steps (1-based) is evaluated: evenly spread, the last at the end."""
-    return sorted({max(1, round(i * num_steps / evaluations)) for i in range(1, evaluations + 1)})
 
 
 def learning_rate(config: TrialConfig, step: int, num_steps: int) -> float:

@@ -23,8 +23,9 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Feed
-from trainers.training.loop import Loop, TrainingEnd, num_steps_of, train
+from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.student import StudentWithLoss
+from trainers.trial.budget import num_steps_of
 from trainers.trial.reporting import Outcome, Reporter, TrialResult
 from trainers.trial.trial_file import TrialFile
 from trainers.world import World

@@ -82,6 +82,51 @@ def test_a_verdict_stops_the_trial_and_frees_its_slot(tmp_path: Path) -> None:
     assert {r.number: r.state for r in store.records()}[number] is TrialState.STOPPED_EARLY
 
 
+@pytest.mark.parametrize("kind", ["successive_halving", "median", "hyperband"])
+@pytest.mark.parametrize("evaluations", [10, 4000])
+def test_verdicts_come_from_the_evaluations_that_take_place(
+    tmp_path: Path, kind: str, evaluations: int
+) -> None:
+    """Ten steps are evaluated ten times, however often a sweep asks for it."""
+    desk = make_desk(
+        tmp_path,
+        trials=24,
+        training={"steps": 10},
+        evaluation={"evaluations": evaluations},
+        early_stopping={"kind": kind, "grace": 0.3},
+    )
+    ledger, _ = desk.open()
+    ends = []
+    for level in range(24):  # each worse than all before it
+        ticket, last = take(ledger), 10
+        for evaluation in range(1, 11):
+            if ledger.receive(evaluated(ticket, evaluation, 30.0 - level)):
+                last = evaluation
+                break
+        else:
+            ledger.receive(ended(ticket, done(rouge_l=30.0 - level)))
+        ends.append(last)
+    # The rungs are 3 and 6, and a later bracket of Hyperband begins at 6.
+    stopped = {"successive_halving": {3}, "median": {3}, "hyperband": {3, 6}}[kind]
+    assert set(ends) - {10} == stopped
+    assert ends[0] == 10
+
+
+def test_a_trial_of_epochs_is_not_stopped_at_its_last_evaluation(tmp_path: Path) -> None:
+    # The fake data are one example, so each trial is one step and one evaluation.
+    desk = make_desk(
+        tmp_path,
+        trials=8,
+        training={"epochs": 1},
+        evaluation={"evaluations": 5},
+        early_stopping={"kind": "successive_halving", "grace": 0.3},
+    )
+    ledger, store = desk.open()
+    store.expect_evaluations(1)
+    for level in range(8):
+        assert not ledger.receive(evaluated(take(ledger), 1, 30.0 - level))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_an_objective_that_is_not_finite_has_diverged(tmp_path: Path, value: float) -> None:
     desk = make_desk(tmp_path)

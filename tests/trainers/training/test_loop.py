@@ -12,6 +12,7 @@ from training_support import Recorder, trial
 from trainers.training import loop as loops
 from trainers.training.run import run_trial
 from trainers.trial import diagnosis
+from trainers.trial.budget import evaluation_steps, num_steps_of
 from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import Leave
 from trainers.trial.sources import Prepared
@@ -32,17 +33,23 @@ def config(**changed: Any) -> TrialConfig:
     ],
 )
 def test_the_budget_in_steps(budget: dict[str, Any], examples: int, steps: int) -> None:
-    assert loops.num_steps_of(TrialConfig.model_validate(budget), examples) == steps
+    assert num_steps_of(TrialConfig.model_validate(budget), examples) == steps
 
 
 @pytest.mark.parametrize(
     ("num_steps", "evaluations", "expected"),
-    [(100, 4, [25, 50, 75, 100]), (10, 3, [3, 7, 10]), (2, 5, [1, 2]), (1, 1, [1])],
+    [
+        (100, 4, [25, 50, 75, 100]),
+        (10, 3, [3, 7, 10]),
+        (2, 5, [1, 2]),
+        (1, 1, [1]),
+        (3, 10**9, [1, 2, 3]),
+    ],
 )
 def test_evaluations_are_spread_and_the_last_is_at_the_end(
     num_steps: int, evaluations: int, expected: list[int]
 ) -> None:
-    assert loops.evaluation_steps(num_steps, evaluations) == expected
+    assert evaluation_steps(num_steps, evaluations) == expected
 
 
 def test_warm_up_rises_to_the_peak_and_cosine_falls_to_zero() -> None:

@@ -1,0 +1,27 @@
+"""How long a trial trains, and after which of its steps it is evaluated; no torch."""
+
+import math
+
+from trainers.trial.config import TrialConfig
+
+
+def num_steps_of(config: TrialConfig, num_examples: int) -> int:
+    """Returns the optimiser steps of the complete budget; a fraction of an epoch is rounded up to a
+    number of steps."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None
+    # 0.07 * 100 is a little more than 7 in floating point, and must not become 8 steps
+    return max(1, math.ceil(config.epochs * math.ceil(num_examples / config.batch_size) - 1e-9))
+
+
+def evaluation_steps(num_steps: int, evaluations: int) -> list[int]:
+    """Returns after which steps (1-based) is evaluated: evenly spread, the last at the end; after
+    every step where more evaluations are asked for than there are steps."""
+    count = min(evaluations, num_steps)
+    return sorted({max(1, round(i * num_steps / count)) for i in range(1, count + 1)})
+
+
+def num_evaluations_of(config: TrialConfig, num_examples: int) -> int:
+    """Returns how many evaluations of a complete trial take place."""
+    return min(config.evaluations, num_steps_of(config, num_examples))
