@@ -89,6 +89,7 @@ class Median(_EarlyStopping):
         """Returns the Optuna pruner; see the base class."""
         import optuna
 
+        # Optuna asks from step n_warmup_steps on, that one included.
         return optuna.pruners.MedianPruner(
             n_startup_trials=self.num_startup, n_warmup_steps=self._first(num_evaluations)
         )
@@ -122,6 +123,8 @@ EarlyStopping = Annotated[
 
 
 def _rungs(first: int, factor: int, num_evaluations: int) -> list[int]:
+    # As Optuna's pruner has them: min_resource * reduction_factor**k. One at the last evaluation
+    # would stop a trial that has spent its budget.
     rungs = []
     while first < num_evaluations:
         rungs.append(first)

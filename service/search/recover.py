@@ -21,6 +21,8 @@ def reconcile(store: StudyStore) -> list[Asked]:
     Done again after any kill it does the same: a trial is either still running, with what was
     decided about it, or ended.
     """
+    # The list is read once, before anything changes; each trial's own end or attempt is stored
+    # before the next is looked at.
     resumed = []
     for frozen in store.frozen_trials():
         if frozen.state == OptunaState.RUNNING and not _end_decided(store, frozen):
@@ -47,6 +49,8 @@ def note_attempt(store: StudyStore, number: int, attempt: int) -> None:
 
 def _end_decided(store: StudyStore, frozen: Any) -> bool:
     """Ends a trial whose end was decided before its driver died; returns whether it was."""
+    # In the order of how far `tell` and `report_value` came: with the outcome stored only Optuna's
+    # own end is missing; with the verdict alone, the trial was stopped or about to be.
     outcome = frozen.user_attrs.get(OUTCOME)
     if outcome is not None:
         finish(store, frozen.number, TrialState(outcome["state"]), outcome["objectives"])
