@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Short on purpose: Ray puts sockets below it, whose paths may have 107 characters.
 ROOM = Path(tempfile.mkdtemp(prefix="kd-"))
@@ -53,6 +54,17 @@ for name in UNSET:
     os.environ.pop(name, None)
 (ROOM / "user").mkdir()
 atexit.register(shutil.rmtree, ROOM, ignore_errors=True)
+
+
+# FUZZ_EXAMPLES=10000 looks further than every run can; seconds are bounded to find what hangs.
+settings.register_profile(
+    "kd-sweep",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),
+    deadline=5000,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("kd-sweep")
 
 
 @pytest.fixture(autouse=True)

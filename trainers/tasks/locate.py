@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainers.files.names import local_path
 from trainers.trial.sources import ModelSource
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -25,9 +26,11 @@ def model_folder(source: ModelSource, role: str, *, with_weights: bool = True) -
 def named_folder(source: ModelSource, role: str, *, with_weights: bool) -> Path:
     """Returns the folder that `source.model` names, as `model_folder` does, whatever is in it."""
     assert source.model is not None
-    if _looks_local(source.model):
-        return Path(source.model).expanduser().absolute()
-    return _snapshot(source, role, with_weights=with_weights)
+    try:
+        path = local_path(source.model, Path())
+    except ValueError as error:
+        raise ValueError(f"{role}.model: {error}.") from error
+    return path or _snapshot(source, role, with_weights=with_weights)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -46,10 +49,6 @@ def first_of(config: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
-def _looks_local(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or Path(name).exists() or name.count("/") > 1
-
-
 def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -64,7 +63,7 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
     except Exception as error:  # the hub's client raises many kinds; all mean the same to the user
         raise ValueError(
             f"{role}.model: '{source.model}' is no folder here, and the Hugging Face hub did not "
-            f"give it: {str(error).splitlines()[0]}. Check the name and "
+            f"give it: {(str(error).splitlines() or [repr(error)])[0]}. Check the name and "
             "the network, or name a local folder."
         ) from error
 

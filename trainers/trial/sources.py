@@ -102,6 +102,7 @@ class DataSource(Strict):
     validation: str
     train_split: str = Field(default="train", description="of a Hugging Face data set")
     validation_split: str = Field(default="validation", description="of a Hugging Face data set")
+    config_name: str | None = Field(default=None, description="of a Hugging Face data set")
     columns: Columns = Columns()
     template: str = Field(
         default="alpaca",

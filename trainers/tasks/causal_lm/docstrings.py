@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainers.files import store
-from trainers.files.lines import numbered_lines
-from trainers.tasks.causal_lm.record import Record
+from trainers.tasks.causal_lm.record import Record, checked
+from trainers.tasks.causal_lm.rows import json_rows
 
 SHORTEST, LONGEST = 20, 400
 VALIDATION_SHARE = 10
@@ -36,8 +36,9 @@ def read(split_name: str, home: Path) -> list[Record]:
     packages whose name hashes to one tenth, `train` the others. Reading the library's source takes
     seconds, so the pairs are kept under `home`."""
     folder = store.once(home / "prepared" / "text" / fingerprint()[:20], _write)
-    lines = numbered_lines((folder / f"{split_name}.jsonl").read_bytes())
-    return [Record(**json.loads(line)) for _, line in lines]
+    path = folder / f"{split_name}.jsonl"
+    rows = json_rows(path.read_bytes(), str(path))
+    return [checked(row, place, {}) for place, row in rows]
 
 
 def _write(folder: Path) -> None:

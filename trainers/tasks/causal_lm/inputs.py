@@ -19,7 +19,7 @@ from trainers.tasks.causal_lm.vocabulary import (
     read_vocabulary,
 )
 from trainers.trial.facts import Facts
-from trainers.trial.sources import BUILTIN_PREFIX, ModelSource, PrepareRequest
+from trainers.trial.sources import ModelSource, PrepareRequest
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
@@ -35,10 +35,12 @@ class TextKeys:
     def records(self) -> dict[str, Any]:
         """What decides the records of both splits."""
         data = self._request.data
+        # younger than the keys of data that was prepared without it
+        unset = {"config_name"} if data.config_name is None else set()
         return {
             "train": records.fingerprint(data, "train"),
             "validation": records.fingerprint(data, "validation"),
-            "source": data.model_dump(exclude={"train", "validation"}),
+            "source": data.model_dump(exclude={"train", "validation"} | unset),
         }
 
     @cached_property
@@ -85,6 +87,9 @@ def inspect(
     for role, config in configs.items():
         _check_length(request.max_tokens, role, config)
     place = f"{request.data.train}, {request.data.validation}"
+    # Records are checked whenever they are planned with, also where their data was prepared: an
+    # earlier version may have taken what is refused now.
+    train, validation = (_estimate(request, name, home) for name in SPLIT_NAMES)
     if prepared is not None:
         return Facts(
             num_train_examples=prepared.num_train_examples,
@@ -93,7 +98,6 @@ def inspect(
             vocab_size=vocab_size,
             found=found | {"data": f"{place} (ready in {data})"},
         )
-    train, validation = (_estimate(request, name, home) for name in SPLIT_NAMES)
     return Facts(
         num_train_examples=train[0],
         num_train_tokens=train[1],
@@ -190,9 +194,8 @@ def _estimate(
     request: PrepareRequest, split_name: str, home: Path
 ) -> tuple[int | None, int | None]:
     """Examples of a split, and about how many response tokens."""
-    place = records.place_of(request.data, split_name)
-    if not place.startswith(BUILTIN_PREFIX) and not records.is_file(place):
-        return None, None  # reading a hub data set would mean downloading it
+    if records.is_on_hub(request.data, split_name):
+        return None, None  # reading it would mean downloading it
     rows = records.read(request.data, split_name, home)
     characters = sum(len(row.response) for row in rows)
     return len(rows), round(characters / CHARACTERS_PER_TOKEN) + len(rows)

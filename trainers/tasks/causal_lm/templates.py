@@ -51,7 +51,7 @@ def encode(template: str, record: Record, tokenizer: Any) -> tuple[list[int], li
     return before + after, [False] * len(before) + [True] * len(after), len(before)
 
 
-def _messages(record: Record) -> list[dict[str, str]]:
+def _messages(record: Record) -> list[dict[str, Any]]:
     if record.messages is not None:
         return [dict(message) for message in record.messages]
     asked = record.instruction + (f"\n\n{record.input}" if record.input else "")
@@ -59,7 +59,7 @@ def _messages(record: Record) -> list[dict[str, str]]:
 
 
 def _encode_chat(
-    messages: list[dict[str, str]], tokenizer: Any
+    messages: list[dict[str, Any]], tokenizer: Any
 ) -> tuple[list[int], list[bool], int]:
     if not tokenizer.chat_template:
         raise ValueError(
@@ -82,7 +82,7 @@ def _encode_chat(
     return ids, learned, last
 
 
-def _chat_ids(tokenizer: Any, messages: list[dict[str, str]], *, opened: bool) -> list[int]:
+def _chat_ids(tokenizer: Any, messages: list[dict[str, Any]], *, opened: bool) -> list[int]:
     """Token ids of the conversation so far, with the assistant's turn begun when `opened`."""
     return list(
         tokenizer.apply_chat_template(

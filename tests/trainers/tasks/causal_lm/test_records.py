@@ -19,6 +19,7 @@ def read(path: Path | str, tmp_path: Path, **changed: Any) -> list[records.Recor
     return records.read(source(path, **changed), "train", tmp_path)
 
 
+GOOD_WITH = '{"instruction": "a", "output": "b", "references": %s}'
 GOOD = {"instruction": "Say hi", "input": "", "output": "hi"}
 
 
@@ -49,6 +50,31 @@ def test_blank_lines_are_no_records(tmp_path: Path) -> None:
         ('{"instruction": "a", "output": " "}', r"line 2: the response 'output' must not be blank"),
         ('{"instruction": "a"}', r"line 2: 'output' must be text, but got the columns"),
         ('{"instruction": 3, "output": "b"}', r"line 2: 'instruction' must be text, but got int"),
+        ('{"instruction": "a", "output": null}', r"line 2: 'output' must be text, but got null"),
+        ('{"instruction": "a", "output": ["b"]}', r"line 2: 'output' must be text, but got list"),
+        ('{"instruction": "a", "output": true}', r"line 2: 'output' must be text, but got bool"),
+        ('{"instruction": "a", "output": NaN}', r"line 2: 'output' must be text, but got float"),
+        ('{"instruction": "a", "output": "b", "input": 0}', r"line 2: 'input' must be text, but"),
+        (GOOD_WITH % '"Paris"', r"line 2: 'references' must be a list, but got str 'Paris'"),
+        (GOOD_WITH % '""', r"line 2: 'references' must be a list, but got str ''"),
+        (GOOD_WITH % "5", r"line 2: 'references' must be a list, but got int 5"),
+        (GOOD_WITH % "false", r"line 2: 'references' must be a list, but got bool False"),
+        (GOOD_WITH % '{"a": "b"}', r"line 2: 'references' must be a list, but got dict"),
+        (GOOD_WITH % '["a", 1]', r"line 2: 'references\[1\]' must be text, but got int 1"),
+        (GOOD_WITH % '["a", null]', r"line 2: 'references\[1\]' must be text, but got null"),
+        (GOOD_WITH % '[["a"]]', r"line 2: 'references\[0\]' must be text, but got list"),
+        (GOOD_WITH % r'["\ud83d"]', r"line 2: 'references\[0\]' must be text of whole characters"),
+        (r'{"instruction": "a", "output": "b\ude00"}', r"line 2: .*'output' must be text of whole"),
+        (
+            r'{"instruction": "\ud83d", "output": "b"}',
+            r"'instruction' must be .* whole .*'\\ud8",
+        ),
+        ("1" * 5000, r"line 2: each line must be one JSON object, but got '111"),
+        ("[" * 100_000, r"line 2: each line must be one JSON object, but got '\[\[\["),
+        (
+            '{"output": "b", "messages": []}',
+            r"data.columns, or take .*: data.template: chat",
+        ),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, second_line: str, message: str) -> None:
@@ -92,6 +118,93 @@ def test_a_conversation_must_end_with_the_assistant(tmp_path: Path) -> None:
     bad = write_lines(tmp_path / "bad.jsonl", [{"messages": [asked]}])
     with pytest.raises(ValueError, match=r"line 1: messages must end with the assistant's answer"):
         read(bad, tmp_path, template="chat")
+
+
+ANSWER = {"role": "assistant", "content": "ho"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ("hi", r"line 1: 'messages' must be a list of .* but got str 'hi'"),
+        ({"role": "user", "content": "hi"}, r"line 1: 'messages' must be a list .* but got dict"),
+        ([ANSWER, "hi"], r"line 1: 'messages\[1\]' must be \{role, content\} .* but got str 'hi'"),
+        (
+            [{"role": "user", "content": 3}, ANSWER],
+            r"'messages\[0\].content' must be text",
+        ),
+        (
+            [{"role": 3, "content": "a"}, ANSWER],
+            r"'messages\[0\].role' must be text, but got",
+        ),
+        ([{"role": "user"}, ANSWER], r"'messages\[0\].content' must be given, but it is missing"),
+        ([{"content": "a"}, ANSWER], r"'messages\[0\].role' must be given, but it is missing"),
+        (
+            [{"role": "user", "content": [{"type": "text"}]}, ANSWER],
+            r"content' must .* got list",
+        ),
+        (
+            [{"role": "user", "content": "\ud83d"}, ANSWER],
+            r"\[0\].content' must be text of whole",
+        ),
+        (
+            [{"from": "alien", "value": "a"}, ANSWER],
+            r"'messages\[0\].from' must be one of .*al",
+        ),
+        ([{"from": 3, "value": "a"}, ANSWER], r"'messages\[0\].from' must be text, but got int 3"),
+        (
+            [{"from": "gpt", "value": 3}, ANSWER],
+            r"'messages\[0\].value' must be text, .* int 3",
+        ),
+        ([{"from": "gpt"}, ANSWER], r"'messages\[0\].value' must be text, but got null"),
+        (
+            [ANSWER | {"tool_calls": "now"}],
+            r"'messages\[0\].tool_calls' must be a list",
+        ),
+        ([ANSWER | {"tool_calls": [{"a": "\ud83d"}]}], r"tool_calls' must be text of whole char"),
+        ([ANSWER | {"name": 1}], r"'messages\[0\].name' must be text, but got int 1"),
+        ([ANSWER | {"content": " "}], r"line 1: messages must end with the assistant's answer"),
+        ([], r"line 1: messages must end with the assistant's answer, but got the roles \[\]"),
+    ],
+)
+def test_a_wrong_message_is_named(tmp_path: Path, messages: Any, message: str) -> None:
+    path = write_lines(tmp_path / "d.jsonl", [{"messages": messages}])
+    with pytest.raises(ValueError, match=message):
+        read(path, tmp_path, template="chat")
+
+
+@pytest.mark.parametrize("tools", ["now", "[1]", 3, [3], {"a": 1}, r'[{"a": "\ud83d"}]'])
+def test_wrong_tools_are_named(tmp_path: Path, tools: Any) -> None:
+    path = write_lines(tmp_path / "d.jsonl", [{"messages": [ANSWER], "tools": tools}])
+    with pytest.raises(ValueError, match=r"line 1: 'tools(\[0\])?' must be"):
+        read(path, tmp_path, template="chat")
+
+
+def test_a_prompt_of_messages_needs_a_completion_of_messages(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "d.jsonl", [{"prompt": [ANSWER], "completion": "ho"}])
+    with pytest.raises(ValueError, match=r"line 1: 'completion' must be a list of .* but got str"):
+        read(path, tmp_path, template="chat")
+
+
+@pytest.mark.parametrize("character", "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\t")
+def test_a_character_inside_a_text_is_data(tmp_path: Path, character: str) -> None:
+    text = f"a{character}b"
+    escaped = json.dumps(GOOD | {"output": text}, ensure_ascii=False)
+    raw = escaped.replace(json.dumps(character, ensure_ascii=False)[1:-1], character)
+    (tmp_path / "d.jsonl").write_bytes(f"{escaped}\r\n{raw}\r\n{escaped}".encode("utf-8-sig"))
+    assert [row.response for row in read(tmp_path / "d.jsonl", tmp_path)] == [text] * 3
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/no/train.parquet", "data/trian.txt", "a/b/c"])
+def test_a_path_that_is_not_there_is_no_hub_name(tmp_path: Path, name: str) -> None:
+    for ask in (lambda: read(name, tmp_path), lambda: records.fingerprint(source(name), "train")):
+        with pytest.raises(ValueError, match=r"data.train: the file must exist, but .* is missing"):
+            ask()
+
+
+def test_a_url_is_no_data(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.train: it must be a file, .* Download it first"):
+        read("s3://bucket/train.jsonl", tmp_path)
 
 
 def test_real_dolly_reads(shared_data: Path, tmp_path: Path) -> None:
