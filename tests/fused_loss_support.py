@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import DistillationLoss, LossContext, LossSums
-from trainers.losses.context import Positions
+from trainers.losses.context import LossInputs
 from trainers.losses.fused import chunks, weight_gradient
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
@@ -33,7 +33,7 @@ def shrink_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_batch(
     num: int = 37, vocab: int = 53, dtype: torch.dtype = torch.float64, bias: bool = True
-) -> Positions:
+) -> LossInputs:
     """Returns a batch drawn from the number of its positions."""
     generator = torch.Generator().manual_seed(num)
 
@@ -43,7 +43,7 @@ def make_batch(
     head = OutputHead(draw(vocab, 8), draw(vocab) if bias else None)
     signal = TeacherSignal(draw(num, 12), OutputHead(0.5 * draw(vocab, 12), draw(vocab)))
     labels = torch.randint(vocab, (num,), generator=generator)
-    return Positions(draw(num, 8), head, labels, signal)
+    return LossInputs(draw(num, 8), head, labels, signal)
 
 
 def make_config(name: str, policy: str, **fields: object) -> TrialConfig:
@@ -54,7 +54,7 @@ def make_config(name: str, policy: str, **fields: object) -> TrialConfig:
 
 
 def run(
-    config: TrialConfig, batch: Positions, *, fused: bool, autocast: bool = False
+    config: TrialConfig, batch: LossInputs, *, fused: bool, autocast: bool = False
 ) -> tuple[LossSums, list[Tensor]]:
     """Returns the sums, and the gradients of their mean by hidden states, weight, bias and what is
     learned."""
@@ -75,7 +75,7 @@ def run(
     return sums, grads  # type: ignore[return-value]
 
 
-def compare(config: TrialConfig, batch: Positions, tolerance: float) -> None:
+def compare(config: TrialConfig, batch: LossInputs, tolerance: float) -> None:
     """Holds sums and gradients of the fused form to those of the plain one; what is learned, a
     difference of sums that are hundreds of times as large, to a hundred times the tolerance."""
     plain, plain_grads = run(config, batch, fused=False)

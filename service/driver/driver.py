@@ -5,7 +5,6 @@ The order is the same on a laptop and in a Ray job, for a new sweep and for one 
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from service.driver.lock import sweep_lock
 from service.driver.place import Place
@@ -15,25 +14,6 @@ from service.plan.plan import SweepPlan
 from service.slots.session import ray_session
 
 
-def run_sweep(
-    plan: SweepPlan,
-    *,
-    home: Path,
-    tracking_uri: str,
-    ray_address: str | None,
-    on_event: Callable[[DriverEvent], None],
-    stop: threading.Event,
-) -> SweepSummary:
-    """Runs the sweep to its end and returns what came of it; one that was started before goes on.
-
-    ray_address: None starts a Ray on this machine. `stop`, once set, ends the sweep within about
-    15 s: finished trials keep their results, running ones are cancelled. Raises `JobError` when
-    another driver has the sweep or no slot can start, `PlanError` when its inputs cannot be made,
-    and `TrackingError` when MLflow is away at the start.
-    """
-    return run_at(Place(home, tracking_uri, ray_address), plan, on_event=on_event, stop=stop)
-
-
 def run_at(
     place: Place,
     plan: SweepPlan,
@@ -41,7 +21,13 @@ def run_at(
     on_event: Callable[[DriverEvent], None],
     stop: threading.Event,
 ) -> SweepSummary:
-    """Does what `run_sweep` says, with the tools of `place`."""
+    """Runs the sweep to its end and returns what came of it; one that was started before goes on.
+
+    `stop`, once set, ends the sweep within about 15 s: finished trials keep their results, running
+    ones are cancelled. Raises `JobError` when another driver has the sweep or no slot can start,
+    `PlanError` when its inputs cannot be made, and `TrackingError` when MLflow is away at the
+    start.
+    """
     folder = sweep_folder(plan, place.home)
     with sweep_lock(folder), ray_session(plan, folder, place.ray_address):
         on_event(Preparing("Ray is up", 0.0))

@@ -49,7 +49,7 @@ def drive(
     on_event: Callable[[DriverEvent], None],
     stop: threading.Event,
 ) -> SweepSummary:
-    """Does what `service.driver.driver.run_sweep` says, connected to Ray."""
+    """Does what `service.driver.driver.run_at` says, connected to Ray."""
     ensure_store(place.tracking_uri, place.home)
     spool = spool_folder(place.home, place.tracking_uri)
     tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)

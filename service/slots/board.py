@@ -14,7 +14,7 @@ from typing import Any
 
 from service.slots.board_slots import SlotSide
 from service.slots.board_trials import TrialSide
-from service.slots.groups import Group
+from service.slots.groups import WorkerGroup
 from trainers.trial.reporting import Leave
 
 
@@ -44,12 +44,12 @@ class Board(TrialSide, SlotSide):
 
     async def slot_holds(self, slot: str, held: Any) -> None:
         """Notes what the slot's present workers take of the cluster."""
-        self._groups.setdefault(slot, Group()).held = held
+        self._groups.setdefault(slot, WorkerGroup()).held = held
 
     async def slot_lost(self, slot: str, reason: str) -> Any:
         """Notes that the slot's workers died: their assignment ends as lost and they never get
         another. Returns what they held, None if nothing is known of it."""
-        group = self._groups.setdefault(slot, Group())
+        group = self._groups.setdefault(slot, WorkerGroup())
         group.count_death(reason)
         group.lose(reason)
         await self._notify()

@@ -1,7 +1,7 @@
 """The board towards the workers of slots, which ask it for assignments and tell it how they end."""
 
 from service.slots.board_state import BoardState
-from service.slots.groups import Group, verdict
+from service.slots.groups import WorkerGroup, verdict
 from trainers.trial.assignments import Assignment, Instruction, LeaveTrial, Report, Said, Vote
 
 # A call that found nothing answers after so long, so that a dead worker's does not wait for ever.
@@ -14,7 +14,7 @@ class SlotSide(BoardState):
     async def enter(self, slot: str, num_ranks: int) -> int:
         """Returns the epoch of a group of `num_ranks` workers that has started, -1 when it is to
         quit."""
-        group = self._groups.setdefault(slot, Group())
+        group = self._groups.setdefault(slot, WorkerGroup())
         # Whether or not somebody has reported that the former group is gone: it is over.
         group.lose("its workers were started anew")
         if self._is_closed or group.is_retired or self._is_given_up(group):
@@ -112,7 +112,9 @@ class SlotSide(BoardState):
             return Instruction.DIE
         return group.trial_to_leave(known) or Instruction.WAIT
 
-    def _answer(self, group: Group, epoch: int, index: int, rank: int) -> Assignment | Instruction:
+    def _answer(
+        self, group: WorkerGroup, epoch: int, index: int, rank: int
+    ) -> Assignment | Instruction:
         if group.is_current(epoch) and len(group.assignments) > index:
             return group.assignments[index]
         end = self._end_of(group, epoch)
@@ -129,7 +131,7 @@ class SlotSide(BoardState):
             return Instruction.QUIT
         return Instruction.WAIT
 
-    def _end_of(self, group: Group, epoch: int) -> Instruction | None:
+    def _end_of(self, group: WorkerGroup, epoch: int) -> Instruction | None:
         """Returns what ends the workers of `epoch`, None while they may get another assignment."""
         if self._is_closed or group.is_retired:
             return Instruction.QUIT

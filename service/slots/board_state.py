@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from service.slots.groups import Group
+from service.slots.groups import WorkerGroup
 from service.slots.leases import Leases
 
 
@@ -25,7 +25,7 @@ class BoardState:
         self._clock = clock
         self._changed = asyncio.Condition()
         self._leases = Leases()
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, WorkerGroup] = {}
         self._attempts: dict[int, int] = {}
         self._is_closed = False
         self._num_open: int | None = None
@@ -47,5 +47,5 @@ class BoardState:
             except TimeoutError:
                 return
 
-    def _is_given_up(self, group: Group) -> bool:
+    def _is_given_up(self, group: WorkerGroup) -> bool:
         return group.num_idle_deaths > self._max_idle_deaths

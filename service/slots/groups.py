@@ -11,7 +11,7 @@ from trainers.trial.assignments import Assignment, Ending, LeaveTrial, Vote
 
 
 @dataclass
-class Group:
+class WorkerGroup:
     """A slot's present group of workers.
 
     epoch: how many groups the slot has had. A worker says its group's number with every call: one

@@ -18,7 +18,7 @@ class LossContext:
 
 
 @dataclass(frozen=True)
-class Positions:
+class LossInputs:
     """A batch's valid positions as a loss gets them: the student's last hidden states [N, D] with
     its output matrix, labels [N], and the teacher at the same positions (None: hard loss alone)."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from trainers.losses.context import LossContext, LossSums, Positions
+from trainers.losses.context import LossContext, LossInputs, LossSums
 from trainers.losses.fused.walk import fused_sums, measure
 from trainers.losses.passes import BATCH_TEMPERATURES, BatchSettings, measures, settings_from
 from trainers.losses.plain import plain_sums
@@ -58,7 +58,7 @@ class DistillationLoss(nn.Module):
         unweighted. Raises `ValueError` when the vocabularies or the numbers of positions differ, or
         labels are not int64.
         """
-        batch = Positions(hidden, head, labels, signal)
+        batch = LossInputs(hidden, head, labels, signal)
         _check(self.vocab_size, batch)
         term = None if signal is None else self.term
         settings = BatchSettings() if signal is None else self._settings(batch, context)
@@ -91,7 +91,7 @@ class DistillationLoss(nn.Module):
         num_rows = hidden.shape[0]
         return num_rows > FEW_POSITIONS and num_rows * self.vocab_size > FEW_LOGITS
 
-    def _settings(self, batch: Positions, context: LossContext) -> BatchSettings:
+    def _settings(self, batch: LossInputs, context: LossContext) -> BatchSettings:
         """Returns what the batch, by a first pass where needed, and the schedules decide."""
         measured = [measure(function, batch) for function in measures(self.config)]
         settings = settings_from(self.config, measured, context)
@@ -100,7 +100,7 @@ class DistillationLoss(nn.Module):
         return settings if self.mix is None else replace(settings, mix=self.mix(context))
 
 
-def _check(vocab_size: int, batch: Positions) -> None:
+def _check(vocab_size: int, batch: LossInputs) -> None:
     signal = batch.signal
     teacher_size = vocab_size if signal is None else signal.head.vocab_size
     if batch.head.vocab_size != vocab_size or teacher_size != vocab_size:

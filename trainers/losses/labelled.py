@@ -1,8 +1,8 @@
 """Labelled terms: soft losses that also depend on labels, unsoftened logits or the training's
 progress.
 
-Every term takes a `Rows` and its own parameters by name, and returns `Parts`: values [N] that the
-policy's scaling multiplies, and values [N] that it does not.
+Every term takes a `LabelledInput` and its own parameters by name, and returns `Parts`: values [N]
+that the policy's scaling multiplies, and values [N] that it does not.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from trainers.losses.policies import Softened
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledInput:
     """Some positions: softened logits, unsoftened ones in float [N, V], labels [N], and what a
     first pass or a schedule decides: row_weight [N] (token_scaled) and mix in [0, 1]
     (interpolated)."""
@@ -37,7 +37,7 @@ class Parts:
     plain: Tensor | None = None
 
 
-def decoupled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+def decoupled(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     """target_weight KL(label against rest) + non_target_weight KL(p̂‖q̂) among the other entries.
 
     In nats. p̂, q̂: p, q without the label, renormalised. With weights 1 and 1 - p_y it would be
@@ -52,7 +52,7 @@ def decoupled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     return Parts(weights[0] * binary + weights[1] * others)
 
 
-def normalised(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+def normalised(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     """-p_y log q_y at temperature 1, plus gamma times the cross-entropy of p̂ to q̂, softened.
 
     In nats. p̂, q̂: the other entries, renormalised. gamma 0 leaves them out; only they are scaled,
@@ -68,7 +68,7 @@ def normalised(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     return Parts(-parameters["gamma"] * (teacher.exp() * student).sum(-1), target)
 
 
-def token_scaled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+def token_scaled(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     """w KL(p‖q), [N]: w is a softmax over a sequence's positions of the teacher's cross-entropy to
     the label over token_temperature, times the number of those positions, so its mean is 1.
 
@@ -81,7 +81,7 @@ def token_scaled(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     return Parts(rows.row_weight * kl(teacher, student))
 
 
-def interpolated(rows: Rows, parameters: Mapping[str, float]) -> Parts:
+def interpolated(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     """KL(r‖q), r = softmax((1 - t) student + t teacher) of softened logits, held constant, [N].
 
     In nats. t = 1 is forward KL, t = 0 has no gradient. Shing et al. 2025 (TAID), who report the
@@ -95,7 +95,7 @@ def interpolated(rows: Rows, parameters: Mapping[str, float]) -> Parts:
     return Parts(kl(teacher, student))
 
 
-LABELLED_TERMS: dict[str, Callable[[Rows, Mapping[str, float]], Parts]] = {
+LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, float]], Parts]] = {
     "decoupled": decoupled,
     "normalised": normalised,
     "token_scaled": token_scaled,

@@ -20,7 +20,7 @@ from trainers.trial.config import TrialConfig
 @dataclass(frozen=True)
 class BatchSettings:
     """What the batch or the training decides for the batch's positions. temperature: a scalar or
-    [N], see `PolicyInput`; row_weight [N] and mix, a scalar: see `Rows`."""
+    [N], see `PolicyInput`; row_weight [N] and mix, a scalar: see `LabelledInput`."""
 
     temperature: Tensor | None = None
     row_weight: Tensor | None = None

@@ -4,7 +4,7 @@ as what the fused form is tested against."""
 import torch
 from torch import Tensor
 
-from trainers.losses.context import LossSums, Positions
+from trainers.losses.context import LossInputs, LossSums
 from trainers.losses.divergences import in_float
 from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
@@ -23,7 +23,7 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def plain_sums(
-    config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
+    config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: LossInputs
 ) -> LossSums:
     """Returns the sums over the positions; term None is the hard loss alone, unweighted."""
     student_logits = batch.head.logits(batch.hidden)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from trainers.losses.divergences import MIRRORS, in_float
-from trainers.losses.labelled import LABELLED_TERMS, Rows
+from trainers.losses.labelled import LABELLED_TERMS, LabelledInput
 from trainers.losses.own.load import load, own_parameters
 from trainers.losses.passes import BatchSettings
 from trainers.losses.policies import Softened, soften
@@ -45,7 +45,7 @@ class SoftTerm:
         softened = self.softened(student_logits, teacher_logits, settings)
         if self.config.divergence not in LABELLED_TERMS:
             return softened.weight * self._divergence(softened)
-        rows = Rows(
+        rows = LabelledInput(
             softened,
             in_float(student_logits),
             in_float(teacher_logits.detach()),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trainers.losses.context import Positions
+from trainers.losses.context import LossInputs
 from trainers.signal import OutputHead, TeacherSignal
 
 # Larger chunks read and write the weight's gradient less often; their two buffers must stay far
@@ -62,7 +62,7 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return tensor.dtype
 
 
-def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
+def walk(batch: LossInputs, weight: Tensor) -> Iterator[Chunk]:
     """Yields the batch's chunks in order; each is overwritten by the next. No gradient is recorded.
 
     weight: what `product_weight` returns of the batch.
@@ -83,7 +83,7 @@ def walk(batch: Positions, weight: Tensor) -> Iterator[Chunk]:
             yield Chunk(start, stop, rows, padded, products, logits)
 
 
-def product_weight(batch: Positions) -> Tensor:
+def product_weight(batch: LossInputs) -> Tensor:
     """Returns the student's output matrix in the dtype of its matrix products, cut from the
     graph; on a GPU padded with rows of zeros up to a multiple of ALIGNED_ELEMENTS."""
     return pad(batch.head.weight.detach().to(compute_dtype(batch.hidden)))
@@ -189,7 +189,7 @@ def blocks(chunk: Chunk) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, num_rows)
 
 
-def without_student(batch: Positions) -> Positions:
+def without_student(batch: LossInputs) -> LossInputs:
     """Returns the batch with an output matrix of no rows, so that a walk computes the teacher's
     logits alone."""
     return replace(batch, head=OutputHead(batch.head.weight[:0]))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.losses.context import LossSums, Positions
+from trainers.losses.context import LossInputs, LossSums
 from trainers.losses.divergences import in_float
 from trainers.losses.fused.chunks import (
     Chunk,
@@ -38,7 +38,7 @@ from trainers.trial.config import TrialConfig
 
 
 def fused_sums(
-    config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
+    config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: LossInputs
 ) -> LossSums:
     """Returns what `plain_sums` returns, with the same gradients, without [N, V] in memory."""
     loss = _BatchLoss(config, term, settings, batch)
@@ -51,7 +51,7 @@ def fused_sums(
     return LossSums(total, hard, soft)
 
 
-def measure(first_pass: Measure, batch: Positions) -> Tensor:
+def measure(first_pass: Measure, batch: LossInputs) -> Tensor:
     """Returns the first pass's number of each position [N], chunk by chunk."""
     found = []
     if not first_pass.needs_student:
@@ -95,7 +95,7 @@ class _BatchLoss:
     gradients."""
 
     def __init__(
-        self, config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: Positions
+        self, config: TrialConfig, term: SoftTerm | None, settings: BatchSettings, batch: LossInputs
     ) -> None:
         self.config, self.term, self.settings, self.batch = config, term, settings, batch
         self.dtype = compute_dtype(batch.hidden)

@@ -9,7 +9,7 @@ from fused_loss_support import CONTEXT, PAIRS, compare, make_batch, make_config,
 from torch import Tensor
 
 from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss
-from trainers.losses.context import Positions
+from trainers.losses.context import LossInputs
 from trainers.losses.fused import weight_gradient
 from trainers.losses.fused.closed_form import CLOSED_FORMS, DivergenceInput
 from trainers.losses.passes import BatchSettings
@@ -27,7 +27,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bfloat16_sums_the_weight_gradient_in_float32(name: str, policy: str) -> None:
     low = make_batch(200, dtype=torch.bfloat16)
     assert low.head.bias is not None and low.signal is not None
-    high = Positions(
+    high = LossInputs(
         low.hidden.double(),
         OutputHead(low.head.weight.double(), low.head.bias.double()),
         low.labels,
@@ -127,11 +127,11 @@ def test_logits_of_80_stay_finite(name: str, policy: str, dtype: torch.dtype) ->
     assert hidden.grad.isfinite().all() and eye.weight.grad.isfinite().all()  # type: ignore[union-attr]
 
 
-def _on(device: str, batch: Positions) -> Positions:
+def _on(device: str, batch: LossInputs) -> LossInputs:
     assert batch.signal is not None and batch.head.bias is not None
     theirs = batch.signal.head
     assert theirs.bias is not None
-    return Positions(
+    return LossInputs(
         batch.hidden.to(device),
         OutputHead(batch.head.weight.to(device), batch.head.bias.to(device)),
         batch.labels.to(device),
