@@ -43,7 +43,10 @@ class ModelSource(Strict):
     """A model: `model` (Hugging Face name or local folder), or `config` (the keys of a transformers
     config with its `model_type`; weights drawn from `init_seed`), each with an optional fit."""
 
-    model: str | None = Field(default=None, description="Hugging Face name or local folder")
+    model: str | None = Field(
+        default=None,
+        description="Hugging Face name or local folder; what begins with ., / or ~ is a folder",
+    )
     config: dict[str, Any] | None = Field(
         default=None, description="transformers config, model_type in it"
     )
@@ -84,25 +87,49 @@ class TokenizerSource(Strict):
 
 
 class Columns(Strict):
-    """Which columns of the data hold what; `messages` is read instead with `template: chat`."""
+    """Which columns of the data hold what. Where these have their default names and a record has
+    no `output`, its `prompt` and `completion` are the instruction and the response."""
 
     instruction: str = "instruction"
-    input: str = "input"
-    response: str = "output"
-    references: str = "references"
-    messages: str = "messages"
+    input: str = Field(default="input", description="may be absent, blank or null")
+    response: str = Field(default="output", description="may not be blank")
+    references: str = Field(
+        default="references",
+        description="a list of all accepted answers, in CSV as JSON; default: the response alone",
+    )
+    messages: str = Field(
+        default="messages",
+        description=(
+            "with template: chat, a list of {role, content} or {from, value} that ends with the "
+            "assistant's answer, in CSV as JSON; conversations means the same, and so do prompt "
+            "and completion that are two such lists"
+        ),
+    )
+
+
+PLACE = (
+    "a file (.jsonl, .json with one array, .csv, each also .gz; .parquet, .arrow), a folder that "
+    "save_to_disk wrote, a Hugging Face data set, or builtin:docstrings"
+)
 
 
 class DataSource(Strict):
-    """Instruction and response pairs. `train` and `validation` are a JSON Lines file, a Hugging
-    Face data set name, or `builtin:docstrings` (made from the installed Python's own standard
-    library)."""
+    """Instruction and response pairs, or conversations. What begins with `.`, `/` or `~`, or has a
+    file's ending, is a path and must exist; `builtin:docstrings` is made from the installed
+    Python's own standard library."""
 
-    train: str
-    validation: str
-    train_split: str = Field(default="train", description="of a Hugging Face data set")
-    validation_split: str = Field(default="validation", description="of a Hugging Face data set")
-    config_name: str | None = Field(default=None, description="of a Hugging Face data set")
+    train: str = Field(description=PLACE)
+    validation: str = Field(description=PLACE)
+    train_split: str = Field(
+        default="train", description="of a Hugging Face data set, or a folder with several splits"
+    )
+    validation_split: str = Field(
+        default="validation",
+        description="of a Hugging Face data set, or a folder with several splits",
+    )
+    config_name: str | None = Field(
+        default=None, description="of a Hugging Face data set that has several configs"
+    )
     columns: Columns = Columns()
     template: str = Field(
         default="alpaca",

@@ -1,5 +1,6 @@
 """YAML without surprises, presets by name, overrides on the raw document."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,53 @@ def test_naming_an_alternative_replaces_the_other() -> None:
 def test_bad_overrides_are_explained(override: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         apply_override({"name": "demo"}, override)
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("data.train", "./nothing"),
+        ("data.validation", "data/trian.txt"),
+        ("data.train", "train.parquet"),
+        ("teacher.model", "models/gpt2/final"),
+        ("student.model", "../student"),
+        ("tokenizer.model", "tokenizer.json"),
+        ("tokenizer.model", "./tokenizer"),
+    ],
+)
+def test_what_looks_like_a_path_becomes_one(tmp_path: Path, field: str, name: str) -> None:
+    spec = load_sweep("temperature", [f"{field}={name}"], tmp_path)
+    section, _, key = field.partition(".")
+    found = getattr(getattr(spec, section), key)
+    assert found == os.path.realpath(tmp_path / name)
+
+
+@pytest.mark.parametrize("field", ["data.train", "teacher.model", "tokenizer.model"])
+@pytest.mark.parametrize("name", ["gpt2", "owner/name-2.5-0.5B"])
+def test_a_hub_name_stays_one(tmp_path: Path, field: str, name: str) -> None:
+    spec = load_sweep("temperature", [f"{field}={name}"], tmp_path)
+    section, _, key = field.partition(".")
+    assert getattr(getattr(spec, section), key) == name
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "message"),
+    [
+        (
+            "data.train",
+            "~no-such-user/x",
+            r"data.train: ~ must be followed by / or the name of a user",
+        ),
+        ("student.model", '""', r"student.model: a name must have characters"),
+        ("storage.path", '"a\\0b"', r"storage.path: a name must have characters, and none of them"),
+        ("teacher_cache.folder", "~no-such-user", r"teacher_cache.folder: ~ must be followed by"),
+    ],
+)
+def test_what_no_file_can_be_called_is_refused(
+    tmp_path: Path, field: str, name: str, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_sweep("temperature", [f"{field}={name}"], tmp_path)
 
 
 def test_local_paths_become_absolute(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ import pytest
 from training_support import gpt2, request, write_lines
 
 from trainers.preparing.inspection import inspect
+from trainers.preparing.keys import Keys
+from trainers.tasks.causal_lm.facts import DataFacts, SplitFacts
+from trainers.tasks.table import task_named
 from trainers.trial.sources import DataSource, ModelSource, Prepared, TokenizerSource
 
 
@@ -135,6 +138,43 @@ def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
     short = ModelSource(config=gpt2(1, 16, n_positions=64))
     with pytest.raises(ValueError, match=r"data.max_tokens: .*student's 64 positions, but got 96"):
         look(tmp_path, student=short)
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/no/model", "model.safetensors", "a/b/c"])
+@pytest.mark.parametrize("role", ["teacher", "tokenizer"])
+def test_a_path_that_is_not_there_is_no_hub_model(tmp_path: Path, name: str, role: str) -> None:
+    kind = {"teacher": ModelSource, "tokenizer": TokenizerSource}[role]
+    with pytest.raises(ValueError, match=rf"{role}.model: folder /.* must exist, but it does not"):
+        look(tmp_path, **{role: kind(model=name)})
+
+
+@pytest.mark.parametrize("role", ["teacher", "tokenizer"])
+def test_a_name_that_cannot_be_reached_has_two_readings(tmp_path: Path, role: str) -> None:
+    kind = {"teacher": ModelSource, "tokenizer": TokenizerSource}[role]
+    message = rf"{role}.model: 'a/b' is no folder here, and the Hugging Face hub did not give it"
+    with pytest.raises(ValueError, match=message):
+        look(tmp_path, **{role: kind(model="a/b")})
+
+
+def test_data_on_a_hub_is_said_to_be_no_file(tmp_path: Path) -> None:
+    facts = look(tmp_path, data=DataSource(train="some/thing", validation="builtin:docstrings"))
+    assert facts.num_train_examples is None
+    assert facts.found["data"] == (
+        "some/thing (no file here: to be loaded from the hub), builtin:docstrings"
+    )
+
+
+def test_records_are_checked_also_where_their_data_was_prepared(tmp_path: Path) -> None:
+    rows = [{"instruction": "a", "output": "b", "references": "Paris"}]
+    path = write_lines(tmp_path / "old.jsonl", rows)
+    asked = request(tmp_path, data=DataSource(train=str(path), validation=str(path)))
+    home = tmp_path / "home"
+    folder = Keys(asked, home, task_named(asked.task)).data_folder
+    written = SplitFacts(1, 0, 0, 2, 1)
+    folder.mkdir(parents=True)
+    DataFacts(300, 0, 0, "f", train=written, validation=written).write(folder)
+    with pytest.raises(ValueError, match=r"old.jsonl, line 1: 'references' must be a list"):
+        inspect(asked, home)
 
 
 def test_bad_data_is_found_before_anything_is_spent(tmp_path: Path) -> None:

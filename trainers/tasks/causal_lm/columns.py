@@ -55,7 +55,7 @@ def _pair(row: Mapping[str, Any], columns: Columns, place: str) -> Record:
         "input": columns.input,
         "references": columns.references,
     }
-    if columns == Columns() and columns.response not in row and COMPLETION in row:
+    if columns.response not in row and COMPLETION in row and columns == Columns():
         names |= {"instruction": PROMPT, "response": COMPLETION}
     optional = {field: row.get(names[field]) for field in ("input", "references")}
     given = {field: value for field, value in optional.items() if value is not None}

@@ -86,7 +86,7 @@ def inspect(
     check_vocabulary(request, configs, vocab_size, tokens)
     for role, config in configs.items():
         _check_length(request.max_tokens, role, config)
-    place = f"{request.data.train}, {request.data.validation}"
+    place = ", ".join(_describe_split(request, name) for name in SPLIT_NAMES)
     # Records are checked whenever they are planned with, also where their data was prepared: an
     # earlier version may have taken what is refused now.
     train, validation = (_estimate(request, name, home) for name in SPLIT_NAMES)
@@ -105,6 +105,12 @@ def inspect(
         vocab_size=vocab_size,
         found=found | {"data": place},
     )
+
+
+def _describe_split(request: PrepareRequest, split_name: str) -> str:
+    place = records.place_of(request.data, split_name)
+    is_on_hub = records.is_on_hub(request.data, split_name)
+    return f"{place} (no file here: to be loaded from the hub)" if is_on_hub else place
 
 
 def _describe_tokenizer(request: PrepareRequest) -> str:
