@@ -3,6 +3,7 @@ chat."""
 
 from typing import Any
 
+from trainers.tasks.causal_lm import chat
 from trainers.tasks.causal_lm.record import Record
 
 # The exact words matter: published teachers were trained on them (Alpaca; MiniLLM, 2306.08543).
@@ -42,7 +43,8 @@ def encode(template: str, record: Record, tokenizer: Any) -> tuple[list[int], li
     tokens before the last response. A text template's response ends with the end-of-sequence
     token."""
     if template == "chat":
-        return _encode_chat(_messages(record), tokenizer)
+        messages = _messages(record)
+        return chat.encode(messages, tokenizer, tools=record.tools, place=record.place)
     before = tokenizer(prompt(template, record))["input_ids"]
     if before and before[-1] == tokenizer.eos_token_id:
         before = before[:-1]  # some tokenizers close every text; the response is still to come
@@ -56,36 +58,3 @@ def _messages(record: Record) -> list[dict[str, Any]]:
         return [dict(message) for message in record.messages]
     asked = record.instruction + (f"\n\n{record.input}" if record.input else "")
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": record.response}]
-
-
-def _encode_chat(
-    messages: list[dict[str, Any]], tokenizer: Any
-) -> tuple[list[int], list[bool], int]:
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "data.template: chat needs a tokenizer with a chat template, but this one has none. "
-            "Use alpaca, or a tokenizer of a chat model."
-        )
-    last = len(_chat_ids(tokenizer, messages[:-1], opened=True))
-    if "{% generation %}" in tokenizer.chat_template.replace("{%- ", "{% ").replace(" -%}", " %}"):
-        both = tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        return list(both["input_ids"]), [bool(m) for m in both["assistant_masks"]], last
-    ids = _chat_ids(tokenizer, messages, opened=False)
-    learned = [False] * len(ids)
-    for number, message in enumerate(messages):
-        if message["role"] == "assistant":
-            start = len(_chat_ids(tokenizer, messages[:number], opened=True))
-            end = len(_chat_ids(tokenizer, messages[: number + 1], opened=False))
-            learned[start:end] = [True] * (end - start)
-    return ids, learned, last
-
-
-def _chat_ids(tokenizer: Any, messages: list[dict[str, Any]], *, opened: bool) -> list[int]:
-    """Token ids of the conversation so far, with the assistant's turn begun when `opened`."""
-    return list(
-        tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=False, add_generation_prompt=opened
-        )
-    )
