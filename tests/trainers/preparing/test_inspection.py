@@ -177,6 +177,50 @@ def test_records_are_checked_also_where_their_data_was_prepared(tmp_path: Path) 
         inspect(asked, home)
 
 
+REFUSING = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system here') }}"
+    "{% endif %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+SYSTEM = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "ho"},
+]
+
+
+@pytest.mark.parametrize(
+    ("chat", "messages", "message"),
+    [
+        (None, SYSTEM[1:], r"chat needs a tokenizer with a chat template, but this one has none"),
+        (REFUSING, SYSTEM, r"no system here"),
+        (REFUSING, SYSTEM[1:], None),
+    ],
+)
+def test_the_first_conversations_are_tried_with_the_real_template(
+    local: Path, tmp_path: Path, chat: str | None, messages: Any, message: str | None
+) -> None:
+    if chat is not None:
+        (local / "chat_template.jinja").write_text(chat)
+    path = write_lines(tmp_path / "talk.jsonl", [{"messages": messages}])
+    asked = {
+        "data": DataSource(train=str(path), validation=str(path), template="chat"),
+        "tokenizer": TokenizerSource(model=str(local)),
+    }
+    if message is None:
+        assert look(tmp_path, **asked).num_train_examples == 1
+        return
+    with pytest.raises(ValueError, match=message):
+        look(tmp_path, **asked)
+
+
+def test_a_tokenizer_trained_on_the_data_has_no_chat(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "talk.jsonl", [{"messages": SYSTEM}])
+    source = DataSource(train=str(path), validation=str(path), template="chat")
+    with pytest.raises(ValueError, match=r"data.template: chat .* trained on the data has none"):
+        look(tmp_path, data=source)
+
+
 def test_bad_data_is_found_before_anything_is_spent(tmp_path: Path) -> None:
     bad = write_lines(tmp_path / "bad.jsonl", [{"instruction": "a", "output": "b"}, {"output": 1}])
     source = DataSource(train=str(bad), validation=str(bad))

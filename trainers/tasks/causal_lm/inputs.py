@@ -10,8 +10,9 @@ from trainers.files import fingerprints
 from trainers.files.keyed import keyed_folder
 from trainers.parts import SPLIT_NAMES, PreparedFacts
 from trainers.tasks import locate
-from trainers.tasks.causal_lm import records, tokenizer
+from trainers.tasks.causal_lm import records, templates, tokenizer
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, read_prepared
+from trainers.tasks.causal_lm.record import Record
 from trainers.tasks.causal_lm.vocabulary import (
     check_rows,
     check_same_tokens,
@@ -23,6 +24,7 @@ from trainers.trial.sources import ModelSource, PrepareRequest
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
+NUM_TRIED = 4  # records of a split that a plan encodes
 
 
 class TextKeys:
@@ -89,7 +91,9 @@ def inspect(
     place = ", ".join(_describe_split(request, name) for name in SPLIT_NAMES)
     # Records are checked whenever they are planned with, also where their data was prepared: an
     # earlier version may have taken what is refused now.
-    train, validation = (_estimate(request, name, home) for name in SPLIT_NAMES)
+    rows = {name: _read(request, name, home) for name in SPLIT_NAMES}
+    _try_template(request, [one for found in rows.values() for one in found[:NUM_TRIED]], tokens)
+    train, validation = (_estimate(rows[name]) for name in SPLIT_NAMES)
     if prepared is not None:
         return Facts(
             num_train_examples=prepared.num_train_examples,
@@ -196,12 +200,31 @@ def _check_length(max_tokens: int, role: str, config: Mapping[str, Any]) -> None
         )
 
 
-def _estimate(
-    request: PrepareRequest, split_name: str, home: Path
-) -> tuple[int | None, int | None]:
-    """Examples of a split, and about how many response tokens."""
+def _read(request: PrepareRequest, split_name: str, home: Path) -> list[Record]:
+    """The records of a split; none of a hub data set, which would have to be downloaded."""
     if records.is_on_hub(request.data, split_name):
-        return None, None  # reading it would mean downloading it
-    rows = records.read(request.data, split_name, home)
+        return []
+    return records.read(request.data, split_name, home)
+
+
+def _try_template(request: PrepareRequest, rows: list[Record], tokens: Path | None) -> None:
+    """Encodes the first records as preparing will, where that can fail and is quick: any text fits
+    into any template but a tokenizer's own. Raises `ValueError` as `templates.encode` does."""
+    if request.data.template != "chat":
+        return
+    if request.tokenizer is not None and request.tokenizer.train is not None:
+        raise ValueError(
+            "data.template: chat needs a tokenizer with a chat template, but one that is trained "
+            "on the data has none. Use alpaca, or the tokenizer of a chat model."
+        )
+    loaded = None if tokens is None else tokenizer.load_quickly(tokens)
+    for record in rows if loaded is not None else ():
+        templates.encode("chat", record, loaded)
+
+
+def _estimate(rows: list[Record]) -> tuple[int | None, int | None]:
+    """Examples of a split, and about how many response tokens."""
+    if not rows:
+        return None, None
     characters = sum(len(row.response) for row in rows)
     return len(rows), round(characters / CHARACTERS_PER_TOKEN) + len(rows)

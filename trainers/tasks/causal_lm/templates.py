@@ -1,6 +1,7 @@
 """How a record becomes a prompt: the Alpaca wording, a text of the user's own, or the tokenizer's
 chat."""
 
+import re
 from typing import Any
 
 from trainers.tasks.causal_lm import chat
@@ -17,6 +18,7 @@ ALPACA_WITH_INPUT = (
     "further context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
+_NAMES = re.compile(r"\{(instruction|input)\}")
 
 
 def check(template: str) -> None:
@@ -33,9 +35,8 @@ def prompt(template: str, record: Record) -> str:
     """Returns the text before the response. Not for `chat`: there the tokenizer has the say."""
     if template == "alpaca":
         template = ALPACA_WITH_INPUT if record.input else ALPACA
-    # replace(), not format(): instructions and templates may hold other braces
-    text = template.replace("{instruction}", "\0").replace("{input}", record.input)
-    return text.replace("\0", record.instruction)
+    # in one pass, and not by format(): instructions, inputs and templates may hold other braces
+    return _NAMES.sub(lambda found: str(getattr(record, found[1])), template)
 
 
 def encode(template: str, record: Record, tokenizer: Any) -> tuple[list[int], list[bool], int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from trainers.tasks import locate
 from trainers.tasks.causal_lm import templates
@@ -29,6 +30,25 @@ def find(request: PrepareRequest) -> Path | None:
     named = ModelSource(model=source.model)
     folder = locate.named_folder(named, "tokenizer", with_weights=False)
     return _checked(folder, "tokenizer.model")
+
+
+def load_quickly(folder: Path) -> Any:
+    """Returns the tokenizer in `folder` without loading torch, or None where only `transformers`'
+    own class for it, or the folder's code, can read it."""
+    # AutoTokenizer would load torch.
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of a class that is not the tokenizer's own
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception:  # whatever is wrong with it is for the tokenizer's own class to say
+        return None
+    finally:
+        logging.set_verbosity(level)
 
 
 def train(records: list[Record], template: str, vocab_size: int, folder: Path) -> None:

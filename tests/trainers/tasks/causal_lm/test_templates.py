@@ -52,6 +52,11 @@ def test_braces_in_a_record_stay_as_they_are() -> None:
     assert templates.prompt("{instruction}|{input}", record) == "Use {input} and {x}|{instruction}"
 
 
+def test_no_character_of_a_record_stands_for_another() -> None:
+    record = Record(instruction="a", input="\0{input}\0", response="r")
+    assert templates.prompt("\0{instruction}|{input}", record) == "\0a|\0{input}\0"
+
+
 def test_a_template_without_an_instruction_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data.template: it must be alpaca, chat, or a text"):
         templates.check("Question: {question}")
