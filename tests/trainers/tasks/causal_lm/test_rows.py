@@ -246,7 +246,11 @@ def damaged(tmp_path: Path, name: str, content: bytes) -> Path:
         ("d.csv", b"instruction,output,references\na,b,c\n", r"line 2: 'references' must be a li"),
         ("d.csv", b"\xffa,b\n", r"d.csv must be UTF-8 text, but got a wrong byte at 0"),
         ("d.jsonl.gz", b"not gzip", r"d.jsonl.gz must be complete gzip, but got: Not a gzipped"),
-        ("d.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], r"must be complete gzip, but got: Compre"),
+        (
+            "d.jsonl.gz",
+            gzip.compress(b"{}" * 99, mtime=0)[:-9],
+            r"must be complete gzip, but got: Compre",
+        ),
         ("d.parquet", b"PAR1", r"d.parquet must be a parquet file, but got"),
         ("d.arrow", b"ARROW", r"d.arrow must be an Arrow file, but got"),
     ],
