@@ -23,6 +23,14 @@ class Unresolved(Away):
     """The server answers, but does not know the run yet: its creation still waits somewhere."""
 
 
+class Deleted(Away):
+    """The experiment was deleted, and can be restored."""
+
+
+class NeverMade(Exception):
+    """The store refused the run that an entry belongs to."""
+
+
 @dataclass(frozen=True)
 class Rejected:
     """An entry that the server will never take, and why."""

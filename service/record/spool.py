@@ -17,7 +17,6 @@ Why a process that is killed between any two lines loses nothing that was put in
   recognised because it is no JSON, and kept in `rejected.log`.
 """
 
-import contextlib
 import fcntl
 import itertools
 import logging
@@ -73,16 +72,17 @@ class SpoolFile:
             os.ftruncate(self._descriptor, size)
             raise OSError(f"{self._path}: the disk took only a part of {len(data)} bytes")
 
-    def first(self) -> tuple[list[Entry], int]:
-        """Returns the oldest entries that wait, `MAX_DELIVERY` at most, and where they end."""
-        if self.is_empty:
-            return [], self._done
-        # A second descriptor: the first is for appending, its position is the end.
-        with self._path.open("rb") as file:
+    def first(self) -> tuple[list[Entry], list[str], int]:
+        """Returns the oldest entries that wait, `MAX_DELIVERY` at most, the lines among them that
+        are none, and where they end."""
+        if self._descriptor is None or self.is_empty:
+            return [], [], self._done
+        # The open file itself, also where its name was removed meanwhile. Reading moves the
+        # position that both descriptors share; appending (O_APPEND) does not ask for it.
+        with os.fdopen(os.dup(self._descriptor), "rb") as file:
             file.seek(self._done)
             lines = list(itertools.islice(file, MAX_DELIVERY))
-        entries = [ENTRY_ADAPTER.validate_json(line) for line in lines]
-        return entries, self._done + sum(map(len, lines))
+        return *_entries(b"".join(lines)), self._done + sum(map(len, lines))
 
     def forget(self, end: int) -> None:
         """Drops what is before `end`, because it was delivered."""
@@ -108,12 +108,12 @@ class SpoolFile:
 
 def _make_file(folder: Path) -> tuple[Path, int]:
     """Returns a new file in the spool and its descriptor, which holds its lock."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         # The time first: files sorted by name are sorted by age, so that a run's creation is
         # replayed before the metrics that another process wrote of it later.
         path = folder / f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A replay that came between the two lines above found an empty file that nobody held, and
         # removed it: what is written to the descriptor would be in no folder.
@@ -123,30 +123,49 @@ def _make_file(folder: Path) -> tuple[Path, int]:
 
 
 def replay_folder(folder: Path, deliver: Deliver) -> int:
-    """Delivers the files whose writers are gone, oldest first; returns how many are still waiting.
-    Raises `Away` when the server does not answer."""
+    """Delivers the files whose writers are gone, oldest first; returns how many are still waiting,
+    one that cannot be read among them. Raises `Away` when the server does not answer."""
     left = 0
     for path in sorted(folder.glob("*.jsonl")):
-        # Another process may replay and remove the file between the listing and the opening.
-        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its writer lives, and delivers it
-            try:
-                _replay(path, deliver)
-            except Unresolved:
-                left += 1  # its run's creation is in a file whose writer lives
+        try:
+            left += not _replay_unless_held(path, deliver)
+        except FileNotFoundError:
+            continue  # another process replayed it after the listing
+        except OSError as error:
+            logger.warning("the record in %s waits, it cannot be read: %s", path, error)
+            left += 1
     return left
+
+
+def _replay_unless_held(path: Path, deliver: Deliver) -> bool:
+    """Delivers a file unless its writer lives, who delivers it. Returns whether nothing is left to
+    be done here."""
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        try:
+            _replay(path, deliver)
+        except Unresolved:
+            return False  # its run's creation is in a file whose writer lives
+    return True
 
 
 def _replay(path: Path, deliver: Deliver) -> None:
     """Delivers all of a file, then removes it: broken off before that, it is replayed again."""
-    entries, broken = _read(path)
+    entries, broken = _entries(path.read_bytes())
     rejected = list(broken)
+    unresolved: Unresolved | None = None
     for start in range(0, len(entries), MAX_DELIVERY):
-        delivered = deliver(entries[start : start + MAX_DELIVERY])
-        rejected += [_refused(found) for found in delivered]
+        try:
+            delivered = deliver(entries[start : start + MAX_DELIVERY])
+        except Unresolved as error:
+            unresolved = error  # what is behind it may be of other runs
+        else:
+            rejected += [_refused(found) for found in delivered]
+    if unresolved is not None:
+        raise unresolved
     note_rejected(path.parent, rejected)
     path.unlink(missing_ok=True)
 
@@ -155,17 +174,23 @@ def note_rejected(folder: Path, lines: Sequence[str]) -> None:
     """Keeps what the server refused for good in `rejected.log`, with the reason, and warns."""
     if not lines:
         return
-    logger.warning("tracking refused %d entries, kept in %s/rejected.log", len(lines), folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "rejected.log").open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    path = folder / "rejected.log"
+    logger.warning("tracking refused %d entries, kept in %s: %s", len(lines), path, lines[0][-300:])
+    text = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(text)
+    except OSError as error:
+        logger.error("%s cannot be written, so they are lost: %s", path, error)
 
 
-def _read(path: Path) -> tuple[list[Entry], list[str]]:
-    """Returns the file's entries, and the lines that are none (a writer died while it wrote)."""
+def _entries(content: bytes) -> tuple[list[Entry], list[str]]:
+    """Returns the entries in lines of the spool, and the lines that are none: a writer died while
+    it wrote, or the file was damaged."""
     entries: list[Entry] = []
     broken = []
-    for _, line in numbered_lines(path.read_bytes()):
+    for _, line in numbered_lines(content):
         try:
             entries.append(ENTRY_ADAPTER.validate_json(line))
         except ValueError as error:
@@ -175,6 +200,11 @@ def _read(path: Path) -> tuple[list[Entry], list[str]]:
 
 def _line(entry: Entry) -> bytes:
     return entry.model_dump_json().encode() + b"\n"
+
+
+def note_refused(folder: Path, found: Sequence[Rejected]) -> None:
+    """Keeps entries that the server refused as `note_rejected` does."""
+    note_rejected(folder, [_refused(one) for one in found])
 
 
 def _refused(found: Rejected) -> str:
@@ -266,10 +296,11 @@ class Outbox:
     def _deliver_spool(self) -> None:
         while not self._abandoned:
             with self._lock:
-                entries, end = self._spool.first()
-            if not entries:
+                entries, broken, end = self._spool.first()
+            if not entries and not broken:
                 return
             # Without the lock: meanwhile `put` may append behind `end`, which `forget` keeps.
+            note_rejected(self._folder, broken)
             self._send(entries)
             with self._lock:
                 if not self._abandoned:
@@ -285,7 +316,8 @@ class Outbox:
                 del self._unwritten[: len(entries)]
 
     def _send(self, entries: list[Entry]) -> None:
-        note_rejected(self._folder, [_refused(found) for found in self._deliver(entries)])
+        if entries:
+            note_refused(self._folder, self._deliver(entries))
 
     def _run(self) -> None:
         while not self._closing:

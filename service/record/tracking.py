@@ -21,6 +21,7 @@ from service.record.client import DEFAULT_EXPERIMENT, SQLITE
 from service.record.delivery import Delivery
 from service.record.entries import (
     Away,
+    Deleted,
     Entry,
     FileEntry,
     MetricsEntry,
@@ -31,7 +32,7 @@ from service.record.entries import (
 )
 from service.record.run_entries import sweep_entry, trial_entry
 from service.record.sink import now_ms
-from service.record.spool import Outbox, replay_folder
+from service.record.spool import Outbox, note_refused, replay_folder
 from service.states import MLFLOW_STATUS, TrialState
 from trainers.trial.trial_file import TrialFile
 
@@ -67,6 +68,8 @@ class Tracker:
             self._deliver([entry])
             run_id = self._delivery.resolve(entry.run)
             self._num_runs = len(self._delivery.load_trials(plan.sweep_id))
+        except Deleted as error:
+            raise TrackingError(f"tracking: '{self._uri}': {error}.") from error
         except Away as error:
             raise TrackingError(
                 f"tracking: the server at '{self._uri}' must answer when a sweep starts, "
@@ -199,8 +202,7 @@ class Tracker:
             logger.warning("tracking is away, its record waits in %s: %s", self._folder, error)
             self._outbox.put(entry)
             return
-        for found in rejected:
-            logger.warning("tracking refused %s: %s", found.entry.kind, found.reason)
+        note_refused(self._folder, rejected)
 
     def _deliver(self, entries: Sequence[Entry]) -> list[Rejected]:
         with self._lock:

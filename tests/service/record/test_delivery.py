@@ -1,17 +1,29 @@
 """What MLflow refuses for good, and what only looks as if it did."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
 
 from service.errors import TrackingError
 from service.home import spool_folder
+from service.record import tags
+from service.record.client import connect
 from service.record.delivery import Delivery
-from service.record.entries import Away, FileEntry, MetricsEntry, Unresolved, reference_to
+from service.record.entries import (
+    Away,
+    FileEntry,
+    MetricsEntry,
+    RunEntry,
+    TextEntry,
+    Unresolved,
+    reference_to,
+)
 from service.record.runs import Runs
 from service.record.store import ensure_store, replay_spool
 
@@ -128,3 +140,88 @@ def test_a_server_that_refuses_is_explained(
     server.status = status  # type: ignore[attr-defined]  # read by the handler
     with pytest.raises(TrackingError, match=message):
         ensure_store(f"http://127.0.0.1:{server.server_port}", tmp_path)
+
+
+UNDELIVERABLE = {
+    "a step that no database holds": {"step": 2**63},
+    "a time that no database holds": {"at_ms": 2**63},
+    "a name that is none": {"metrics": {"lo\0ss": 1.0}},
+    "a name that is too long": {"metrics": {"l" * 5000: 1.0}},
+}
+
+
+@pytest.mark.parametrize("changes", UNDELIVERABLE.values(), ids=UNDELIVERABLE)
+def test_what_can_never_be_stored_is_set_aside_alone(
+    uri: str, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = run_in(uri, tmp_path)
+    good = [MetricsEntry(run=run, at_ms=n, step=n, metrics={"loss": 1.0}) for n in range(9)]
+    bad = good[0].model_copy(update=changes)
+    rejected = Delivery(uri, "kd-sweep")([*good[:4], bad, *good[4:]])
+    assert [one.entry for one in rejected] == [bad]
+    assert Runs(uri).history(run, "loss") == [(n, 1.0) for n in range(9)]
+
+
+def test_a_file_that_may_not_be_read_is_set_aside(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, secret = run_in(uri, tmp_path), tmp_path / "secret"
+    secret.write_text("x")
+
+    def refuse(*arguments: Any) -> None:  # the tests may run as root, who may read everything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_artifact", refuse)
+    entry = FileEntry(run=run, at_ms=1, path=str(secret), folder=None)
+    rejected = Delivery(uri, "kd-sweep")([entry, metrics(run)])
+    assert ["Permission denied" in one.reason for one in rejected] == [True]
+    assert Runs(uri).history(run, "loss") == [(1, 1.0)]
+
+
+def test_a_full_disk_is_waited_for(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_in(uri, tmp_path)
+
+    def fill(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_text", fill)
+    with pytest.raises(Away, match="No space left"):
+        Delivery(uri, "kd-sweep")([TextEntry(run=run, at_ms=1, text="x", name="x.txt")])
+
+
+def test_what_belongs_to_a_refused_run_waits_for_nothing(uri: str, tmp_path: Path) -> None:
+    run, other = reference_to("toy", 0), run_in(uri, tmp_path)
+    entry = RunEntry(run=run, at_ms=2**63, name="x", tags={})
+    rejected = Delivery(uri, "kd-sweep")([entry, metrics(run), metrics(other)])
+    assert [one.entry for one in rejected] == [entry, metrics(run)]
+    assert Runs(uri).history(other, "loss") == [(1, 1.0)]
+
+
+def test_a_run_that_never_comes_holds_up_no_other(uri: str, tmp_path: Path) -> None:
+    run = run_in(uri, tmp_path)
+    with pytest.raises(Unresolved, match="gone/7"):
+        Delivery(uri, "kd-sweep")([metrics(reference_to("gone", 7)), metrics(run)])
+    assert Runs(uri).history(run, "loss") == [(1, 1.0)]
+
+
+def test_a_deleted_experiment_is_named(uri: str, tmp_path: Path) -> None:
+    run_in(uri, tmp_path)
+    client = connect(uri)
+    client.delete_experiment(client.get_experiment_by_name("kd-sweep").experiment_id)
+    tracker = make_tracker(uri, tmp_path)
+    with pytest.raises(TrackingError, match="'kd-sweep' is deleted. Restore it: mlflow exp"):
+        tracker.start_sweep(plan_of())
+    tracker.close()
+
+
+def test_a_tag_edited_by_hand_stops_no_sweep(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_in(uri, tmp_path)
+    connect(uri).set_tag(run, tags.TRIAL, "first")
+    tracker = make_tracker(uri, tmp_path)
+    tracker.start_sweep(plan_of())
+    tracker.close()
+    assert "its number is 'first'" in caplog.text

@@ -9,9 +9,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.record.entries import Away, Entry, MetricsEntry, Rejected, StateEntry, Unresolved
 from service.record.spool import Outbox, SpoolFile, replay_folder
@@ -226,7 +229,7 @@ def test_a_line_cut_short_by_the_disk_is_taken_back(
         with pytest.raises(OSError, match="the disk took only a part"):
             spool.append([metrics(2)])
     spool.append([metrics(3)])
-    entries, _ = spool.first()
+    entries, _, _ = spool.first()
     assert [entry.at_ms for entry in entries] == [1, 3]
 
 
@@ -288,3 +291,75 @@ def test_half_a_character_in_an_error_text_keeps_the_final_state(
     (kept,) = (tmp_path / "spool").glob("*.jsonl")
     (line,) = kept.read_bytes().split(b"\n")[:-1]
     assert json.loads(line)["tags"]["reason"] == "no file \\udcff"
+
+
+def test_a_damaged_line_in_the_middle_is_set_aside(
+    outbox: Outbox, server: Server, tmp_path: Path
+) -> None:
+    server.is_up = False
+    for step in range(3):
+        outbox.put(metrics(step))
+    outbox.cycle()
+    (path,) = (tmp_path / "spool").glob("*.jsonl")
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], b'{"kind": "\xff', *lines[2:]]))
+    server.is_up = True
+    assert outbox.close(1)
+    assert server.taken == [0, 2]
+    assert "not an entry" in (tmp_path / "spool" / "rejected.log").read_text()
+
+
+def test_a_file_that_is_removed_by_hand_is_delivered_all_the_same(
+    outbox: Outbox, server: Server, tmp_path: Path
+) -> None:
+    outbox.put(metrics(1))
+    (path,) = (tmp_path / "spool").glob("*.jsonl")
+    path.unlink()
+    outbox.put(metrics(2))
+    assert outbox.close(1)
+    assert server.taken == [1, 2]
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "1.jsonl").mkdir()
+    (tmp_path / "2.jsonl").write_bytes(metrics(2).model_dump_json().encode() + b"\n")
+    assert replay_folder(tmp_path, server) == 1
+    assert server.taken == [2]
+    assert "1.jsonl waits, it cannot be read" in caplog.text
+
+
+def test_the_spool_is_its_owners_alone(outbox: Outbox, tmp_path: Path) -> None:
+    outbox.put(metrics(1))
+    (path,) = (tmp_path / "spool").glob("*.jsonl")
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+LINES = st.one_of(
+    st.binary(max_size=60),
+    st.text(max_size=60).map(lambda text: text.encode(errors="replace")),
+    st.builds(
+        lambda document: json.dumps(document).encode(),
+        st.fixed_dictionaries(
+            {"kind": st.sampled_from(["metrics", "state", "run", "file", "text", "x"])},
+            optional={
+                name: st.none() | st.integers() | st.text(max_size=9) | st.floats()
+                for name in ("run", "at_ms", "step", "metrics", "path", "tags", "status", "name")
+            },
+        ),
+    ),
+)
+
+
+@given(lines=st.lists(LINES, max_size=5), at=st.integers(0, 5))
+def test_any_file_in_the_spool_is_replayed(lines: list[bytes], at: int) -> None:
+    good = metrics(5).model_dump_json().encode()
+    lines = [line.replace(b"\n", b" ") for line in lines]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "1.jsonl")
+        path.write_bytes(b"\n".join([*lines[:at], good, *lines[at:]]))
+        server = Server()
+        assert replay_folder(Path(folder), server) == 0
+        assert server.taken.count(5) == 1
+        assert not path.exists()
