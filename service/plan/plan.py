@@ -14,6 +14,7 @@ from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, 
 from service.plan.trials import ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
 from trainers.trial.strict import Strict
+from trainers.trial.trial_file import Trust
 
 FORMAT_VERSION = 1
 
@@ -44,9 +45,12 @@ class SweepPlan(Strict):
     )
 
     @property
-    def trust_remote_code(self) -> bool:
-        """Whether code that the models bring along may run."""
-        return self.spec.teacher.trust_remote_code or self.spec.student.trust_remote_code
+    def trust_remote_code(self) -> Trust:
+        """Whether code that the models bring along may run, or whose."""
+        trusted = self.spec.teacher.trust_remote_code, self.spec.student.trust_remote_code
+        if trusted[0] == trusted[1]:
+            return trusted[0]  # also what images of earlier versions read
+        return ("teacher",) if trusted[0] else ("student",)
 
 
 def make_plan(

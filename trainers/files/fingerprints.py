@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 1 << 22
-MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+MODEL_FILES = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "*.py",  # code that the model brings along
+)
+GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja")
 
 
@@ -32,8 +39,12 @@ def of_file(path: Path) -> str:
 
 
 def of_model(folder: Path) -> str:
-    """Returns the SHA-256 over config and weights of a model's folder, wherever that is."""
-    return _of_files(folder, MODEL_FILES)
+    """Returns the SHA-256 over config, weights, code and generation config of a model's folder,
+    wherever that is."""
+    # A generation config that transformers derived from config.json says nothing new; older
+    # fingerprints do without it.
+    patterns = () if _is_derived(folder / GENERATION) else (GENERATION,)
+    return _of_files(folder, (*MODEL_FILES, *patterns))
 
 
 def of_tokenizer(folder: Path) -> str:
@@ -64,6 +75,19 @@ def of_weights(weights: "dict[str, Tensor]") -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _is_derived(path: Path) -> bool:
+    try:
+        generation = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
+        tokens = {key: value for key, value in generation.items() if key.endswith("_token_id")}
+        own = config | (config.get("text_config") or {})
+        return bool(generation["_from_model_config"]) and all(
+            own.get(key) == value for key, value in tokens.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _of_files(folder: Path, patterns: tuple[str, ...]) -> str:

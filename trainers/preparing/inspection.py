@@ -2,14 +2,12 @@
 torch."""
 
 import json
-import math
-import struct
 from pathlib import Path
 from typing import Any
 
 from trainers.parts import Task
 from trainers.preparing.keys import Keys, input_fingerprints
-from trainers.tasks import locate, table
+from trainers.tasks import locate, table, weights
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ModelSource, PrepareRequest
 
@@ -69,24 +67,12 @@ class _Model:
     @property
     def num_parameters(self) -> int | None:
         if self.folder is not None and self.folder.is_dir():
-            return _count(self.folder)
+            return weights.num_parameters(self.folder)
         return None
 
 
 def _is_folder(name: str) -> bool:
     return Path(name).expanduser().is_dir()
-
-
-def _count(folder: Path) -> int | None:
-    """Number of parameters from the headers of the weight files."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            # a safetensors file starts with the length of its header, which lists every tensor
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        total += sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    return total or None
 
 
 def _entropy_share(keys: Keys, task: Task, teacher: _Model, student: _Model) -> float | None:

@@ -24,7 +24,7 @@ from trainers.training.run import run_trial
 from trainers.trial.budget import num_steps_of
 from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import SilentReporter
-from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest
+from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest, Role
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 ProgressCall = Callable[[str, float], None]
@@ -55,10 +55,6 @@ class _Preparation:
     def keys(self) -> Keys:
         return Keys(self.request, self.home, self.task)
 
-    @property
-    def _trust(self) -> bool:
-        return self.request.teacher.trust_remote_code or self.request.student.trust_remote_code
-
     def run(self) -> Prepared:
         self.task.check_request(self.request)
         self.progress("data", 0.0)
@@ -86,7 +82,7 @@ class _Preparation:
     def _write_data(self, folder: Path) -> None:
         self.task.runtime().write_data(self.request, home=self.home, folder=folder)
 
-    def _model(self, source: ModelSource, role: str, data: Path) -> Path:
+    def _model(self, source: ModelSource, role: Role, data: Path) -> Path:
         folder = None
         if source.model is not None:
             folder = locate.model_folder(source, role)
@@ -106,13 +102,13 @@ class _Preparation:
 
         return store.once(key, make)
 
-    def _fit(self, fit: FitConfig, role: str, start: Path, data: Path, temporary: Path) -> None:
+    def _fit(self, fit: FitConfig, role: Role, start: Path, data: Path, temporary: Path) -> None:
         """Trains `start` on the data's labels; the result is `temporary/student`."""
         trial = TrialFile(
             config=fit_config(fit, self.request, self.task),
             device=_device(),
             numerics=_numerics(fit),
-            trust_remote_code=self._trust,
+            trust_remote_code=self.request.trusts(role),
             paths=TrialPaths(teacher=None, student=str(start), data=str(data)),
         )
         examples = self.task.read_prepared(data).num_train_examples
@@ -131,11 +127,10 @@ class _Preparation:
             self.progress("teacher and start scored", 0.0)
             scored = score(
                 self.task,
+                self.request,
                 teacher=teacher,
                 student=student,
                 data=data,
-                trust=self._trust,
-                teacher_gpus=self.request.teacher_gpus,
             )
             (folder / "metrics.json").write_text(json.dumps(scored, indent=2) + "\n")
             self.progress("teacher and start scored", 1.0)

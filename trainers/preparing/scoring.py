@@ -13,6 +13,7 @@ from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
+from trainers.trial.sources import PrepareRequest
 from trainers.world import World
 
 # Metrics of the trial's loss, and here is none.
@@ -20,30 +21,25 @@ OF_THE_LOSS = ("teacher_entropy_mean", "teacher_entropy_std")
 
 
 def score(
-    task: Task,
-    *,
-    teacher: Path,
-    student: Path,
-    data: Path,
-    trust: bool,
-    teacher_gpus: int = 1,
+    task: Task, request: PrepareRequest, *, teacher: Path, student: Path, data: Path
 ) -> dict[str, dict[str, float]]:
-    """Returns validation metrics of `teacher` (with its entropy at temperature 1 over ln V) and of
-    `student` against it, without what is slow. On a GPU where there is one."""
+    """Returns validation metrics of the prepared `teacher` of a request (with its entropy at
+    temperature 1 over ln V) and of `student` against it, without what is slow. On a GPU where there
+    is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     numerics = numerics_of.resolve(device, Precision.FLOAT32, torch.get_num_threads())
     numerics_of.apply(numerics)
     scorer = _Scorer(task, task.runtime().open_data(data), torch.device(device), numerics)
-    teacher_network = scorer.load(teacher, trust=trust, gpus=teacher_gpus)
+    teacher_network = scorer.load(
+        teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus
+    )
     maker = OnlineTeacher(teacher_network)
     of_teacher = scorer.score(teacher_network, None)
     entropy = of_teacher.pop("student_entropy")
     share = entropy / math.log(scorer.data.num_classes)
     of_teacher |= {"entropy": entropy, "entropy_share": share}
-    return {
-        "teacher": of_teacher,
-        "student": scorer.score(scorer.load(student, trust=trust), maker),
-    }
+    start = scorer.load(student, trust=request.trusts("student"))
+    return {"teacher": of_teacher, "student": scorer.score(start, maker)}
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files.names import local_path
+from trainers.tasks import weights
 from trainers.trial.sources import ModelSource
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+CONSOLIDATED = "consolidated*"  # the same weights again, in a form that transformers does not load
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
@@ -34,8 +35,15 @@ def named_folder(source: ModelSource, role: str, *, with_weights: bool) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Returns the content of a model folder's `config.json`."""
-    content: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    """Returns the content of a model folder's `config.json`. Raises `ValueError` when it is no JSON
+    object."""
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON, but got an error: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object, but got {type(content).__name__}.")
     return content
 
 
@@ -55,10 +63,15 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
     assert source.model is not None
     patterns = [*DESCRIPTIONS, *(["*.py"] if source.trust_remote_code else [])]
     if with_weights:
-        patterns += [*WEIGHTS, *(PICKLES[:1] if source.allow_pickle else ())]
+        patterns += [*WEIGHTS, *(weights.PICKLES[:1] if source.allow_pickle else ())]
     try:
         return Path(
-            snapshot_download(source.model, revision=source.revision, allow_patterns=patterns)
+            snapshot_download(
+                source.model,
+                revision=source.revision,
+                allow_patterns=patterns,
+                ignore_patterns=CONSOLIDATED,
+            )
         )
     except Exception as error:  # the hub's client raises many kinds; all mean the same to the user
         raise ValueError(
@@ -71,22 +84,12 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
 def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool) -> None:
     if not folder.is_dir():
         raise ValueError(f"{place}: folder {folder} must exist, but it does not. Check the path.")
+    weights.check_no_adapter(folder, place)
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"{place}: folder {folder} is not a model: config.json is missing. "
             "Name a folder that save_pretrained wrote."
         )
-    safe = any(path for pattern in WEIGHTS for path in folder.glob(pattern))
-    if safe or not with_weights:
-        return
-    pickled = [path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))]
-    if not pickled:
-        raise ValueError(
-            f"{place}: folder {folder} is not a model: model.safetensors is missing. "
-            "Name a folder that save_pretrained wrote."
-        )
-    if not source.allow_pickle:
-        raise ValueError(
-            f"{place}: weights must be safetensors, but got {pickled[0]} in {folder}, which can "
-            "run code when it is opened. Convert it, or set allow_pickle: true if you trust it."
-        )
+    weights.check_quantiser(read_config(folder), place)
+    if with_weights:
+        weights.check_weights(folder, place, allow_pickle=source.allow_pickle)

@@ -72,7 +72,7 @@ class CacheRequest:
             numerics=trial.numerics,
             attention=trial.config.attention_implementation,
             storage_dtype=storage_dtype or trial.numerics["precision"],
-            trust_remote_code=trial.trust_remote_code,
+            trust_remote_code=trial.trusts("teacher"),
         )
 
 

@@ -188,7 +188,7 @@ def _student(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> Stud
             device,
             attention=attention,
             dtype=torch.float32,
-            trust=trial.trust_remote_code,
+            trust=trial.trusts("student"),
         )
         runtime.check_model(model, inputs.data)
         return model.cpu()  # a GPU has to hold only the one that is trained
@@ -214,7 +214,7 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> Sign
 
     def load() -> OnlineTeacher:
         model = runtime.load_model(
-            Path(path), device, attention=attention, dtype=dtype, trust=trial.trust_remote_code
+            Path(path), device, attention=attention, dtype=dtype, trust=trial.trusts("teacher")
         )
         runtime.check_model(model, inputs.data)
         return OnlineTeacher(runtime.network(model, inputs.data.num_classes))

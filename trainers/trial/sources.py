@@ -1,7 +1,7 @@
 """What a sweep names as its inputs (models, tokenizer and data, each as the user wrote it), and
 what preparing them returns; no torch."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -9,6 +9,7 @@ from trainers.trial.fields import Data, NonNegative, Positive, Precision, TaskNa
 from trainers.trial.strict import Strict
 
 BUILTIN_PREFIX = "builtin:"
+Role = Literal["teacher", "student"]
 
 
 def _check_one_of(source: BaseModel, first: str, second: str) -> None:
@@ -151,6 +152,11 @@ class PrepareRequest(Data):
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: DataSource
     teacher_gpus: int = Field(default=1, description="over which the teacher is spread")
+
+    def trusts(self, role: Role) -> bool:
+        """Returns whether code that the model of that role brings along may run."""
+        source = self.teacher if role == "teacher" else self.student
+        return source.trust_remote_code
 
 
 class Prepared(Strict):

@@ -9,9 +9,11 @@ from pydantic import Field, field_validator
 from trainers.files.store import write_text
 from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
+from trainers.trial.sources import Role
 from trainers.trial.strict import Strict
 
 FORMAT_VERSION: Literal[1] = 1
+Trust = bool | tuple[Role, ...]
 
 
 class TrialPaths(Strict):
@@ -53,7 +55,10 @@ class TrialFile(Strict):
         pattern=r"online|cache:(float32|float16|bfloat16)",
         description="online | cache:<dtype of the stored hidden states>",
     )
-    trust_remote_code: bool = Field(default=False, description="run code that models bring along")
+    trust_remote_code: Trust = Field(
+        default=False,
+        description="whether code that models bring along may run, or the roles whose code may",
+    )
     fingerprints: dict[str, str] = Field(
         default_factory=dict, description="data, teacher, student, tokenizer, own_modules"
     )
@@ -69,6 +74,11 @@ class TrialFile(Strict):
             return config
         idle = {name for name, clamp in CLAMP.items() if config.get(name) == clamp.default}
         return {name: value for name, value in config.items() if name not in idle}
+
+    def trusts(self, role: Role) -> bool:
+        """Returns whether code that the model of that role brings along may run."""
+        given = self.trust_remote_code
+        return given if isinstance(given, bool) else role in given
 
     @classmethod
     def read(cls, path: Path) -> "TrialFile":

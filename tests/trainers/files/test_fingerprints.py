@@ -1,6 +1,9 @@
 """Hashes follow content: not names of folders, not the order of keys."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +32,43 @@ def test_a_models_place_plays_no_part_and_its_weights_do(tmp_path: Path) -> None
         (folder / "README.md").write_text(name)
     one, two, three = (fingerprints.of_model(tmp_path / n) for n in ("one", "two", "three"))
     assert one == two != three
+
+
+CONFIG = {"eos_token_id": 0}
+DERIVED = {"_from_model_config": True, "eos_token_id": 0}
+
+
+def written(folder: Path, files: dict[str, Any]) -> str:
+    folder.mkdir()
+    for name, content in {"config.json": CONFIG, **files}.items():
+        (folder / name).write_text(json.dumps(content))
+    return fingerprints.of_model(folder)
+
+
+def test_code_and_generation_config_are_part_of_a_model(tmp_path: Path) -> None:
+    prints = [
+        written(tmp_path / str(number), files)
+        for number, files in enumerate(
+            [
+                {},
+                {"modeling.py": 1},
+                {"modeling.py": 2},
+                {"generation_config.json": {"eos_token_id": [0, 1]}},
+                {"generation_config.json": {"eos_token_id": [0, 2]}},
+                {"generation_config.json": {**DERIVED, "eos_token_id": 3}},
+            ]
+        )
+    ]
+    assert len(set(prints)) == len(prints)
+
+
+def test_a_generation_config_that_says_what_the_config_says_is_not(tmp_path: Path) -> None:
+    """save_pretrained writes one into every folder; homes of earlier versions are found again."""
+    without = written(tmp_path / "without", {})
+    assert written(tmp_path / "with", {"generation_config.json": DERIVED}) == without
+    digest = hashlib.sha256(json.dumps(CONFIG).encode()).hexdigest()
+    earlier = json.dumps({"config.json": digest}, separators=(",", ":"))
+    assert without == hashlib.sha256(earlier.encode()).hexdigest()
 
 
 def test_weights_follow_names_types_shapes_and_bits() -> None:

@@ -13,6 +13,7 @@ from trainers.preparing.inspection import inspect
 from trainers.preparing.keys import Keys
 from trainers.preparing.prepare import prepare
 from trainers.tasks import table
+from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest, TokenizerSource
 
@@ -56,6 +57,22 @@ def test_a_teacher_with_dropout_is_scored_without_it(tmp_path: Path) -> None:
     # the student is measured against the teacher that was measured before
     seen, own = found.student_metrics["teacher_entropy"], found.teacher_metrics["entropy"]
     assert seen == pytest.approx(own, rel=1e-12)
+
+
+def test_a_trusted_teacher_does_not_make_the_students_code_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: dict[str, bool] = {}
+    load = models.load
+
+    def recorded(folder: Path, **options: Any) -> Any:
+        trusted[folder.parent.name] = options["trust"]
+        return load(folder, **options)
+
+    monkeypatch.setattr(models, "load", recorded)
+    teacher = ModelSource(config=gpt2(1, 16), trust_remote_code=True)
+    prepare(request(tmp_path, teacher=teacher), tmp_path / "home")
+    assert trusted == {"teachers": True, "students": False}
 
 
 def test_the_second_time_everything_is_found(prepared: Prepared, home: Path) -> None:

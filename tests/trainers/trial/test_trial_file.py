@@ -28,6 +28,27 @@ def test_a_clamp_that_the_policy_has_is_kept(tmp_path: Path, clamp: dict[str, fl
     assert TrialFile.read(tmp_path / "trial.json") == trial
 
 
+@pytest.mark.parametrize(
+    ("given", "teacher", "student"),
+    [
+        (True, True, True),  # as earlier versions wrote it, for both
+        (False, False, False),
+        (["teacher"], True, False),
+        (["student"], False, True),
+    ],
+)
+def test_code_is_trusted_by_role(
+    tmp_path: Path, given: object, teacher: bool, student: bool
+) -> None:
+    content = TrialFile(config=TrialConfig(), paths=PATHS).model_dump(mode="json")
+    path = tmp_path / "trial.json"
+    path.write_text(json.dumps(content | {"trust_remote_code": given}))
+    trial = TrialFile.read(path)
+    assert (trial.trusts("teacher"), trial.trusts("student")) == (teacher, student)
+    trial.write(path)
+    assert json.loads(path.read_text())["trust_remote_code"] == given
+
+
 def test_what_is_no_trial_is_refused_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "trial.json"
     path.write_text("{}")

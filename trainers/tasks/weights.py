@@ -1,0 +1,196 @@
+"""Which files of a model's folder will be loaded, and whether they are all there and complete; no
+torch."""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+# The files that transformers looks for, in its order.
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+ADAPTER = "adapter_config.json"
+LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
+# By a config's quantization_config.quant_method: the modules that loading such weights needs.
+QUANTISERS: Mapping[str, tuple[str, ...]] = {
+    "aqlm": ("aqlm", "accelerate"),
+    "auto-round": ("auto_round",),
+    "awq": ("gptqmodel", "accelerate"),
+    "bitnet": ("accelerate",),
+    "bitsandbytes": ("bitsandbytes", "accelerate"),
+    "compressed-tensors": ("compressed_tensors",),
+    "eetq": ("kernels", "accelerate"),
+    "fbgemm_fp8": ("fbgemm_gpu", "accelerate"),
+    "fp8": ("accelerate",),
+    "fp_quant": ("fp_quant",),
+    "gptq": ("gptqmodel", "optimum"),
+    "higgs": ("flute", "accelerate"),
+    "hqq": ("hqq",),
+    "mxfp4": ("kernels", "accelerate"),
+    "quanto": ("optimum.quanto", "accelerate"),
+    "quark": ("quark",),
+    "spqr": ("spqr_quant", "accelerate"),
+    "torchao": ("torchao",),
+    "vptq": ("vptq", "accelerate"),
+}
+
+
+def check_no_adapter(folder: Path, place: str) -> None:
+    """Raises `ValueError` for a PEFT adapter, whose weights would be left out of what is loaded."""
+    if (folder / ADAPTER).is_file():
+        raise ValueError(
+            f"{place}: it must be a complete model, but {folder} has {ADAPTER}, an adapter that is "
+            "not supported yet. Merge it (PEFT's merge_and_unload) and save the model, or delete "
+            "that file if the weights beside it are to be used without it."
+        )
+
+
+def check_quantiser(config: Mapping[str, Any], place: str) -> None:
+    """Raises `ValueError` when a config's weights are quantised by what is not installed here."""
+    given = config.get("quantization_config")
+    if not isinstance(given, Mapping):
+        return
+    method = str(given.get("quant_method") or "bitsandbytes").lower()
+    if method not in QUANTISERS:
+        raise ValueError(
+            f"{place}: its weights must be plain or quantised by one of {', '.join(QUANTISERS)}, "
+            f"but got quant_method '{method}'. Use the model that was not quantised."
+        )
+    missing = [name for name in QUANTISERS[method] if not _is_installed(name)]
+    if missing:
+        raise ValueError(
+            f"{place}: its weights are quantised by {method}, which needs {' and '.join(missing)}, "
+            "but that is not installed here. Install it, or use the model that was not quantised."
+        )
+
+
+def check_weights(folder: Path, place: str, *, allow_pickle: bool) -> None:
+    """Raises `ValueError` unless every file that will be loaded is there and complete. The headers
+    of safetensors are read, no weights."""
+    if _check_safetensors(folder, place):
+        return
+    pickled = [path.name for pattern in PICKLES for path in sorted(folder.glob(pattern))]
+    if not pickled:
+        raise ValueError(
+            f"{place}: folder {folder} is not a model: {SINGLE} is missing. "
+            "Name a folder that save_pretrained wrote."
+        )
+    if not allow_pickle:
+        raise ValueError(
+            f"{place}: weights must be safetensors, but got {pickled[0]} in {folder}, which can "
+            "run code when it is opened. Convert it, or set allow_pickle: true if you trust it."
+        )
+    if (folder / PICKLED).is_file():
+        return
+    if not (folder / PICKLED_INDEX).is_file():
+        raise ValueError(
+            f"{place}: transformers must find {PICKLED} or {PICKLED_INDEX} in {folder}, "
+            f"but got {pickled[0]}. Convert it to safetensors."
+        )
+    _indexed(folder, PICKLED_INDEX, place)
+
+
+def num_parameters(folder: Path) -> int | None:
+    """Returns how many weights the safetensors that will be loaded hold; None without any."""
+    shapes = [tensor["shape"] for path in _loaded(folder) for tensor in _header(path).values()]
+    return sum(math.prod(shape) for shape in shapes) or None
+
+
+def _loaded(folder: Path) -> list[Path]:
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    if (folder / INDEX).is_file():
+        return [folder / name for name in sorted(set(_weight_map(folder / INDEX).values()))]
+    return []
+
+
+def _check_safetensors(folder: Path, place: str) -> bool:
+    """Returns whether there are any; raises `ValueError` when they are not complete."""
+    if (folder / SINGLE).is_file():
+        _tensors(folder / SINGLE, place)
+        return True
+    if not (folder / INDEX).is_file():
+        return False
+    by_file: dict[str, set[str]] = {}
+    for tensor, name in _indexed(folder, INDEX, place).items():
+        by_file.setdefault(name, set()).add(tensor)
+    for name, wanted in sorted(by_file.items()):
+        missing = sorted(wanted - _tensors(folder / name, place))
+        if missing:
+            raise ValueError(
+                f"{place}: {folder / name} must hold {missing[0]}, as {INDEX} says, but does not. "
+                "Copy or download the folder again."
+            )
+    return True
+
+
+def _indexed(folder: Path, index: str, place: str) -> dict[str, str]:
+    """The files of an index by tensor, all of them there."""
+    try:
+        found = _weight_map(folder / index)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{place}: {folder / index} must be a weight_map from tensors to files, but got "
+            f"{type(error).__name__} ({error}). Copy or download the folder again."
+        ) from error
+    missing = sorted(name for name in set(found.values()) if not (folder / name).is_file())
+    if missing or not found:
+        lacks = f"{missing[0]} of {len(set(found.values()))} files is" if missing else "all are"
+        raise ValueError(
+            f"{place}: folder {folder} is not complete: {lacks} missing, as {index} says. "
+            "Copy or download it again."
+        )
+    return found
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    return {str(tensor): str(name) for tensor, name in found.items()}
+
+
+def _tensors(path: Path, place: str) -> set[str]:
+    """The names of the tensors in a file, which is as long as its header says."""
+    size = path.stat().st_size
+    try:
+        header = _header(path)
+        length = _header_length(path)
+        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        raise ValueError(
+            f"{place}: {path} must be a safetensors file, but its header cannot be read ({size} "
+            f"bytes, {type(error).__name__}). Copy or download it again."
+        ) from error
+    expected = LENGTH_BYTES + length + end
+    if size != expected or not header:
+        raise ValueError(
+            f"{place}: {path} must have the {expected} bytes that its header says, but got {size}. "
+            "Copy or download it again."
+        )
+    return set(header)
+
+
+def _header_length(path: Path) -> int:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(LENGTH_BYTES))
+    if length > path.stat().st_size:
+        raise ValueError(f"a header of {length} bytes")
+    return int(length)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    length = _header_length(path)
+    with path.open("rb") as file:
+        file.seek(LENGTH_BYTES)
+        content = json.loads(file.read(length))
+    return {name: tensor for name, tensor in content.items() if name != "__metadata__"}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a module inside a package that is not there
+        return False
