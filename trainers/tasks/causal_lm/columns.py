@@ -77,17 +77,9 @@ def _remedy(row: Mapping[str, Any], columns: Columns) -> str:
 
 def _conversation(row: Mapping[str, Any], columns: Columns, place: str) -> Record | None:
     """Returns the record of a row that holds messages, or None for one that holds a pair."""
-    for name in (columns.messages, CONVERSATIONS):
-        if row.get(name) is not None:
-            return _talk(_messages(row[name], name, place), name, row, place)
-    both = {name: row.get(name) for name in (PROMPT, COMPLETION)}
-    if not any(isinstance(part, list) for part in both.values()):
+    name, messages = _messages_in(row, columns, place)
+    if messages is None:
         return None
-    messages = [m for name, part in both.items() for m in _messages(part, name, place)]
-    return _talk(messages, COMPLETION, row, place)
-
-
-def _talk(messages: list[Message], name: str, row: Mapping[str, Any], place: str) -> Record:
     if not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
         raise ValueError(
             f"{place}: {name} must end with the assistant's answer, "
@@ -98,9 +90,23 @@ def _talk(messages: list[Message], name: str, row: Mapping[str, Any], place: str
         "instruction": asked[-1] if asked else "",
         "response": messages[-1]["content"],
         "messages": messages,
-        "tools": _tools(row.get(TOOLS), place),
     }
-    return checked(values, place, {"tools": TOOLS})
+    beside = {"references": row.get(columns.references), "tools": _tools(row.get(TOOLS), place)}
+    values |= {field: value for field, value in beside.items() if value is not None}
+    return checked(values, place, {"references": columns.references})
+
+
+def _messages_in(
+    row: Mapping[str, Any], columns: Columns, place: str
+) -> tuple[str, list[Message] | None]:
+    """The messages of a row, and the column that they end in."""
+    for name in (columns.messages, CONVERSATIONS):
+        if row.get(name) is not None:
+            return name, _messages(row[name], name, place)
+    both = {name: row.get(name) for name in (PROMPT, COMPLETION)}
+    if not any(isinstance(part, list) for part in both.values()):
+        return "", None
+    return COMPLETION, [m for name, part in both.items() for m in _messages(part, name, place)]
 
 
 def _messages(value: Any, name: str, place: str) -> list[Message]:

@@ -21,8 +21,19 @@ from trainers.files.lines import numbered_lines
 STATE, INFO = "state.json", "dataset_info.json"  # of what save_to_disk writes
 GZIP, CSV, PARQUET, ARROW = ".gz", ".csv", ".parquet", ".arrow"
 _SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"a name may be in an object once, but got {twice!r:.40} twice")
+    return found
+
+
 # Not strict: characters that JSON wants escaped are data where a writer left them as they are.
-_DECODER = json.JSONDecoder(strict=False)
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_object)
 
 Rows = Iterator[tuple[str, Any]]
 """The place of each row (file and line, for errors), and the row."""

@@ -69,6 +69,10 @@ def test_blank_lines_are_no_records(tmp_path: Path) -> None:
             r'{"instruction": "\ud83d", "output": "b"}',
             r"'instruction' must be .* whole .*'\\ud8",
         ),
+        (
+            '{"output": "a", "output": "b"}',
+            r"line 2: each .* be in an object once, but got 'output'",
+        ),
         ("1" * 5000, r"line 2: each line must be one JSON object, but got '111"),
         ("[" * 100_000, r"line 2: each line must be one JSON object, but got '\[\[\["),
         (
@@ -108,6 +112,31 @@ def test_another_builtin_is_refused(tmp_path: Path) -> None:
 def test_a_hub_data_set_without_a_network_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'nobody/nothing' is no file here and could not be"):
         read("nobody/nothing", tmp_path)
+    with pytest.raises(ValueError, match=r"hub \(split 'train', config 'en'\)"):
+        read("nobody/nothing", tmp_path, config_name="en")
+
+
+def test_a_hub_data_set_is_read_by_config_and_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(place: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
+        assert (place, config, split) == ("owner/name", "en", "validation")
+        return [{"prompt": "Say hi", "completion": "hi"}, {"prompt": "Say ho", "completion": 3}]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    asked = source("owner/name", config_name="en")
+    message = r"owner/name, split validation, row 1: 'completion' must be text, but got int 3"
+    with pytest.raises(ValueError, match=message):
+        records.read(asked, "validation", tmp_path)
+
+
+def test_a_conversation_has_references_too(tmp_path: Path) -> None:
+    row = {"messages": [ANSWER], "references": ["ho", "hey"]}
+    (record,) = read(write_lines(tmp_path / "d.jsonl", [row]), tmp_path, template="chat")
+    assert record.answers == ("ho", "hey")
+    path = write_lines(tmp_path / "d.jsonl", [row | {"references": "ho"}])
+    with pytest.raises(ValueError, match=r"line 1: 'references' must be a list, but got str 'ho'"):
+        read(path, tmp_path, template="chat")
 
 
 def test_a_conversation_must_end_with_the_assistant(tmp_path: Path) -> None:
