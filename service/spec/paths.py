@@ -31,7 +31,7 @@ def with_absolute_paths(spec: SweepSpec, folder: Path) -> SweepSpec:
             model = _named(f"{role}.model", source.model, folder, local_path)
             changes[role] = source.model_copy(update={"model": model})
     storage, cache = spec.storage, spec.teacher_cache
-    if storage.path and not is_url(storage.path):
+    if storage.path is not None and not is_url(storage.path):
         path = _named("storage.path", storage.path, folder, absolute_path)
         changes["storage"] = storage.model_copy(update={"path": path})
     if cache.folder is not None and cache.is_elsewhere:

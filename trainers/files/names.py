@@ -1,5 +1,6 @@
 """Whether a name that a user wrote is a path on this machine or something on a hub; no torch."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -41,7 +42,21 @@ def absolute_path(name: str, folder: Path) -> Path:
         raise ValueError(
             f"~ must be followed by / or the name of a user of this machine, but got '{name:.80}'"
         ) from error
-    return Path(os.path.realpath(folder / path))
+    found = Path(os.path.realpath(folder / path))
+    if _is_too_long(found):
+        raise ValueError(
+            f"a file's name must be shorter on this machine, but got {len(name)} characters: "
+            f"{name:.40}…"
+        )
+    return found
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:  # most of all one that says that nothing is there, which is fine
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _is_path(name: str) -> bool:
@@ -57,5 +72,5 @@ def _is_path(name: str) -> bool:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # longer than any file's name, or in a folder that may not be read
+    except OSError:  # in a folder that may not be read
         return False

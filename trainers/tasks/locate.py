@@ -34,6 +34,13 @@ def named_folder(source: ModelSource, role: str, *, with_weights: bool) -> Path:
     return path or _snapshot(source, role, with_weights=with_weights)
 
 
+def check_is_there(folder: Path, place: str) -> None:
+    """Raises `ValueError` with `place` unless there is such a folder."""
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "it does not"
+        raise ValueError(f"{place}: folder {folder} must exist, but {found}. Check the path.")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Returns the content of a model folder's `config.json`. Raises `ValueError` when it is no JSON
     object."""
@@ -82,8 +89,7 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
 
 
 def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool) -> None:
-    if not folder.is_dir():
-        raise ValueError(f"{place}: folder {folder} must exist, but it does not. Check the path.")
+    check_is_there(folder, place)
     weights.check_no_adapter(folder, place)
     if not (folder / "config.json").is_file():
         raise ValueError(

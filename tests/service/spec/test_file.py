@@ -136,6 +136,8 @@ def test_a_hub_name_stays_one(tmp_path: Path, field: str, name: str) -> None:
         ),
         ("student.model", '""', r"student.model: a name must have characters"),
         ("storage.path", '"a\\0b"', r"storage.path: a name must have characters, and none of them"),
+        ("storage.path", '""', r"storage.path: a name must have characters"),
+        ("teacher.model", "x" * 5000, r"teacher.model: a file's name must be shorter"),
         ("teacher_cache.folder", "~no-such-user", r"teacher_cache.folder: ~ must be followed by"),
     ],
 )

@@ -26,7 +26,7 @@ A_PATH = [
     "models/gpt2/",
     "with space/x",
     "a--b",
-    "x" * 5000,
+    "x" * 200,
 ]
 ON_A_HUB = [
     "gpt2",
@@ -57,6 +57,12 @@ def test_what_may_be_on_a_hub_is_no_path_unless_it_is_there(tmp_path: Path, name
 @pytest.mark.parametrize("name", ["", "  ", "a\0b"])
 def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"a name must have characters, and none of them NUL"):
+        local_path(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "./" + "x" * 300 + ".jsonl", "a/" * 3000])
+def test_a_name_longer_than_any_files_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"must be shorter .* but got {len(name)} characters"):
         local_path(name, tmp_path)
 
 

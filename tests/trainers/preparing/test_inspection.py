@@ -149,6 +149,14 @@ def test_a_path_that_is_not_there_is_no_hub_model(tmp_path: Path, name: str, rol
 
 
 @pytest.mark.parametrize("role", ["teacher", "tokenizer"])
+def test_a_file_is_no_model(tmp_path: Path, role: str) -> None:
+    kind = {"teacher": ModelSource, "tokenizer": TokenizerSource}[role]
+    (tmp_path / "model.gguf").write_text("")
+    with pytest.raises(ValueError, match=rf"{role}.model: folder .* must exist, but it is a file"):
+        look(tmp_path, **{role: kind(model=str(tmp_path / "model.gguf"))})
+
+
+@pytest.mark.parametrize("role", ["teacher", "tokenizer"])
 def test_a_name_that_cannot_be_reached_has_two_readings(tmp_path: Path, role: str) -> None:
     kind = {"teacher": ModelSource, "tokenizer": TokenizerSource}[role]
     message = rf"{role}.model: 'a/b' is no folder here, and the Hugging Face hub did not give it"

@@ -91,8 +91,7 @@ def _texts(records: list[Record], template: str) -> Iterable[str]:
 
 
 def _checked(folder: Path, place: str) -> Path:
-    if not folder.is_dir():
-        raise ValueError(f"{place}: folder {folder} must exist, but it does not. Check the path.")
+    locate.check_is_there(folder, place)
     if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
         raise ValueError(
             f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing. "
