@@ -17,7 +17,7 @@ from trainers.files import fingerprints
 from trainers.parts import SPLIT_NAMES
 from trainers.tasks.causal_lm import batches
 from trainers.tasks.causal_lm.batches import BucketedOrder, TokenBatch
-from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts
+from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, damaged
 
 
 class TokenSplit:
@@ -40,8 +40,12 @@ class TokenSplit:
 
     @classmethod
     def open(cls, folder: Path, name: str, *, pad_token_id: int = 0) -> "TokenSplit":
-        """Returns split `name` of the prepared data in `folder`."""
-        return cls(name, datasets.load_from_disk(str(folder / name)), pad_token_id)
+        """Returns split `name` of the prepared data in `folder`. Raises `ValueError` for one that
+        is damaged."""
+        try:
+            return cls(name, datasets.load_from_disk(str(folder / name)), pad_token_id)
+        except Exception as error:  # Arrow and `datasets` raise many kinds
+            raise damaged(folder / name, folder, error) from error
 
     def __len__(self) -> int:
         """Number of examples."""

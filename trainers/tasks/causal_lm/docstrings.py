@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainers.files import store
+from trainers.tasks.causal_lm.facts import damaged
 from trainers.tasks.causal_lm.record import Record, checked
 from trainers.tasks.causal_lm.rows import json_rows
 
@@ -37,8 +38,10 @@ def read(split_name: str, home: Path) -> list[Record]:
     seconds, so the pairs are kept under `home`."""
     folder = store.once(home / "prepared" / "text" / fingerprint()[:20], _write)
     path = folder / f"{split_name}.jsonl"
-    rows = json_rows(path.read_bytes(), str(path))
-    return [checked(row, place, {}) for place, row in rows]
+    try:
+        return [checked(row, place, {}) for place, row in json_rows(path.read_bytes(), str(path))]
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged(path, folder, error) from error
 
 
 def _write(folder: Path) -> None:

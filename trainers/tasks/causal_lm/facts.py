@@ -35,17 +35,30 @@ class DataFacts:
 
     @classmethod
     def read(cls, folder: Path) -> "DataFacts":
-        """Returns the facts in `folder`. Raises `ValueError` when it holds no prepared data."""
+        """Returns the facts in `folder`. Raises `ValueError` when it holds no prepared data, or
+        damaged ones."""
         path = folder / FACTS_FILE
         if not path.is_file():
             raise ValueError(f"{folder} must hold prepared data, but {FACTS_FILE} is missing.")
-        content = json.loads(path.read_text())
-        content |= {name: SplitFacts(**content[name]) for name in SPLIT_NAMES}
-        return cls(**content)
+        try:
+            content = json.loads(path.read_bytes())
+            content |= {name: SplitFacts(**content[name]) for name in SPLIT_NAMES}
+            return cls(**content)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise damaged(path, folder, error) from error
 
     def write(self, folder: Path) -> None:
         """Writes the facts into `folder`."""
         (folder / FACTS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def damaged(path: Path, folder: Path, error: Exception) -> ValueError:
+    """Returns the error for a file or folder below `folder` that is not as it was prepared."""
+    reason = (str(error).splitlines() or [""])[0]
+    return ValueError(
+        f"{path} must be as it was prepared, but got {type(error).__name__}: {reason}. "
+        f"Remove {folder}: it is prepared anew."
+    )
 
 
 def read_prepared(folder: Path) -> PreparedFacts:

@@ -49,3 +49,13 @@ def test_pairs_are_read_from_the_home_folder_the_second_time(tmp_path: Path) -> 
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"instruction": "kept", "response": "here"}\n')
     assert [row.instruction for row in docstrings.read("train", tmp_path)] == ["kept"]
+
+
+@pytest.mark.parametrize("content", ["{", "3", '{"instruction": "a"}', '{"response": 3}', None])
+def test_damaged_pairs_are_named_with_what_to_do(tmp_path: Path, content: str | None) -> None:
+    folder = tmp_path / "prepared" / "text" / docstrings.fingerprint()[:20]
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "train.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=rf"train.jsonl must be as .* Remove {folder}"):
+        docstrings.read("train", tmp_path)

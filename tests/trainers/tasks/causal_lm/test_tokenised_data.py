@@ -1,5 +1,6 @@
 """Tokenised data on disk: what is kept, dropped and cut, and that it is read by memory map."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from training_support import TEMPLATE
 
 from trainers.tasks.causal_lm import data, templates
-from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.facts import DataFacts, SplitFacts
 from trainers.tasks.causal_lm.record import Record
 from trainers.tasks.causal_lm.writing import Lengths, write_split
@@ -91,3 +92,29 @@ def test_facts_say_what_lies_there(prepared: Prepared) -> None:
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must hold prepared data, but prepared.json is missing"):
         DataFacts.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("prepared.json", ""),
+        ("prepared.json", "[]"),
+        ("prepared.json", "{}"),
+        ("prepared.json", '{"train": 3, "validation": 3}'),
+        ("train/state.json", "{"),
+        ("train/dataset_info.json", "[]"),
+        ("validation/data-00000-of-00001.arrow", "cut"),
+        ("validation/data-00000-of-00001.arrow", None),
+    ],
+)
+def test_damaged_data_is_named_with_what_to_do(
+    prepared: Prepared, tmp_path: Path, name: str, content: str | None
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(prepared.data, folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    place = name if name == "prepared.json" else name.split("/")[0]
+    with pytest.raises(ValueError, match=rf"{folder}/{place} must be as .* Remove {folder}"):
+        TokenData.open(folder)
