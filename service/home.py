@@ -6,10 +6,13 @@ its own folder, by `service.plan.places`.
 
 import hashlib
 import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 HOME_VARIABLE = "KD_SWEEP_HOME"
+DEFAULT_EXPERIMENT = "kd-sweep"  # of MLflow, where a sweep names none
 
 
 def home_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -44,9 +47,25 @@ def reruns_folder(home: Path) -> Path:
     return home / "reruns"
 
 
-def spool_folder(home: Path, uri: str) -> Path:
-    """Returns the folder in which entries for the MLflow server `uri` wait while it is away."""
-    return home / "spool" / hashlib.sha256(uri.encode()).hexdigest()[:8]
+def spool_folder(home: Path, uri: str, experiment: str = DEFAULT_EXPERIMENT) -> Path:
+    """Returns the folder in which entries for an experiment of the MLflow server `uri` wait while
+    it is away."""
+    folder = home / "spool" / hashlib.sha256(uri.encode()).hexdigest()[:8]
+    if experiment == DEFAULT_EXPERIMENT:
+        return folder
+    return folder / urlsafe_b64encode(experiment.encode()).decode()
+
+
+def spool_folders(home: Path, uri: str) -> dict[str, Path]:
+    """Returns the folder of each experiment of the server for which entries ever waited."""
+    folder = spool_folder(home, uri)
+    found = {DEFAULT_EXPERIMENT: folder}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        # `spool_folder` made the names; what else stands there is nobody's.
+        with suppress(ValueError):
+            if path.is_dir() and path.suffix == "":
+                found[urlsafe_b64decode(path.name).decode()] = path
+    return found
 
 
 def record_file(home: Path) -> Path:

@@ -217,6 +217,7 @@ def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
 
 def _record_picture(picture: Path, run_id: str, plan: SweepPlan, workspace: Workspace) -> None:
     uri = _tracking_uri(plan, workspace)
-    spool = spool_folder(workspace.home, uri)
-    with closing(Tracker(uri, plan.spec.tracking.experiment, spool=spool)) as tracker:
+    experiment = plan.spec.tracking.experiment
+    spool = spool_folder(workspace.home, uri, experiment)
+    with closing(Tracker(uri, experiment, spool=spool)) as tracker:
         tracker.log_artifact(run_id, picture)

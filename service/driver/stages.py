@@ -51,8 +51,9 @@ def drive(
 ) -> SweepSummary:
     """Does what `service.driver.driver.run_at` says, connected to Ray."""
     ensure_store(place.tracking_uri, place.home)
-    spool = spool_folder(place.home, place.tracking_uri)
-    tracker = Tracker(place.tracking_uri, plan.spec.tracking.experiment, spool=spool)
+    experiment = plan.spec.tracking.experiment
+    spool = spool_folder(place.home, place.tracking_uri, experiment)
+    tracker = Tracker(place.tracking_uri, experiment, spool=spool)
     sweep = Sweep(place, plan, tracker, on_event, stop)
     marker = end_marker(sweep.folder)
     try:

@@ -51,7 +51,7 @@ def tune_trials(sweep: Sweep, board: Any, ledger: Ledger, watch: Watch) -> None:
 
 def _pool(sweep: Sweep, board: Any) -> SlotPool:
     plan, uri = sweep.plan, sweep.place.tracking_uri
-    spool = spool_folder(sweep.place.home, uri)
+    spool = spool_folder(sweep.place.home, uri, plan.spec.tracking.experiment)
     sinks = SinkFactory(uri, str(spool), plan.spec.tracking.experiment)
     shape = SlotShape(plan.workers_per_trial, plan.cpus_per_worker, plan.gpus_per_worker)
     configs = [

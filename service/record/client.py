@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-DEFAULT_EXPERIMENT = "kd-sweep"
 # Settings of MLflow's client that its own defaults make unfit for a training loop: seven retries of
 # 120 s each. Whoever sets them in the environment keeps the last word.
 CLIENT_ENVIRONMENT = {

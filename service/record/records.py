@@ -4,13 +4,16 @@ asking.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from service.record import tags
 from service.states import TrialState
+from trainers.files.json_files import parse_json
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RunRecord:
     duration_s: float | None
     config: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    experiment_id: str = ""
 
     @property
     def seed(self) -> int:
@@ -84,6 +88,7 @@ class SweepRecord:
     duration_s: float | None
     facts: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    experiment_id: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row of `--json`."""
@@ -101,10 +106,34 @@ class SweepRecord:
 
 
 def run_record(run: Any) -> RunRecord:
-    """Returns the trial that one of MLflow's runs holds."""
+    """Returns the trial that one of MLflow's runs holds. Raises `ValueError`, which names the run,
+    where its tags or params are not what was recorded: anyone may edit them."""
+    return _read(_run_record, run)
+
+
+def sweep_record(run: Any) -> SweepRecord:
+    """Returns the sweep that one of MLflow's runs holds. Raises as `run_record` does."""
+    return _read(_sweep_record, run)
+
+
+def _read(make: Callable[[Any], T], run: Any) -> T:
+    try:
+        return make(run)
+    # What a text that is none of ours runs into: int(), an enum, JSON of another form.
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ValueError(
+            f"run '{run.info.run_id}': its tags and params must be as they were recorded, but got: "
+            f"{error}. Correct them in MLflow, or delete the run."
+        ) from error
+
+
+def _run_record(run: Any) -> RunRecord:
     known = run.data.tags
     config = {name: _value(text) for name, text in run.data.params.items()}
-    searched = json.loads(known.get(tags.SEARCHED, "[]"))
+    int(config.get("seed", 0))  # which trials are paired by
+    searched = parse_json(known.get(tags.SEARCHED, "[]"), tags.SEARCHED)
+    if not isinstance(searched, list):
+        raise ValueError(f"{tags.SEARCHED}: must be a list of names, but got {searched!r:.60}")
     metrics = {name: value for name, value in run.data.metrics.items() if name != tags.OBJECTIVE}
     return RunRecord(
         sweep_id=known.get(tags.SWEEP_ID, ""),
@@ -121,29 +150,35 @@ def run_record(run: Any) -> RunRecord:
         duration_s=_duration_s(run),
         config=config,
         tags=_own(known),
+        experiment_id=run.info.experiment_id,
     )
 
 
-def sweep_record(run: Any) -> SweepRecord:
-    """Returns the sweep that one of MLflow's runs holds."""
+def _sweep_record(run: Any) -> SweepRecord:
     known = run.data.tags
     facts = {
         name.removeprefix(tags.FACT): _value(text)
         for name, text in known.items()
         if name.startswith(tags.FACT)
     }
+    direction = known.get(tags.OBJECTIVE_DIRECTION, "")
+    if direction not in ("", "maximize", "minimize"):
+        raise ValueError(
+            f"{tags.OBJECTIVE_DIRECTION}: must be maximize or minimize, but got {direction!r:.60}"
+        )
     return SweepRecord(
         sweep_id=known[tags.SWEEP_ID],
         name=known.get(tags.SWEEP_NAME, ""),
         run_id=run.info.run_id,
         state=known.get(tags.STATE, TrialState.RUNNING),
         objective_metric=known.get(tags.OBJECTIVE_METRIC, ""),
-        objective_direction=known.get(tags.OBJECTIVE_DIRECTION, ""),
+        objective_direction=direction,
         num_trials=int(known.get(tags.NUM_TRIALS, 0)),
         started_at=run.info.start_time / 1000,
         duration_s=_duration_s(run),
         facts=facts,
         tags=_own(known),
+        experiment_id=run.info.experiment_id,
     )
 
 
@@ -159,7 +194,7 @@ def _value(text: str) -> Any:
     """Params and tags are text: JSON where it is JSON, else the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -1,40 +1,48 @@
 """Reads the record back: sweeps, trials, the best ones, and their files."""
 
 import difflib
+import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.errors import TrackingError
 from service.record import tags
-from service.record.client import DEFAULT_EXPERIMENT, connect
 from service.record.conditions import check_group, conditions, equals, group_of
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
+from service.record.store_client import StoreClient
 from trainers.trial.trial_file import TrialFile
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 PAGE = 1000
 LATEST = "latest"
 
 
 class Runs:
-    """Queries over the store at `uri`. Every method raises `TrackingError` when the store does not
-    answer or does not hold what is asked for.
+    """Queries over the store at `uri`: over one experiment of it, or over all that hold sweeps.
+    Every method raises `TrackingError` when the store does not answer or does not hold what is
+    asked for. A run whose tags were edited so that it cannot be read is warned of and left out.
     """
 
-    def __init__(self, uri: str, experiment: str = DEFAULT_EXPERIMENT) -> None:
-        self.uri, self.experiment = uri, experiment
-        self._client = connect(uri)
-        self._ids: list[str] | None = None
+    def __init__(self, uri: str, experiment: str | None = None) -> None:
+        self.uri, self._experiment = uri, experiment
+        self._store = StoreClient(uri)
+        self._homes: dict[str, str] = {}  # sweep id → the experiment of its newest run
 
     def sweeps(self) -> list[SweepRecord]:
         """Returns all sweeps, the newest first."""
-        return [sweep_record(run) for run in self._tagged({tags.KIND: tags.KIND_SWEEP})]
+        conditions = [equals("tags", tags.KIND, tags.KIND_SWEEP)]
+        pages = self._search(conditions, self._store.experiments(self._experiment))
+        found = list(_readable(sweep_record, pages))
+        self._homes = {one.sweep_id: one.experiment_id for one in reversed(found)}
+        return found
 
     def resolve_sweep(self, reference: str) -> SweepRecord:
         """Returns the sweep that an id, a unique prefix of one, a name (its newest) or `latest`
@@ -42,7 +50,10 @@ class Runs:
         """
         sweeps = self.sweeps()
         if not sweeps:
-            raise TrackingError(f"tracking: no sweep is recorded in '{self.uri}'. Run one first.")
+            raise TrackingError(
+                f"tracking: no sweep is recorded in '{self.uri}'. Run one first."
+                f"{self._store.deleted_experiments()}"
+            )
         if reference == LATEST:
             return sweeps[0]
         exact = [one for one in sweeps if reference in (one.sweep_id, one.run_id)]
@@ -52,12 +63,13 @@ class Runs:
         begin = [one for one in sweeps if one.sweep_id.startswith(reference)]
         if len(begin) == 1:
             return begin[0]
-        raise TrackingError(_no_such_sweep(reference, sweeps, begin))
+        deleted = self._store.deleted_experiments()
+        raise TrackingError(_no_such_sweep(reference, sweeps, begin) + deleted)
 
     def trials(self, sweep_id: str) -> list[RunRecord]:
         """Returns the sweep's trials by number; empty when it has none yet."""
-        found = self._tagged({tags.SWEEP_ID: sweep_id, tags.KIND: tags.KIND_TRIAL})
-        return sorted((run_record(run) for run in found), key=lambda record: record.trial)
+        found = self._trials(sweep_id, {})
+        return sorted(_readable(run_record, found), key=lambda record: record.trial)
 
     def best(
         self,
@@ -87,8 +99,10 @@ class Runs:
         page = top if is_exact and per is None else PAGE
         chosen: list[RunRecord] = []
         counts: Counter[str] = Counter()
-        for run in self._pages(filters, f"metrics.`{metric}` {order}", page):
-            record = run_record(run)
+        # Of equals the earlier first, as everywhere.
+        orders = [f"metrics.`{metric}` {order}", "attributes.start_time ASC"]
+        found = self._store.runs(self._experiments(sweep_id), filters, orders, page=page)
+        for record in _readable(run_record, found):
             # MLflow sorts NaN, and runs without the metric, behind all others.
             if record.metric(metric) is None:
                 break
@@ -108,8 +122,7 @@ class Runs:
         if "/" in reference:
             sweep, _, number = reference.rpartition("/")
             sweep_id = self.resolve_sweep(sweep).sweep_id
-            wanted = {tags.SWEEP_ID: sweep_id, tags.TRIAL: number, tags.KIND: tags.KIND_TRIAL}
-            found = self._tagged(wanted)
+            found = self._trials(sweep_id, {tags.TRIAL: number})
         else:
             found = self._by_run_id(reference)
         if len(found) != 1:
@@ -125,7 +138,15 @@ class Runs:
                 f"but got '{found[0].info.run_name}'. "
                 "`kd-sweep trials SWEEP` lists them."
             )
-        return run_record(found[0])
+        try:
+            return run_record(found[0])
+        except ValueError as error:
+            raise TrackingError(str(error)) from error
+
+    def experiment_of(self, record: RunRecord) -> str:
+        """Returns the name of the experiment that holds the run."""
+        found = self._store.ask(lambda client: client.get_experiment(record.experiment_id))
+        return str(found.name)
 
     def trial_file(self, run_id: str) -> TrialFile:
         """Returns the run's `trial.json`. Raises `TrackingError` when it cannot be read."""
@@ -138,21 +159,21 @@ class Runs:
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Returns (step, value) in order of the steps; of a step done twice, the later value."""
         points: dict[int, tuple[int, float]] = {}
-        for one in self._ask(lambda client: client.get_metric_history(run_id, metric)):
+        for one in self._store.ask(lambda client: client.get_metric_history(run_id, metric)):
             if one.step not in points or points[one.step][0] <= one.timestamp:
                 points[one.step] = (one.timestamp, one.value)
         return [(step, points[step][1]) for step in sorted(points)]
 
     def has_artifact(self, run_id: str, name: str) -> bool:
         """Returns whether the run keeps a file or folder of that name, at the top."""
-        listed = self._ask(lambda client: client.list_artifacts(run_id))
+        listed = self._store.ask(lambda client: client.list_artifacts(run_id))
         return name in {entry.path for entry in listed}
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copies an artifact (file or folder) into `folder` and returns where it is."""
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            return Path(self._client.download_artifacts(run_id, artifact, str(folder)))
+            return Path(self._store.client.download_artifacts(run_id, artifact, str(folder)))
         except Exception as error:
             raise TrackingError(
                 f"run '{run_id}': needs the artifact '{artifact}', but got: {error}"
@@ -161,49 +182,35 @@ class Runs:
     def _by_run_id(self, reference: str) -> "list[Run]":
         if not reference.isalnum():
             return []
-        return list(self._pages([f"attributes.run_id LIKE '{reference}%'"], None, 2))
+        conditions = [f"attributes.run_id LIKE '{reference}%'"]
+        return list(islice(self._search(conditions, self._experiments(None)), 2))
 
-    def _tagged(self, values: Mapping[str, str]) -> "list[Run]":
-        conditions = [equals("tags", name, value) for name, value in values.items()]
-        return list(self._pages(conditions, None, PAGE))
+    def _trials(self, sweep_id: str, values: Mapping[str, str]) -> "list[Run]":
+        wanted = {tags.SWEEP_ID: sweep_id, tags.KIND: tags.KIND_TRIAL, **values}
+        conditions = [equals("tags", name, value) for name, value in wanted.items()]
+        return list(self._search(conditions, self._experiments(sweep_id)))
 
-    def _pages(self, conditions: Sequence[str], order: str | None, page: int) -> "Iterator[Run]":
-        """Yields the runs that meet all conditions, newest first unless an order is given."""
-        text = " and ".join(conditions)
-        # Of equals the earlier first, as everywhere.
-        newest = "attributes.start_time DESC"
-        orders = [order, "attributes.start_time ASC"] if order else [newest]
-        token = None
-        while True:
-            found = self._page(text, orders, size=page, token=token)
-            yield from found
-            token = found.token
-            if not token:
-                return
+    def _search(self, conditions: Sequence[str], experiments: list[str]) -> "Iterator[Run]":
+        """Yields the runs of `experiments` that meet all conditions, the newest first."""
+        return self._store.runs(experiments, conditions, ["attributes.start_time DESC"], page=PAGE)
 
-    def _page(self, text: str, orders: list[str], *, size: int, token: str | None) -> Any:
-        experiments = self._experiments()
-        return self._ask(
-            lambda client: client.search_runs(
-                experiment_ids=experiments,
-                filter_string=text,
-                max_results=size,
-                order_by=orders,
-                page_token=token,
-            )
-        )
+    def _experiments(self, sweep_id: str | None) -> list[str]:
+        """Returns the experiments to look for the trials of a sweep in, None for all sweeps'."""
+        if sweep_id is not None:
+            known = self._homes.get(sweep_id)
+            return self._store.experiments(self._experiment) if known is None else [known]
+        if not self._homes:
+            self.sweeps()
+        return sorted(set(self._homes.values()))
 
-    def _experiments(self) -> list[str]:
-        if self._ids is None:
-            found = self._client.get_experiment_by_name(self.experiment)
-            self._ids = [found.experiment_id] if found else []
-        return self._ids
 
-    def _ask(self, question: "Callable[[MlflowClient], Any]") -> Any:
+def _readable(make: Callable[[Any], T], runs: "Iterable[Run]") -> Iterator[T]:
+    """Yields what `make` makes of each run; one that it cannot read hides no other."""
+    for run in runs:
         try:
-            return question(self._client)
-        except Exception as error:
-            raise TrackingError(f"tracking: '{self.uri}' must answer, but got: {error}") from error
+            yield make(run)
+        except ValueError as error:
+            logger.warning("left out: %s", error)
 
 
 def _no_such_sweep(

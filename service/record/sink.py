@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.record.client import DEFAULT_EXPERIMENT
+from service.home import DEFAULT_EXPERIMENT
 from service.record.delivery import Delivery
 from service.record.entries import FileEntry, MetricsEntry
 from service.record.spool import Outbox

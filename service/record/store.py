@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import TrackingError
-from service.home import spool_folder
+from service.home import spool_folders
 from service.record.client import (
-    DEFAULT_EXPERIMENT,
     SQLITE,
     artifact_root,
     connect,
@@ -131,15 +130,21 @@ def _file_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def replay_spool(uri: str, home: Path, experiment: str = DEFAULT_EXPERIMENT) -> int:
+def replay_spool(uri: str, home: Path) -> int:
     """Delivers what processes that are gone left for this server in `home`; returns how many files
     still wait. Costs nothing when there are none."""
-    folder = spool_folder(home, uri)
+    return sum(
+        _replay(folder, Delivery(uri, experiment))
+        for experiment, folder in spool_folders(home, uri).items()
+    )
+
+
+def _replay(folder: Path, delivery: Delivery) -> int:
     waiting = len(list(folder.glob("*.jsonl")))
     if not waiting:
         return 0
     try:
-        return replay_folder(folder, Delivery(uri, experiment))
+        return replay_folder(folder, delivery)
     except Away as error:
         logger.warning("tracking is away, its record waits in %s: %s", folder, error)
         return waiting

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import TrackingError
+from service.home import DEFAULT_EXPERIMENT
 from service.plan.plan import SweepPlan
 from service.provenance import provenance
 from service.record import tags
-from service.record.client import DEFAULT_EXPERIMENT, SQLITE
+from service.record.client import SQLITE
 from service.record.delivery import Delivery
 from service.record.entries import (
     Away,

@@ -110,8 +110,9 @@ def _recorded_rerun(
     original: Original, runs: Runs, home: Path, train: Callable[[], Numbers]
 ) -> RerunResult:
     """Trains under a run of its own, whose final state is right whatever happens."""
-    tracker = Tracker(runs.uri, runs.experiment, spool=spool_folder(home, runs.uri))
-    with closing(tracker):
+    experiment = runs.experiment_of(original.record)
+    spool = spool_folder(home, runs.uri, experiment)
+    with closing(Tracker(runs.uri, experiment, spool=spool)) as tracker:
         run_id = tracker.start_run(rerun_entry(original.record, original.trial, at_ms=now_ms()))
         started = time.monotonic()
         try:

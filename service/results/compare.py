@@ -1,7 +1,7 @@
 """Trials side by side: what differs, their metrics, and what their seeds allow to say. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from service.errors import SpecError
 from service.record.records import RunRecord
 from service.results.statistics import PairedTest, paired_test
 from service.words import describe
+from trainers.files.json_files import checked_object, parse_json
 
 # Besides the config, what may explain a difference; names of tags, see `tags.py`.
 SURROUNDINGS = (
@@ -100,9 +101,10 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 def _spread(name: str, text: str) -> dict[str, Any]:
     """A tag that holds a JSON object becomes one fact for each of its entries."""
-    if not text.startswith("{"):
+    try:
+        values = checked_object(parse_json(text, name), name)
+    except ValueError:  # a plain text, or one that was edited
         return {name: text}
-    values: Mapping[str, Any] = json.loads(text)
     return {f"{name}.{key}": value for key, value in values.items()}
 
 

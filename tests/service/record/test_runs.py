@@ -3,14 +3,23 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
 
 from service.errors import SpecError, TrackingError
+from service.home import spool_folder
+from service.record import tags
+from service.record.records import run_record, sweep_record
+from service.record.run_entries import trial_entry
 from service.record.runs import Runs
+from service.record.store import replay_spool
+from service.record.tracking import Tracker
 from service.states import TrialState
 
 ROWS: list[tuple[dict[str, Any], dict[str, float]]] = [
@@ -219,3 +228,117 @@ def test_a_trial_of_another_format_is_named(tmp_path: Path) -> None:
     tracker.close()
     with pytest.raises(TrackingError, match="is not a trial.json of format 1"):
         Runs(uri).trial_file(run)
+
+
+def test_a_sweep_in_an_experiment_of_its_own_is_found(tmp_path: Path) -> None:
+    uri, plan, other = make_store(tmp_path), plan_of(), plan_of("other")
+    record_sweep(uri, tmp_path, plan, ROWS[:2])
+    tracker = Tracker(uri, "mine", spool=spool_folder(tmp_path, uri, "mine"))
+    sweep = tracker.start_sweep(other)
+    trial = trial_of(other, 0, {"tau": 2.0})
+    run = tracker.start_trial(sweep, trial, hyperparameters={"tau": 2.0}, label=None)
+    tracker.log_metrics(run, 1, {"rouge_l": 0.9})
+    tracker.finish_trial(run, TrialState.COMPLETED, objective=0.9)
+    tracker.close()
+    runs = Runs(uri)
+    assert [one.sweep_id for one in runs.sweeps()] == [other.sweep_id, plan.sweep_id]
+    assert runs.resolve_sweep("latest").sweep_id == other.sweep_id
+    assert [one.run_id for one in runs.trials(other.sweep_id)] == [run]
+    assert runs.get("other/0").run_id == runs.get(run[:12]).run_id == run
+    assert runs.experiment_of(runs.get(run)) == "mine"
+    found = runs.best(None, "rouge_l", "maximize")
+    assert [one.metric("rouge_l") for one in found] == [0.9, 0.3, 0.2]
+    assert [one.sweep_id for one in Runs(uri, "mine").sweeps()] == [other.sweep_id]
+
+
+def test_what_waits_for_an_experiment_of_its_own_goes_there(tmp_path: Path) -> None:
+    uri, plan = make_store(tmp_path), plan_of()
+    folder = spool_folder(tmp_path, uri, "mine/ä")
+    tracker = Tracker(uri, "mine/ä", spool=folder)
+    sweep = tracker.start_sweep(plan)
+    tracker.close()
+    folder.mkdir(parents=True, exist_ok=True)
+    entry = trial_entry(plan, trial_of(plan, 7, {}), {}, label=None, at_ms=5)
+    (folder / "1.jsonl").write_text(entry.model_dump_json() + "\n")
+    assert replay_spool(uri, tmp_path) == 0
+    record = Runs(uri, "mine/ä").get(f"{plan.sweep_id}/7")
+    assert record.experiment_id == Runs(uri).resolve_sweep(sweep).experiment_id
+
+
+def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
+    uri = make_store(tmp_path)
+    record_sweep(uri, tmp_path, plan_of(), ROWS[:1])
+    client = MlflowClient(uri)
+    number = client.get_experiment_by_name("kd-sweep").experiment_id
+    client.delete_experiment(number)
+    with pytest.raises(
+        TrackingError, match=rf"'kd-sweep' \(id {number}\); mlflow experiments rest"
+    ):
+        Runs(uri).resolve_sweep("latest")
+
+
+EDITED = {
+    tags.TRIAL: "first",
+    tags.ATTEMPT: "9" * 5000,
+    tags.STATE: "great",
+    tags.SEARCHED: "[[1]]",
+}
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_a_tag_that_was_edited_hides_no_other_run(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri, plan = make_store(tmp_path), plan_of()
+    record_sweep(uri, tmp_path, plan, ROWS[:3])
+    runs = Runs(uri)
+    bad = runs.trials(plan.sweep_id)[1].run_id
+    MlflowClient(uri).set_tag(bad, name, EDITED[name])
+    assert [one.trial for one in runs.trials(plan.sweep_id)] == [0, 2]
+    assert [one.trial for one in runs.best(plan.sweep_id, "rouge_l", "maximize")] == [2, 0]
+    assert f"left out: run '{bad}'" in caplog.text
+    with pytest.raises(TrackingError, match="must be as they were recorded"):
+        runs.get(bad)
+
+
+def test_a_sweep_whose_tags_were_edited_hides_no_other(tmp_path: Path) -> None:
+    uri, plans = make_store(tmp_path), [plan_of(), plan_of("other")]
+    for plan in plans:
+        record_sweep(uri, tmp_path, plan, ROWS[:1])
+    bad = Runs(uri).resolve_sweep("other").run_id
+    MlflowClient(uri).set_tag(bad, tags.NUM_TRIALS, "many")
+    assert [one.sweep_id for one in Runs(uri).sweeps()] == [plans[0].sweep_id]
+    MlflowClient(uri).set_tag(bad, tags.NUM_TRIALS, "2")
+    MlflowClient(uri).set_tag(bad, tags.FACT + "x", "[" * 4000)
+    assert len(Runs(uri).sweeps()) == 2
+    MlflowClient(uri).delete_tag(bad, tags.SWEEP_ID)
+    assert [one.sweep_id for one in Runs(uri).sweeps()] == [plans[0].sweep_id]
+
+
+def test_a_server_that_goes_away_is_named(tmp_path: Path) -> None:
+    uri = make_store(tmp_path)
+    runs = Runs(uri)
+    runs.sweeps()
+    runs._store.client = MlflowClient("http://127.0.0.1:9")
+    for question in (runs.sweeps, lambda: runs.trials("x"), lambda: runs.get("x/0")):
+        with pytest.raises(TrackingError, match=r"tracking: .* must answer, but got"):
+            question()
+
+
+@given(
+    texts=st.dictionaries(
+        st.sampled_from([getattr(tags, name) for name in dir(tags) if name.isupper()]),
+        st.text(max_size=20) | st.sampled_from(["{}", "[1]", "NaN", "1e999", "-1", "null"]),
+    ),
+    params=st.dictionaries(st.sampled_from(["seed", "tau", "x"]), st.text(max_size=9)),
+)
+def test_any_tags_are_a_record_or_our_error(texts: dict[str, str], params: dict[str, str]) -> None:
+    info = SimpleNamespace(
+        run_id="r", start_time=1, end_time=None, status="RUNNING", experiment_id="1"
+    )
+    run = SimpleNamespace(info=info, data=SimpleNamespace(tags=texts, params=params, metrics={}))
+    for make in (run_record, sweep_record):
+        try:
+            json.dumps(make(run).to_json())
+        except ValueError as error:
+            assert str(error).startswith("run 'r': its tags and params must be")
