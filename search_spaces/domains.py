@@ -12,6 +12,7 @@ domain's own points a value is, and points are compared.
 import math
 import random
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -28,6 +29,7 @@ from search_spaces.numbers import (
     Scalar,
     is_near,
     is_number,
+    same,
     snap_to,
     spread,
 )
@@ -38,7 +40,10 @@ LARGEST_INT = 2**53
 Whole = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
 # More steps than this, and the rounding of a value is as large as the distance of two of them.
 MOST_STEPS = 10**9
-Condition = dict[str, Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1)]]
+MOST_CHOICES = 10_000
+Condition = dict[
+    str, Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=MOST_CHOICES)]
+]
 
 
 class _Domain(BaseModel):
@@ -242,7 +247,17 @@ class _Listed(_Domain):
 
     def snap(self, value: object) -> Scalar | None:
         """Returns the listed value that `value` is, rounding aside, else None."""
+        if not isinstance(value, Scalar):
+            return None
+        index = self._places.get(value)
+        if index is not None and same(self.values[index], value):
+            return self.values[index]
         return snap_to(self.values, value)
+
+    @cached_property
+    def _places(self) -> dict[Scalar, int]:
+        """The place of each value: a list may be long, and each trial of a plan asks."""
+        return {value: index for index, value in enumerate(self.values)}
 
     def points(self, count: int) -> list[Scalar]:
         """Returns every value, whatever `count` is: there is none between two others."""
@@ -265,7 +280,7 @@ class _Listed(_Domain):
 class Choice(_Listed):
     """Some values without an order."""
 
-    choice: Annotated[tuple[Scalar, ...], Field(description="the values")]
+    choice: Annotated[tuple[Scalar, ...], Field(max_length=MOST_CHOICES, description="the values")]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

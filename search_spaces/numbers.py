@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import chain
 
 Scalar = str | int | float | bool
 
@@ -16,13 +17,14 @@ def same(left: Scalar, right: Scalar) -> bool:
     return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
-def snap_to(points: Iterable[Scalar], value: object) -> Scalar | None:
+def snap_to(points: Sequence[Scalar], value: object) -> Scalar | None:
     """Returns the one of `points` that `value` is, rounding aside; None when it is none of them."""
     if not isinstance(value, Scalar):
         return None
-    near = [point for point in points if same(value, point) or is_near(value, point)]
     # Of two points next to each other the equal one is meant.
-    return next((point for point in near if same(value, point)), near[0] if near else None)
+    equal = (point for point in points if same(value, point))
+    near = (point for point in points if is_near(value, point))
+    return next(chain(equal, near), None)
 
 
 def is_near(value: Scalar, point: Scalar) -> bool:

@@ -14,7 +14,9 @@ from search_spaces.domains import Float, Int
 from search_spaces.numbers import snap_to
 from search_spaces.space import Point, SearchSpace
 
-Startup = Annotated[int, Field(ge=1, description="random trials before the model is asked")]
+Startup = Annotated[
+    int, Field(ge=1, le=10**6, description="random trials before the model is asked")
+]
 
 
 def _optuna() -> Any:
@@ -51,7 +53,7 @@ class _Sampler(BaseModel):
 class _Seeded(_Sampler):
     """Samplers that draw."""
 
-    seed: Annotated[int, Field(ge=0, description="fixes every draw")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, description="fixes every draw")] = 0
 
     def _seed_of(self, draw: int) -> int:
         # Hashed, so that neighbouring seeds and draws give unrelated generators; not by `hash`,
@@ -98,7 +100,7 @@ class Grid(_Sampler):
 
     kind: Literal["grid"] = "grid"
     points_per_range: Annotated[
-        int, Field(ge=1, description="evenly spread values taken from each range")
+        int, Field(ge=1, le=10_000, description="evenly spread values taken from each range")
     ] = 5
 
     def num_points(self, space: SearchSpace) -> int | None:
@@ -203,7 +205,9 @@ class NsgaII(_Unconditional):
     """NSGA-II (Deb et al. 2002) for two or more objectives; learns from completed trials only."""
 
     kind: Literal["nsgaii"] = "nsgaii"
-    population_size: Annotated[int, Field(ge=2, description="trials of one generation")] = 20
+    population_size: Annotated[
+        int, Field(ge=2, le=10**6, description="trials of one generation")
+    ] = 20
 
     def check(self, space: SearchSpace, num_objectives: int = 1) -> list[str]:
         """As the base class; raises `ValueError` for a single objective too."""

@@ -5,6 +5,10 @@ from typing import Any
 
 GIB = 1024**3
 MIB = 1024**2
+# What stands for a sweep in commands: the newest, and every one.
+LATEST = "latest"
+EVERY_SWEEP = "all"
+RESERVED = (LATEST, EVERY_SWEEP)
 
 
 def describe(hyperparameters: Mapping[str, Any]) -> str:

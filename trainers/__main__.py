@@ -83,8 +83,9 @@ def _run(trial: TrialFile, output: Path, stop_after: int | None) -> TrialResult:
     from torch import distributed as dist
 
     from trainers.training.run import check_fingerprints, run_trial
-    from trainers.world import leave
+    from trainers.world import check_device, leave
 
+    check_device(trial.device)
     check_fingerprints(trial)
     output.mkdir(parents=True, exist_ok=True)
     (output / METRICS).unlink(missing_ok=True)

@@ -65,6 +65,17 @@ class World:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
 
+def check_device(device: str) -> None:
+    """Raises `ValueError` where this process cannot compute on `device` (cpu | cuda)."""
+    if device == "cuda" and not torch.cuda.is_available():
+        build = "sees no GPU" if torch.version.cuda else "is built for CPUs alone"
+        raise ValueError(
+            f"device: a trial with device cuda needs a CUDA device, but got none: torch "
+            f"{torch.__version__} {build}. Run it where there is one, or write device: cpu, which "
+            "gives other numbers."
+        )
+
+
 def leave(group: dist.ProcessGroup) -> None:
     """Destroys `group`; the caller holds no model of it any more, and drops `group` next."""
     # The group ends its threads when its last reference goes, and they may need the interpreter's

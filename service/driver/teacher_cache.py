@@ -20,6 +20,7 @@ from service.driver.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
 from service.plan.estimates import tokens_per_trial
+from service.plan.places import teacher_caches_folder
 from service.plan.plan import SweepPlan
 from service.plan.resources import free_bytes
 from service.plan.teacher_choice import (
@@ -135,7 +136,9 @@ class _Building:
         trial = self.shared.trial(self.shared.template(self.plan), config)
         task = table.task_named(config.task)
         request = replace(CacheRequest.of_trial(trial, task, section.dtype), gpus=section.gpus)
-        look = _light(_look).remote(request, section.root(self.home), section.url)
+        look = _light(_look).remote(
+            request, teacher_caches_folder(self.plan.spec, self.home), section.url
+        )
         found: _Found = ray.get(look)
         for name in found.damaged:
             self.on_event(Notice(f"{STAGE}: {name} is damaged and is made anew"))
@@ -163,7 +166,7 @@ class _Building:
         others = 0 if section.is_elsewhere else estimate.checkpoint_bytes or 0
         return CacheCost(
             bytes=sum(one.missing for one in found),
-            disk_free=free_bytes(section.root(self.home)) - others,
+            disk_free=free_bytes(teacher_caches_folder(self.plan.spec, self.home)) - others,
             tokens_held=sum(shard.num_positions for one in found for shard in one.cache.shards),
             tokens_read=None if each is None else each * self.plan.num_trials,
         )

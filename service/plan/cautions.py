@@ -9,7 +9,7 @@ from search_spaces.space import SearchSpace
 from service.plan.duplicates import duplicates
 from service.plan.estimates import InputFacts
 from service.spec.document import SweepSpec
-from trainers.trial.catalogue import Policy, Scaling
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, Scaling
 from trainers.trial.config import TrialConfig
 from trainers.trial.rules import parameter_owners
 
@@ -47,7 +47,7 @@ def _hidden_soft_weight(trials: Sequence[Trial], space: SearchSpace) -> Iterator
         searched = [name for name in TEMPERATURES if name in varied & values.keys()]
         has_ratio = config.hard_weight > 0 and config.soft_weight > 0
         # A temperature of the teacher alone leaves no 1/tau in the student's gradient.
-        is_of_both = config.policy != Policy.FIXED_TEACHER
+        is_of_both = POLICIES[config.policy].softens_student
         if searched and config.scaling == Scaling.NONE and has_ratio and is_of_both:
             yield (
                 f"scaling none with a searched {searched[0]}: under Adam this also searches the "
@@ -81,11 +81,16 @@ def _free_scale(trials: Sequence[Trial]) -> Iterator[str]:
 
 def _overflow(trials: Sequence[Trial]) -> Iterator[str]:
     for _, config in trials:
-        powers = {"alpha": config.alpha or 0.0, "beta": config.beta or 0.0}
-        negative = [f"{name} {value:g}" for name, value in powers.items() if value < 0]
-        if config.divergence == "alpha_beta" and negative:
+        row = DIVERGENCES.get(config.divergence)
+        if row is None or row.overflows_below is None:
+            continue
+        powers = {name: getattr(config, name) for name in row.parameters}
+        negative = [
+            f"{name} {value:g}" for name, value in powers.items() if value < row.overflows_below
+        ]
+        if negative:
             yield (
-                f"alpha_beta with {' and '.join(negative)}: a negative power of a small "
+                f"{config.divergence} with {' and '.join(negative)}: a negative power of a small "
                 "probability can overflow, and the trial diverges. Use 0 to 1."
             )
             return

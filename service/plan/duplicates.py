@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from search_spaces.domains import Choice, Domain
+from search_spaces.domains import Choice, Domain, Fixed
 from search_spaces.numbers import Scalar
 from search_spaces.samplers import Grid
 from search_spaces.space import SearchSpace
 from service.spec.document import SweepSpec
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, POLICY_TWINS, TWINS, Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES, POLICY_TWINS, TWINS
 from trainers.trial.config import TrialConfig
 
 Rows = tuple[tuple[str, Mapping[str, object], str], ...]
@@ -25,6 +25,9 @@ MOST_POINTS = 5_000
 
 def duplicates(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
     """Yields one sentence for each two settings that give a point of the search twice."""
+    # Too many to look at: of a single name, before its values are listed, or of all together.
+    if any(_num_values(spec, space.domains[name]) > MOST_POINTS for name in _decisive(space)):
+        return
     points = _decisive_points(spec, space)
     if (points.size() or 0) > MOST_POINTS:
         return
@@ -77,7 +80,7 @@ def _reduced(config: TrialConfig) -> tuple[dict[str, Any], dict[str, str]]:
             # The plain row does not have these parameters; left in, they would keep twins apart.
             idle = set(table[name].parameters) - set(table[other].parameters)
             fields |= dict.fromkeys(idle) | {family: other}
-    if fields["policy"] == Policy.FIXED and fields["tau"] == 1:
+    if POLICIES[fields["policy"]].without_temperature and fields["tau"] == 1:
         fields["scaling"] = None  # every power of 1 is 1
     return fields, settings
 
@@ -85,7 +88,7 @@ def _reduced(config: TrialConfig) -> tuple[dict[str, Any], dict[str, str]]:
 def _decisive_points(spec: SweepSpec, space: SearchSpace) -> SearchSpace:
     """Returns the space cut down to what can make twins: of decisive names and of parents the
     values that the sweep is sure to try, of every other name one value."""
-    decisive = DECISIVE | {parent for domain in space.domains.values() for parent in domain.when}
+    decisive = _decisive(space)
     return SearchSpace(
         domains={
             name: Choice(
@@ -95,6 +98,18 @@ def _decisive_points(spec: SweepSpec, space: SearchSpace) -> SearchSpace:
             for name, domain in space.domains.items()
         }
     )
+
+
+def _decisive(space: SearchSpace) -> set[str]:
+    parents = {parent for domain in space.domains.values() for parent in domain.when}
+    return (DECISIVE | parents) & space.domains.keys()
+
+
+def _num_values(spec: SweepSpec, domain: Domain) -> int:
+    """Returns the length of `_values`, or more."""
+    if isinstance(spec.sampler, Grid) and not isinstance(domain, Choice | Fixed):
+        return spec.sampler.points_per_range
+    return domain.size() or 1
 
 
 def _values(spec: SweepSpec, domain: Domain) -> list[Scalar]:

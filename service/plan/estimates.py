@@ -136,7 +136,8 @@ def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) 
         return trials
     if trial_s is None:
         return min(trials, TRIALS_OF_UNKNOWN_LENGTH)
-    return min(trials, slots * math.ceil(spec.time_budget_s / trial_s))
+    rounds = spec.time_budget_s / trial_s
+    return trials if rounds > trials else min(trials, slots * math.ceil(rounds))
 
 
 def _trial_seconds(

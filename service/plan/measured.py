@@ -4,8 +4,15 @@ import hashlib
 import json
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from service.home import measured_folder
 from service.spec.document import SweepSpec
+from trainers.trial.kinds import Seconds
+
+
+class _Note(BaseModel):
+    trial_s: Seconds
 
 
 def known_trial_s(home: Path, spec: SweepSpec) -> float | None:
@@ -14,11 +21,10 @@ def known_trial_s(home: Path, spec: SweepSpec) -> float | None:
     if not path.is_file():
         return None
     try:
-        seconds = json.loads(path.read_text())["trial_s"]
-    except (ValueError, KeyError):
+        return _Note.model_validate_json(path.read_bytes()).trial_s
+    except ValueError:
         # A half-written note is no measurement; the next sweep replaces it.
         return None
-    return float(seconds) if seconds > 0 else None
 
 
 def remember_trial_s(home: Path, spec: SweepSpec, seconds: float, *, sweep_id: str) -> None:

@@ -3,7 +3,7 @@ Optuna study. Pure."""
 
 from pathlib import Path
 
-from service.home import sweeps_folder
+from service.home import caches_folder, sweeps_folder
 from service.plan.plan import SweepPlan
 from service.spec.document import SweepSpec
 from trainers.files.urls import is_url
@@ -14,6 +14,13 @@ def storage_folder(spec: SweepSpec, home: Path) -> Path:
     home folder."""
     path = spec.storage.path
     return home if path is None or is_url(path) else Path(path)
+
+
+def teacher_caches_folder(spec: SweepSpec, home: Path) -> Path:
+    """Returns the folder that the teacher's caches are built in; those of a URL go there from
+    here."""
+    section = spec.teacher_cache
+    return Path(str(section.folder)) if section.is_elsewhere else caches_folder(home)
 
 
 def sweep_folder(plan: SweepPlan, home: Path) -> Path:

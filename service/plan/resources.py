@@ -71,7 +71,7 @@ def count_slots(spec: SweepSpec, cluster: Resources, *, gpus_per_worker: float, 
     )
     # As many as fit where the sweep does not say; one at least, so that the error below can name
     # what is missing for it.
-    fitting = min(int(have // need) for _, need, have in needs if need > 0)
+    fitting = int(min(have // need for _, need, have in needs if need > 0))
     slots = min(asked.slots or max(1, fitting), trials)
     for kind, need, have in needs:
         if slots * need > have:

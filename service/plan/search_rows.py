@@ -5,10 +5,16 @@ import math
 from search_spaces.domains import Domain, Fixed, Float, Int
 from search_spaces.samples import samples
 from service.spec.document import SweepSpec
-from trainers.trial.catalogue import Policy
+from trainers.trial.catalogue import POLICIES
 
-# Each way to write CIST's ratio, with the other one.
-RHOS = {"rho": "rho_per_log_vocab", "rho_per_log_vocab": "rho"}
+# Each way to write a policy's ratio, with the other one.
+RHOS = {
+    one: other
+    for traits in POLICIES.values()
+    for name, parameter in traits.parameters.items()
+    if parameter.instead_of
+    for one, other in ((parameter.instead_of, name), (name, parameter.instead_of))
+}
 
 
 def search_rows(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]:
@@ -26,15 +32,18 @@ def search_rows(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]
 
 
 def _default_rho(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]:
-    """The row of the rho that CIST has where the sweep says none."""
+    """The row of the rho that a policy has where the sweep says none."""
     name, given = "rho_per_log_vocab", spec.given()
     points = [point for point in samples(spec.search) if not RHOS.keys() & {*point, *given}]
-    found = [one for one in map(spec.trial_config, points) if one.policy == Policy.CIST]
+    found = [
+        one for one in map(spec.trial_config, points) if name in POLICIES[one.policy].parameters
+    ]
     if not found:
         return []
     default = found[0].rho_per_log_vocab or 1.0
     words = _rho_in_words(name, Fixed(fixed=default), vocab_size)
-    condition = "policy is cist" if "policy" in spec.search.domains else ""
+    policies = " or ".join(dict.fromkeys(str(one.policy) for one in found))
+    condition = f"policy is {policies}" if "policy" in spec.search.domains else ""
     return [{"name": name, "domain": f"default: {default}{words}", "condition": condition}]
 
 

@@ -14,6 +14,7 @@ from service.record import tags
 from service.record.conditions import check_group, conditions, equals, group_of
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.record.store_client import StoreClient
+from service.words import LATEST
 from trainers.trial.trial_file import TrialFile
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 PAGE = 1000
-LATEST = "latest"
 
 
 class Runs:

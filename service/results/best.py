@@ -8,11 +8,10 @@ from typing import Any
 from service.errors import SpecError, TrackingError
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
+from service.words import EVERY_SWEEP
 from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial.diagnosis import logit_scale_warning
-
-EVERY_SWEEP = "all"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ Grace = Annotated[
         "because forward and reverse KL can cross late",
     ),
 ]
-Factor = Annotated[int, Field(ge=2, description="one of so many trials passes each rung")]
+Factor = Annotated[int, Field(ge=2, le=10**6, description="one of so many trials passes each rung")]
 
 
 class NoEarlyStopping(BaseModel):
@@ -83,7 +83,9 @@ class Median(_EarlyStopping):
     same evaluation, once `num_startup` trials are completed."""
 
     kind: Literal["median"] = "median"
-    num_startup: Annotated[int, Field(ge=1, description="trials completed before any verdict")] = 5
+    num_startup: Annotated[
+        int, Field(ge=1, le=10**6, description="trials completed before any verdict")
+    ] = 5
 
     def build(self, num_evaluations: int) -> Any:
         """Returns the Optuna pruner; see the base class."""

@@ -4,23 +4,31 @@ Every branch of the space is tried at its ends before any compute, so that no sw
 hours that `tau` was drawn under `cist`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces.samples import samples
-from service.spec.document import SweepSpec
+from service.spec.document import MOST_TRIALS, SweepSpec
 from service.spec.trial_errors import explain_trial
+from service.words import RESERVED
 from trainers.tasks import table
 from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
+
+# The dialect, perhaps with its driver, and something behind it.
+DATABASE = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://[^\s]")
 
 
 def check_spec(spec: SweepSpec) -> None:
     """Raises `ValueError` that names place, rule and remedy when the search cannot work."""
     # What is said of the document as a whole comes before what only some of its trials break.
+    _check_name(spec.name)
+    _check_study_url(spec.storage.study_url)
     _check_not_given(spec)
+    _check_trials(spec)
     spec.sampler.check(spec.search, len(spec.objective))
     _check_early_stopping(spec)
     for values in samples(spec.search):
@@ -35,6 +43,33 @@ def _trial_of(spec: SweepSpec, values: Mapping[str, Any]) -> TrialConfig:
         return spec.trial_config(values)
     except ValidationError as error:
         raise ValueError(explain_trial(error, spec, values)) from None
+
+
+def _check_name(name: str) -> None:
+    if name in RESERVED:
+        raise ValueError(
+            f"name: {' and '.join(RESERVED)} mean other sweeps where a command takes one, "
+            f"but got '{name}'. Use another name."
+        )
+
+
+def _check_study_url(url: str | None) -> None:
+    if url is not None and not DATABASE.match(url):
+        raise ValueError(
+            f"storage.study_url: must be the URL of a database, but got '{url}'. "
+            "Write it as postgresql://user@host/optuna or sqlite:////folder/study.db, or leave it "
+            "out for a journal file."
+        )
+
+
+def _check_trials(spec: SweepSpec) -> None:
+    points = spec.sampler.num_points(spec.search)
+    if points is not None and points > MOST_TRIALS and spec.trials is None:
+        shown = f"{points:,}" if points < 10**15 else "more than 10^15"
+        raise ValueError(
+            f"trials: must be given for a grid of more than {MOST_TRIALS:,} points, but got none "
+            f"for {shown} points. Set it, or lower sampler.points_per_range."
+        )
 
 
 def _check_not_given(spec: SweepSpec) -> None:
@@ -60,6 +95,11 @@ def _check_objectives(spec: SweepSpec) -> None:
     task, budget = table.task_named(spec.task), spec.budget()
     for objective in spec.objective:
         try:
+            if objective.metric not in task.metrics:
+                raise ValueError(
+                    f"must be a metric of task '{spec.task}' ({', '.join(task.metrics)}), "
+                    f"but got {objective.metric}. Use one of them."
+                )
             task.check_objective(objective.metric, budget)
         except ValueError as error:
             raise ValueError(f"objective: {error}") from None

@@ -6,7 +6,6 @@ it is written.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -23,7 +22,6 @@ from pydantic import (
 )
 
 from search_spaces.samplers import Sampler, Tpe
-from service.home import caches_folder
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.spec.search import Search
 from trainers.files.urls import is_url
@@ -31,10 +29,13 @@ from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial import fields
 from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
-from trainers.trial.fields import Positive, TaskName
+from trainers.trial.fields import TaskName
+from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, Workers
 from trainers.trial.metrics import Direction
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 from trainers.trial.strict import Strict
+
+MOST_TRIALS = 10**6
 
 
 class Section(Strict):
@@ -115,13 +116,13 @@ def _default_early_stopping(given: dict[str, Any]) -> EarlyStopping:
 class ResourceRequest(Strict):
     """What one trial takes, and how many run at once."""
 
-    workers_per_trial: Annotated[int, Field(ge=1)] = 1
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    workers_per_trial: Workers = 1
+    cpus_per_worker: Cpus = 1
     gpus_per_worker: Annotated[
-        float | None, Field(ge=0, description="default: 1 where the machine has a GPU, else 0")
+        Gpus | None, Field(description="default: 1 where the machine has a GPU, else 0")
     ] = None
     slots: Annotated[
-        int | None, Field(ge=1, description="trials at once; default: as many as fit")
+        Workers | None, Field(description="trials at once; default: as many as fit")
     ] = None
     isolation: Annotated[
         Literal["slot", "strict"],
@@ -152,15 +153,13 @@ class TeacherCache(Strict):
         Field(description="of what is stored; default: what the teacher emits, which is exact"),
     ] = None
     max_gib: Annotated[
-        Positive | None, Field(description="the largest cache; default: what the disk can spare")
+        Gib | None, Field(description="the largest cache; default: what the disk can spare")
     ] = None
     gpus: Annotated[
-        int,
-        Field(
-            ge=1, description="of one builder; several take a teacher larger than one, layerwise"
-        ),
+        Workers,
+        Field(description="of one builder; several take a teacher larger than one, layerwise"),
     ] = 1
-    folder: str | None = Field(
+    folder: Name | None = Field(
         default=None,
         description=(
             "where caches are stored, seen alike by all nodes: a folder, or a URL (s3://…; then "
@@ -187,10 +186,6 @@ class TeacherCache(Strict):
         """Whether caches are built outside the home folder."""
         return self.folder is not None and not self.url
 
-    def root(self, home: Path) -> Path:
-        """Returns the folder that caches are built in; those of a URL go there from here."""
-        return Path(str(self.folder)) if self.is_elsewhere else caches_folder(home)
-
 
 def without_password(address: str) -> str:
     """Returns `address`; raises ValueError, which does not repeat it, where it holds a password."""
@@ -203,7 +198,7 @@ def without_password(address: str) -> str:
     return address
 
 
-Recorded = Annotated[str, AfterValidator(without_password)]
+Recorded = Annotated[Name, AfterValidator(without_password)]
 
 
 class Tracking(Strict):
@@ -213,13 +208,13 @@ class Tracking(Strict):
         default=None,
         description="MLflow's; default: MLFLOW_TRACKING_URI, else SQLite in the home folder",
     )
-    experiment: str = "kd-sweep"
+    experiment: Name = "kd-sweep"
 
 
 class Storage(Strict):
     """Where trials, checkpoints and the Optuna study are stored."""
 
-    path: str | None = Field(
+    path: Name | None = Field(
         default=None,
         description="a folder, or a URL for the checkpoints (s3://bucket/prefix, any that fsspec "
         "knows) beside the home folder; default: the home folder",
@@ -268,10 +263,13 @@ class SweepSpec(Strict):
     sampler: Sampler = Tpe()
     early_stopping: EarlyStopping = Field(default_factory=_default_early_stopping)
     trials: Annotated[
-        int | None, Field(ge=1, description="without the controls; default 40, or the time budget")
+        int | None,
+        Field(
+            ge=1, le=MOST_TRIALS, description="without the controls; default 40, or the time budget"
+        ),
     ] = None
     time_budget_s: Annotated[
-        Positive | None, Field(description="no trial starts after so many seconds")
+        Seconds | None, Field(description="no trial starts after so many seconds")
     ] = None
     controls: Annotated[
         Literal["default", "none"],
@@ -289,12 +287,13 @@ class SweepSpec(Strict):
         return {name: dumped[name] for name in dumped if not is_of_another_task(name, self.task)}
 
     def given(self) -> dict[str, Any]:
-        """Returns the fields of `TrialConfig` that the sections give, without their defaults."""
+        """Returns the fields of `TrialConfig` that the sections give, without their defaults; null
+        is not given."""
         values: dict[str, Any] = {"task": self.task}
         for section in (self.data, self.training, self.loss, self.evaluation):
             given = section.model_fields_set & GROUPS.keys()
             values |= {name: getattr(section, name) for name in sorted(given)}
-        return values
+        return {name: value for name, value in values.items() if value is not None}
 
     def given_loss(self) -> set[str]:
         """Returns the names that the loss section gives."""

@@ -28,7 +28,7 @@ from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import num_steps_of
 from trainers.trial.reporting import Outcome, Reporter, TrialResult
 from trainers.trial.trial_file import TrialFile
-from trainers.world import World
+from trainers.world import World, check_device
 
 log = logging.getLogger(__name__)
 Kept = TypeVar("Kept")
@@ -150,6 +150,7 @@ def _world(
             f"the trial's world_size must be the number of workers, but got {trial.world_size} and "
             f"{size}. Start as many workers as trial.json says."
         )
+    check_device(trial.device)
     device = torch.device("cpu")
     if trial.device == "cuda":
         device = torch.device("cuda", local_rank)

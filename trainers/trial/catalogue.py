@@ -83,7 +83,8 @@ class DivergenceTraits:
     smooth: it has no sign, sort or switch, so that rounding cannot take another branch. detached: a
     part is held constant in the gradient, which is therefore not the value's. row_local: a
     position's value depends on that position alone; else a first pass over the batch comes before
-    the gradients. not_all_zero: a rule between its parameters.
+    the gradients. not_all_zero: a rule between its parameters. overflows_below: a parameter below
+    this value can make the loss overflow; None: none can.
     """
 
     summary: str
@@ -98,22 +99,28 @@ class DivergenceTraits:
     detached: bool = False
     needs_labels: bool = False
     not_all_zero: NotAllZero | None = None
+    overflows_below: float | None = None
 
 
 @dataclass(frozen=True)
 class PolicyTraits:
     """What a policy needs, and which scalings make sense for it.
 
-    scale_free: it hides the student's logit scale from the soft loss. row_local: a position's
-    softened logits depend on that position alone. learned: its temperature is a parameter that the
-    optimiser moves, by the gradient through both sides' logits and through the scaling; so it goes
-    only with divergences whose gradient by the teacher is known (`losses.divergences.MIRRORS`).
+    softens_student: its temperature divides the student's logits too, which leaves a 1/tau in the
+    gradient that a scaling undoes. without_temperature: with tau 1 it leaves the logits as they
+    are, so that every scaling by a power of tau is the same. scale_free: it hides the student's
+    logit scale from the soft loss. row_local: a position's softened logits depend on that position
+    alone. learned: its temperature is a parameter that the optimiser moves, by the gradient through
+    both sides' logits and through the scaling; so it goes only with divergences whose gradient by
+    the teacher is known (`losses.divergences.MIRRORS`).
     """
 
     summary: str
     parameters: Mapping[str, Parameter]
     default_scaling: Scaling
     scalings: frozenset[Scaling]
+    softens_student: bool = True
+    without_temperature: bool = False
     scale_free: bool = False
     row_local: bool = True
     learned: bool = False
@@ -168,6 +175,7 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
             "alpha": Parameter(0.2, -1.0, 2.0, 0.0, 1.0, POWERS),
             "beta": Parameter(0.7, -1.0, 2.0, 0.0, 1.0, POWERS),
         },
+        overflows_below=0.0,
     ),
     "token_wise": DivergenceTraits(
         "forward and reverse KL mixed per vocabulary entry by p / (p + q)", detached=True
@@ -259,12 +267,14 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
     Policy.FIXED: PolicyTraits(
         "one temperature tau for teacher and student",
         parameters={"tau": TAU},
+        without_temperature=True,
         default_scaling=Scaling.TAU_SQUARED,
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
     ),
     Policy.FIXED_TEACHER: PolicyTraits(
         "tau on the teacher alone, the student stays at 1",
         parameters={"tau": TAU, "weight_by_power_sum": Parameter(False)},
+        softens_student=False,
         default_scaling=Scaling.NONE,
         scalings=frozenset({Scaling.NONE}),
     ),

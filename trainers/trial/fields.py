@@ -9,11 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from inspect import get_annotations
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from trainers.trial.catalogue import Policy, Scaling, Weighting
+from trainers.trial.kinds import (
+    Attention,
+    Count,
+    CountOrNone,
+    Epochs,
+    Fraction,
+    Length,
+    NonNegative,
+    Number,
+    Positive,
+    Seed,
+)
 from trainers.trial.strict import Strict
 
 
@@ -44,21 +56,6 @@ class Precision(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
-
-
-def _no_switch(value: Any) -> Any:
-    """Python counts true and false among the numbers; a sweep's writer does not."""
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number, but got {value}")
-    return value
-
-
-NOT_A_SWITCH = BeforeValidator(_no_switch)
-Number = Annotated[float, Field(allow_inf_nan=False), NOT_A_SWITCH]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NOT_A_SWITCH]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NOT_A_SWITCH]
-Fraction = Annotated[float, Field(ge=0, le=1), NOT_A_SWITCH]
-Count = Annotated[int, Field(ge=1), NOT_A_SWITCH]
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ class TrainingFields(Fields):
     group = Group(section="training")
 
     epochs: Annotated[
-        Positive | None, Field(description="passes over the training data; or give steps")
+        Epochs | None, Field(description="passes over the training data; or give steps")
     ] = None
     steps: Annotated[Count | None, Field(description="optimiser steps; or give epochs")] = None
     batch_size: Annotated[
@@ -224,10 +221,10 @@ class TrainingFields(Fields):
         NonNegative, Field(description="largest gradient norm; 0 does not clip")
     ] = 1.0
     precision: Precision = Precision.AUTO
-    seed: Annotated[int, Field(ge=0, description="data order and dropout"), NOT_A_SWITCH] = 0
+    seed: Annotated[Seed, Field(description="data order and dropout")] = 0
     gradient_checkpointing: bool = False
     attention_implementation: Annotated[
-        str | None, Field(description="sdpa | eager | flash_attention_2")
+        Attention | None, Field(description="how the models compute attention")
     ] = None
 
 
@@ -241,10 +238,10 @@ class LanguageDataFields(Fields):
     )
 
     max_tokens: Annotated[
-        int, Field(ge=8, description="prompt and response together, in tokens")
+        Length, Field(ge=8, description="prompt and response together, in tokens")
     ] = 512
     max_prompt_tokens: Annotated[
-        int, Field(ge=1, description="longer prompts are dropped"), NOT_A_SWITCH
+        Length, Field(description="longer prompts are dropped, in tokens")
     ] = 256
 
 
@@ -267,14 +264,14 @@ class LanguageEvaluationFields(Fields):
     group = Group(section="evaluation", fixed_because=ALIKE, task=TaskName.CAUSAL_LM)
 
     generation_prompts: Annotated[
-        int, Field(ge=0, description="validation prompts answered for rouge_l")
+        CountOrNone, Field(description="validation prompts answered for rouge_l")
     ] = 100
-    generation_seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (10,)
+    generation_seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (10,)
     generation_temperature: Annotated[
         NonNegative, Field(description="of sampled text; 0 is greedy")
     ] = 1.0
-    max_new_tokens: Count = 128
-    no_repeat_ngram_size: Annotated[int, Field(ge=0), NOT_A_SWITCH] = 6
+    max_new_tokens: Length = 128
+    no_repeat_ngram_size: CountOrNone = 6
 
 
 # A section is composed of all its groups; `TrialConfig` and the document inherit these. A group of

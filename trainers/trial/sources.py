@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from trainers.trial.fields import Data, NonNegative, Positive, Precision, TaskName
+from trainers.trial.fields import Data, Precision, TaskName
+from trainers.trial.kinds import Count, Epochs, Fraction, Name, NonNegative, Positive, Seed, Workers
 from trainers.trial.strict import Strict
 
 BUILTIN_PREFIX = "builtin:"
@@ -25,14 +26,14 @@ class FitConfig(Strict):
     """A supervised stage (cross-entropy on the training data), done once per key and shared by all
     trials."""
 
-    epochs: Positive | None = None
-    steps: Annotated[int | None, Field(ge=1)] = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: Epochs | None = None
+    steps: Count | None = None
+    batch_size: Count = 32
     learning_rate: Positive = 5e-4
     weight_decay: NonNegative = 0.01
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup: Fraction = 0.0
     precision: Precision = Precision.AUTO
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitConfig":
@@ -44,7 +45,7 @@ class ModelSource(Strict):
     """A model: `model` (Hugging Face name or local folder), or `config` (the keys of a transformers
     config with its `model_type`; weights drawn from `init_seed`), each with an optional fit."""
 
-    model: str | None = Field(
+    model: Name | None = Field(
         default=None,
         description="Hugging Face name or local folder; what begins with ., / or ~ is a folder",
     )
@@ -52,8 +53,8 @@ class ModelSource(Strict):
         default=None, description="transformers config, model_type in it"
     )
     fit: FitConfig | None = None
-    init_seed: Annotated[int, Field(ge=0)] = 0
-    revision: str | None = None
+    init_seed: Seed = 0
+    revision: Name | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = Field(default=False, description="accept weights that are not safetensors")
 
@@ -71,14 +72,14 @@ class ModelSource(Strict):
 class TokenizerTraining(Strict):
     """A byte-level BPE tokenizer trained on the training data."""
 
-    vocab_size: Annotated[int, Field(ge=300)]
+    vocab_size: Annotated[int, Field(ge=300, le=10**7)]
 
 
 class TokenizerSource(Strict):
     """The tokenizer of teacher and student: `model` (name or folder), or `train` (made from the
     data)."""
 
-    model: str | None = None
+    model: Name | None = None
     train: TokenizerTraining | None = None
 
     @model_validator(mode="after")
@@ -119,16 +120,16 @@ class DataSource(Strict):
     file's ending, is a path and must exist; `builtin:docstrings` is made from the installed
     Python's own standard library."""
 
-    train: str = Field(description=PLACE)
-    validation: str = Field(description=PLACE)
-    train_split: str = Field(
+    train: Name = Field(description=PLACE)
+    validation: Name = Field(description=PLACE)
+    train_split: Name = Field(
         default="train", description="of a Hugging Face data set, or a folder with several splits"
     )
-    validation_split: str = Field(
+    validation_split: Name = Field(
         default="validation",
         description="of a Hugging Face data set, or a folder with several splits",
     )
-    config_name: str | None = Field(
+    config_name: Name | None = Field(
         default=None, description="of a Hugging Face data set that has several configs"
     )
     columns: Columns = Columns()
@@ -138,8 +139,8 @@ class DataSource(Strict):
             "alpaca | chat (the tokenizer's own, on messages) | text with {instruction} and {input}"
         ),
     )
-    max_train_examples: Annotated[int | None, Field(ge=1)] = None
-    max_validation_examples: Annotated[int | None, Field(ge=1)] = None
+    max_train_examples: Count | None = None
+    max_validation_examples: Count | None = None
 
 
 class PrepareRequest(Data):
@@ -151,7 +152,7 @@ class PrepareRequest(Data):
     student: ModelSource
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: DataSource
-    teacher_gpus: int = Field(default=1, description="over which the teacher is spread")
+    teacher_gpus: Workers = Field(default=1, description="over which the teacher is spread")
 
     def trusts(self, role: Role) -> bool:
         """Returns whether code that the model of that role brings along may run."""

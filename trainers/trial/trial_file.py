@@ -2,13 +2,15 @@
 inputs are stored."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, StrictBool, field_validator
 
 from trainers.files.store import write_text
 from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
+from trainers.trial.kinds import LARGEST_COUNT, CountOrNone, Workers
 from trainers.trial.sources import Role
 from trainers.trial.strict import Strict
 
@@ -36,23 +38,33 @@ class TrialPaths(Strict):
     )
 
 
+class _Numerics(BaseModel):
+    """What `trainers.numerics` sets a process to."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision = Precision.AUTO
+    threads: Workers = 1
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    deterministic: StrictBool = True
+
+
 class TrialFile(Strict):
     """The content of `trial.json`. `trial` is Optuna's number, kept across attempts; -1 outside a
     sweep."""
 
     format_version: Literal[1] = FORMAT_VERSION
     sweep_id: str = ""
-    trial: int = -1
-    attempt: int = 0
+    trial: Annotated[int, Field(ge=-1, le=LARGEST_COUNT)] = -1
+    attempt: CountOrNone = 0
     config: TrialConfig
-    world_size: int = 1
-    device: str = Field(default="cpu", description="cpu | cuda")
+    world_size: Workers = 1
+    device: Literal["cpu", "cuda"] = "cpu"
     numerics: dict[str, Any] = Field(
         default_factory=dict, description="matmul_precision, threads, deterministic"
     )
     teacher_source: str = Field(
         default="online",
-        pattern=r"online|cache:(float32|float16|bfloat16)",
+        pattern=r"^(online|cache:(float32|float16|bfloat16))$",
         description="online | cache:<dtype of the stored hidden states>",
     )
     trust_remote_code: Trust = Field(
@@ -74,6 +86,13 @@ class TrialFile(Strict):
             return config
         idle = {name for name, clamp in CLAMP.items() if config.get(name) == clamp.default}
         return {name: value for name, value in config.items() if name not in idle}
+
+    @field_validator("numerics")
+    @classmethod
+    def _known_numerics(cls, numerics: dict[str, Any]) -> dict[str, Any]:
+        """Checks what a process is set to; the rest only says on what the trial ran."""
+        _Numerics.model_validate(numerics)
+        return numerics
 
     def trusts(self, role: Role) -> bool:
         """Returns whether code that the model of that role brings along may run."""

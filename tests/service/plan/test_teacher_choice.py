@@ -9,6 +9,7 @@ from fakes import make_document
 from service.driver.shared_inputs import gpus_of_teacher
 from service.errors import PlanError, SpecError
 from service.plan.estimates import InputFacts, cache_bytes
+from service.plan.places import teacher_caches_folder
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.plan.teacher_choice import CacheCost, cache_dtypes, choose_teacher, hidden_states
@@ -177,9 +178,9 @@ def test_where_the_cache_lies_does_not_decide_the_sweep_nor_fill_its_disk() -> N
 def test_a_folder_is_one_of_the_specs_and_a_url_is_left_alone(
     tmp_path: Path, written: str | None, root: str, url: str | None
 ) -> None:
-    section = with_absolute_paths(spec({"folder": written}), tmp_path / "there").teacher_cache
-    assert section.root(tmp_path / "home") == tmp_path / root
-    assert section.url == url
+    absolute = with_absolute_paths(spec({"folder": written}), tmp_path / "there")
+    assert teacher_caches_folder(absolute, tmp_path / "home") == tmp_path / root
+    assert absolute.teacher_cache.url == url
 
 
 def test_several_gpus_take_a_required_cache_and_as_many_gpus() -> None:

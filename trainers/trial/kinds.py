@@ -1,0 +1,58 @@
+"""The kinds of numbers and texts that fields have, each with its bounds; no torch.
+
+Each number has an upper bound far above what anyone trains with, so that whatever is computed from
+several of them is still a finite number.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+
+def _no_switch(value: Any) -> Any:
+    """Python counts true and false among the numbers; a sweep's writer does not."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, but got {value}")
+    return value
+
+
+NOT_A_SWITCH = BeforeValidator(_no_switch)
+Number = Annotated[float, Field(allow_inf_nan=False), NOT_A_SWITCH]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NOT_A_SWITCH]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), NOT_A_SWITCH]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NOT_A_SWITCH]
+Epochs = Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False), NOT_A_SWITCH]
+Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False), NOT_A_SWITCH]
+Gib = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False), NOT_A_SWITCH]
+
+LARGEST_COUNT = 10**9
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT), NOT_A_SWITCH]
+CountOrNone = Annotated[int, Field(ge=0, le=LARGEST_COUNT), NOT_A_SWITCH]
+Length = Annotated[int, Field(ge=1, le=10**7, description="in tokens"), NOT_A_SWITCH]
+Workers = Annotated[int, Field(ge=1, le=10_000), NOT_A_SWITCH]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NOT_A_SWITCH]
+
+# Ray counts in ten-thousandths of a CPU or GPU.
+Cpus = Annotated[float, Field(ge=1e-4, le=10_000, allow_inf_nan=False), NOT_A_SWITCH]
+Gpus = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False), NOT_A_SWITCH]
+
+# The names that transformers knows in every release that this project goes with.
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
+
+LONGEST_NAME = 1_000
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"must be text that is not empty, but got {text!r}")
+    if len(text) > LONGEST_NAME:
+        raise ValueError(f"must have at most {LONGEST_NAME} characters, but got {len(text)}")
+    if CONTROL.search(text):
+        raise ValueError(f"must have no control characters, but got {text!r}")
+    return text
+
+
+# Of a file, a folder, a model, an experiment …
+Name = Annotated[str, AfterValidator(_name)]
