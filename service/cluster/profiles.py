@@ -15,9 +15,11 @@ from typing import Any
 
 from service.errors import SpecError
 from trainers.nearest import nearest
+from trainers.trial.kinds import CONTROL
 
 FILE = "kd-sweep.toml"
 TOKEN = "token_env"
+MOST_BYTES = 64 * 1024
 # key: the environment variables that stand for the same; the first is the one to set
 VARIABLES = {
     "address": ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS"),
@@ -76,10 +78,7 @@ def _profile(name: str, file: Path) -> dict[str, str]:
 
 
 def _profiles(file: Path) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(file.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{file}: must be TOML, but got: {error}.") from error
+    document = _read_toml(file)
     profiles = document.get("profiles", {})
     others = [key for key in document if key != "profiles"]
     if others or not isinstance(profiles, dict):
@@ -90,14 +89,41 @@ def _profiles(file: Path) -> dict[str, Any]:
     return profiles
 
 
+def _read_toml(file: Path) -> dict[str, Any]:
+    """The border to TOML: returns what the file holds, or raises `SpecError` whatever it is."""
+    try:
+        raw = file.read_bytes()
+        if len(raw) > MOST_BYTES:
+            raise ValueError(
+                f"{len(raw):,} bytes, and a few profiles need less than {MOST_BYTES:,}"
+            )
+        return tomllib.loads(raw.decode("utf-8-sig"))
+    except OSError as error:
+        raise SpecError(
+            f"{file}: must be a file that can be read, but got: {error.strerror or error}. Correct "
+            "its permissions."
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            f"{file}, line {line}: must be text in UTF-8, but got the byte "
+            f"0x{error.object[error.start]:02x}. Save it as UTF-8."
+        ) from error
+    except (ValueError, RecursionError) as error:  # TOML's own, and of a number of 5,000 digits
+        raise SpecError(f"{file}: must be TOML, but got: {error}.") from error
+
+
 def _check(key: str, value: object, place: str) -> None:
     if key not in VARIABLES:
         raise SpecError(
             f"{place}: a key must be one of {', '.join(VARIABLES)}, but got '{key}'."
             f"{nearest(key, list(VARIABLES))}"
         )
-    if not isinstance(value, str) or not value:
-        raise SpecError(f"{place}: must be a text that is not empty, but got {value!r}.")
+    if not isinstance(value, str) or not value or CONTROL.search(value):
+        raise SpecError(
+            f"{place}: must be a text that is not empty, without control characters, but got "
+            f"{value!r}."
+        )
 
 
 def _token(variable: str, place: str, environment: Mapping[str, str]) -> str:

@@ -1,62 +1,20 @@
-"""Reads a sweep: a YAML file or a shipped preset, with `--set` overrides, strictly.
+"""Reads a sweep: a YAML file or a shipped preset, with `--set` overrides, strictly."""
 
-Numbers such as 5e-4 are numbers here (YAML 1.1 takes them for text), `on`, `off`, `yes` and `no`
-are text (YAML 1.1: booleans), and a name written twice is an error, not a silent choice.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from service.errors import SpecError
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 from service.spec.paths import with_absolute_paths
+from service.spec.yaml_text import decode, read_yaml
 from trainers.nearest import nearest
 
-_YAML = "tag:yaml.org,2002:"
-_SCALARS = {
-    "bool": (re.compile(r"(true|false|True|False)$"), "tfTF"),
-    "int": (re.compile(r"[-+]?(0|[1-9]\d*)$"), "-+0123456789"),
-    "float": (re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"), "-+.0123456789"),
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without its surprises."""
-
-    # Without YAML 1.1's own rules for booleans, numbers and dates; those below stand in for them.
-    yaml_implicit_resolvers = {
-        first: [
-            (tag, pattern) for tag, pattern in resolvers if tag in (f"{_YAML}null", f"{_YAML}merge")
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Returns the mapping. Raises `ConstructorError` where a name stands twice."""
-        # The nodes still have both entries; in the mapping that is made, the last would win.
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"a name may stand once in a mapping, but got two entries for "
-                    f"'{key.value}', at lines {seen[key.value]} and {line}. Remove one.",
-                    problem_mark=key.start_mark,
-                )
-            seen[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
-for _name, (_pattern, _first) in _SCALARS.items():
-    _Loader.add_implicit_resolver(f"{_YAML}{_name}", _pattern, list(_first))
-
+MOST_NAMES = 10  # in the path of an override
+SHOWN = 80
 
 # Naming one of these replaces the other ones: a preset's own teacher makes room for the user's.
 _REPLACES = {
@@ -95,28 +53,39 @@ def load_sweep(
 
 def read_document(reference: str, folder: Path) -> dict[str, Any]:
     """Returns the raw document of a file or preset. Raises `SpecError`."""
-    path = folder / Path(reference).expanduser()
-    if path.is_file():
-        return parse_yaml(path.read_text(), reference)
+    text = _text_of(reference, folder)
+    if text is not None:
+        return parse_yaml(text, reference)
     known = preset_names()
     if reference in known:
         return parse_yaml(preset_text(reference), f"preset {reference}")
     raise SpecError(
-        f"SPEC: must be a sweep file or the name of a preset, but got '{reference}'."
+        f"SPEC: must be a sweep file or the name of a preset, but got {_shown(reference)}."
         f"{nearest(reference, known)} Presets: {', '.join(known)}; start a file with kd-sweep init."
     )
 
 
+def _text_of(reference: str, folder: Path) -> str | None:
+    """Returns the text of the file, None where there is none. Raises `SpecError` for one that
+    cannot be read."""
+    try:
+        path = folder / Path(reference).expanduser()
+        raw = path.read_bytes() if path.is_file() else None
+    except (OSError, ValueError, RuntimeError) as error:
+        # In its order: no permission or too long a name, a NUL in it, ~ of an unknown user.
+        raise SpecError(
+            f"SPEC: must be a file that can be read, but got {_shown(reference)}: {error}. "
+            "Correct its name, or its permissions."
+        ) from error
+    return None if raw is None else decode(raw, reference)
+
+
 def parse_yaml(text: str, place: str) -> dict[str, Any]:
     """Returns the mapping that `text` holds. Raises `SpecError` naming `place` and the line."""
-    try:
-        document = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SpecError(f"{place}{line}: {error.problem}") from error
+    document = read_yaml(text, place)
     if not isinstance(document, dict):
         raise SpecError(
-            f"{place}: a sweep must be a mapping of names to values, but got {document!r}. "
+            f"{place}: a sweep must be a mapping of names to values, but got {_shown(document)}. "
             "kd-sweep init prints one to start from."
         )
     return document
@@ -126,9 +95,9 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     """Sets `a.b.c=value` in the raw document; the value is read as YAML. Raises `SpecError`."""
     path, equals, text = override.partition("=")
     names = path.strip().split(".")
-    if not equals or not all(names):
+    if not equals or not all(names) or len(names) > MOST_NAMES:
         raise SpecError(
-            f"--set: must be written a.b=value, but got '{override}'. "
+            f"--set: must be written a.b=value, but got {_shown(override)}. "
             "For example --set training.epochs=3."
         )
     current = document
@@ -137,7 +106,7 @@ def apply_override(document: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             place = ".".join(names[: depth + 1])
             raise SpecError(
-                f"--set {path}: {place} must hold a mapping, but got {below!r}. "
+                f"--set {path}: {place} must hold a mapping, but got {_shown(below)}. "
                 f"Set {place} as a whole: --set '{place}={{{names[depth + 1]}: …}}'."
             )
         current = below
@@ -178,9 +147,15 @@ def preset_summary(name: str) -> str:
 
 def _value(text: str, path: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
+        return read_yaml(text, f"--set {path}")
+    except SpecError as error:
         raise SpecError(
-            f"--set {path}: the value must be YAML, but got '{text}'. "
-            f"Quote it: --set '{path}=\"…\"'."
+            f"--set {path}: the value must be YAML, but got {_shown(text)} "
+            f"({str(error).partition(': ')[2].rstrip('.')}). Quote it: --set '{path}=\"…\"'."
         ) from error
+
+
+def _shown(value: Any) -> str:
+    """Returns what came, on one line and cut short."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -140,3 +140,33 @@ def test_a_sweep_that_names_no_storage_takes_the_environments(
 def test_a_url_as_storage_needs_a_database() -> None:
     with pytest.raises(SpecError, match=r"storage.*study_url: must name a database .*got None"):
         parse_spec(make_document(storage={"path": "s3://bucket/kd"}))
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (LAB.encode("utf-16"), r"kd-sweep\.toml, line 1: must be text in UTF-8, .* 0xff"),
+        (
+            b"[profiles.lab]\nx = '\xe9'\n",
+            r"kd-sweep\.toml, line 2: must be text in UTF-8, .* 0xe9",
+        ),
+        (b"\x00", r"must be TOML, but got: "),
+        (b"x = " + b"9" * 5000, r"must be TOML, but got: "),
+        (b"x = " + b"[" * 5000, r"must be TOML, but got: "),
+        (b"[profiles.lab]\n[profiles.lab]\n", r"must be TOML, but got: .*line 2"),
+        (b"#" * 100_000, r"must be TOML, but got: 100,000 bytes"),
+        (b"profiles = 3", r"must hold tables \[profiles\.NAME\] alone"),
+        (b"[profiles]\nlab = 3", r"profiles\.lab: must be a table, but got 3"),
+        (b'[profiles.lab]\nhome = "a\\u0000b"', r"profiles\.lab\.home: .* without control charact"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, raw: bytes, problem: str) -> None:
+    path = tmp_path / "kd-sweep.toml"
+    path.write_bytes(raw)
+    with pytest.raises(SpecError, match=problem):
+        variables_of("lab", path, {})
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"nothing\.toml: must be a file that can be read"):
+        variables_of("lab", tmp_path / "nothing.toml", {})
