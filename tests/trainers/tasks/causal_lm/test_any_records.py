@@ -32,9 +32,33 @@ COLUMNS = st.sampled_from(
 KEYS = st.sampled_from(["role", "content", "from", "value", "tool_calls", "name"])
 ROLES = st.sampled_from(["user", "assistant", "system", "human", "gpt"])
 MESSAGE = st.dictionaries(KEYS, ROLES | ANY_TEXT | ANY_JSON, max_size=4)
-ANY_ROW = ANY_JSON | st.dictionaries(
-    COLUMNS, ANY_TEXT | st.lists(ANY_TEXT) | st.lists(MESSAGE, max_size=3) | ANY_JSON
+ANY_COLUMN = ANY_TEXT | st.lists(ANY_TEXT) | st.lists(MESSAGE, max_size=3) | ANY_JSON
+
+
+def talks(role: str, content: str, asking: str, answering: str) -> st.SearchStrategy[Any]:
+    """Conversations that end with an answer, by the names of a message's keys and roles."""
+    said = st.fixed_dictionaries({role: st.sampled_from([asking, answering]), content: TEXT})
+    answer = st.fixed_dictionaries({role: st.just(answering), content: RESPONSE})
+    return st.builds(lambda before, last: [*before, last], st.lists(said, max_size=3), answer)
+
+
+TALK = talks("role", "content", "user", "assistant")
+GOOD_ROW = st.one_of(
+    st.fixed_dictionaries(
+        {"instruction": TEXT, "output": RESPONSE},
+        optional={"input": TEXT, "references": st.lists(TEXT)},
+    ),
+    st.fixed_dictionaries({"prompt": TEXT, "completion": RESPONSE}),
+    st.fixed_dictionaries({"prompt": TALK, "completion": TALK}),
+    st.fixed_dictionaries({"messages": TALK}, optional={"references": st.lists(TEXT)}),
+    st.fixed_dictionaries({"conversations": talks("from", "value", "human", "gpt")}),
 )
+NEARLY_GOOD_ROW = st.builds(
+    lambda row, changed: row | changed,
+    GOOD_ROW,
+    st.dictionaries(COLUMNS, ANY_COLUMN, max_size=1),
+)
+ANY_ROW = ANY_JSON | st.dictionaries(COLUMNS, ANY_COLUMN) | NEARLY_GOOD_ROW
 PAIRS = st.builds(
     lambda i, r, x, refs: Record(instruction=i, response=r, input=x, references=tuple(refs)),
     TEXT,
