@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.metrics import Metric
-from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.sources import ModelSource, PrepareRequest, Role
 
 if TYPE_CHECKING:
     import numpy as np
@@ -278,6 +278,13 @@ class Task(Protocol):
         prepared data, which need not exist yet. Raises `ValueError` that says what is missing or
         does not fit."""
 
+    def describe_model(
+        self, request: PrepareRequest, role: Role, home: Path
+    ) -> tuple[dict[str, Any], int]:
+        """Returns what the config of that role makes: the complete config, and the number of
+        parameters. It is built without numbers once, which loads torch, and remembered under
+        `home`. Raises `ValueError` naming the field of a config that makes no model."""
+
     def check_models(self, request: PrepareRequest, data: Path) -> None:
         """Raises `ValueError` unless the models that the request names fit the prepared data in the
         folder `data`, as far as that is known before they are loaded."""
@@ -312,6 +319,12 @@ class TaskRuntime(Protocol):
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""
+
+    def describe(
+        self, config: Mapping[str, Any], role: str, num_classes: int | None
+    ) -> tuple[dict[str, Any], int]:
+        """Returns the complete config that `config` stands for, and the number of parameters of the
+        model it makes, without making it. Raises `ValueError` for one that makes none."""
 
     def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
         """Writes into `folder` a model with the architecture of `source.config`, its weights drawn

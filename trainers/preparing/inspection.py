@@ -9,7 +9,7 @@ from trainers.parts import Task
 from trainers.preparing.keys import Keys, input_fingerprints
 from trainers.tasks import locate, table, weights
 from trainers.trial.facts import Facts
-from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.sources import ROLES, ModelSource, PrepareRequest
 
 
 def inspect(request: PrepareRequest, home: Path) -> Facts:
@@ -19,8 +19,13 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
     task = table.task_named(request.task)
     task.check_request(request)
     keys = Keys(request, home, task)
-    teacher = _Model(request.teacher, "teacher", keys)
-    student = _Model(request.student, "student", keys)
+    described = {
+        role: None
+        if request.source(role).config is None
+        else task.describe_model(request, role, home)
+        for role in ROLES
+    }
+    teacher, student = (_Model(request.source(role), role, keys, described[role]) for role in ROLES)
     configs = {"teacher": teacher.config, "student": student.config}
     facts = task.inspect(request, configs, data=keys.data_folder, home=home)
     return facts.model_copy(
@@ -38,15 +43,19 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
 class _Model:
     """A teacher or student as far as its description goes."""
 
-    def __init__(self, source: ModelSource, role: str, keys: Keys):
+    def __init__(
+        self, source: ModelSource, role: str, keys: Keys, made: tuple[dict[str, Any], int] | None
+    ):
+        """`made`: what the source's config makes (`Task.describe_model`), where it has one."""
         self.made = source.config is not None or source.fit is not None
         self.folder: Path | None = None
+        self._num_built: int | None = None
         if source.model is not None:
             self.folder = locate.model_folder(source, role, with_weights=_is_folder(source.model))
             self.config: dict[str, Any] = locate.read_config(self.folder)
         else:
-            assert source.config is not None
-            self.config = source.config
+            assert made is not None
+            self.config, self._num_built = made
         if self.made:
             self.folder = keys.model_folder(source, role)
         self.origin = self._origin(source)
@@ -68,7 +77,7 @@ class _Model:
     def num_parameters(self) -> int | None:
         if self.folder is not None and self.folder.is_dir():
             return weights.num_parameters(self.folder)
-        return None
+        return self._num_built
 
 
 def _is_folder(name: str) -> bool:

@@ -57,9 +57,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 def first_of(config: Mapping[str, Any], *names: str) -> int | None:
     """Returns the first number among `names` that a config has, itself or for its text model;
     architectures call the same thing by different names."""
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) else {}
     for name in names:
-        value = config.get(name, config.get("text_config", {}).get(name))
-        if value is not None:
+        value = config.get(name, text.get(name))
+        if isinstance(value, int):
             return int(value)
     return None
 

@@ -1,7 +1,7 @@
 """What a sweep names as its inputs (models, tokenizer and data, each as the user wrote it), and
 what preparing them returns; no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -11,6 +11,7 @@ from trainers.trial.strict import Strict
 
 BUILTIN_PREFIX = "builtin:"
 Role = Literal["teacher", "student"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def _check_one_of(source: BaseModel, first: str, second: str) -> None:
@@ -156,8 +157,11 @@ class PrepareRequest(Data):
 
     def trusts(self, role: Role) -> bool:
         """Returns whether code that the model of that role brings along may run."""
-        source = self.teacher if role == "teacher" else self.student
-        return source.trust_remote_code
+        return self.source(role).trust_remote_code
+
+    def source(self, role: Role) -> ModelSource:
+        """Returns the model of that role."""
+        return self.teacher if role == "teacher" else self.student
 
 
 class Prepared(Strict):

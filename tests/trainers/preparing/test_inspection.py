@@ -27,9 +27,13 @@ def test_before_anything_is_prepared_numbers_are_estimates(tmp_path: Path) -> No
     assert (facts.num_train_examples, facts.num_validation_examples) == (60, 12)
     assert facts.vocab_size == 300
     assert facts.teacher_hidden_size == 32
-    assert facts.teacher_entropy_share is None and facts.teacher_parameters is None
+    assert facts.teacher_entropy_share is None
     assert "to be prepared" in facts.found["teacher"]
-    assert not (tmp_path / "home").exists()
+    # 300 entries and 128 positions of width 32, two layers, the last norm
+    layer = 12 * 32 * 32 + 13 * 32
+    assert facts.teacher_parameters == (300 + 128) * 32 + 2 * layer + 2 * 32
+    # nothing was made but the notes on what the configs make
+    assert [path.name for path in (tmp_path / "home" / "prepared").iterdir()] == ["configs"]
 
 
 def test_afterwards_they_are_exact(prepared: Prepared) -> None:
@@ -45,7 +49,8 @@ def test_afterwards_they_are_exact(prepared: Prepared) -> None:
     assert prepared.teacher in facts.found["teacher"]
 
 
-def test_looking_needs_no_torch(tmp_path: Path) -> None:
+def test_looking_at_known_configs_needs_no_torch(tmp_path: Path) -> None:
+    look(tmp_path)
     code = (
         "import sys; from pathlib import Path; from training_support import request;"
         "from trainers.preparing.inspection import inspect; folder = Path(sys.argv[1]);"
@@ -112,6 +117,74 @@ def test_a_model_with_fewer_rows_than_the_tokenizer_has_entries_is_refused(
     message = r"student: its output matrix .* the tokenizer's 300 entries, but got 299 rows"
     with pytest.raises(ValueError, match=message):
         look(tmp_path, student=ModelSource(model=str(local)))
+
+
+CONFIGS: list[tuple[dict[str, Any], str]] = [
+    ({"n_layer": -7}, r"n_layer: it must be at least 1, but got -7"),
+    ({"n_layer": 0}, r"n_layer: it must be at least 1, but got 0"),
+    ({"n_layer": "many"}, r"n_layer: it must fit gpt2, but got 'many'"),
+    ({"n_layer": 2.5}, r"n_layer: it must fit gpt2, but got 2.5"),
+    ({"n_layer": True}, r"n_layer: it must fit gpt2, but got True"),
+    ({"n_embd": 129, "n_head": 4}, r"n_embd: it must fit gpt2, but got 129 .*divisible"),
+    ({"n_head": 0}, r"n_head: it must be at least 1, but got 0"),
+    ({"n_inner": -3}, r"n_inner: it must fit gpt2, but got -3"),
+    ({"attn_pdrop": 7}, r"attn_pdrop: it must fit gpt2, but got 7"),
+    ({"activation_function": "gluon"}, r"activation_function: it must fit gpt2, but got 'gluon'"),
+    ({"layer_norm_epsilon": {}}, r"layer_norm_epsilon: it must fit gpt2, but got {}"),
+    ({"vocab_size": 299}, r"299 rows"),
+    ({"vocab_size": -1}, r"vocab_size: it must"),
+    ({"n_layers": 3}, r"every key must be .*Did you mean 'n_layer'"),
+    ({"model_type": {"a": 1}}, r"model_type: it must be one that transformers knows, but got {'a'"),
+    ({"model_type": ["gpt2"]}, r"model_type: it must be one that transformers knows"),
+    ({"model_type": "gtp2"}, r"model_type: .*'gtp2'. Did you mean 'gpt2'"),
+]
+OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"model_type": "t5"}, "model_type: it must be one of a causal language model .*'t5'"),
+    ({"model_type": "vit"}, "model_type: it must be one of a causal language model .*'vit'"),
+    ({"model_type": "bert"}, "model_type: .*bert sees the tokens to come"),
+    ({"model_type": "roberta"}, "model_type: .*roberta sees the tokens to come"),
+    (
+        {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 3},
+        "num_key_value_heads: it must divide num_attention_heads=4, but got 3",
+    ),
+    ({"model_type": "llama", "hidden_act": "gluon"}, "hidden_act: it must fit llama"),
+    ({"model_type": "llama", "num_hidden_layers": -1}, "num_hidden_layers: it must be at least 1"),
+    ({"model_type": "llama", "rope_parameters": "x"}, "rope_parameters: it must fit llama"),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"), [*[(gpt2(1, 16) | c, p) for c, p in CONFIGS], *OTHERS], ids=str
+)
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_config_that_makes_no_model_is_refused_with_its_field(
+    tmp_path: Path, role: str, config: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"{role}.*{problem}"):
+        look(tmp_path, **{role: ModelSource(config=config)})
+
+
+def test_a_bert_that_is_told_to_be_a_decoder_is_taken(tmp_path: Path) -> None:
+    bert = {"model_type": "bert", "is_decoder": True, "hidden_size": 16, "num_attention_heads": 2}
+    config = {**bert, "num_hidden_layers": 1, "intermediate_size": 32}
+    assert look(tmp_path, student=ModelSource(config=config)).student_parameters > 0
+
+
+def test_positions_that_a_config_does_not_name_are_those_of_its_kind(tmp_path: Path) -> None:
+    config = {name: value for name, value in gpt2(1, 16).items() if name != "n_positions"}
+    with pytest.raises(
+        ValueError, match=r"data.max_tokens: .*student's 1024 positions, but got 20"
+    ):
+        teacher = ModelSource(config=gpt2(1, 16, n_positions=4096))
+        look(tmp_path, teacher=teacher, student=ModelSource(config=config), max_tokens=2000)
+
+
+def test_a_damaged_note_on_a_config_is_named(tmp_path: Path) -> None:
+    look(tmp_path)
+    for path in (tmp_path / "home" / "prepared" / "configs").glob("*/model.json"):
+        path.write_text("{")
+    with pytest.raises(ValueError, match=r"model.json must say what a config makes, but it is dam"):
+        look(tmp_path)
 
 
 def test_a_made_teacher_needs_a_tokenizer(tmp_path: Path) -> None:

@@ -1,23 +1,40 @@
-"""Makes models from configs."""
+"""Makes models from configs, and says what a config would make without making it."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from trainers import numerics
 from trainers.nearest import nearest
-from trainers.tasks.causal_lm.models import quieten
-from trainers.tasks.causal_lm.vocabulary import num_entries
+from trainers.tasks.causal_lm.models import body_of, quieten
+from trainers.tasks.causal_lm.vocabulary import check_rows, num_entries
 from trainers.trial.sources import ModelSource
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# What every config has by these names or by its own, and what must be there of each.
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+)
 
 
 def initialise(source: ModelSource, role: str, tokenizer_folder: Path, folder: Path) -> None:
     """Writes into `folder` a model with the architecture of `source.config`, weights drawn from
     `source.init_seed`. Vocabulary size and special tokens come from the tokenizer unless given.
-    Raises `ValueError` for a model type or key that transformers does not know."""
+    Raises `ValueError` for a config that makes no such model, naming the field."""
     quieten()
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     assert source.config is not None
@@ -25,18 +42,86 @@ def initialise(source: ModelSource, role: str, tokenizer_folder: Path, folder: P
     for name in SPECIAL_TOKENS:
         token = getattr(tokenizer, name, None)
         given.setdefault(name, tokenizer.eos_token_id if token is None else token)
-    config = _config(given, role)
+    config = _built(given, role).config
     numerics.seed_all(source.init_seed)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-def _config(given: dict[str, Any], role: str) -> Any:
+def describe(
+    given: Mapping[str, Any], role: str, vocab_size: int | None
+) -> tuple[dict[str, Any], int]:
+    """Returns the complete config that `given` stands for with a tokenizer of `vocab_size` entries,
+    and the number of parameters of the model. Nothing is computed and no memory taken. Raises
+    `ValueError` as `initialise` does."""
+    quieten()
+    sized = {} if vocab_size is None else {"vocab_size": vocab_size}
+    # any token does where the tokenizer is not known yet
+    model = _built({**dict.fromkeys(SPECIAL_TOKENS, 0), **sized, **given}, role)
+    check_rows({role: len(model.get_output_embeddings().weight)}, vocab_size)
+    config: dict[str, Any] = model.config.to_dict()
+    return config, int(model.num_parameters())
+
+
+def _built(given: dict[str, Any], role: str) -> Any:
+    """The model of a config on the meta device: shapes without numbers."""
+    _check_names(given, role)
+    config = _attempt(lambda: _config(given), given, role)
+    _check_sizes(config, given, role)
+    model = _attempt(lambda: _on_meta(config), given, role)
+    body_of(model)
+    _check_causal(model.config, given["model_type"], role)
+    return model
+
+
+def _attempt(make: Callable[[], Any], given: dict[str, Any], role: str) -> Any:
+    try:
+        return make()
+    except Exception as error:  # configs and models raise what they like for a wrong value
+        raise ValueError(f"{role}.config{_culprit(given, error)}") from error
+
+
+def _config(given: Mapping[str, Any]) -> Any:
+    values = {name: value for name, value in given.items() if name != "model_type"}
+    return CONFIG_MAPPING[given["model_type"]](**values)
+
+
+def _on_meta(config: Any) -> Any:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _culprit(given: dict[str, Any], error: Exception) -> str:
+    """Says which field a failed build is about: the one without which there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    problem = f"{type(error).__name__}: {' '.join(lines)[:200]}"
+    for name, value in given.items():
+        others = {key: other for key, other in given.items() if key != name}
+        if name not in ("model_type", *SPECIAL_TOKENS) and _makes_a_model(others):
+            return f".{name}: it must fit {given['model_type']}, but got {value!r:.80} ({problem})."
+    return f": it must make a {given['model_type']}, but got {problem}."
+
+
+def _makes_a_model(given: Mapping[str, Any]) -> bool:
+    try:
+        _on_meta(_config(given))
+    except Exception:  # they raise what they like, and any error is the answer
+        return False
+    return True
+
+
+def _check_names(given: dict[str, Any], role: str) -> None:
     model_type = given["model_type"]
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         known = sorted(CONFIG_MAPPING.keys())
+        near = nearest(model_type, known) if isinstance(model_type, str) else ""
         raise ValueError(
             f"{role}.config.model_type: it must be one that transformers knows, "
-            f"but got '{model_type}'.{nearest(model_type, known)}"
+            f"but got {model_type!r:.80}.{near}"
+        )
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(
+            f"{role}.config.model_type: it must be one of a causal language model (gpt2, llama, "
+            f"qwen2, …), but got '{model_type}'."
         )
     kind = CONFIG_MAPPING[model_type]
     names = set(kind().to_dict()) | set(kind.attribute_map)
@@ -46,4 +131,29 @@ def _config(given: dict[str, Any], role: str) -> Any:
             f"{role}.config: every key must be one of {model_type}'s config, "
             f"but got '{unknown[0]}'.{nearest(unknown[0], sorted(names))}"
         )
-    return kind(**{name: value for name, value in given.items() if name != "model_type"})
+
+
+def _check_sizes(config: Any, given: Mapping[str, Any], role: str) -> None:
+    """Refuses what builds and is none: a number of layers below zero makes no layers."""
+    text = config.get_text_config()
+    sizes = {name: getattr(text, name, None) for name in SIZES}
+    for name, size in sizes.items():
+        written = name if name in given else text.attribute_map.get(name, name)
+        if isinstance(size, int) and size < 1:
+            raise ValueError(f"{role}.config.{written}: it must be at least 1, but got {size}.")
+    heads, groups = sizes["num_attention_heads"], sizes["num_key_value_heads"]
+    if isinstance(heads, int) and isinstance(groups, int) and heads % groups:
+        raise ValueError(
+            f"{role}.config.num_key_value_heads: it must divide num_attention_heads={heads}, "
+            f"but got {groups}."
+        )
+
+
+def _check_causal(config: Any, model_type: str, role: str) -> None:
+    """Refuses models that see the tokens to come: those that also fill in masked ones, unless they
+    are told to be decoders."""
+    if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        raise ValueError(
+            f"{role}.config.model_type: it must be one of a causal language model, but a "
+            f"{model_type} sees the tokens to come. Set is_decoder: true, or take another type."
+        )

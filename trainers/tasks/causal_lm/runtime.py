@@ -1,5 +1,6 @@
 """The side of the language-model task that trains. See `trainers.parts.TaskRuntime`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ class CausalLmRuntime:
         """Writes a model whose vocabulary and special tokens are those of the data's tokenizer,
         unless the config gives others."""
         building.initialise(source, role, data / TOKENIZER_FOLDER, folder)
+
+    def describe(
+        self, config: Mapping[str, Any], role: str, num_classes: int | None
+    ) -> tuple[dict[str, Any], int]:
+        """Returns the complete config, and the parameters of a model that transformers builds."""
+        return building.describe(config, role, num_classes)
 
     def load_model(
         self,

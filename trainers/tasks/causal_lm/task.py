@@ -12,7 +12,7 @@ from trainers.tasks.causal_lm.metrics import METRICS
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.metrics import Metric
-from trainers.trial.sources import PrepareRequest
+from trainers.trial.sources import PrepareRequest, Role
 
 if TYPE_CHECKING:
     from trainers.tasks.causal_lm.runtime import CausalLmRuntime
@@ -60,6 +60,12 @@ class CausalLm:
     ) -> Facts:
         """Returns examples, response tokens and vocabulary: exact where the data is prepared."""
         return inputs.inspect(request, configs, data=data, home=home)
+
+    def describe_model(
+        self, request: PrepareRequest, role: Role, home: Path
+    ) -> tuple[dict[str, Any], int]:
+        """Returns a transformers config and the parameters of its model."""
+        return inputs.described_model(request, role, home, lambda: self.runtime().describe)
 
     def check_models(self, request: PrepareRequest, data: Path) -> None:
         """Raises `ValueError` for models whose vocabulary is not that of the data's tokenizer."""

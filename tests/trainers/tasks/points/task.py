@@ -82,6 +82,9 @@ class Points:
         count = len(Path(request.data.train).read_text().splitlines())
         return Facts(num_train_examples=count, num_train_tokens=count, vocab_size=NUM_CLASSES)
 
+    def describe_model(self, request: Any, role: str, home: Path) -> tuple[dict[str, Any], int]:
+        return dict(request.source(role).config), 0
+
     def check_models(self, request: Any, data: Path) -> None:
         """Points have no vocabulary."""
 
