@@ -54,6 +54,7 @@ class _Scorer:
         model = runtime.load_model(
             folder, self.device, attention=None, dtype=torch.float32, trust=trust, gpus=gpus
         )
+        runtime.check_model(model, self.data)
         return runtime.network(model, self.data.num_classes)
 
     def score(self, network: Network, teacher: SignalMaker | None) -> dict[str, float]:

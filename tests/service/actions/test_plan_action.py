@@ -28,7 +28,8 @@ def test_a_file_is_planned_from_the_workspaces_folder(workspace: Workspace) -> N
     plan = plan_sweep("sweep.yaml", workspace, overrides=["trials=3"], resources=FOUR)
     assert (plan.num_trials, plan.slots, plan.facts.num_train_examples) == (3, 3, 4)
     assert plan.spec.data.train == str(workspace.folder / "rows.jsonl")
-    assert not workspace.home.exists(), "a plan spends nothing"
+    made = [path.name for path in (workspace.home / "prepared").iterdir()]
+    assert made == ["configs"], "a plan spends nothing, and notes what it learned of the configs"
 
 
 def test_the_workspaces_storage_counts_less_than_the_sweeps_own(workspace: Workspace) -> None:

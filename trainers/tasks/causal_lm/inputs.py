@@ -65,7 +65,13 @@ class TextKeys:
             "text": self.records,
             "tokenizer": self.tokenizer,
             "lengths": [self._request.max_prompt_tokens, self._request.max_tokens],
+            **self._turns,
         }
+
+    @property
+    def _turns(self) -> dict[str, Any]:
+        """How turns are found in conversations: earlier versions learned other tokens of some."""
+        return {"turns": "by character"} if self._request.data.template == "chat" else {}
 
     @property
     def model(self) -> dict[str, Any]:

@@ -191,3 +191,24 @@ def check_head(model: Any, input_ids: Tensor, vocab_size: int) -> None:
             f"{type(model).__name__}: its logits must be one matrix times the last hidden state "
             f"(relative difference ≤ {allowed}), but got {error:.2g}. It cannot be distilled here."
         )
+
+
+@torch.no_grad()
+def check_causal(model: Any, input_ids: Tensor, vocab_size: int) -> None:
+    """Raises `ValueError` when a model's hidden states at some tokens [B, T] change with the tokens
+    behind them: it would read the answer that it is asked for."""
+    changed = input_ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % vocab_size
+    one, other = (
+        hidden_states(body_of(model), ids).view(*ids.shape, -1)[:, :-1].float()
+        for ids in (input_ids, changed)
+    )
+    if not one.numel():
+        return
+    error = ((one - other).abs().max() / one.abs().max().clamp_min(1e-30)).item()
+    if not error <= HEAD_TOLERANCE.get(model.dtype, 4e-2):  # written so that NaN is refused too
+        raise ValueError(
+            f"{type(model).__name__}: a token's hidden state must depend on it and those before it "
+            f"alone, but it changes with the next ones (by {error:.2g}). Use a causal language "
+            "model; some become one by is_decoder: true in their config."
+        )

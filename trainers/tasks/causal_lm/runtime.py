@@ -66,11 +66,12 @@ class CausalLmRuntime:
         )
 
     def check_model(self, model: Any, data: TokenData) -> None:
-        """Raises `ValueError` unless the model's logits are one matrix times its last hidden
-        states: that is all that a loss or a cache gets of them."""
+        """Raises `ValueError` unless the model is causal and its logits are one matrix times its
+        last hidden states: that is all that a loss or a cache gets of them."""
         split = data.splits["validation"]
         batch = split.collate(np.arange(min(CHECKED_EXAMPLES, len(split)))).to(model.device)
         models.check_head(model, batch.input_ids, data.num_classes)
+        models.check_causal(model, batch.input_ids, data.num_classes)
 
     def network(self, model: Any, num_classes: int) -> LanguageModel:
         """Returns the body and the head over the real vocabulary."""

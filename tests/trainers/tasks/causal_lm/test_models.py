@@ -50,6 +50,22 @@ def test_a_model_that_does_more_after_its_body_is_refused() -> None:
         models.check_head(model, tokens(), VOCAB_SIZE)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_families_are_causal(family: str) -> None:
+    models.check_causal(make(family), tokens(), VOCAB_SIZE)
+
+
+def test_a_model_that_sees_the_tokens_to_come_is_refused() -> None:
+    from transformers import BertConfig, BertLMHeadModel
+
+    small = {"vocab_size": VOCAB_SIZE, "hidden_size": 16, "num_attention_heads": 2}
+    config = BertConfig(**small, num_hidden_layers=1, intermediate_size=32)
+    with pytest.raises(ValueError, match=r"BertLMHeadModel: a token's hidden state must depend on"):
+        models.check_causal(BertLMHeadModel(config).eval(), tokens(), VOCAB_SIZE)
+    config.is_decoder = True
+    models.check_causal(BertLMHeadModel(config).eval(), tokens(), VOCAB_SIZE)
+
+
 def test_a_body_without_a_head_is_refused() -> None:
     with pytest.raises(ValueError, match=r"LlamaModel must be a body with one output matrix"):
         models.body_of(make("llama").model)
