@@ -10,15 +10,48 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
+from service.errors import PlanError
+from trainers.files.names import absolute_path
+
+SQLITE = "sqlite:///"
 HOME_VARIABLE = "KD_SWEEP_HOME"
 DEFAULT_EXPERIMENT = "kd-sweep"  # of MLflow, where a sweep names none
 
 
 def home_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Returns the folder of everything that a user makes: KD_SWEEP_HOME, or ~/.kd-sweep."""
-    named = environment.get(HOME_VARIABLE)
-    return Path(named or Path.home() / ".kd-sweep").expanduser().resolve()
+    """Returns the folder of everything that a user makes: KD_SWEEP_HOME, or ~/.kd-sweep. Raises
+    `PlanError` as `checked_home` does."""
+    return checked_home(environment.get(HOME_VARIABLE) or "~/.kd-sweep")
+
+
+def checked_home(home: Path | str) -> Path:
+    """Returns the absolute path of the home folder, whether it is there or not. Raises `PlanError`
+    for what can be no folder."""
+    try:
+        path = absolute_path(str(home), Path.cwd())
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"{path} is a file")
+    except (OSError, ValueError) as error:
+        raise PlanError(_unusable(home, error)) from error
+    return path
+
+
+def make_home(home: Path) -> None:
+    """Makes the home folder where it is not there yet, for its owner alone: records and prompts are
+    in it. Raises `PlanError` when that cannot be done."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(_unusable(home, error)) from error
+
+
+def _unusable(home: Path | str, error: Exception) -> str:
+    return (
+        f"home: the folder of sweeps must be one that can be made and written, but got: {error} "
+        f"(of {str(home):.80}). Set {HOME_VARIABLE} to another folder."
+    )
 
 
 def sweeps_folder(storage: Path) -> Path:
@@ -71,3 +104,18 @@ def spool_folders(home: Path, uri: str) -> dict[str, Path]:
 def record_file(home: Path) -> Path:
     """Returns the SQLite file of MLflow that is used where no other store is named."""
     return home.resolve() / "mlflow.db"
+
+
+def sqlite_uri(path: Path) -> str:
+    """Returns the address of a SQLite file, as SQLAlchemy reads it: what is behind a `?` would be
+    options, and `%41` a letter."""
+    name = str(path)
+    # Only where it must be: MLflow makes an empty folder of the name as it is written.
+    if "?" in name or unquote(name) != name:
+        name = name.replace("%", "%25").replace("?", "%3F")
+    return SQLITE + name
+
+
+def sqlite_path(uri: str) -> Path:
+    """Returns the file that `sqlite_uri`, or a user, wrote as an address."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service.errors import JobError
-from service.home import HOME_VARIABLE, home_folder, record_file
+from service.home import HOME_VARIABLE, checked_home, home_folder, record_file, sqlite_uri
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 # Ray's own variable counts where a command needs a cluster; it moves nothing there by itself.
@@ -45,7 +45,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         # Ray's workers have other working folders, so the paths that they get must be absolute.
-        object.__setattr__(self, "home", Path(self.home).expanduser().resolve())
+        object.__setattr__(self, "home", checked_home(self.home))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], folder: Path) -> "Workspace":
@@ -68,7 +68,7 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         """MLflow's address; the home folder's own store where none was given."""
-        return self.tracking or f"sqlite:///{record_file(self.home)}"
+        return self.tracking or sqlite_uri(record_file(self.home))
 
     def on(self, cluster: Cluster | None) -> "Workspace":
         """Returns this workspace with another cluster; None for this machine."""

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from service.errors import TrackingError
+from service.errors import PlanError, TrackingError
+from service.home import make_home
 from service.plan.resources import count_cpus, count_gpus, free_bytes
 from service.record.store import ensure_store
 from service.words import GIB, size
@@ -91,7 +92,7 @@ def check_store(home: Path, tracking_uri: str) -> Diagnosis:
     """Returns whether MLflow's store answers; a local one is made when it is not there."""
     try:
         ensure_store(tracking_uri, home)
-    except TrackingError as error:
+    except (PlanError, TrackingError) as error:
         return Diagnosis("MLflow", False, tracking_uri, str(error))
     return Diagnosis("MLflow", True, f"{version('mlflow')}, records in {tracking_uri}")
 
@@ -100,11 +101,11 @@ def check_disk(home: Path, free: int) -> Diagnosis:
     """Returns whether the home folder has room, and may be written."""
     found = f"{size(free)} free at {home}"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_home(home)
         probe = home / ".probe"
         probe.write_text("")
         probe.unlink()
-    except OSError as error:
+    except (OSError, PlanError) as error:
         return Diagnosis("disk", False, f"{home}: {error}", "Set KD_SWEEP_HOME to another folder.")
     if free < LITTLE_DISK:
         remedy = "Free some disk, or set KD_SWEEP_HOME to a folder with more."

@@ -16,6 +16,7 @@ from typing import Any
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
 from service.events import DriverEvent, to_line
+from service.home import make_home
 from service.plan.places import end_marker, sweep_folder
 from service.signals import SIGNALS
 from service.slots.session import BOARD, namespace_of
@@ -81,7 +82,7 @@ def _run(order: JobOrder, say: Say) -> int:
     plan, workspace = order.plan, _workspace()
     # Nodes on one machine share Ray's copy of the shipped code, and one of them may replace it
     # while this process stands in it.
-    workspace.home.mkdir(parents=True, exist_ok=True)
+    make_home(workspace.home)
     os.chdir(workspace.home)
     uri = plan.spec.tracking.uri or workspace.tracking_uri
     stop = threading.Event()

@@ -11,6 +11,7 @@ import ray
 from service.driver.shared_inputs import Prepare, SharedInputs, device, gpus_of_teacher
 from service.errors import PlanError
 from service.events import Preparing
+from service.home import make_home
 from service.plan.plan import SweepPlan
 from trainers.trial.fields import Precision
 
@@ -61,7 +62,7 @@ def _task(prepare: Prepare, plan: SweepPlan, home: Path, board: Any) -> SharedIn
     threads) resolve as they will there, which the driver's own machine could not tell."""
     from trainers.numerics import resolve
 
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     os.chdir(home)  # Ray's own folder for a worker may be replaced while it runs
 
     def progress(stage: str, share: float) -> None:

@@ -7,13 +7,13 @@ that all threads of a process share.
 import os
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from service.home import SQLITE, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
 # Settings of MLflow's client that its own defaults make unfit for a training loop: seven retries of
 # 120 s each. Whoever sets them in the environment keeps the last word.
 CLIENT_ENVIRONMENT = {
@@ -45,10 +45,10 @@ def probe(uri: str) -> None:
     try for 100 s. Does nothing for other stores.
     """
     if uri.startswith(SQLITE):
-        with closing(sqlite3.connect(uri.removeprefix(SQLITE))) as database:
+        with closing(sqlite3.connect(sqlite_path(uri))) as database:
             database.execute("PRAGMA schema_version")
 
 
 def artifact_root(uri: str) -> str:
     """Returns the folder, as a URI, that holds the artifacts of a SQLite store: beside its file."""
-    return (Path(uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri()
+    return (sqlite_path(uri).resolve().parent / "artifacts").as_uri()

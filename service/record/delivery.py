@@ -10,9 +10,11 @@ import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from service.home import SQLITE
 from service.record import tags
-from service.record.client import SQLITE, artifact_root, connect, probe
+from service.record.client import artifact_root, connect, probe
 from service.record.entries import (
     PENDING,
     Away,
@@ -238,7 +240,8 @@ class Delivery:
         return self._experiment_id
 
     def _create_experiment(self) -> str:
-        root = f"{artifact_root(self._uri)}/{self._experiment}"
+        # A URI, in which a name's `?` or `%` would mean something else.
+        root = f"{artifact_root(self._uri)}/{quote(self._experiment)}"
         location = root if self._uri.startswith(SQLITE) else None
         try:
             made = self.client.create_experiment(

@@ -2,6 +2,8 @@
 
 import fcntl
 import logging
+import os
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import TrackingError
-from service.home import spool_folders
+from service.home import SQLITE, make_home, spool_folders, sqlite_path, sqlite_uri
 from service.record.client import (
-    SQLITE,
     artifact_root,
     connect,
     probe,
@@ -37,25 +38,25 @@ def ensure_store(uri: str, home: Path) -> None:
             "tracking: the store must be sqlite:///FILE, postgresql://…, http://… or https://…, "
             f"but got '{uri}'. Set tracking.uri or MLFLOW_TRACKING_URI to one of them."
         )
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     # Several processes that make one SQLite store at the same moment break it: only one at a time.
     # The lock is a file of its own, since the database's file is renamed into its place.
-    with _file_lock(_folder_of(uri, home) / "mlflow.lock"):
-        try:
+    try:
+        with _file_lock(_folder_of(uri, home) / "mlflow.lock"):
             _open_store(uri)
-        except Exception as error:
-            raise TrackingError(_unusable(uri, error)) from error
+    except Exception as error:
+        raise TrackingError(_unusable(uri, error)) from error
 
 
 def _folder_of(uri: str, home: Path) -> Path:
     """Returns the folder of a SQLite store, which homes may share, else the home."""
-    folder = Path(uri.removeprefix(SQLITE)).parent
+    folder = sqlite_path(uri).parent
     return folder if uri.startswith(SQLITE) and folder.is_dir() else home
 
 
 def _open_store(uri: str) -> None:
     if uri.startswith(SQLITE):
-        _make_file(Path(uri.removeprefix(SQLITE)))
+        _make_file(sqlite_path(uri))
     probe(uri)
     client = connect(uri)
     if uri.startswith(SQLITE):
@@ -75,7 +76,9 @@ def _make_file(path: Path) -> None:
     # Also SQLite's own files beside it, such as a journal, which would be applied to the new draft.
     for leftover in path.parent.glob(f"{draft.name}*"):
         leftover.unlink()
-    store = _sql_store(f"{SQLITE}{draft}", artifact_root(f"{SQLITE}{path}"))
+    # SQLite would make it as the umask says; it is for its owner alone.
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    store = _sql_store(sqlite_uri(draft), artifact_root(sqlite_uri(path)))
     # Closes every connection, so that nothing is written to the old name after the rename.
     store.engine.dispose()
     draft.rename(path)
@@ -92,7 +95,7 @@ def _unusable(uri: str, error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     place = f"tracking: the store at '{uri}' must be readable and up to date, but got: {text}."
     if "out-of-date database schema" in text:
-        return f"{place} Make a copy of it, then run: mlflow db upgrade '{uri}'."
+        return f"{place} Make a copy of it, then run: mlflow db upgrade {shlex.quote(uri)}."
     if uri.startswith(SQLITE):
         return (
             f"{place} Move the file away (a new one is made), free the disk, or name another one."

@@ -10,7 +10,7 @@ import ray
 
 from service.errors import JobError
 from service.plan.plan import SweepPlan
-from service.slots.leftovers import end_leftovers, temporary_folder
+from service.slots.leftovers import end_leftovers, make_temporary, temporary_folder
 
 # Said outright: without it Ray would join whatever RAY_ADDRESS, or a file of another Ray on this
 # machine, names.
@@ -45,6 +45,7 @@ def connected(
         return
     temporary = temporary_folder(folder)
     end_leftovers(temporary)
+    make_temporary(temporary)
     with _connected_to_own(plan, temporary, namespace):
         yield
     shutil.rmtree(temporary, ignore_errors=True)
@@ -66,6 +67,8 @@ def _connected_to_own(plan: SweepPlan, temporary: Path, namespace: str) -> Itera
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(temporary),
         )
+        # Ray opens its folders to everyone, for clusters that several users share.
+        temporary.chmod(0o700)
     try:
         yield
     finally:

@@ -4,8 +4,13 @@ import hashlib
 import os
 import shutil
 import signal
+import stat
 import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+
+from service.errors import JobError
 
 # Ray puts sockets some 70 characters below its folder, and a socket's path has 107 at most.
 LONGEST_TEMP = 35
@@ -20,32 +25,81 @@ def temporary_folder(folder: Path) -> Path:
     return Path(base) / f"kd-{os.getuid()}-{key}"
 
 
-def end_leftovers(temporary: Path) -> int:
-    """Kills processes whose command line names `temporary`, and removes it; returns how many there
-    were.
+def make_temporary(temporary: Path) -> None:
+    """Makes that folder, for this user alone. Raises `JobError` where it is there and another
+    user's, or open to others: its name can be foreseen, and whoever made it would read and replace
+    what Ray puts there."""
+    with suppress(FileExistsError):
+        temporary.mkdir(mode=0o700)
+    found = temporary.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return
+    raise JobError(
+        f"{temporary}: must be a folder of this user's alone for the sweep's Ray, but it is there "
+        f"with owner {found.st_uid} and mode {stat.filemode(found.st_mode)}. Remove it, or set "
+        "TMPDIR to a folder of your own."
+    )
+
+
+def end_leftovers(temporary: Path, ray_folder: Path | None = None) -> int:
+    """Kills the processes of Ray that keep their files in `temporary`, and removes it; returns how
+    many there were. ray_folder: Ray's package, the installed one by default.
 
     Ray's daemons outlive a driver that was killed, and hold its CPUs and memory. All of them are
-    started with this folder on their command line, which no other Ray has.
+    started with this folder on their command line, which no other Ray has. Others may name it too:
+    whoever reads a log there is no process of ours.
     """
+    programs = ray_folder or _ray_folder()
     # Called with the sweep's lock held, so no living driver's Ray is among them.
-    found = [pid for pid in _processes() if str(temporary) in _command(pid)]
+    found = [pid for pid in _own_processes() if _is_of_ray(pid, temporary, programs)]
     for pid in found:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     shutil.rmtree(temporary, ignore_errors=True)
     return len(found)
 
 
-def _processes() -> list[int]:
+def _ray_folder() -> Path:
+    spec = find_spec("ray")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).resolve().parent
+
+
+def _own_processes() -> list[int]:
+    """Returns this user's processes but this one; none where the system does not list them."""
     proc = Path("/proc")
     if not proc.is_dir():
         return []
-    return [int(p.name) for p in proc.iterdir() if p.name.isdigit() and int(p.name) != os.getpid()]
+    pids = [int(path.name) for path in proc.iterdir() if path.name.isdigit()]
+    return [pid for pid in pids if pid != os.getpid() and _owner(pid) == os.getuid()]
 
 
-def _command(pid: int) -> str:
+def _owner(pid: int) -> int | None:
     try:
-        return (
-            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        )
+        return os.stat(f"/proc/{pid}").st_uid
     except OSError:  # the process ended meanwhile
-        return ""
+        return None
+
+
+def _is_of_ray(pid: int, temporary: Path, programs: Path) -> bool:
+    """Returns whether the process runs a program of Ray's package, a binary or a script, and was
+    started with the folder `temporary`."""
+    try:
+        program = os.readlink(f"/proc/{pid}/exe")
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    if not any(_names(argument, temporary) for argument in arguments):
+        return False
+    if Path(program).is_relative_to(programs):
+        return True
+    # `python -u …/ray/_private/log_monitor.py …`: what is run is the first that is no option.
+    script = next((one for one in arguments[1:] if not one.startswith("-")), "")
+    is_python = Path(program).name.startswith("python")
+    return is_python and Path(os.path.realpath(script)).is_relative_to(programs)
+
+
+def _names(argument: str, folder: Path) -> bool:
+    """Returns whether an argument is a path in `folder`, or an option with one."""
+    path = argument.rpartition("=")[2]
+    return path == str(folder) or path.startswith(f"{folder}/")
