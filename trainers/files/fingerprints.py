@@ -11,14 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 1 << 22
-MODEL_FILES = (
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "*.py",  # code that the model brings along
-)
-GENERATION = "generation_config.json"
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+CODE, GENERATION = "*.py", "generation_config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja")
 
 
@@ -44,7 +38,16 @@ def of_model(folder: Path) -> str:
     # A generation config that transformers derived from config.json says nothing new; older
     # fingerprints do without it.
     patterns = () if _is_derived(folder / GENERATION) else (GENERATION,)
-    return _of_files(folder, (*MODEL_FILES, *patterns))
+    return _of_files(folder, (*MODEL_FILES, CODE, *patterns))
+
+
+def of_recorded_model(folder: Path, recorded: str) -> str:
+    """Returns `recorded` when it is the fingerprint of the model in `folder`, also in the form of
+    earlier versions, which left out code and generation config; else what `of_model` returns."""
+    found = of_model(folder)
+    if found != recorded and _of_files(folder, MODEL_FILES) == recorded:
+        return recorded
+    return found
 
 
 def of_tokenizer(folder: Path) -> str:

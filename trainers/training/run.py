@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from torch import distributed as dist
 from torch import nn
 
 from trainers import numerics as numerics_of
-from trainers.files.fingerprints import of_model, of_modules, of_weights
+from trainers.files.fingerprints import of_modules, of_recorded_model, of_weights
 from trainers.losses.own.load import import_from
 from trainers.numerics import GlobalState
 from trainers.parts import Data, Evaluation, Evaluator, SignalMaker, TaskRuntime
@@ -122,18 +123,17 @@ def check_fingerprints(trial: TrialFile) -> None:
     trial that runs alone, not for each one of a sweep."""
     paths = trial.paths
     runtime = table.task_named(trial.config.task).runtime()
-    actual: dict[str, Callable[[], str]] = {
-        "data": lambda: runtime.fingerprint(Path(paths.data)),
-        "student": lambda: of_model(Path(paths.student)),
+    actual: dict[str, Callable[[str], str]] = {
+        "data": lambda _: runtime.fingerprint(Path(paths.data)),
+        "student": partial(of_recorded_model, Path(paths.student)),
     }
     if paths.teacher is not None:
-        teacher = Path(paths.teacher)
-        actual["teacher"] = lambda: of_model(teacher)
+        actual["teacher"] = partial(of_recorded_model, Path(paths.teacher))
     if paths.own_modules is not None:
         own = Path(paths.own_modules)
-        actual["own_modules"] = lambda: of_modules(own)
+        actual["own_modules"] = lambda _: of_modules(own)
     for name, expected in trial.fingerprints.items():
-        found = actual[name]() if name in actual else expected
+        found = actual[name](expected) if name in actual else expected
         if found != expected:
             raise ValueError(
                 f"paths.{name}: it must hold what the trial was made with ({expected[:12]}…), "

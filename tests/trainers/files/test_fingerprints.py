@@ -71,6 +71,14 @@ def test_a_generation_config_that_says_what_the_config_says_is_not(tmp_path: Pat
     assert without == hashlib.sha256(earlier.encode()).hexdigest()
 
 
+def test_a_recorded_model_is_known_in_the_form_of_earlier_versions(tmp_path: Path) -> None:
+    earlier = written(tmp_path / "earlier", {})
+    files = {"modeling.py": 1, "generation_config.json": {"eos_token_id": [0, 1]}}
+    now = written(tmp_path / "model", files)
+    found = [fingerprints.of_recorded_model(tmp_path / "model", r) for r in (earlier, now, "x")]
+    assert found == [earlier, now, now]
+
+
 def test_weights_follow_names_types_shapes_and_bits() -> None:
     plain = {"a": torch.ones(2, 3), "b": torch.zeros(2)}
     assert fingerprints.of_weights(plain) == fingerprints.of_weights(dict(reversed(plain.items())))

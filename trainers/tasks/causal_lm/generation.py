@@ -44,11 +44,11 @@ def num_positions(model: Any) -> int:
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Returns every token that ends an answer: the tokenizer's end of sequence, and those of the
     model's generation config (a chat model has its end of turn there)."""
-    config = model.generation_config
-    named = config.eos_token_id
+    config = model.generation_config  # None for a model that transformers cannot generate with
+    named: Any = None if config is None else config.eos_token_id
     several = isinstance(named, list | tuple)
-    ends = set(named if several else [] if named is None else [named])
-    if config._from_model_config and not several:
+    ends = set(named) if several else set() if named is None else {named}
+    if ends and config._from_model_config and not several:
         # perhaps only the default of the config's class, which is any word in another vocabulary
         ends &= {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return frozenset({*ends, tokenizer.eos_token_id})
