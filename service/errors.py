@@ -12,11 +12,17 @@ Each takes one message, which says where, which rule, what came instead and what
 also lets the classes survive pickling when they cross a process boundary.
 """
 
+from trainers.files.urls import without_secrets
+
 
 class SweepError(Exception):
-    """Root of all errors that kd-sweep raises on purpose; `exit_code` is the command line's."""
+    """Root of all errors that kd-sweep raises on purpose; `exit_code` is the command line's.
+    Passwords and tokens in the message's URLs are hidden: it is shown, logged and recorded."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class SpecError(SweepError):

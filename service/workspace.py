@@ -7,14 +7,16 @@ from pathlib import Path
 
 from service.errors import JobError
 from service.home import HOME_VARIABLE, checked_home, home_folder, record_file, sqlite_uri
+from trainers.files.urls import holds_secret
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 # Ray's own variable counts where a command needs a cluster; it moves nothing there by itself.
 ADDRESSES = ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS")
 # field of a sweep's storage: the environment variable that stands in for it
 STORAGE_VARIABLES = {"path": "KD_SWEEP_STORAGE", "study_url": "KD_SWEEP_STUDY_URL"}
-# What a driver on a cluster reads from its environment, handed on when the submitter has it.
-HANDED_ON = (TRACKING_VARIABLE, "MLFLOW_TRACKING_TOKEN", HOME_VARIABLE, "HF_HUB_OFFLINE")
+# What a driver on a cluster reads from its environment, handed on when the submitter has it. No
+# token: whoever reaches Ray's dashboard sees the environment of every job.
+HANDED_ON = (TRACKING_VARIABLE, HOME_VARIABLE, "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,15 @@ class Workspace:
 
 
 def cluster_at(address: str, environment: Mapping[str, str]) -> Cluster:
-    """Returns the cluster at `address` with what `environment` says of it."""
+    """Returns the cluster at `address` with what `environment` says of it. Raises `JobError` for a
+    tracking address that holds a password: the job's environment is not private."""
+    if holds_secret(environment.get(TRACKING_VARIABLE, "")):
+        raise JobError(
+            f"{TRACKING_VARIABLE}: must hold no password or token where a sweep goes to a cluster, "
+            "since Ray shows a job's environment, but got one. Leave it out of the address, and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, "
+            "before `ray start` on every node."
+        )
     uses_token = environment.get("RAY_AUTH_MODE") == "token"
     return Cluster(
         address.rstrip("/"),

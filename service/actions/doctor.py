@@ -16,6 +16,7 @@ from service.plan.resources import count_cpus, count_gpus, free_bytes
 from service.record.store import ensure_store
 from service.words import GIB, size
 from service.workspace import Workspace
+from trainers.files.urls import without_secrets
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 5 * GIB
@@ -90,11 +91,12 @@ def check_package(package: str, name: str, purpose: str) -> Diagnosis:
 
 def check_store(home: Path, tracking_uri: str) -> Diagnosis:
     """Returns whether MLflow's store answers; a local one is made when it is not there."""
+    place = without_secrets(tracking_uri)
     try:
         ensure_store(tracking_uri, home)
     except (PlanError, TrackingError) as error:
-        return Diagnosis("MLflow", False, tracking_uri, str(error))
-    return Diagnosis("MLflow", True, f"{version('mlflow')}, records in {tracking_uri}")
+        return Diagnosis("MLflow", False, place, str(error))
+    return Diagnosis("MLflow", True, f"{version('mlflow')}, records in {place}")
 
 
 def check_disk(home: Path, free: int) -> Diagnosis:

@@ -2,7 +2,6 @@
 plans are read back from the record. On the workspace's cluster when it has one, else here."""
 
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ from service.plan.plan import SweepPlan
 from service.plan.trials import points_left
 from service.record.runs import Runs
 from service.workspace import Workspace
+from trainers.files.json_files import checked_object, parse_json
 
 PLAN = "plan.json"
 
@@ -124,12 +124,20 @@ def read_plan(runs: Runs, sweep: str) -> SweepPlan:
     with TemporaryDirectory(prefix="kd-plan-") as folder:
         path = runs.download(found.run_id, PLAN, Path(folder))
         try:
-            return SweepPlan.model_validate_json(path.read_text())
+            plan = SweepPlan.model_validate_json(path.read_bytes())
         except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "the document"
             raise TrackingError(
                 f"sweep {found.sweep_id}: its {PLAN} must be one of this version, but got: "
-                f"{error.errors()[0]['msg']}. Use the version that began it."
+                f"{field}: {first['msg']}. Use the version that began it."
             ) from error
+    if plan.sweep_id != found.sweep_id:
+        raise TrackingError(
+            f"sweep {found.sweep_id}: its {PLAN} must be its own, but got that of "
+            f"'{plan.sweep_id}'. Was the artifact replaced?"
+        )
+    return plan
 
 
 def with_more_trials(plan: SweepPlan, trials: int) -> SweepPlan:
@@ -170,6 +178,5 @@ def _holder(path: Path) -> dict[str, object] | None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder: dict[str, object] = json.loads(file.read())
-            return holder
+            return checked_object(parse_json(file.read(), path), path, {"host": str, "pid": int})
     return None

@@ -28,6 +28,7 @@ from service.results.report import conclusions
 from service.states import TrialState
 from service.words import brief
 from service.workspace import Workspace
+from trainers.files.urls import without_secrets
 from trainers.tasks import table
 
 STOPPED_EXIT_CODE = 130
@@ -71,7 +72,7 @@ class RunResult:
             "sweep_id": self.sweep_id,
             "state": self.state,
             "done_before": self.done_before,
-            "tracking_uri": self.tracking_uri,
+            "tracking_uri": without_secrets(self.tracking_uri),
             "picture": None if self.picture is None else str(self.picture),
             "verdict": self.lines,
             "best": self.best.to_json(),

@@ -1,6 +1,7 @@
 """What the command line shows, as Rich tables and text, made from plans, records and rows. Pure."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from service.states import TrialState
 from service.words import count, describe, duration, number, size
+from trainers.files.urls import without_secrets
 from trainers.trial.diagnosis import logit_scale_warning
 
 if TYPE_CHECKING:
@@ -199,9 +201,10 @@ def run_view(result: "RunResult") -> RenderableType:
 
 def ui_command(uri: str) -> str:
     """Returns the command, or the address, that shows the records of the store at `uri`."""
+    uri = without_secrets(uri)
     if uri.startswith(("http://", "https://")):
         return uri
-    return f"mlflow ui --backend-store-uri {uri}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def _unbroken(line: str) -> Text:

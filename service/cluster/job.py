@@ -5,8 +5,8 @@ runs at a time.
 """
 
 import asyncio
-import json
 import platform
+import shlex
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.cluster.shipping import ship
 from service.driver.study_changes import StudyChanges
@@ -180,7 +180,7 @@ def find_job(client: Any, reference: str) -> SweepJob:
 def order_of(client: Any, job: SweepJob) -> JobOrder:
     """Returns what the job's driver was ordered to do; without the sources of own modules."""
     info = client.get_job_info(job.submission_id)
-    return JobOrder.model_validate_json(info.metadata[ORDER])
+    return _order_in(info.metadata.get(ORDER, ""), f"job {job.submission_id}: its order")
 
 
 def logs(client: Any, job: SweepJob, *, follow: bool) -> Iterator[str]:
@@ -272,7 +272,7 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
     # The cluster has the driver's code: nothing is shipped, and both are of one version.
     code = client.get_job_info(job.submission_id).runtime_env["working_dir"]
     request = {
-        "entrypoint": f"python -m service control {job.sweep_id} {' '.join(words)}",
+        "entrypoint": shlex.join(["python", "-m", "service", "control", job.sweep_id, *words]),
         "metadata": {SWEEP: job.sweep_id},
         "runtime_env": {"working_dir": code},
     }
@@ -291,7 +291,7 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
 def read_order(path: Path) -> JobOrder:
     """Returns the order in `path`. Raises `JobError` when the submitter has another Python than
     this process: its pickles and its plan may mean something else here."""
-    order = JobOrder.model_validate(json.loads(path.read_text()))
+    order = _order_in(path.read_bytes(), str(path))
     here = ".".join(platform.python_version_tuple()[:2])
     if order.python != here:
         raise JobError(
@@ -299,3 +299,15 @@ def read_order(path: Path) -> JobOrder:
             f"{order.python} there and {here} here. Use an image with Python {order.python}."
         )
     return order
+
+
+def _order_in(content: bytes | str, place: str) -> JobOrder:
+    try:
+        return JobOrder.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise JobError(
+            f"{place}: must be one of this version, but got: {field}: {first['msg']}. Submit the "
+            "sweep again, or use the version that submitted it."
+        ) from error

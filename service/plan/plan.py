@@ -13,6 +13,7 @@ from service.plan.resources import Resources, check_builder, check_disk, count_s
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
+from trainers.trial.kinds import RelativeName, SweepId
 from trainers.trial.strict import Strict
 from trainers.trial.trial_file import Trust
 
@@ -24,7 +25,7 @@ class SweepPlan(Strict):
     facts and the estimates stand beside it and do not enter."""
 
     format_version: Literal[1] = 1
-    sweep_id: str
+    sweep_id: SweepId
     spec: SweepSpec
     code_version: str
     controls: tuple[ControlTrial, ...]
@@ -40,7 +41,7 @@ class SweepPlan(Strict):
     facts: InputFacts
     estimate: Estimate
     warnings: tuple[str, ...] = ()
-    own_modules: dict[str, str] = Field(
+    own_modules: dict[RelativeName, str] = Field(
         default_factory=dict, description="sources of the user's own modules by relative path"
     )
 

@@ -7,7 +7,6 @@ it is written.
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -24,18 +23,19 @@ from pydantic import (
 from search_spaces.samplers import Sampler, Tpe
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.spec.search import Search
-from trainers.files.urls import is_url
+from trainers.files.urls import is_url, secret_places
 from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial import fields
 from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
 from trainers.trial.fields import TaskName
-from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, Workers
+from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, Workers, relative_name
 from trainers.trial.metrics import Direction
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 from trainers.trial.strict import Strict
 
 MOST_TRIALS = 10**6
+LONGEST_EXPERIMENT = 180  # bytes
 
 
 class Section(Strict):
@@ -187,28 +187,21 @@ class TeacherCache(Strict):
         return self.folder is not None and not self.url
 
 
-def without_password(address: str) -> str:
-    """Returns `address`; raises ValueError, which does not repeat it, where it holds a password."""
-    if is_url(address) and urlsplit(address).password is not None:
-        raise ValueError(
-            "must hold no password, since it is recorded with the plan, but got one. Leave it out: "
-            "a database's is read from ~/.pgpass or PGPASSWORD where the sweep runs, MLflow's from "
-            "MLFLOW_TRACKING_PASSWORD"
-        )
-    return address
-
-
-Recorded = Annotated[Name, AfterValidator(without_password)]
+def _experiment(name: str) -> str:
+    """Artifacts are stored in a folder of this name, and what waits in one of its bytes."""
+    if len(name.encode()) > LONGEST_EXPERIMENT:
+        raise ValueError(f"must have at most {LONGEST_EXPERIMENT} bytes, but got {name!r:.60}")
+    return relative_name(name)
 
 
 class Tracking(Strict):
     """Where runs are recorded."""
 
-    uri: Recorded | None = Field(
+    uri: Name | None = Field(
         default=None,
         description="MLflow's; default: MLFLOW_TRACKING_URI, else SQLite in the home folder",
     )
-    experiment: Name = "kd-sweep"
+    experiment: Annotated[Name, AfterValidator(_experiment)] = "kd-sweep"
 
 
 class Storage(Strict):
@@ -219,7 +212,7 @@ class Storage(Strict):
         description="a folder, or a URL for the checkpoints (s3://bucket/prefix, any that fsspec "
         "knows) beside the home folder; default: the home folder",
     )
-    study_url: Recorded | None = Field(
+    study_url: Name | None = Field(
         default=None, description="a database for the Optuna study; default: a journal file"
     )
 
@@ -279,6 +272,19 @@ class SweepSpec(Strict):
     resources: ResourceRequest = ResourceRequest()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secret(cls, document: Any) -> Any:
+        """The plan records all of it."""
+        place = next(secret_places(document), None)
+        if place is not None:
+            raise ValueError(
+                f"{place}: must hold no password or token, since it is recorded with the plan, but "
+                "got one. Leave it out: a database's is read from ~/.pgpass or PGPASSWORD where "
+                "the sweep runs, MLflow's from MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN"
+            )
+        return document
 
     @field_serializer("data", mode="wrap")
     def _data_of_the_task(self, data: Data, handler: SerializerFunctionWrapHandler) -> Any:

@@ -1,10 +1,11 @@
 """What the environment says about where a user works."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 
-from service.errors import JobError
+from service.errors import JobError, TrackingError
 from service.workspace import Cluster, Workspace, find_cluster
 
 
@@ -51,7 +52,7 @@ def test_a_driver_gets_what_the_submitter_was_given_and_nothing_else() -> None:
     variables = {
         "KD_SWEEP_HOME": "/shared",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-        "MLFLOW_TRACKING_TOKEN": "",
+        "MLFLOW_TRACKING_TOKEN": "hunter2",
         "PATH": "/bin",
     }
     found = find_cluster("http://head:8265", variables)
@@ -68,3 +69,16 @@ def test_a_token_counts_in_rays_token_mode_and_is_not_shown(mode: str, token: st
     found = find_cluster("http://head:8265", variables)
     assert found is not None and found.token == token
     assert "secret" not in repr(found)
+
+
+def test_a_password_does_not_travel_to_a_cluster() -> None:
+    variables = {"MLFLOW_TRACKING_URI": "http://me:hunter2@mlflow:5000"}
+    with pytest.raises(JobError, match="must hold no password or token.*on every node") as refusal:
+        find_cluster("http://head:8265", variables)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_errors_hide_passwords() -> None:
+    error = TrackingError("tracking: 'http://me:hunter2@mlflow:5000' must answer")
+    assert str(error) == "tracking: 'http://me:***@mlflow:5000' must answer"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -56,3 +56,18 @@ def _name(text: str) -> str:
 
 # Of a file, a folder, a model, an experiment …
 Name = Annotated[str, AfterValidator(_name)]
+
+
+def relative_name(text: str) -> str:
+    """Returns the name of a file or folder below another; raises `ValueError` for one that would
+    leave it."""
+    parts = text.split("/")
+    if "\\" in text or not all(part.strip() and part not in (".", "..") for part in parts):
+        raise ValueError(
+            f"must be a name below a folder, without '..', '\\' or '/' at an end, but got {text!r}"
+        )
+    return text
+
+
+RelativeName = Annotated[Name, AfterValidator(relative_name)]
+SweepId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]
