@@ -126,9 +126,10 @@ class LocalEngine:
             try:
                 for line in process.stdout or ():
                     _pass_on(line.rstrip(), last, on_line)
-            # Ctrl-C too: leaving the `with` waits for the process, which has to be told to end.
+            # Ctrl-C too, after which leaving the `with` waits for a quarter of a second only.
             except BaseException:
                 process.terminate()
+                process.wait()
                 raise
         return ProcessEnd(process.returncode, "\n".join(last))
 
