@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help install demo test test-peers test-docker test-cluster lint format benchmark clean
+.PHONY: help install demo test fuzz test-peers test-docker test-cluster lint format benchmark clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ demo: $(INSTALLED) ## find the best divergence and temperature for a small teach
 test: $(INSTALLED) ## the tests that need neither Docker, a browser nor a cluster
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not (ray or docker or cluster or browser)"
 	$(BIN)/python -m pytest -q -m "ray and not (docker or cluster or browser)"
+
+fuzz: $(INSTALLED) ## 10,000 random inputs for each border, an hour or more
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(BIN)/python -m pytest -q -n $(JOBS) -m hypothesis
 
 # Liger asks for triton, which only its own kernels need.
 test-peers: $(INSTALLED) ## the losses against public implementations

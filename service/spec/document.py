@@ -75,7 +75,7 @@ class Objective(Strict):
         """The direction follows from the metric, unless it is written."""
         if not isinstance(values, dict):
             return values
-        own = table.known_directions().get(values.get("metric", ""), "maximize")
+        own = table.known_directions().get(str(values.get("metric")), "maximize")
         return {"direction": own} | values
 
     @field_validator("metric")

@@ -18,12 +18,18 @@ def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(dict(document))
     except ValidationError as error:
-        raise SpecError("\n".join(explain(error, SweepSpec))) from error
+        raise SpecError(_printable("\n".join(explain(error, SweepSpec)))) from error
     try:
         check_spec(spec)
     except ValueError as error:
-        raise SpecError(str(error)) from error
+        raise SpecError(_printable(str(error))) from error
     return spec
+
+
+def _printable(text: str) -> str:
+    """Returns the text as any terminal can write it: a document's own words may hold half a
+    character."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def json_schema() -> dict[str, Any]:

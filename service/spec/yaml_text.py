@@ -18,6 +18,7 @@ DEEPEST = 50
 # With each alias counted as all that it stands for: aliases of aliases would take for ever.
 MOST_VALUES = 50_000
 SHOWN = 80
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 _YAML = "tag:yaml.org,2002:"
 _SCALARS = {
@@ -161,6 +162,8 @@ def _check_node(node: Any) -> None:
         raise _problem(
             node, f"could not determine a constructor for the tag {_shown(node.tag)}. Remove it."
         )
+    if isinstance(node, yaml.ScalarNode) and HALF_CHARACTER.search(node.value):
+        raise _problem(node, f"text must have complete characters, but got {_shown(node.value)}")
     if isinstance(node, yaml.MappingNode):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):

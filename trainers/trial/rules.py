@@ -30,9 +30,11 @@ LIMITED_BY: dict[str, str] = {
 
 def loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
     """Returns the defaults that the given divergence and policy bring along."""
-    divergence = DIVERGENCES.get(given.get("divergence", "forward_kl"))
+    named, policy = given.get("divergence", "forward_kl"), given.get("policy", Policy.FIXED)
+    if not isinstance(named, str) or not isinstance(policy, str):
+        return {}  # pydantic refuses it
+    divergence = DIVERGENCES.get(named)
     defaults = _parameter_defaults(divergence, given) if divergence else {}
-    policy = given.get("policy", Policy.FIXED)
     # A divergence that the usual policy does not go with brings its own; by name, so that the same
     # one is taken in every process.
     if divergence is not None and "policy" not in given and policy not in divergence.policies:

@@ -51,6 +51,7 @@ CASES = [
     (b"a: [1, 2\nb: 3\n", r"s\.yaml, line 2: "),
     (b"a: \"x\n", r"s\.yaml, line 2: "),
     (b"\ta: 1\n", r"s\.yaml, line 1: "),
+    (b'a: 1\nb: "\\ud800"\n', r"s\.yaml, line 2: text must have complete characters"),
     (b"a: 1\n---\nb: 2\n", r"s\.yaml, line 2: "),
     (b"%YAML 9.9\n---\na: 1\n", r"s\.yaml, line 1: "),
     (b"a: \"\\ud800\"\nb: \"\\q\"", r"s\.yaml, line 2: "),
