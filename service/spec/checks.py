@@ -4,6 +4,7 @@ Every branch of the space is tried at its ends before any compute, so that no sw
 hours that `tau` was drawn under `cist`.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,7 @@ def check_spec(spec: SweepSpec) -> None:
     # What is said of the document as a whole comes before what only some of its trials break.
     _check_name(spec.name)
     _check_study_url(spec.storage.study_url)
+    _check_configs(spec)
     _check_not_given(spec)
     _check_trials(spec)
     spec.sampler.check(spec.search, len(spec.objective))
@@ -51,6 +53,17 @@ def _check_name(name: str) -> None:
             f"name: {' and '.join(RESERVED)} mean other sweeps where a command takes one, "
             f"but got '{name}'. Use another name."
         )
+
+
+def _check_configs(spec: SweepSpec) -> None:
+    """A plan is kept as JSON, and so is a model's config."""
+    for role in ("teacher", "student"):
+        try:
+            json.dumps(getattr(spec, role).config, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{role}.config: must hold values that JSON has, but got: {error}. Correct the one."
+            ) from None
 
 
 def _check_study_url(url: str | None) -> None:
