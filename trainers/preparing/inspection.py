@@ -62,7 +62,9 @@ class _Model:
 
     def _origin(self, source: ModelSource) -> str:
         assert self.folder is not None
-        start = source.model or f"a {self.config['model_type']} made from its config"
+        start = source.model or (
+            f"a {self.config['model_type']} of {self._num_built:,} parameters made from its config"
+        )
         if not self.made:
             return f"{start} ({self.folder})"
         stage = "" if source.fit is None else ", fitted"

@@ -32,6 +32,7 @@ def test_before_anything_is_prepared_numbers_are_estimates(tmp_path: Path) -> No
     # 300 entries and 128 positions of width 32, two layers, the last norm
     layer = 12 * 32 * 32 + 13 * 32
     assert facts.teacher_parameters == (300 + 128) * 32 + 2 * layer + 2 * 32
+    assert f"a gpt2 of {facts.teacher_parameters:,} parameters" in facts.found["teacher"]
     # nothing was made but the notes on what the configs make
     assert [path.name for path in (tmp_path / "home" / "prepared").iterdir()] == ["configs"]
 
