@@ -3,6 +3,7 @@ each heavy dependency lives, who may know a task, who may know the terminal."""
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 from source_tree import (
@@ -12,6 +13,7 @@ from source_tree import (
     arrows_between_files,
     arrows_between_rooms,
     circle_in,
+    files_of_tests,
     loaded_at_import,
     modules,
     name_of,
@@ -260,6 +262,21 @@ def test_light_modules_load_nothing_heavy(start: str, absent: set[str]) -> None:
         if name.split(".")[0] in absent
     ]
     assert not offences
+
+
+def loads_ray(path: Path) -> bool:
+    names = set(loaded_at_import(tree(path)))
+    names |= {name for start in names & modules().keys() for name in reached(start)}
+    of_ours = [tree(modules()[name]) for name in names & modules().keys()]
+    loaded = names.union(*(loaded_at_import(module) for module in of_ours))
+    return "ray" in {name.split(".")[0] for name in loaded}
+
+
+def test_no_test_loads_ray_before_it_runs() -> None:
+    """Ray reads its settings when it is loaded; a session makes them, in the first test that has
+    one, whatever other files were collected."""
+    files = [path for path in files_of_tests() if path.name.startswith(("test_", "conftest"))]
+    assert [name_of(path) for path in files if loads_ray(path)] == []
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)

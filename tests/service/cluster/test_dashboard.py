@@ -4,8 +4,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray.job_submission
-import ray.util.state
 from fakes import make_sweep_plan
 
 from service.cluster import dashboard
@@ -20,6 +18,9 @@ def test_an_address_that_is_no_url_is_refused() -> None:
 
 
 def test_a_token_travels_with_each_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not at the top: Ray reads its settings when it is loaded, and other tests' sessions make them.
+    import ray
+
     asked: list[dict[str, str]] = []
 
     class Client:
@@ -32,8 +33,8 @@ def test_a_token_travels_with_each_question(monkeypatch: pytest.MonkeyPatch) -> 
         def list(self, resource: Any, **options: Any) -> list[Any]:
             return [SimpleNamespace(state="ALIVE", resources_total={"CPU": 3.0})]
 
-    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", Client)
-    monkeypatch.setattr(ray.util.state, "StateApiClient", Client)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Client)
+    monkeypatch.setattr("ray.util.state.StateApiClient", Client)
     cluster = Cluster("http://head:8265", token="secret")
     dashboard.connect(cluster)
     assert dashboard.cluster_resources(cluster).num_cpus == 3
@@ -67,7 +68,7 @@ def test_another_ray_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         def _do_request(self, method: str, path: str) -> Any:
             return SimpleNamespace(json=lambda: {"ray_version": "2.10.0"})
 
-    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", OldClient)
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", OldClient)
     with pytest.raises(JobError, match="same version here and there.*2.10.0 at http://head"):
         dashboard.connect(Cluster("http://head:8265"))
 

@@ -4,10 +4,10 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import ray
 
 from service.errors import JobError
 from service.slots.leftovers import end_leftovers, make_temporary, temporary_folder
@@ -46,11 +46,13 @@ def test_who_only_reads_a_log_there_is_left_alone(tmp_path: Path) -> None:
     temporary.mkdir()
     (temporary / "raylet.log").write_text("x")
     log = str(temporary / "raylet.log")
+    found = find_spec("ray")
+    assert found is not None and found.origin is not None
     for command in (
         ["tail", "-f", log],
         [sys.executable, "-c", SLEEPING, log],
         [sys.executable, "-c", SLEEPING, f"--temp_dir={temporary}"],
-        [sys.executable, "-c", SLEEPING, ray.__file__, log],
+        [sys.executable, "-c", SLEEPING, found.origin, log],
     ):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             time.sleep(0.3)
