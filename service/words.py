@@ -1,5 +1,6 @@
 """Numbers and hyperparameters in words, as tables and lines show them. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,3 +52,12 @@ def brief(text: str) -> str:
     if len(lines) == 1:
         return lines[0]
     return f"{lines[0].partition('File ')[0].rstrip(': ')}: {lines[-1].strip()}".lstrip(": ")
+
+
+# What a terminal would obey instead of showing it, and what turns the reading direction of a line.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Returns the text with a `?` for each control character but line ends and tabs."""
+    return _CONTROL.sub("?", text)

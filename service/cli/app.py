@@ -3,17 +3,20 @@ work in, how errors end and how results are shown."""
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperGroup
 
 from service.cluster import profiles
 from service.errors import SweepError
 from service.home import home_folder
+from service.words import printable
 from service.workspace import Workspace, cluster_at, find_cluster
 
 PIPE_WIDTH = 160
@@ -100,13 +103,28 @@ def show(document: Any, view: RenderableType, as_json: bool) -> None:
         output().print(view)
 
 
+class Screen(Console):
+    """A console that shows control characters of what it is given as `?`: labels, names and errors
+    come from files and records of others, and a terminal obeys them."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yields what Rich makes of `renderable`, without such characters."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
 def output() -> Console:
     """Returns the console on stdout. A file or pipe has no width of its own: its rows are wide
     enough that each stays on its line."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+    console = Screen()
+    return console if console.is_terminal else Screen(width=PIPE_WIDTH)
 
 
 def errors() -> Console:
     """Returns the console on stderr."""
-    return Console(stderr=True, highlight=False)
+    return Screen(stderr=True, highlight=False)

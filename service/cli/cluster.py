@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from service import actions
 from service.cli import tables
 from service.cli.app import (
     AsJson,
     Overrides,
+    Screen,
     Spec,
     errors,
     show,
@@ -19,6 +19,7 @@ from service.cli.app import (
 )
 from service.cli.display import RunDisplay, WatchDisplay
 from service.cli.plan_table import plan_view
+from service.words import printable
 
 if TYPE_CHECKING:
     from service.actions.cluster import SweepStatus
@@ -113,7 +114,7 @@ def logs(
     """
     workspace = workspace_on_cluster(context, address)
     for line in actions.cluster.read_logs(sweep, workspace, follow=follow, trial=trial):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def watch(context: typer.Context, sweep: Sweep, address: Address = None) -> None:
@@ -121,7 +122,7 @@ def watch(context: typer.Context, sweep: Sweep, address: Address = None) -> None
 
     Example: kd-sweep watch latest --address http://head:8265
     """
-    with WatchDisplay(Console()) as display:
+    with WatchDisplay(Screen()) as display:
         for event in actions.cluster.watch_sweep(sweep, workspace_on_cluster(context, address)):
             display.on_event(event)
 
@@ -219,7 +220,7 @@ def control(sweep_id: str, words: list[str]) -> None:
 
 
 def _run_display(as_json: bool) -> RunDisplay:
-    return RunDisplay(errors() if as_json else Console())
+    return RunDisplay(errors() if as_json else Screen())
 
 
 def _show_row(row: "SweepJob | SweepStatus | LocalDriver", as_json: bool) -> None:

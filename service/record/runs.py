@@ -171,8 +171,8 @@ class Runs:
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copies an artifact (file or folder) into `folder` and returns where it is."""
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             return Path(self._store.client.download_artifacts(run_id, artifact, str(folder)))
         except Exception as error:
             raise TrackingError(

@@ -179,38 +179,33 @@ class DockerEngine:
 
     @contextmanager
     def _container(self, command: list[str], folder: Path | None) -> "Iterator[Container]":
-        from docker.errors import APIError
-
-        try:
+        with _docker_errors("accept the container"):
             container = self.client.containers.create(self.image, command, **self._settings(folder))
-        except APIError as error:
-            raise PlanError(
-                f"rerun: Docker must accept the container, but got: {error}."
-            ) from error
         try:
-            container.start()
-            yield container
-        except APIError as error:
-            raise PlanError(f"rerun: Docker must run the container, but got: {error}.") from error
+            with _docker_errors("run the container"):
+                container.start()
+                yield container
         # Also when interrupted: `force` kills a container that is still running.
         finally:
-            container.remove(force=True)
+            with _docker_errors("remove the container"):
+                container.remove(force=True)
 
     def _settings(self, folder: Path | None) -> dict[str, Any]:
-        from docker.types import DeviceRequest
+        from docker.types import DeviceRequest, Mount
 
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        volumes = {
-            str(source): {"bind": f"{INPUTS_MOUNT}/{name}", "mode": "ro"}
+        # As mounts, not as `source:target:mode`, where a folder's own colon would end its name.
+        mounts = [
+            Mount(f"{INPUTS_MOUNT}/{name}", str(source), type="bind", read_only=True)
             for name, source in self.inputs.items()
-        }
+        ]
         if folder is not None:
-            volumes[str(folder)] = {"bind": FOLDER_MOUNT, "mode": "rw"}
+            mounts.append(Mount(FOLDER_MOUNT, str(folder), type="bind"))
         requests = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self.gpu else []
         return {
             "detach": True,
             "entrypoint": [],  # the command is complete, whatever the image would start
-            "volumes": volumes,
+            "mounts": mounts,
             "working_dir": FOLDER_MOUNT if folder is not None else "/",
             "environment": {"HOME": "/tmp", "HF_HUB_OFFLINE": "1", IMAGE_VARIABLE: self.image_id()},
             "user": f"{os.getuid()}:{os.getgid()}",
@@ -241,16 +236,21 @@ def docker_engine(
     """
     import docker
     from docker.errors import DockerException, ImageNotFound
+    from requests.exceptions import RequestException
 
     try:
         client = docker.from_env()
-    except DockerException as error:
+    except (DockerException, RequestException, OSError, ValueError) as error:
         raise PlanError(
             f"rerun: a Docker engine must answer, but got: {error}. "
             "Start it, or rerun in this environment: --local."
         ) from error
     try:
-        client.images.get(image)
+        with _docker_errors(f"know the image '{image}'", unless=ImageNotFound):
+            client.images.get(image)
+    except PlanError:
+        client.close()
+        raise
     except ImageNotFound as error:
         client.close()
         raise PlanError(
@@ -259,6 +259,24 @@ def docker_engine(
             "--image, or rerun in this environment: --local."
         ) from error
     return DockerEngine(client, image, inputs, cpus, gpu)
+
+
+@contextmanager
+def _docker_errors(task: str, unless: type[Exception] | None = None) -> Iterator[None]:
+    """Turns what the engine answers (400, 500, or nothing any more) into `PlanError`, but `unless`
+    of these."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        if unless is not None and isinstance(error, unless):
+            raise
+        raise PlanError(
+            f"rerun: Docker must {task}, but got: {error}. Correct what it says, or rerun in this "
+            "environment: --local."
+        ) from error
 
 
 def launcher(workers: int) -> list[str]:

@@ -10,6 +10,7 @@ from service.own_code.sources import module_not_kept
 from service.record.records import RunRecord
 from service.rerun.original import INPUT_NAMES, RESULT, TRIAL
 from service.words import describe
+from trainers.files.store import write_text
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     Raises `TrackingError` for a run that is no trial or has no student, `PlanError` when the folder
     is not empty or an input is not on this machine any more.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise PlanError(f"export: '{folder}' must be empty or new, but it holds files.")
+    _check_new(folder)
     record = runs.get(reference)
     if not runs.has_artifact(record.run_id, STUDENT):
         raise TrackingError(
@@ -58,8 +58,17 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     # built again from the teacher.
     paths = TrialPaths.model_validate({"teacher": None} | {n: f"inputs/{n}" for n in inputs})
     trial.model_copy(update={"paths": paths}).write(folder / TRIAL)
-    (folder / "README.md").write_text(_readme(record, trial))
+    write_text(folder / "README.md", _readme(record, trial))
     return Exported(folder, tuple(sorted(path.name for path in folder.iterdir())))
+
+
+def _check_new(folder: Path) -> None:
+    try:
+        is_empty = not folder.exists() or not any(folder.iterdir())
+    except OSError as error:
+        raise PlanError(f"export: '{folder}' must be a folder, but got: {error}.") from error
+    if not is_empty:
+        raise PlanError(f"export: '{folder}' must be empty or new, but it holds files.")
 
 
 def _inputs_of(trial: TrialFile) -> dict[str, Path]:

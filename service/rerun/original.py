@@ -1,6 +1,5 @@
 """What was recorded of a trial that is to be run again, and where its inputs are now."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from service.record.records import RunRecord
 from service.record.runs import Runs
 from service.rerun.verdict import Numbers
 from service.states import FINISHED, TrialState
+from trainers.files.json_files import read_object
 from trainers.trial.trial_file import TrialFile
 
 INPUT_NAMES = ("teacher", "student", "data", KEPT)
@@ -80,8 +80,10 @@ def _recorded_result(runs: Runs, record: RunRecord) -> dict[str, Any]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         path = runs.download(record.run_id, RESULT, Path(folder))
-        content: dict[str, Any] = json.loads(path.read_text())
-    return content
+        try:
+            return read_object(path, {"steps": int, "metrics": dict})
+        except ValueError as error:
+            raise TrackingError(f"run '{record.run_id}': {error}") from error
 
 
 def _recorded_facts(record: RunRecord, trial: TrialFile) -> dict[str, str]:

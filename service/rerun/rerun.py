@@ -32,6 +32,7 @@ from service.rerun.engines import (
 from service.rerun.original import LOSS, RESULT, TRIAL, Original, load_original
 from service.rerun.verdict import Judgement, Numbers, Verdict, judge, seed_noise
 from service.states import TrialState
+from trainers.files.json_files import checked_object, parse_json, read_object
 from trainers.files.lines import numbered_lines
 from trainers.trial.trial_file import TrialPaths
 
@@ -201,10 +202,14 @@ def _numbers(output: Path, facts: Mapping[str, str], end: ProcessEnd) -> Numbers
     path = output / RESULT
     if not path.exists():
         raise TrialError(f"rerun: the trial left no {RESULT}:\n{end.last_lines}")
-    result = json.loads(path.read_text())
     losses = {}
-    for _, line in numbered_lines((output / METRICS).read_bytes()):
-        report = json.loads(line)
-        if LOSS in report["metrics"]:
-            losses[int(report["step"])] = float(report["metrics"][LOSS])
-    return Numbers(result["metrics"], result["weights_sha256"], losses, facts)
+    try:
+        result = read_object(path, {"metrics": dict})
+        for number, line in numbered_lines((output / METRICS).read_bytes()):
+            place = f"{output / METRICS}: line {number}"
+            report = checked_object(parse_json(line, place), place, {"metrics": dict, "step": int})
+            if LOSS in report["metrics"]:
+                losses[report["step"]] = float(report["metrics"][LOSS])
+    except (OSError, ValueError) as error:
+        raise TrialError(f"rerun: what the trial left cannot be read: {error}") from error
+    return Numbers(result["metrics"], result.get("weights_sha256"), losses, facts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.errors import SpecError, TrackingError
+from service.errors import PlanError, SpecError, TrackingError
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.words import EVERY_SWEEP
@@ -51,13 +51,24 @@ class Best:
         return {name: warning for name, warning in found.items() if warning is not None}
 
     def export(self, runs: Runs, path: Path) -> None:
-        """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none."""
+        """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none,
+        `PlanError` unless `path` is a new file in a folder that is there."""
         if not self.records:
             raise TrackingError(
                 f"--export: a finished trial with the metric {self.metric} must be there, but got "
                 "none. kd-sweep trials SWEEP shows what there is."
             )
-        runs.trial_file(self.records[0].run_id).write(path)
+        trial = runs.trial_file(self.records[0].run_id)
+        if path.exists() or not path.parent.is_dir():
+            what = "it is there" if path.exists() else "its folder is not there"
+            raise PlanError(
+                f"--export {path}: must be a new file in a folder that exists, but {what}. Name "
+                "another one."
+            )
+        try:
+            trial.write(path)
+        except OSError as error:
+            raise PlanError(f"--export {path}: must be writable, but got: {error}.") from error
 
 
 def find_best(runs: Runs, question: Question) -> Best:

@@ -274,6 +274,27 @@ def test_best_exports_a_trial_that_can_be_trained_again(recorded: str, folder: P
     assert (trial.trial, trial.config.divergence, trial.config.tau) == (1, "reverse_kl", 2.0)
 
 
+def test_best_exports_into_a_new_file_alone(recorded: str, folder: Path) -> None:
+    (folder / "mine.json").write_text("mine")
+    for place, reason in (("mine.json", "it is there"), ("no/x.json", "its folder is not there")):
+        result = call("best", "--export", place)
+        assert result.exit_code == 3
+        assert f"--export {place}: must be a new file in a folder that exists" in result.stderr
+        assert reason in result.stderr
+    assert (folder / "mine.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [["sweeps"], ["trials", "latest"], ["plan", "demo"]])
+def test_a_home_that_is_a_file_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    (folder / "file").write_text("")
+    monkeypatch.setenv("KD_SWEEP_HOME", str(folder / "file"))
+    result = call(*command)
+    assert result.exit_code == 3
+    assert "is a file" in result.stderr and "Set KD_SWEEP_HOME" in result.stderr
+
+
 def test_compare_shows_only_what_differs(recorded: str) -> None:
     result = call("compare", f"{recorded}/0", f"{recorded}/2", "--json")
     found = json.loads(result.stdout)
