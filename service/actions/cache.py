@@ -1,6 +1,8 @@
 """Teacher caches: listed, looked into, checked and deleted. Each function takes the folder, or URL,
 that holds them; None means the workspace's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,18 +46,20 @@ class VerifiedCache:
 
 
 def list_caches(workspace: Workspace, folder: str | None = None) -> list[CacheInfo]:
-    """Returns the caches, the newest first."""
-    return cache_inventory.list_caches(_folder(workspace, folder))
+    """Returns the caches, the newest first. Raises `PlanError` for a place that cannot be read."""
+    with _errors_explained():
+        return cache_inventory.list_caches(_folder(workspace, folder))
 
 
 def show_cache(key: str, workspace: Workspace, *, folder: str | None = None) -> CacheDetails:
     """Returns the cache whose key begins with `key`. Raises `PlanError` for none or several."""
-    found = _find(key, _folder(workspace, folder))
-    content = cache_inventory.read_description(found)
+    with _errors_explained():
+        found = cache_inventory.find(_folder(workspace, folder), key)
+        content, info = cache_inventory.read_description(found), cache_inventory.show(found)
     return CacheDetails(
-        cache_inventory.show(found),
+        info,
         num_shards=len(content["shards"]),
-        attention=content["attention"],
+        attention=content.get("attention"),
         numerics=content["numerics"],
     )
 
@@ -66,9 +70,13 @@ def verify_caches(
     """Reads every byte of the cache whose key begins with `key`, or of all. Raises `PlanError` when
     `key` names none or several."""
     place = _folder(workspace, folder)
-    every = [one.folder for one in cache_inventory.list_caches(place)] if key is None else []
-    found = every if key is None else [_find(key, place)]
-    return [VerifiedCache(one.rsplit("/", 1)[-1], cache_inventory.verify(one)) for one in found]
+    with _errors_explained():
+        if key is None:
+            newest = [one.folder for one in cache_inventory.list_caches(place)]
+            found = list(dict.fromkeys([*newest, *cache_inventory.list_folders(place)]))
+        else:
+            found = [cache_inventory.find(place, key)]
+        return [VerifiedCache(one.rsplit("/", 1)[-1], cache_inventory.verify(one)) for one in found]
 
 
 def prune_caches(
@@ -76,15 +84,19 @@ def prune_caches(
 ) -> list[CacheInfo]:
     """Deletes the oldest caches until at most `keep_gib` are left, and what killed builds left
     behind; returns the deleted ones. Not while a sweep reads them."""
-    return cache_inventory.prune(_folder(workspace, folder), keep_bytes=int(keep_gib * GIB))
+    with _errors_explained():
+        return cache_inventory.prune(_folder(workspace, folder), keep_bytes=int(keep_gib * GIB))
 
 
 def _folder(workspace: Workspace, folder: str | None) -> str:
     return folder.rstrip("/") if folder else str(caches_folder(workspace.home))
 
 
-def _find(key: str, folder: str) -> str:
+@contextmanager
+def _errors_explained() -> Iterator[None]:
+    """Turns what a folder or an object store refuses into `PlanError`."""
     try:
-        return cache_inventory.find(folder, key)
-    except ValueError as error:
-        raise PlanError(str(error)) from error
+        yield
+    except (OSError, ValueError) as error:
+        text = str(error)
+        raise PlanError(text if text.startswith("cache: ") else f"cache: {text}") from error

@@ -3,7 +3,9 @@ work in, how errors end and how results are shown."""
 
 import json
 import os
+import sys
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,6 +103,13 @@ def show(document: Any, view: RenderableType, as_json: bool) -> None:
         print(json.dumps(document, indent=2, default=str))
     else:
         output().print(view)
+
+
+def write_any_text() -> None:
+    """Lets a terminal or file whose encoding has no `…` get a `?` in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class Screen(Console):

@@ -1,10 +1,7 @@
 """The command line: adds the commands, in the order in which `--help` shows them."""
 
-import sys
-from io import TextIOWrapper
-
 from service.cli import asking, checking, cluster, rerun, sweeps
-from service.cli.app import app
+from service.cli.app import app, write_any_text
 from service.cli.cache import group as cache_group
 
 COMMANDS = (
@@ -43,8 +40,5 @@ app.add_typer(cache_group, name="cache")
 
 def main() -> None:
     """Runs the command line."""
-    # A terminal or file whose encoding has no `…` gets a `?`, not a traceback.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    write_any_text()
     app(prog_name="kd-sweep")

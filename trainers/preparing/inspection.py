@@ -1,10 +1,10 @@
 """Looks at what a sweep names without computing anything: what is there, what is missing; no
 torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from trainers.files.json_files import checked_object, read_object
 from trainers.parts import Task
 from trainers.preparing.keys import Keys, input_fingerprints
 from trainers.tasks import locate, table, weights
@@ -97,4 +97,5 @@ def _entropy_share(keys: Keys, task: Task, teacher: _Model, student: _Model) -> 
     path = keys.metrics_folder(found) / "metrics.json"
     if not path.is_file():
         return None
-    return float(json.loads(path.read_text())["teacher"]["entropy_share"])
+    teacher = read_object(path, {"teacher": dict})["teacher"]
+    return float(checked_object(teacher, path, {"entropy_share": float})["entropy_share"])

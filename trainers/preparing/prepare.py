@@ -16,6 +16,7 @@ import torch
 
 from trainers import numerics
 from trainers.files import store
+from trainers.files.json_files import read_object
 from trainers.parts import Task
 from trainers.preparing.keys import Keys, input_fingerprints
 from trainers.preparing.scoring import score
@@ -28,6 +29,8 @@ from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequ
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 ProgressCall = Callable[[str, float], None]
+
+METRICS = "metrics.json"
 
 
 def _silent(stage: str, fraction: float) -> None:
@@ -132,12 +135,11 @@ class _Preparation:
                 student=student,
                 data=data,
             )
-            (folder / "metrics.json").write_text(json.dumps(scored, indent=2) + "\n")
+            (folder / METRICS).write_text(json.dumps(scored, indent=2) + "\n")
             self.progress("teacher and start scored", 1.0)
 
         folder = store.once(self.keys.metrics_folder(found), make)
-        content: dict[str, dict[str, float]] = json.loads((folder / "metrics.json").read_text())
-        return content
+        return read_object(folder / METRICS, {"teacher": dict, "student": dict})
 
 
 class _FitReporter(SilentReporter):

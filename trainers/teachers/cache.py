@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import fingerprints, store
+from trainers.files.json_files import checked_object, parse_json, read_object
 from trainers.parts import Task
 from trainers.trial.trial_file import TrialFile
 
@@ -22,6 +23,16 @@ CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.saf
 VERIFIED_FILE = ".verified.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 KEY_LENGTH = 20
+FIELDS: dict[str, type] = {
+    "created": str,
+    "dtype": str,
+    "hidden_size": int,
+    "storage_error": float,
+    "numerics": dict,
+    "shards": list,
+    "files": dict,
+}
+SHARD_FIELDS: dict[str, type] = {"name": str, "split": str, "num_positions": int, "sha256": str}
 
 
 class DiskFull(ValueError):
@@ -155,16 +166,35 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"teacher cache: {folder} must be a complete cache, but {CACHE_FILE} is missing."
         )
-    return checked_format(json.loads(path.read_text()), folder)
+    return parse_description(path.read_bytes(), folder)
 
 
-def checked_format(content: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """Returns the description that was read in `folder`. Raises `ValueError` for another format."""
-    if content["format"] != FORMAT:
-        raise ValueError(
-            f"teacher cache: {folder} must be of format {FORMAT}, but got {content['format']}. "
-            "Delete it; it is built again."
-        )
+def parse_description(content: bytes, folder: str | Path) -> dict[str, Any]:
+    """Returns the description that was read in `folder`. Raises `ValueError` naming it for a
+    damaged one, and for another format."""
+    place = f"{folder}/{CACHE_FILE}"
+    try:
+        found = checked_object(parse_json(content, place), place, {"format": int})
+        if found["format"] == FORMAT:
+            return _checked(found, place)
+    except ValueError as error:
+        raise ValueError(f"teacher cache: {error} Delete the cache; it is built again.") from error
+    raise ValueError(
+        f"teacher cache: {folder} must be of format {FORMAT}, but got {found['format']}. "
+        "Delete it; it is built again."
+    )
+
+
+def _checked(content: dict[str, Any], place: str) -> dict[str, Any]:
+    checked_object(content, place, FIELDS)
+    if content["dtype"] not in BYTES:
+        raise ValueError(f"{place}: dtype: must be one of {', '.join(BYTES)}.")
+    for shard in content["shards"]:
+        checked_object(shard, f"{place}: shards", SHARD_FIELDS)
+    for name, checksum in checksums(content).items():
+        # Files of these names are read, and removed where they are damaged.
+        if Path(name).name != name or not isinstance(checksum, str):
+            raise ValueError(f"{place}: must name files of its folder, but got {name!r:.60}.")
     return content
 
 
@@ -201,10 +231,15 @@ def reopen(plan: CachePlan) -> list[str]:
     with store.locked(plan.lock):
         if not plan.is_published:
             return []
+        try:
+            description = read_description(plan.folder)
+        except ValueError:
+            # What its shards hold is known no more, so nothing of it can be kept.
+            shutil.rmtree(plan.folder)
+            return [CACHE_FILE]
         damaged = [name for name, _ in _damaged(plan.folder)]
         if not damaged:
             return []
-        description = read_description(plan.folder)
         # The description of a cache holds those of its shards. They are written out again first, so
         # that the shards still count as built when the cache no longer counts as published.
         for shard in description["shards"]:
@@ -238,7 +273,6 @@ def _stamp(path: Path) -> list[int]:
 
 def _read_verified(folder: Path) -> dict[str, list[int]]:
     try:
-        content: dict[str, list[int]] = json.loads((folder / VERIFIED_FILE).read_text())
-    except (OSError, ValueError):
+        return read_object(folder / VERIFIED_FILE)
+    except ValueError:
         return {}
-    return content

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainers import numerics
 from trainers.files import fingerprints, store
+from trainers.files.json_files import read_object
 from trainers.parts import Data, Split
 from trainers.signal import OutputHead
 from trainers.teachers import cache
@@ -270,7 +271,9 @@ def _describe(plan: CachePlan) -> None:
     folder = plan.building
     if not (folder / cache.HEAD_FILE).is_file():  # it was damaged in an older build
         _write_head(plan, _teacher(plan.request)[0].head)
-    shards = [json.loads((folder / f"{shard.name}.json").read_text()) for shard in plan.shards]
+    shards = [
+        read_object(folder / f"{shard.name}.json", cache.SHARD_FIELDS) for shard in plan.shards
+    ]
     index: dict[str, Tensor] = {}
     for name, split in plan.request.task.runtime().open_data(plan.request.data).splits.items():
         place = _places(split, [shard for shard in plan.shards if shard.split == name])

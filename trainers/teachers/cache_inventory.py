@@ -2,7 +2,7 @@
 No torch."""
 
 import hashlib
-import json
+import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from trainers.files.urls import file_system, is_url
 from trainers.teachers import cache
 from trainers.teachers.cache import CACHE_FILE
 
+logger = logging.getLogger(__name__)
 PIECE_BYTES = 1 << 24
 
 
@@ -31,14 +32,25 @@ class CacheInfo:
 
 
 def list_caches(place: str | Path) -> list[CacheInfo]:
-    """Returns all complete caches at `place`, the newest first."""
+    """Returns all complete caches at `place`, the newest first; one whose description is damaged is
+    warned of, and hides no other."""
+    infos = []
+    for folder in list_folders(place):
+        try:
+            infos.append(show(folder))
+        except ValueError as error:
+            logger.warning("left out: %s", error)
+    return sorted(infos, key=lambda info: info.created, reverse=True)
+
+
+def list_folders(place: str | Path) -> list[str]:
+    """Returns the folder of each complete cache at `place`, by name, undamaged or not."""
     system, root = file_system(place)
     if not system.isdir(root):
         return []
-    names = [path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False)]
+    names = sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False))
     found = [f"{place}/{name}" for name in names if not name.startswith(".")]
-    infos = [show(one) for one in found if is_complete(one)]
-    return sorted(infos, key=lambda info: info.created, reverse=True)
+    return [folder for folder in found if is_complete(folder)]
 
 
 def is_complete(folder: str | Path) -> bool:
@@ -89,14 +101,16 @@ def show(folder: str | Path) -> CacheInfo:
 def read_description(folder: str | Path) -> dict[str, Any]:
     """Returns the content of a cache's `cache.json`. Raises `ValueError` for another format."""
     system, root = file_system(folder)
-    content: dict[str, Any] = json.loads(system.cat_file(f"{root}/{CACHE_FILE}"))
-    return cache.checked_format(content, folder)
+    return cache.parse_description(system.cat_file(f"{root}/{CACHE_FILE}"), folder)
 
 
 def verify(folder: str | Path) -> list[str]:
     """Returns the names of the files whose bytes are not what was written; reads all of them."""
     system, root = file_system(folder)
-    expected = cache.checksums(read_description(folder))
+    try:
+        expected = cache.checksums(read_description(folder))
+    except ValueError:
+        return [CACHE_FILE]
     return [
         name
         for name, checksum in expected.items()
