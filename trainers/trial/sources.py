@@ -131,7 +131,9 @@ class DataSource(Strict):
         description="of a Hugging Face data set, or a folder with several splits",
     )
     config_name: Name | None = Field(
-        default=None, description="of a Hugging Face data set that has several configs"
+        default=None,
+        description="of a Hugging Face data set that has several configs",
+        exclude_if=lambda name: name is None,  # sweeps without one keep their ids
     )
     columns: Columns = Columns()
     template: str = Field(

@@ -1,6 +1,7 @@
 """trial.json: a trial's config, its identity and surroundings, and apart from these, where its
 inputs are stored."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,7 @@ class TrialFile(Strict):
     def _known_numerics(cls, numerics: dict[str, Any]) -> dict[str, Any]:
         """Checks what a process is set to; the rest only says on what the trial ran."""
         _Numerics.model_validate(numerics)
+        json.dumps(numerics, allow_nan=False)  # raises ValueError: the file could not keep it
         return numerics
 
     def trusts(self, role: Role) -> bool:

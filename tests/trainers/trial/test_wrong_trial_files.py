@@ -34,6 +34,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
         {"numerics": {"matmul_precision": "low"}},
         {"numerics": {"deterministic": 3}},
         {"numerics": {"device": "tpu"}},
+        {"numerics": {"x": float("inf")}},
         {"world_size": 0},
         {"attempt": -1},
         {"trial": -2},

@@ -41,12 +41,10 @@ class TextKeys:
     def records(self) -> dict[str, Any]:
         """What decides the records of both splits."""
         data = self._request.data
-        # younger than the keys of data that was prepared without it
-        unset = {"config_name"} if data.config_name is None else set()
         return {
             "train": records.fingerprint(data, "train"),
             "validation": records.fingerprint(data, "validation"),
-            "source": data.model_dump(exclude={"train", "validation"} | unset),
+            "source": data.model_dump(exclude={"train", "validation"}),
         }
 
     @cached_property
