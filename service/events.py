@@ -106,10 +106,17 @@ def to_line(event: DriverEvent) -> str:
 
 
 def from_line(line: str) -> DriverEvent | None:
-    """Returns the event that `to_line` wrote; None for any other line."""
+    """Returns the event that `to_line` wrote; None for any other line, also one that was cut off or
+    is another version's."""
     if not line.startswith('{"event": '):
         return None
-    values = json.loads(line)
+    try:
+        return _event_of(json.loads(line))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+
+
+def _event_of(values: dict[str, Any]) -> DriverEvent:
     kind = KINDS[values.pop("event")]
     if kind is TrialEnded:
         values["state"] = TrialState(values["state"])

@@ -165,7 +165,13 @@ def stop_here(plan: SweepPlan, home: Path) -> int:
             f"runs {where}. For a cluster's sweep give --address."
         )
     pid = int(str(holder["pid"]))
-    os.kill(pid, signal.SIGINT)
+    try:
+        os.kill(pid, signal.SIGINT)
+    except OSError as error:
+        raise JobError(
+            f"sweep {plan.sweep_id}: its driver, process {pid}, must take a signal, but got: "
+            f"{error}. Stop it as the user who started it."
+        ) from error
     return pid
 
 
@@ -178,5 +184,11 @@ def _holder(path: Path) -> dict[str, object] | None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return checked_object(parse_json(file.read(), path), path, {"host": str, "pid": int})
+            try:
+                document = parse_json(file.read(), path)
+                return checked_object(document, path, {"host": str, "pid": int})
+            except ValueError as error:
+                raise JobError(
+                    f"{error} A driver holds this file: end that process by hand."
+                ) from error
     return None

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -144,7 +145,9 @@ def jobs_of(client: Any, sweep_id: str) -> list[SweepJob]:
 
 def all_jobs(client: Any) -> list[SweepJob]:
     """Returns the driver jobs of all sweeps that the cluster knows, the oldest first."""
-    found = [job for job in client.list_jobs() if job.submission_id and SWEEP in job.metadata]
+    with _answers("list its jobs"):
+        known = client.list_jobs()
+    found = [job for job in known if job.submission_id and SWEEP in job.metadata]
     # The small jobs that `control` submits have the same metadata.
     drivers = [job for job in found if " drive " in f" {job.entrypoint} "]
     return [
@@ -179,7 +182,8 @@ def find_job(client: Any, reference: str) -> SweepJob:
 
 def order_of(client: Any, job: SweepJob) -> JobOrder:
     """Returns what the job's driver was ordered to do; without the sources of own modules."""
-    info = client.get_job_info(job.submission_id)
+    with _answers("tell of its job"):
+        info = client.get_job_info(job.submission_id)
     return _order_in(info.metadata.get(ORDER, ""), f"job {job.submission_id}: its order")
 
 
@@ -188,11 +192,12 @@ def logs(client: Any, job: SweepJob, *, follow: bool) -> Iterator[str]:
     if follow:
         chunks = _chunks(client.tail_job_logs(job.submission_id))
     else:
-        chunks = iter([client.get_job_logs(job.submission_id)])
+        chunks = (client.get_job_logs(one) for one in [job.submission_id])
     rest = ""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split("\n")
-        yield from lines
+    with _answers("show the driver's log"):
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split("\n")
+            yield from lines
     if rest:
         yield rest
 
@@ -250,7 +255,8 @@ def stop(client: Any, job: SweepJob) -> SweepJob:
     ended = wait(client, job, timeout_s=STOP_TIMEOUT_S)
     if ended.is_over:
         return ended
-    client.stop_job(job.submission_id)
+    with _answers("stop the job"):
+        client.stop_job(job.submission_id)
     return wait(client, job, timeout_s=STOP_TIMEOUT_S)
 
 
@@ -270,7 +276,8 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
     # Drawn, unlike a driver's: the same command may be sent again.
     submission_id = f"{job.submission_id}-{words[0]}-{uuid.uuid4().hex[:6]}"
     # The cluster has the driver's code: nothing is shipped, and both are of one version.
-    code = client.get_job_info(job.submission_id).runtime_env["working_dir"]
+    with _answers("tell of its job"):
+        code = client.get_job_info(job.submission_id).runtime_env["working_dir"]
     request = {
         "entrypoint": shlex.join(["python", "-m", "service", "control", job.sweep_id, *words]),
         "metadata": {SWEEP: job.sweep_id},
@@ -279,7 +286,8 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
     _submit(client, submission_id, request)
     end = time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < end:
-        info = client.get_job_info(submission_id)
+        with _answers("tell of its job"):
+            info = client.get_job_info(submission_id)
         status = str(getattr(info.status, "value", info.status))
         if status == "SUCCEEDED":
             return
@@ -310,4 +318,15 @@ def _order_in(content: bytes | str, place: str) -> JobOrder:
         raise JobError(
             f"{place}: must be one of this version, but got: {field}: {first['msg']}. Submit the "
             "sweep again, or use the version that submitted it."
+        ) from error
+
+
+@contextmanager
+def _answers(task: str) -> Iterator[None]:
+    """Names a dashboard that went away after `connect`, or refuses."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # what Ray and requests make of it
+        raise JobError(
+            f"cluster: its dashboard must {task}, but got: {str(error).strip()}. Does it still run?"
         ) from error

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from trainers.files.urls import without_secrets
+
 PENDING = "pending:"  # begins the name of a run that has no id of MLflow's yet
 
 
@@ -16,7 +18,11 @@ def reference_to(sweep_id: str, trial: int | str) -> str:
 
 
 class Away(Exception):
-    """The server did not answer; keep the entries."""
+    """The server did not answer; keep the entries. The reason is logged, so it hides what is secret
+    in an address."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(without_secrets(reason))
 
 
 class Unresolved(Away):

@@ -34,6 +34,7 @@ from service.record.run_entries import sweep_entry, trial_entry
 from service.record.sink import now_ms
 from service.record.spool import Outbox, note_refused, replay_folder
 from service.states import MLFLOW_STATUS, TrialState
+from trainers.files.urls import without_secrets
 from trainers.trial.trial_file import TrialFile
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Tracker:
         """Sets the trial's state and its objective (finite or NaN). error: why it failed; warning:
         what to know before relying on it."""
         found = {tags.STATE: str(state)}
-        found |= {tags.ERROR: error} if error else {}
+        found |= {tags.ERROR: without_secrets(error)} if error else {}
         found |= {tags.WARNING: warning} if warning else {}
         metrics = {} if objective is None else {tags.OBJECTIVE: objective}
         self._put(
@@ -185,7 +186,7 @@ class Tracker:
         with closing(sqlite3.connect(sqlite_path(self._uri), timeout=5)) as database:
             try:
                 database.execute("ANALYZE")
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 logger.info("the store is busy, its statistics are renewed later: %s", error)
 
     def _put(self, entry: Entry) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages.journal._storage import JournalStorageReplayResult
 
 from service.errors import JobError, PlanError
 from trainers.files.urls import is_url
@@ -56,7 +57,28 @@ def read_storage(storage: str) -> Any:
 
 def _open_journal(path: Path) -> Any:
     backend = optuna.storages.journal.JournalFileBackend(str(path))
-    return optuna.storages.JournalStorage(backend)
+    try:
+        return optuna.storages.JournalStorage(backend)
+    except Exception as error:  # Optuna runs into a changed record in many ways
+        line = _damaged_line(path)
+        raise JobError(
+            f"{path}: every line of a study's journal must be as it was written, but line {line} "
+            f"got {type(error).__name__}: {error}. Restore the file from a copy, or keep what is "
+            f"before it: head -n {line - 1} {path.name} > repaired."
+        ) from error
+
+
+def _damaged_line(path: Path) -> int:
+    """Returns the number of the first line that cannot be replayed: a record, but another one than
+    was written."""
+    replayed = JournalStorageReplayResult("")
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                replayed.apply_logs([json.loads(line)])
+            except Exception:
+                break
+    return int(replayed.log_number_read)
 
 
 def _open_database(url: str) -> Any:
@@ -110,6 +132,6 @@ def _is_record(line: bytes) -> bool:
         return False
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and "op_code" in record

@@ -41,3 +41,19 @@ def test_a_line_of_an_older_version_is_read() -> None:
 
 def test_other_lines_are_no_events() -> None:
     assert from_line("(raylet) something") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "TrialStarted", "tri',
+        '{"event": "Nothing"}',
+        '{"event": "TrialStarted"}',
+        '{"event": []}',
+        '{"event": "TrialEnded", "state": "great"}',
+        '{"event": "SweepEnded", "summary": 3}',
+        '{"event": ' + "[" * 100_000,
+    ],
+)
+def test_a_line_that_was_cut_off_or_changed_is_no_event(line: str) -> None:
+    assert from_line(line) is None

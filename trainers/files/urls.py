@@ -10,7 +10,7 @@ from urllib.parse import unquote
 _USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.\-]*)://(?P<user>[^\s/?#'\"<>]*)@")
 # A name alone that is a token, as in https://TOKEN@host: long, or with a prefix of the services'.
 _TOKEN = re.compile(r"[\w.~%\-]{24,}$|(gh[pousr]|github_pat|glpat|hf|sk|xox[a-z])[_\-]")
-_OPTION = re.compile(r"(?P<name>[\w.\-%]+)=(?P<value>[^\s&;#'\"<>]+)")
+_OPTION = re.compile(r"(?<=[?&;])(?P<name>[\w.\-%]+)=(?P<value>[^\s&;#'\"<>]+)")
 _SECRET = re.compile(
     r"pass(word|wd|phrase)?$|pwd$|secret|token|api_?key|access_?key|account_?key|private_?key"
     r"|signature$|^sig$|^sas$|credential|^auth$|^key$",
