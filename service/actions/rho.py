@@ -9,6 +9,7 @@ from service.errors import PlanError
 from service.home import pictures_folder
 from service.plan.plan import SweepPlan
 from service.workspace import Workspace
+from trainers.files.store import write_text
 from trainers.tasks import table
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def propose_rho(
     found = rho_range(teacher_logits(prepared, task, num_positions=NUM_POSITIONS, trust=trust))
     path = pictures_folder(home) / f"{plan.sweep_id}-rho.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(picture(found, plan.spec.name))
+    write_text(path, picture(found, plan.spec.name))
     return RhoReport(found, path)
 
 

@@ -28,6 +28,7 @@ from service.results.report import conclusions
 from service.states import TrialState
 from service.words import brief
 from service.workspace import Workspace
+from trainers.files.store import write_text
 from trainers.files.urls import without_secrets
 from trainers.tasks import table
 
@@ -205,13 +206,14 @@ def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
     objective = plan.spec.objective[0]
     path = temperature_picture(sweep_folder(plan, home))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
+    write_text(
+        path,
         temperature_page(
             records,
             metric=objective.metric,
             direction=objective.direction,
             title=f"{plan.sweep_id}: {objective.metric} against temperature",
-        )
+        ),
     )
     return path
 

@@ -24,6 +24,7 @@ from service.cluster.shipping import ship
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError
 from service.plan.plan import SweepPlan
+from trainers.files.store import write_text
 from trainers.nearest import nearest
 
 ORDER = "order.json"
@@ -107,7 +108,7 @@ def submit(
     submission_id = sweep_id if not known else f"{sweep_id}-a{len(known) + 1}"
     with TemporaryDirectory(prefix="kd-ship-") as folder:
         ship(Path(folder), code)
-        (Path(folder) / ORDER).write_text(order.model_dump_json())
+        write_text(Path(folder) / ORDER, order.model_dump_json())
         request = {
             "entrypoint": f"python -m service drive {ORDER}",
             "metadata": {SWEEP: sweep_id, ORDER: _metadata_of(order)},

@@ -54,7 +54,10 @@ def copy_code(code: Path, folder: Path) -> None:
 
 def _files(code: Path) -> list[Path]:
     ignore = code / IGNORE_FILE
-    patterns = [*SKIPPED, *(ignore.read_text().split() if ignore.exists() else [])]
+    patterns = [
+        *SKIPPED,
+        *(ignore.read_text("utf-8", "replace").split() if ignore.exists() else []),
+    ]
 
     def is_left_out(path: Path) -> bool:
         # A pattern may name the file, any folder above it, or the path from `code` on.
