@@ -25,6 +25,7 @@ from service.driver.study_changes import StudyChanges
 from service.errors import JobError
 from service.plan.plan import SweepPlan
 from trainers.files.store import write_text
+from trainers.files.urls import holds_secret
 from trainers.nearest import nearest
 
 ORDER = "order.json"
@@ -93,6 +94,7 @@ def submit(
     that the driver gets. Raises `JobError` when the cluster refuses, or `again` meets a driver that
     still runs.
     """
+    _check_holds_no_secret(environment)
     sweep_id = order.plan.sweep_id
     known = jobs_of(client, sweep_id)
     if known and not again:
@@ -116,6 +118,18 @@ def submit(
         }
         _submit(client, submission_id, request)
     return SweepJob(sweep_id, submission_id, "PENDING", is_new=True)
+
+
+def _check_holds_no_secret(environment: Mapping[str, str]) -> None:
+    """Raises `JobError` for an address with a password: Ray shows a job's environment."""
+    for name, value in environment.items():
+        if holds_secret(value):
+            raise JobError(
+                f"{name}: must hold no password or token where a sweep goes to a cluster, since "
+                "Ray shows a job's environment, but got one. Leave it out of the address, and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, "
+                "before `ray start` on every node."
+            )
 
 
 def _metadata_of(order: JobOrder) -> str:

@@ -166,3 +166,22 @@ def test_code_that_is_too_large_is_refused_with_its_largest_files(
     message = r"at most 2 MiB can be shipped, but got 3 MiB; the largest are weights.bin \(3 MiB\)"
     with pytest.raises(JobError, match=message):
         copy_code(tmp_path, tmp_path / "ship")
+
+
+def test_a_password_does_not_travel_to_a_cluster() -> None:
+    client = MemoryClient()
+    variables = {"MLFLOW_TRACKING_URI": "http://me:hunter2@mlflow:5000"}
+    with pytest.raises(JobError, match="must hold no password or token.*on every node") as refusal:
+        jobs.submit(client, make_order(), environment=variables)
+    assert "hunter2" not in str(refusal.value)
+    assert jobs.all_jobs(client) == []
+
+
+def test_a_dashboard_that_goes_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise ConnectionError("Connection refused")
+
+    client = MemoryClient()
+    monkeypatch.setattr(client, "list_jobs", gone)
+    with pytest.raises(JobError, match="its dashboard must list its jobs, but got: Connection ref"):
+        jobs.find_job(client, "latest")
