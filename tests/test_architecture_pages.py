@@ -62,6 +62,8 @@ def words() -> set[str]:
 def exists(name: str) -> bool:
     if "/" in name or name.endswith(".py"):
         return any((folder / name).exists() for folder in FOLDERS)
+    if " make " in f" {name}":
+        return f"\n{name.split()[-1]}:" in (ROOT / "Makefile").read_text()
     if name.startswith("kd-sweep "):
         group = typer.main.get_command(app)
         return name.split()[1] in group.commands  # type: ignore[attr-defined]
@@ -86,7 +88,8 @@ def test_the_architecture_has_a_line_for_each_room() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["service/no_file.py", "kd-sweep no-command", "Leave.NO_REASON", "no_function"]
+    "name",
+    ["service/no_file.py", "make nothing", "kd-sweep no-command", "Leave.NO_REASON", "no_function"],
 )
 def test_a_name_of_nothing_is_found_out(name: str) -> None:
     assert not exists(name)
