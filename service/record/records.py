@@ -119,8 +119,9 @@ def sweep_record(run: Any) -> SweepRecord:
 def _read(make: Callable[[Any], T], run: Any) -> T:
     try:
         return make(run)
-    # What a text that is none of ours runs into: int(), an enum, JSON of another form.
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    # What a text that is none of ours runs into: int(), also of infinity, an enum, JSON of another
+    # form.
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"run '{run.info.run_id}': its tags and params must be as they were recorded, but got: "
             f"{error}. Correct them in MLflow, or delete the run."

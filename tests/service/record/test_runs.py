@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
@@ -332,6 +332,7 @@ def test_a_server_that_goes_away_is_named(tmp_path: Path) -> None:
     ),
     params=st.dictionaries(st.sampled_from(["seed", "tau", "x"]), st.text(max_size=9)),
 )
+@example(texts={}, params={"seed": "Infinity"})
 def test_any_tags_are_a_record_or_our_error(texts: dict[str, str], params: dict[str, str]) -> None:
     info = SimpleNamespace(
         run_id="r", start_time=1, end_time=None, status="RUNNING", experiment_id="1"
