@@ -120,9 +120,12 @@ def test_an_interrupted_sweep_goes_on_where_it_was(home: Path) -> None:
     # The killed trial keeps its number, run and hyperparameters, and starts from its checkpoint.
     assert (rows[2]["attempt"], rows[2]["run_id"]) == (1, before[2]["run_id"])
     assert rows[2]["hyperparameters"] == before[2]["hyperparameters"]
-    losses = MlflowClient(store_of(home)).get_metric_history(rows[2]["run_id"], "loss")
+    losses = MlflowClient(store_of(home)).get_metric_history(rows[2]["run_id"], "train/loss")
     again = [one.step for one in losses if one.timestamp > started_ms]
     assert again == [9, 10, 11, 12]
+    # The earlier version recorded the steps before under another name.
+    history = Runs(store_of(home)).history(rows[2]["run_id"], "loss")
+    assert [step for step, _ in history] == list(range(1, 13))
 
 
 @pytest.mark.ray

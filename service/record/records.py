@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from service.record import tags
+from service.record.metric_names import plain_metrics
 from service.states import TrialState
 from trainers.files.json_files import parse_json
 
@@ -135,7 +136,8 @@ def _run_record(run: Any) -> RunRecord:
     searched = parse_json(known.get(tags.SEARCHED, "[]"), tags.SEARCHED)
     if not isinstance(searched, list):
         raise ValueError(f"{tags.SEARCHED}: must be a list of names, but got {searched!r:.60}")
-    metrics = {name: value for name, value in run.data.metrics.items() if name != tags.OBJECTIVE}
+    metrics = plain_metrics(run.data.metrics)
+    objective = metrics.pop(tags.OBJECTIVE, None)
     return RunRecord(
         sweep_id=known.get(tags.SWEEP_ID, ""),
         sweep_name=known.get(tags.SWEEP_NAME, ""),
@@ -145,7 +147,7 @@ def _run_record(run: Any) -> RunRecord:
         state=TrialState(known.get(tags.STATE, TrialState.RUNNING)),
         hyperparameters={name: config[name] for name in searched if name in config},
         metrics=metrics,
-        objective=run.data.metrics.get(tags.OBJECTIVE),
+        objective=objective,
         label=known.get(tags.LABEL),
         started_at=run.info.start_time / 1000,
         duration_s=_duration_s(run),

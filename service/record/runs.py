@@ -1,24 +1,29 @@
 """Reads the record back: sweeps, trials, the best ones, and their files."""
 
 import difflib
+import heapq
 import logging
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.errors import TrackingError
 from service.record import tags
 from service.record.conditions import check_group, conditions, equals, group_of
+from service.record.metric_names import names_in_store, plain_metrics, plain_name
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.record.store_client import StoreClient
 from service.words import LATEST
 from trainers.trial.trial_file import TrialFile
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,13 +104,7 @@ class Runs:
         page = top if is_exact and per is None else PAGE
         chosen: list[RunRecord] = []
         counts: Counter[str] = Counter()
-        # Of equals the earlier first, as everywhere.
-        orders = [f"metrics.`{metric}` {order}", "attributes.start_time ASC"]
-        found = self._store.runs(self._experiments(sweep_id), filters, orders, page=page)
-        for record in _readable(run_record, found):
-            # MLflow sorts NaN, and runs without the metric, behind all others.
-            if record.metric(metric) is None:
-                break
+        for record in self._ranked(sweep_id, metric, order, filters, page=page):
             is_trial = record.tags.get("kind") == tags.KIND_TRIAL
             if not is_trial or not all(one.holds(record) for one in wanted):
                 continue
@@ -116,6 +115,32 @@ class Runs:
             if len(chosen) == top and not per:
                 break  # one run more would ask for another page
         return chosen
+
+    def _ranked(
+        self, sweep_id: str | None, metric: str, order: str, filters: list[str], *, page: int
+    ) -> Iterator[RunRecord]:
+        """Yields the runs that meet all `filters` and have a finite value of the metric, the best
+        first, by whichever name they have it under."""
+        experiments = self._experiments(sweep_id)
+        newer, *older = names_in_store(metric)
+
+        def under(name: str) -> "Iterator[Run]":
+            # Of equals the earlier first, as everywhere.
+            orders = [f"metrics.`{name}` {order}", "attributes.start_time ASC"]
+            found = self._store.runs(experiments, filters, orders, page=page)
+            # MLflow sorts NaN, and runs without the metric, behind all others.
+            ranked = takewhile(lambda run: _is_finite(run.data.metrics.get(name)), found)
+            return (run for run in ranked if name == newer or newer not in run.data.metrics)
+
+        sign = -1 if order == "DESC" else 1
+        merged = heapq.merge(
+            *(under(name) for name in (newer, *older)),
+            key=lambda run: (
+                sign * plain_metrics(run.data.metrics)[plain_name(metric)],
+                run.info.start_time,
+            ),
+        )
+        return _readable(run_record, merged)
 
     def get(self, reference: str) -> RunRecord:
         """Returns the trial that a run id, a unique prefix of one, or `SWEEP/NUMBER` means."""
@@ -159,9 +184,10 @@ class Runs:
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Returns (step, value) in order of the steps; of a step done twice, the later value."""
         points: dict[int, tuple[int, float]] = {}
-        for one in self._store.ask(lambda client: client.get_metric_history(run_id, metric)):
-            if one.step not in points or points[one.step][0] <= one.timestamp:
-                points[one.step] = (one.timestamp, one.value)
+        for name in names_in_store(metric):
+            for one in self._store.ask(partial(_history_of, run_id=run_id, metric=name)):
+                if one.step not in points or points[one.step][0] <= one.timestamp:
+                    points[one.step] = (one.timestamp, one.value)
         return [(step, points[step][1]) for step in sorted(points)]
 
     def has_artifact(self, run_id: str, name: str) -> bool:
@@ -202,6 +228,14 @@ class Runs:
         if not self._homes:
             self.sweeps()
         return sorted(set(self._homes.values()))
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _history_of(client: "MlflowClient", *, run_id: str, metric: str) -> "list[Metric]":
+    return list(client.get_metric_history(run_id, metric))
 
 
 def _readable(make: Callable[[Any], T], runs: "Iterable[Run]") -> Iterator[T]:

@@ -23,6 +23,7 @@ from service.record.entries import (
     StateEntry,
     TextEntry,
 )
+from service.record.metric_names import logged_name
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 1000  # metrics in one request; MLflow's own limit
@@ -72,7 +73,7 @@ def _dataset_input(entry: InputEntry) -> DatasetInput:
 
 def _log_metrics(client: MlflowClient, run_id: str, entries: Sequence[MetricsEntry]) -> None:
     metrics = [
-        Metric(name, value, entry.at_ms, entry.step)
+        Metric(logged_name(name), value, entry.at_ms, entry.step)
         for entry in entries
         for name, value in entry.metrics.items()
     ]

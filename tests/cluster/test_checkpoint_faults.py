@@ -82,7 +82,7 @@ def test_files_that_are_damaged_while_nobody_runs(
     said = [e["text"] for e in second.events("Notice") if newest.name in e["text"]]
     assert said and "damaged" in said[0] and "the one before it" in said[0]
     runs = runs_of(f"sqlite:///{tmp_path}/mlflow.db")
-    assert runs[0].data.metrics["loss"] > 0
+    assert runs[0].data.metrics["train/loss"] > 0
 
 
 def test_a_new_cluster_goes_on_from_an_object_store(

@@ -68,7 +68,7 @@ def runs_of(uri: str) -> dict[int, Any]:
 def steps_logged(uri: str, trial: int) -> list[int]:
     """The steps whose loss the trial's run has, in order, each as often as it was logged."""
     run = runs_of(uri)[trial]
-    history = MlflowClient(uri).get_metric_history(run.info.run_id, "loss")
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, "train/loss")
     return sorted(point.step for point in history)
 
 

@@ -6,6 +6,17 @@ from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
 
+TRAINING_METRICS = (
+    "loss",
+    "hard_loss",
+    "soft_loss",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_s",
+    "data_wait_share",
+)
+"""What a trial reports of its training: beside every step, and beside an evaluation its speed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:

@@ -85,7 +85,7 @@ class User:
         return {
             int(trial): sorted(
                 (point.timestamp / 1000, point.step)
-                for point in client.get_metric_history(run_id, "loss")
+                for point in client.get_metric_history(run_id, "train/loss")
             )
             for trial, run_id in trials.items()
             if trial is not None

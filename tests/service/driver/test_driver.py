@@ -109,9 +109,9 @@ def test_mlflow_has_the_final_states_and_one_run_a_trial(faulty: SweepProcess) -
     found = runs(faulty.home, sweep_id)
     statuses = {number: run.info.status for number, run in found.items()}
     assert statuses == dict.fromkeys(range(-1, 10), "FINISHED") | {2: "FAILED", 3: "FAILED"}
-    assert found[0].data.metrics["loss"] == 0.25
+    assert found[0].data.metrics["train/loss"] == 0.25
     objective = records(faulty.home, FAULTY)[0].objective
-    assert math.isclose(found[0].data.metrics["rouge_l"], objective)
+    assert math.isclose(found[0].data.metrics["eval/rouge_l"], objective)
 
 
 def test_nothing_of_the_sweep_is_left_running(faulty: SweepProcess) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -132,7 +134,7 @@ def test_best_stops_at_top_and_may_look_at_all_sweeps(
     assert [(one.sweep_id, one.trial) for one in found] == [(store[1][1], 0), (store[1][0], 1)]
 
 
-def test_best_asks_the_store_once(
+def test_best_asks_the_store_once_for_each_name_of_the_metric(
     runs: Runs, sweep_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
@@ -144,7 +146,24 @@ def test_best_asks_the_store_once(
 
     monkeypatch.setattr(MlflowClient, "search_runs", counted)
     assert len(runs.best(sweep_id, "rouge_l", "maximize", top=2)) == 2
-    assert len(asked) == 1
+    assert [one["order_by"][0].split("`")[1] for one in asked] == ["eval/rouge_l", "rouge_l"]
+
+
+def test_trials_of_earlier_versions_are_ranked_among_those_of_this_one(tmp_path: Path) -> None:
+    uri, plan = make_store(tmp_path), plan_of()
+    record_sweep(uri, tmp_path, plan, [({"tau": 1.0 + n}, {"rouge_l": n / 10}) for n in range(4)])
+    runs, client = Runs(uri), MlflowClient(uri)
+    ids = [one.run_id for one in runs.trials(plan.sweep_id)]
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        for run_id in ids[1], ids[2]:  # as an earlier version recorded them
+            for name in "metrics", "latest_metrics":
+                change = f"update {name} set key = 'rouge_l' where key = 'eval/rouge_l'"
+                database.execute(f"{change} and run_uuid = ?", [run_id])
+    client.log_metric(ids[2], "eval/rouge_l", 0.05, step=8)  # went on under this version
+    found = [one.trial for one in runs.best(plan.sweep_id, "rouge_l", "maximize")]
+    assert found == [3, 1, 2, 0]
+    assert runs.get(ids[2]).metrics["rouge_l"] == 0.05
+    assert runs.history(ids[2], "rouge_l") == [(4, 0.2), (8, 0.05)]
 
 
 def test_best_counts_trials_that_were_stopped_early(runs: Runs, sweep_id: str) -> None:

@@ -70,9 +70,9 @@ def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
     assert run.info.run_name == f"7 forward_kl policy=fixed tau=2.1 ({plan.sweep_id})"
     assert run.data.params["tau"] == "2.1"
     assert run.data.params["scaling"] == "tau_squared"
-    assert run.data.metrics["rouge_l"] == 0.5
+    assert run.data.metrics["eval/rouge_l"] == 0.5
     assert run.data.metrics["objective"] == 0.5
-    assert math.isnan(run.data.metrics["loss"])
+    assert math.isnan(run.data.metrics["train/loss"])
     assert run.data.tags["kd_sweep.state"] == "stopped_early"
     assert run.data.tags["kd_sweep.warning"] == "look at it"
     assert run.data.tags["mlflow.parentRunId"] == sweep
@@ -161,7 +161,7 @@ def test_a_server_that_comes_back_gets_everything_once(uri: str, home: Path) -> 
 
     (found,) = children(uri, sweep)
     assert (found.info.status, found.data.metrics["objective"]) == ("FINISHED", 0.25)
-    history = MlflowClient(uri).get_metric_history(found.info.run_id, "loss")
+    history = MlflowClient(uri).get_metric_history(found.info.run_id, "train/loss")
     assert [(one.step, one.value) for one in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
@@ -178,7 +178,7 @@ def test_what_a_killed_process_left_is_delivered_by_the_next_driver(uri: str, ho
     other = make_tracker(uri, home)
     other.start_sweep(plan)
     other.close()
-    history = MlflowClient(uri).get_metric_history(run, "loss")
+    history = MlflowClient(uri).get_metric_history(run, "train/loss")
     assert [(one.step, one.value) for one in history] == [(9, 0.5)]
     assert "not an entry" in (folder / "rejected.log").read_text()
 

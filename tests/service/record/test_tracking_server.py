@@ -77,7 +77,7 @@ def check_what_is_recorded(found: Runs, sweep_id: str, first: str, room: Path) -
     ]
     assert found.history(first, "loss") == [(1, 3.0), (2, 2.0)]
     assert found.history(trials[1].run_id, "loss") == [(1, 1.0)]
-    assert len(MlflowClient(found.uri).get_metric_history(first, "loss")) == 2
+    assert len(MlflowClient(found.uri).get_metric_history(first, "train/loss")) == 2
     student = found.download(first, "student/student.txt", room / "got")
     assert student.read_text() == "weights"
     assert found.resolve_sweep("latest").state == "completed"
