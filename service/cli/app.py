@@ -2,9 +2,9 @@
 work in, how errors end and how results are shown."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +15,9 @@ from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperGroup
 
-from service.cluster import profiles
+from service.cli import completing
+from service.cli.environment import PROFILE_VARIABLE, environment_with
 from service.errors import SweepError
-from service.home import home_folder
 from service.words import printable
 from service.workspace import Workspace, cluster_at, find_cluster
 
@@ -40,19 +40,37 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
-Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A sweep file, or a preset's name.")]
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="A sweep file, or a preset's name.",
+        autocompletion=completing.documents,
+    ),
+]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a field; repeatable.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Sweep = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="Id, unique beginning of one, name, or latest.")
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="Id, unique beginning of one, name, or latest.",
+        autocompletion=completing.sweeps,
+    ),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kd-sweep {version('kd-sweep')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -63,20 +81,20 @@ def main_options(
         str | None,
         typer.Option(
             metavar="NAME",
-            envvar="KD_SWEEP_PROFILE",
+            envvar=PROFILE_VARIABLE,
             help="Cluster, storage and record of \\[profiles.NAME] in kd-sweep.toml.",
         ),
     ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
 ) -> None:
     """Finds how to distil a language model best: divergence, temperature, CIST's rho, weights.
 
     Start with: kd-sweep run demo
     """
-    environment = dict(os.environ)
-    if profile is not None:
-        file = profiles.find_file(Path.cwd(), home_folder(environment))
-        environment |= profiles.variables_of(profile, file, environment)
-    context.obj = environment
+    context.obj = environment_with(profile)
 
 
 def workspace_of(context: typer.Context) -> Workspace:

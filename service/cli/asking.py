@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import actions
-from service.cli import tables
+from service.cli import completing, tables
 from service.cli.app import AsJson, Sweep, show, workspace_of
 
 
@@ -31,16 +31,36 @@ def trials(context: typer.Context, sweep: Sweep, as_json: AsJson = False) -> Non
 def best(
     context: typer.Context,
     sweep: Annotated[
-        str, typer.Option("--sweep", metavar="SWEEP", help="Id, name, latest, or all.")
+        str,
+        typer.Option(
+            "--sweep",
+            metavar="SWEEP",
+            help="Id, name, latest, or all.",
+            autocompletion=completing.sweeps_or_all,
+        ),
     ] = "latest",
     metric: Annotated[
-        str | None, typer.Option(help="Metric to rank by; default: the sweep's objective.")
+        str | None,
+        typer.Option(
+            help="Metric to rank by; default: the sweep's objective.",
+            autocompletion=completing.metrics,
+        ),
     ] = None,
     where: Annotated[
-        list[str], typer.Option(metavar="FIELD=VALUE", help="Keep such trials only; repeatable.")
+        list[str],
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Keep such trials only; repeatable.",
+            autocompletion=completing.conditions,
+        ),
     ] = [],  # noqa: B006
     per: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="The best for each value of it.")
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="The best for each value of it.",
+            autocompletion=completing.fields,
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
     export: Annotated[
@@ -64,7 +84,12 @@ def best(
 def compare(
     context: typer.Context,
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN…", help="Run ids, or SWEEP/NUMBER.")
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN…",
+            help="Run ids, or SWEEP/NUMBER.",
+            autocompletion=completing.trials,
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -7,13 +7,18 @@ import typer
 from rich.text import Text
 
 from service import actions
-from service.cli import tables
+from service.cli import completing, tables
 from service.cli.app import AsJson, show, workspace_of
 from service.words import size
 
 DAMAGED_EXIT_CODE = 1
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="Key, or its unique beginning.")]
+Key = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="Key, or its unique beginning.", autocompletion=completing.caches
+    ),
+]
 Folder = Annotated[
     str | None,
     typer.Option(
@@ -22,7 +27,12 @@ Folder = Annotated[
     ),
 ]
 Keys = Annotated[
-    str | None, typer.Argument(metavar="[KEY]", help="Key, or its unique beginning; default: all.")
+    str | None,
+    typer.Argument(
+        metavar="[KEY]",
+        help="Key, or its unique beginning; default: all.",
+        autocompletion=completing.caches,
+    ),
 ]
 
 group = typer.Typer(no_args_is_help=True, help="List, check and delete teacher caches.")

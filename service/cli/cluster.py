@@ -12,6 +12,7 @@ from service.cli.app import (
     Overrides,
     Screen,
     Spec,
+    Sweep,
     errors,
     show,
     workspace_here_or_at,
@@ -38,7 +39,6 @@ Here = Annotated[
         help="Ray's dashboard; without it: this machine.",
     ),
 ]
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="Id, beginning of one, or latest.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Restarts = Annotated[int, typer.Option(min=0, help="Start a dead driver again so often.")]
 From = Annotated[

@@ -7,11 +7,16 @@ import typer
 from rich.text import Text
 
 from service import actions
-from service.cli import tables
+from service.cli import completing, tables
 from service.cli.app import AsJson, errors, show, workspace_of
 from service.errors import PlanError
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or SWEEP/NUMBER.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Run id, or SWEEP/NUMBER.", autocompletion=completing.trials
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
 Image = Annotated[str | None, typer.Option("--image", help="Default: the one it ran in.")]
 Local = Annotated[bool, typer.Option("--local", help="In this environment, without Docker.")]

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from service import actions
-from service.cli import tables
+from service.cli import completing, tables
 from service.cli.app import AsJson, Overrides, Spec, errors, output, show, workspace_of
 from service.cli.display import RunDisplay
 from service.cli.plan_table import plan_view
@@ -54,7 +54,12 @@ def run(
 
 def presets(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this one.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Print this one.", autocompletion=completing.documents
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the shipped sweeps, or print one.
