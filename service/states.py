@@ -41,5 +41,5 @@ OPTUNA_STATE: dict[TrialState, str] = {
     TrialState.STOPPED_EARLY: "PRUNED",
     TrialState.DIVERGED: "PRUNED",
     TrialState.FAILED: "FAIL",
-    TrialState.CANCELLED: "FAIL",
+    TrialState.CANCELLED: "WAITING",  # held back, since it may be taken up under its number
 }

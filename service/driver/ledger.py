@@ -168,7 +168,8 @@ class Ledger:
         else:
             if message.reason is Leave.SWEEP_STOPPED:
                 self.stop()  # before Tune asks for the next trial
-            self._end(entry, TrialState.CANCELLED)
+            resumes = message.reason is not Leave.CANCELLED
+            self._end(entry, TrialState.CANCELLED, resumes=resumes)
         return False
 
     def abandoned(self, number: int, reason: str) -> None:
@@ -178,12 +179,13 @@ class Ledger:
         if entry is not None:
             # When the sweep stops, Tune ends trials that had no time to report it.
             state = TrialState.CANCELLED if self.stopping else TrialState.FAILED
-            self._end(entry, state, error=None if self.stopping else reason)
+            error = None if self.stopping else reason
+            self._end(entry, state, error=error, resumes=self.stopping)
 
     def close(self) -> None:
-        """Closes as cancelled whatever is still open."""
+        """Closes as cancelled whatever is still open; the next driver takes it up."""
         for entry in list(self._open.values()):
-            self._end(entry, TrialState.CANCELLED)
+            self._end(entry, TrialState.CANCELLED, resumes=True)
 
     # -- giving out
 
@@ -268,7 +270,9 @@ class Ledger:
             missing = ", ".join(set(self._objectives) - vote.result.metrics.keys())
             self._end(entry, TrialState.FAILED, error=f"the trial did not measure {missing}")
             return
-        self._end(entry, state, values=values if state is TrialState.COMPLETED else [])
+        resumes = vote.result.outcome is Outcome.INTERRUPTED
+        values = values if state is TrialState.COMPLETED else []
+        self._end(entry, state, values=values, resumes=resumes)
 
     def _stop(self, entry: _OpenTrial, state: TrialState) -> None:
         values = [entry.last] if entry.last is not None else []
@@ -281,13 +285,15 @@ class Ledger:
         *,
         values: Sequence[float] = (),
         error: str | None = None,
+        resumes: bool = False,
     ) -> None:
         number = entry.asked.number
         del self._open[number]
         if entry.lease is not None:
             self.host.end_lease(entry.lease, LEAVE.get(state, Leave.ABANDONED))
         objective = values[0] if values else None
-        tell(self.store, number, state, tuple(values) if len(values) > 1 else objective)
+        objectives = tuple(values) if len(values) > 1 else objective
+        tell(self.store, number, state, objectives, resumes=resumes)
         self.recorder.finish_trial(
             entry.run_id,
             state,
@@ -304,10 +310,9 @@ class Ledger:
 
 
 def num_left(plan: SweepPlan, store: StudyStore) -> int:
-    """Returns how many of the plan's trials are still to be handed out: those that were cancelled,
-    or have a repeat, spend nothing of the budget."""
+    """Returns how many of the plan's trials are still to be handed out: those that have a repeat
+    spend nothing of the budget."""
     records = store.records()
     repeated = {record.retry_of for record in records}
-    unspent = (TrialState.PENDING, TrialState.CANCELLED)
-    spent = [r for r in records if r.state not in unspent and r.number not in repeated]
+    spent = [r for r in records if r.state != TrialState.PENDING and r.number not in repeated]
     return plan.num_trials - len(spent)

@@ -19,7 +19,7 @@ SHOWN_REFUSALS = 5
 
 def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
     """Returns the sweep's study. Its next trials are the control trials, if it is new, and repeats
-    of trials that were cancelled when the sweep was stopped."""
+    of trials that an older version ended as cancelled: those of this one keep their numbers."""
     spec = plan.spec
     folder.mkdir(parents=True, exist_ok=True)
     store = StudyStore.open(
@@ -42,7 +42,8 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
             enqueue(store, control.values, label=control.label)
     repeated = {record.retry_of for record in records}
     for record in records:
-        if record.state is TrialState.CANCELLED and record.number not in repeated:
+        is_ended = record.state is TrialState.CANCELLED and not record.is_held
+        if is_ended and record.number not in repeated:
             retry(store, record.number)
     return store
 

@@ -5,11 +5,18 @@ picks. Importing this file imports Optuna.
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import TrialState as OptunaState
-
 from search_spaces.grid import GridSampler
 from service.search.study import StudyStore
-from service.search.study_trials import ATTEMPT, LABEL, OUTSIDE, RETRY_OF, Asked, trial_of
+from service.search.study_trials import (
+    ATTEMPT,
+    LABEL,
+    OUTSIDE,
+    RETRY_OF,
+    Asked,
+    state_of,
+    trial_of,
+)
+from service.search.tell import hold
 from service.states import TrialState
 
 REPEATABLE = frozenset({TrialState.FAILED, TrialState.CANCELLED, TrialState.DIVERGED})
@@ -26,11 +33,15 @@ def enqueue(store: StudyStore, values: Mapping[str, Any], *, label: str | None =
 
 
 def retry(store: StudyStore, number: int) -> None:
-    """Puts a new trial with the hyperparameters and the label of trial `number` in line.
+    """Has trial `number` repeated: one that was cancelled under its number, by `reconcile`; of any
+    other its hyperparameters and label by a new trial, which is put in line.
 
     Raises `ValueError` unless that trial failed, was cancelled or diverged.
     """
     record = trial_of(store.sweep_id, store.frozen(number))
+    if record.is_held:
+        hold(store, number, resumes=True)
+        return
     if record.state not in REPEATABLE:
         raise ValueError(
             f"trial {number} must have failed, diverged or been cancelled to be retried, "
@@ -82,5 +93,5 @@ def _is_exhausted(store: StudyStore) -> bool:
     sampler = store.study.sampler
     if not isinstance(sampler, GridSampler):
         return False
-    waiting = any(trial.state == OptunaState.WAITING for trial in store.frozen_trials())
+    waiting = any(state_of(trial) is TrialState.PENDING for trial in store.frozen_trials())
     return not waiting and next(sampler.untried(store.study), None) is None

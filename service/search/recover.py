@@ -1,5 +1,5 @@
-"""What a driver does with the trials that the one before it left running. Importing this file
-imports Optuna.
+"""What a driver does with the trials that the one before it left running, or cancelled with its
+sweep. Importing this file imports Optuna.
 """
 
 import math
@@ -9,14 +9,15 @@ from optuna.trial import TrialState as OptunaState
 
 from service.search.ask import asked_of
 from service.search.study import StudyStore
-from service.search.study_trials import ATTEMPT, OUTCOME, STOPPED_AT, Asked
-from service.search.tell import finish, tell
+from service.search.study_trials import ATTEMPT, OUTCOME, RESUMES, STOPPED_AT, Asked
+from service.search.tell import finish, hold, tell
 from service.states import TrialState
 
 
 def reconcile(store: StudyStore) -> list[Asked]:
-    """Returns the trials that a dead driver left running, each as a new attempt. Those whose end
-    was already decided (its outcome stored, or a verdict of early stopping) are ended instead.
+    """Returns the trials that a dead driver left running, and the cancelled ones that are to be
+    taken up, each as a new attempt. Those whose end was already decided (its outcome stored, or a
+    verdict of early stopping) are ended instead.
 
     Done again after any kill it does the same: a trial is either still running, with what was
     decided about it, or ended.
@@ -25,9 +26,21 @@ def reconcile(store: StudyStore) -> list[Asked]:
     # before the next is looked at.
     resumed = []
     for frozen in store.frozen_trials():
-        if frozen.state == OptunaState.RUNNING and not _end_decided(store, frozen):
-            resumed.append(begin_attempt(store, frozen.number))
+        outcome = frozen.user_attrs.get(OUTCOME)
+        if outcome is not None and outcome.get(RESUMES):
+            _take_up(store, frozen)
+        elif frozen.state != OptunaState.RUNNING or _end_decided(store, frozen):
+            continue
+        resumed.append(begin_attempt(store, frozen.number))
     return resumed
+
+
+def _take_up(store: StudyStore, frozen: Any) -> None:
+    """Sets a cancelled trial back to running."""
+    storage = store.study._storage
+    # A driver that dies between the two leaves a trial that runs and resumes: it comes here again.
+    storage.set_trial_state_values(frozen._trial_id, OptunaState.RUNNING)
+    storage.set_trial_user_attr(frozen._trial_id, OUTCOME, None)
 
 
 def begin_attempt(store: StudyStore, number: int) -> Asked:
@@ -52,6 +65,9 @@ def _end_decided(store: StudyStore, frozen: Any) -> bool:
     # In the order of how far `tell` and `report_value` came: with the outcome stored only Optuna's
     # own end is missing; with the verdict alone, the trial was stopped or about to be.
     outcome = frozen.user_attrs.get(OUTCOME)
+    if outcome is not None and outcome["state"] == TrialState.CANCELLED:
+        hold(store, frozen.number, resumes=False)
+        return True
     if outcome is not None:
         finish(store, frozen.number, TrialState(outcome["state"]), outcome["objectives"])
         return True

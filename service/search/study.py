@@ -22,6 +22,7 @@ from service.search.study_trials import (
     StudyTrial,
     VisibleStudy,
     check_search,
+    state_of,
     trial_of,
 )
 from service.states import TrialState
@@ -93,7 +94,7 @@ class StudyStore:
 
     def count_drawn(self) -> int:
         """Returns the number of trials that are not in line any more, imported ones included."""
-        return sum(trial.state != OptunaState.WAITING for trial in self.frozen_trials())
+        return sum(state_of(trial) is not TrialState.PENDING for trial in self.frozen_trials())
 
     def frozen_trials(self) -> list[Any]:
         """Returns Optuna's record of every trial, imported ones and those outside the space too."""

@@ -23,7 +23,10 @@ LABEL = "label"
 OUTSIDE = "outside"  # all values of a trial that is no point of the space
 ATTEMPT = "attempt"
 STOPPED_AT = "stopped_at"  # the evaluation after which early stopping gave its verdict
-OUTCOME = "outcome"  # our state and objectives, stored before the trial ends in Optuna
+# Our state and objectives, stored before the trial ends in Optuna; of a cancelled one also whether
+# the next driver takes it up. None once it was taken up.
+OUTCOME = "outcome"
+RESUMES = "resumes"
 IMPORTED = "imported"  # sweep/number of a trial of an earlier sweep
 RETRY_OF = "retry_of"
 SPACE = "space"  # attribute of the study
@@ -56,7 +59,8 @@ class Asked:
 class StudyTrial:
     """A trial as the study holds it. `objectives` has one value for each direction, or is empty;
     `intermediate` maps evaluation numbers (1-based) to the objective, NaN where the trial
-    diverged."""
+    diverged. `is_held`: cancelled, and to be taken up under its number if at all; an older version
+    ended cancelled trials in Optuna, so that only another trial can repeat them."""
 
     sweep_id: str
     number: int
@@ -67,6 +71,7 @@ class StudyTrial:
     objectives: tuple[float, ...] = ()
     intermediate: dict[int, float] = field(default_factory=dict)
     retry_of: int | None = None
+    is_held: bool = False
 
     @property
     def objective(self) -> float | None:
@@ -79,13 +84,21 @@ class VisibleStudy(optuna.Study):  # type: ignore[misc]
     says nothing about any point of it and whose missing parameters would shrink the modelled
     space."""
 
-    # Optuna's samplers and pruners read trials through this method alone (`get_trials` and `trials`
-    # call it too); private, so a new version of Optuna has to be checked against it.
+    # Both are private, so a new version of Optuna has to be checked against them. Its samplers and
+    # pruners read trials through this one alone (`get_trials` and `trials` call it too).
     def _get_trials(
         self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
     ) -> list[Any]:
         trials = super()._get_trials(deepcopy, states, use_cache)
         return [trial for trial in trials if OUTSIDE not in trial.user_attrs]
+
+    def _pop_waiting_trial_id(self) -> int | None:
+        """As Optuna's own, past those that are held back; a driver is alone in its study."""
+        for trial in self._storage.get_all_trials(self._study_id, False, (OptunaState.WAITING,)):
+            if state_of(trial) is TrialState.PENDING:
+                self._storage.set_trial_state_values(trial._trial_id, OptunaState.RUNNING)
+                return int(trial._trial_id)
+        return None
 
 
 def read_trials(storage: str, sweep_id: str) -> list[StudyTrial]:
@@ -121,9 +134,9 @@ def best_trial(trials: Iterable[StudyTrial], direction: Direction) -> StudyTrial
 def trial_of(sweep_id: str, frozen: Any) -> StudyTrial:
     """Returns Optuna's trial `frozen` as ours; of one in line, the hyperparameters it will have."""
     attributes = frozen.user_attrs
-    in_line = frozen.state == OptunaState.WAITING
-    params = frozen.system_attrs.get("fixed_params", {}) if in_line else frozen.params
     state = state_of(frozen)
+    in_line = state is TrialState.PENDING
+    params = frozen.system_attrs.get("fixed_params", {}) if in_line else frozen.params
     counts = state in (TrialState.COMPLETED, TrialState.STOPPED_EARLY)
     return StudyTrial(
         sweep_id=sweep_id,
@@ -135,15 +148,17 @@ def trial_of(sweep_id: str, frozen: Any) -> StudyTrial:
         objectives=tuple(frozen.values or ()) if counts else (),
         intermediate=dict(frozen.intermediate_values),
         retry_of=attributes.get(RETRY_OF),
+        is_held=state is TrialState.CANCELLED and not frozen.state.is_finished(),
     )
 
 
 def state_of(frozen: Any) -> TrialState:
     """Returns our state of Optuna's trial `frozen`."""
-    if frozen.state == OptunaState.WAITING:
-        return TrialState.PENDING
     if frozen.state == OptunaState.RUNNING:
         return TrialState.RUNNING
+    outcome = frozen.user_attrs.get(OUTCOME)
+    if outcome is None and frozen.state == OptunaState.WAITING:
+        return TrialState.PENDING
     return TrialState(frozen.user_attrs[OUTCOME]["state"])
 
 

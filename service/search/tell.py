@@ -7,7 +7,14 @@ from typing import Any
 from optuna.trial import TrialState as OptunaState
 
 from service.search.study import StudyStore
-from service.search.study_trials import LABEL, OUTCOME, OUTSIDE, STOPPED_AT, state_of
+from service.search.study_trials import (
+    LABEL,
+    OUTCOME,
+    OUTSIDE,
+    RESUMES,
+    STOPPED_AT,
+    state_of,
+)
 from service.states import OPTUNA_STATE, TrialState
 
 
@@ -42,8 +49,11 @@ def tell(
     number: int,
     state: TrialState,
     objectives: float | Sequence[float] | None = None,
+    *,
+    resumes: bool = False,
 ) -> TrialState:
-    """Ends trial `number` in `state`; returns the state it has now.
+    """Ends trial `number` in `state`; returns the state it has now. resumes: whether the next
+    driver takes the cancelled trial up.
 
     A completed trial needs its objective (one for each direction); when that is not finite, the
     trial diverged. Of a stopped one the last reported value counts. A trial that has ended keeps
@@ -51,7 +61,7 @@ def tell(
     objectives.
     """
     frozen = store.frozen(number)
-    if frozen.state.is_finished():
+    if state_of(frozen).is_terminal:
         return state_of(frozen)
     state, values = _outcome(store, state, objectives)
     trial = store.running(number)
@@ -59,9 +69,25 @@ def tell(
         raise ValueError(f"trial {number} must be running to be ended, but got {frozen.state}.")
     # Optuna has one state for several of ours, and the step below is several transactions: with the
     # outcome stored first, a driver killed between them finds in `reconcile` how to end the trial.
+    if state is TrialState.CANCELLED:
+        hold(store, number, resumes=resumes)
+        return state
     trial.set_user_attr(OUTCOME, {"state": state.value, "objectives": values})
     finish(store, number, state, values)
     return state
+
+
+def hold(store: StudyStore, number: int, *, resumes: bool) -> None:
+    """Ends running trial `number` as cancelled, or says of one that is whether it `resumes`.
+
+    Optuna never runs a trial again that it has ended. So this one waits there, where `ask` passes
+    it by, until `reconcile` takes it up under its number.
+    """
+    storage, trial_id = store.study._storage, store.frozen(number)._trial_id
+    outcome = {"state": TrialState.CANCELLED.value, "objectives": [], RESUMES: resumes}
+    storage.set_trial_user_attr(trial_id, OUTCOME, outcome)
+    storage.set_trial_state_values(trial_id, OptunaState.WAITING)
+    store.forget(number)
 
 
 def finish(store: StudyStore, number: int, state: TrialState, objectives: Sequence[float]) -> None:

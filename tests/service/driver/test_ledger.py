@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import optuna
 import pytest
 from ledger_support import done, ended, evaluated, make_desk, take
 
@@ -269,7 +270,7 @@ def test_a_spent_time_budget_hands_nothing_out(tmp_path: Path) -> None:
     assert ledger.next_ticket() is None
 
 
-def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> None:
+def test_a_cancelled_trial_goes_on_under_its_number_from_its_checkpoints(tmp_path: Path) -> None:
     desk = make_desk(tmp_path, trials=1)
     ledger, _ = desk.open()
     ticket = take(ledger)
@@ -277,15 +278,50 @@ def test_a_cancelled_trial_is_repeated_from_its_checkpoints(tmp_path: Path) -> N
     checkpoints.mkdir(parents=True)
     (checkpoints / "last").touch()
     ledger.close()
+    desk.memory.finished.clear()  # its run is set back to running
     again, store = desk.open()
     repeat = take(again)
-    assert repeat.trial.config == ticket.trial.config
-    assert (Path(repeat.output) / "checkpoints" / "last").exists()
+    assert repeat.trial == ticket.trial.model_copy(update={"attempt": 1})
+    assert repeat.output == ticket.output
+    assert (checkpoints / "last").exists()
     again.receive(ended(repeat, done(rouge_l=2.0)))
     assert again.next_ticket() is None
     last, store = desk.open()
-    assert last.next_ticket() is None, "it is repeated once"
-    assert store.counts()[TrialState.COMPLETED] == 1
+    assert last.next_ticket() is None, "it is taken up once"
+    assert store.counts()[TrialState.COMPLETED] == len(store.records()) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "resumes"),
+    [(Leave.SWEEP_STOPPED, True), (Leave.ABANDONED, True), (Leave.CANCELLED, False)],
+)
+def test_a_stop_of_the_sweep_is_undone_by_the_next_driver_that_of_a_trial_is_not(
+    tmp_path: Path, reason: Leave, resumes: bool
+) -> None:
+    desk = make_desk(tmp_path, trials=1)
+    ledger, _ = desk.open()
+    take(ledger)
+    ledger.receive(Message("cancelled", 0, 0, "0-0", reason=reason))
+    again, _ = desk.open()
+    assert (again.next_ticket() is not None) == resumes
+
+
+def test_a_trial_that_an_older_version_cancelled_is_repeated_from_its_checkpoints(
+    tmp_path: Path,
+) -> None:
+    desk = make_desk(tmp_path, trials=1)
+    ledger, store = desk.open()
+    ticket = take(ledger)
+    checkpoints = Path(ticket.output) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last").touch()
+    store.running(0).set_user_attr("outcome", {"state": "cancelled", "objectives": []})
+    store.study.tell(0, state=optuna.trial.TrialState.FAIL)
+    again, store = desk.open()
+    repeat = take(again)
+    assert (repeat.trial.trial, repeat.trial.config) == (1, ticket.trial.config)
+    assert (Path(repeat.output) / "checkpoints" / "last").exists()
+    assert again.next_ticket() is None
 
 
 def test_who_gives_slots_back_hears_how_many_trials_are_open(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ STATES = [
     (TrialState.STOPPED_EARLY, None, 0.2, "PRUNED"),
     (TrialState.DIVERGED, None, None, "PRUNED"),
     (TrialState.FAILED, None, None, "FAIL"),
-    (TrialState.CANCELLED, None, None, "FAIL"),
+    (TrialState.CANCELLED, None, None, "WAITING"),
 ]
 
 

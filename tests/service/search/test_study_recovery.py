@@ -3,13 +3,14 @@
 import math
 from pathlib import Path
 
+import optuna
 import pytest
 from study_support import CONDITIONAL, LISTED, PLAIN, drive, run, search, take
 
 from search_spaces.samplers import Random, Tpe
 from search_spaces.space import SearchSpace
 from service.errors import JobError, PlanError
-from service.search.ask import enqueue
+from service.search.ask import enqueue, retry
 from service.search.early_stopping import (
     SuccessiveHalving,
 )
@@ -99,6 +100,71 @@ def test_every_prefix_of_the_journal_can_be_taken_up(tmp_path: Path) -> None:
         numbers = [record.number for record in again.records()]
         assert numbers == list(range(4))
         assert all(record.state.is_terminal for record in again.records())
+
+
+# -- after a stop
+
+
+def cancelled_with_its_sweep(storage: str) -> StudyStore:
+    store = StudyStore.open(storage, "s", search())
+    for resumes in (True, False):
+        asked = take(store)
+        report_value(store, asked.number, evaluation=1, value=0.5)
+        tell(store, asked.number, TrialState.CANCELLED, resumes=resumes)
+    return store
+
+
+def test_a_cancelled_trial_keeps_its_number_when_it_is_taken_up(storage: str) -> None:
+    before = [(r.state, r.values) for r in cancelled_with_its_sweep(storage).records()]
+    again = StudyStore.open(storage, "s", search())
+    assert reconcile(again) == [Asked(0, before[0][1], None, 1)]
+    assert [record.state for record in again.records()] == [
+        TrialState.RUNNING,
+        TrialState.CANCELLED,
+    ]
+    assert take(again).number == 2, "what is held back is passed by"
+    tell(again, 0, TrialState.COMPLETED, 0.9)
+    [first, alone, _] = again.records()
+    assert (first.state, first.attempt, first.values) == (TrialState.COMPLETED, 1, before[0][1])
+    assert (alone.state, alone.values) == before[1]
+    assert [asked.number for asked in reconcile(again)] == [2]
+
+
+def test_one_that_was_cancelled_alone_is_taken_up_when_it_is_asked_for(storage: str) -> None:
+    store = cancelled_with_its_sweep(storage)
+    assert [record.is_held for record in store.records()] == [True, True]
+    retry(store, 1)
+    assert [record.state for record in store.records()] == [TrialState.CANCELLED] * 2
+    assert [asked.number for asked in reconcile(store)] == [0, 1]
+
+
+def test_a_cancelled_trial_is_taken_up_wherever_a_driver_died(journal: str) -> None:
+    """The end is stored in two steps, and so is its undoing: after any of them the next driver has
+    the trial once, and draws another point than it has."""
+    reconcile(cancelled_with_its_sweep(journal))
+    lines = Path(journal).read_bytes().splitlines(keepends=True)
+    begin = next(n for n, line in enumerate(lines) if b"cancelled" in line)
+    for cut in range(begin, len(lines) + 1):
+        part = Path(f"{journal}-{cut}")
+        part.write_bytes(b"".join(lines[:cut]))
+        store = StudyStore.open(str(part), "s", search())
+        assert 0 in [asked.number for asked in reconcile(store)]
+        assert store.records()[0].state is TrialState.RUNNING
+        points = [asked.values for asked in (take(store), take(store))]
+        assert all(record.values not in points for record in store.records()[:-2])
+
+
+def test_a_trial_that_an_older_version_cancelled_is_ended_for_good(storage: str) -> None:
+    store = StudyStore.open(storage, "s", search())
+    take(store)
+    store.running(0).set_user_attr("outcome", {"state": "cancelled", "objectives": []})
+    store.study.tell(0, state=optuna.trial.TrialState.FAIL)
+    again = StudyStore.open(storage, "s", search())
+    assert reconcile(again) == []
+    [record] = again.records()
+    assert (record.state, record.is_held) == (TrialState.CANCELLED, False)
+    retry(again, 0)
+    assert (take(again).number, again.records()[1].retry_of) == (1, 0)
 
 
 # -- warm start
