@@ -14,6 +14,8 @@ from trainers.trial.fields import Precision
 
 MATMUL_ERROR = 1e-5
 PROBE = 256
+# What of the numerics a process is set to.
+RESOLVED = frozenset({"device", "precision", "threads", "matmul_precision", "deterministic"})
 # On a CPU, "medium" products keep code and scratch memory for each new shape, for 1,024 shapes by
 # default. Batches differ in shape, so that grows by gigabytes and is hardly ever used again. oneDNN
 # reads these variables once, at its first product.
@@ -39,6 +41,14 @@ def resolve(device: str, precision: Precision, threads: int) -> dict[str, Any]:
         "deterministic": True,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def completed(given: dict[str, Any], device: str, precision: Precision) -> dict[str, Any]:
+    """Returns a trial's numerics with what they leave open as `resolve` finds it here, on one
+    thread; they leave nothing open where `resolve` made them."""
+    if RESOLVED <= given.keys():
+        return given
+    return resolve(device, precision, 1) | given
 
 
 def apply(numerics: dict[str, Any]) -> None:

@@ -299,8 +299,8 @@ class Task(Protocol):
         """Returns about how many weights a model from a transformers config has, or None when the
         config does not say enough."""
 
-    def num_sampled_tokens(self, config: TrialConfig) -> int:
-        """Returns how many tokens a trial's evaluations sample one after another."""
+    def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
+        """Returns how many tokens so many evaluations of a trial sample one after another."""
 
     def runtime(self) -> "TaskRuntime":
         """Returns the side of the task that trains. Loads torch."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from service.spec.document import SweepSpec
 from trainers.tasks import table
 from trainers.teachers.cache import BYTES
+from trainers.trial.budget import num_evaluations_of
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ModelSource
 from trainers.trial.strict import Strict
@@ -123,10 +124,12 @@ def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
     return round(budget.steps * budget.batch_size * per_example)
 
 
-def _seconds_of_small_things(spec: SweepSpec) -> float:
-    """Returns the seconds that steps and generated tokens take however small the models are."""
+def _seconds_of_small_things(spec: SweepSpec, num_examples: int) -> float:
+    """Returns the seconds that steps and generated tokens take however small the models are.
+    num_examples: of the training data."""
     budget = spec.budget()
-    num_sampled = table.task_named(spec.task).num_sampled_tokens(budget)
+    num_evaluations = num_evaluations_of(budget, num_examples)
+    num_sampled = table.task_named(spec.task).num_sampled_tokens(budget, num_evaluations)
     return (budget.steps or 0) * STEP_S + num_sampled * TOKEN_S
 
 
@@ -157,7 +160,7 @@ def _trial_seconds(
     work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
     rate = _rate(spec, gpus_per_worker) * spec.resources.workers_per_trial
     # Prompts pass through both models too and evaluation comes on top: about as much again.
-    seconds = 2 * work / rate + _seconds_of_small_things(spec)
+    seconds = 2 * work / rate + _seconds_of_small_things(spec, facts.num_train_examples or 1)
     kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
     return seconds, f"a guess from the models' sizes at {kind}; after one sweep it is measured"
 

@@ -12,6 +12,7 @@ from service.words import EVERY_SWEEP
 from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial.diagnosis import logit_scale_warning
+from trainers.trial.fields import TaskName
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def find_best(runs: Runs, question: Question) -> Best:
     """Returns the answer. Raises `TrackingError` for an unknown sweep, `SpecError` for a metric."""
     sweep = None if question.sweep == EVERY_SWEEP else runs.resolve_sweep(question.sweep)
     sweep_id = None if sweep is None else sweep.sweep_id
-    metric = question.metric or ("rouge_l" if sweep is None else sweep.objective_metric)
+    of_all = table.task_named(TaskName.CAUSAL_LM).default_metric
+    metric = question.metric or (of_all if sweep is None else sweep.objective_metric)
     direction = direction_of(metric, sweep)
     records = runs.best(
         sweep_id,

@@ -1,7 +1,8 @@
 """The kinds of early stopping: their options, when each may stop a trial, and how each is built.
 
-Steps are evaluation numbers 1..E of a trial, not optimiser steps: trials of other batch sizes are
-compared at the same share of their budget. `build` imports Optuna; nothing else here does.
+Steps are evaluation numbers 1..E of the longest trial, not optimiser steps: trials of other batch
+sizes or lengths are compared at the same share of their budget. `build` imports Optuna; nothing
+else here does.
 """
 
 import math

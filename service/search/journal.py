@@ -56,7 +56,9 @@ def read_storage(storage: str) -> Any:
 
 
 def _open_journal(path: Path) -> Any:
-    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    # Optuna's other lock is a symbolic link, which not every file system has.
+    lock = optuna.storages.journal.JournalFileOpenLock(str(path))
+    backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
     try:
         return optuna.storages.JournalStorage(backend)
     except Exception as error:  # Optuna runs into a changed record in many ways
@@ -82,17 +84,12 @@ def _damaged_line(path: Path) -> int:
 
 
 def _open_database(url: str) -> Any:
-    # SQLAlchemy comes with Optuna and is slow to import; a journal needs none of it.
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         return optuna.storages.RDBStorage(url)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        shown = make_url(url).render_as_string(hide_password=True)
+    except Exception as error:  # SQLAlchemy, its drivers and Alembic have errors of their own
         raise PlanError(
             f"storage: the study's database must be reachable, but got {error.__class__.__name__} "
-            f"from {shown}: {error}. Start it, or correct the URL."
+            f"from {url}: {error}. Start it, or correct the URL."
         ) from error
 
 

@@ -22,7 +22,7 @@ from trainers.trial.metrics import Direction
 LABEL = "label"
 OUTSIDE = "outside"  # all values of a trial that is no point of the space
 ATTEMPT = "attempt"
-STOPPED_AT = "stopped_at"  # the evaluation after which early stopping gave its verdict
+STOPPED_AT = "stopped_at"  # of `intermediate`: where early stopping gave its verdict
 # Our state and objectives, stored before the trial ends in Optuna; of a cancelled one also whether
 # the next driver takes it up. None once it was taken up.
 OUTCOME = "outcome"
@@ -58,9 +58,10 @@ class Asked:
 @dataclass(frozen=True)
 class StudyTrial:
     """A trial as the study holds it. `objectives` has one value for each direction, or is empty;
-    `intermediate` maps evaluation numbers (1-based) to the objective, NaN where the trial
-    diverged. `is_held`: cancelled, and to be taken up under its number if at all; an older version
-    ended cancelled trials in Optuna, so that only another trial can repeat them."""
+    `intermediate` maps evaluation numbers (1-based, as the study's longest trial counts them) to
+    the objective, NaN where the trial diverged. `is_held`: cancelled, and to be taken up under its
+    number if at all; an older version ended cancelled trials in Optuna, so that only another trial
+    can repeat them."""
 
     sweep_id: str
     number: int

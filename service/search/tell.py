@@ -24,23 +24,26 @@ def report_value(
     """Stores the objective after evaluation `evaluation` (1-based); returns whether the trial has
     to end: the verdict of early stopping, or a value that is not finite.
 
-    last: the trial's last evaluation; default: that of the study's longest trial. A repeated
-    evaluation (of a resumed attempt) changes nothing and gets the verdict it had. After the last
-    evaluation, for labelled trials and with several objectives nothing is stopped.
+    last: the trial's last evaluation; default: that of the study's longest trial. Shorter trials
+    are compared with it at the same share of their budget. A repeated evaluation (of a resumed
+    attempt) changes nothing and gets the verdict it had. After the last evaluation, for labelled
+    trials and with several objectives nothing is stopped.
     """
+    longest = store.search.num_evaluations
+    step = _as_of_the_longest(evaluation, last or longest, longest)
     trial = store.running(number)
     if trial is None or store.is_multi_objective:
         return False
     known = store.frozen(number)
-    if evaluation in known.intermediate_values:
-        return bool(known.user_attrs.get(STOPPED_AT) == evaluation)
-    trial.report(value if math.isfinite(value) else math.nan, evaluation)
-    is_last = evaluation >= (last or store.search.num_evaluations)
+    if step in known.intermediate_values:
+        return bool(known.user_attrs.get(STOPPED_AT) == step)
+    trial.report(value if math.isfinite(value) else math.nan, step)
+    is_last = evaluation >= (last or longest)
     if not _must_end(trial, is_last=is_last, value=value):
         return False
     # Stored before the trial is stopped: the pruner asked again after a restart, when the study
     # holds more trials, could decide otherwise.
-    trial.set_user_attr(STOPPED_AT, evaluation)
+    trial.set_user_attr(STOPPED_AT, step)
     return True
 
 
@@ -96,6 +99,12 @@ def finish(store: StudyStore, number: int, state: TrialState, objectives: Sequen
         _mark_diverged(store, number)
     store.study.tell(number, list(objectives) or None, state=OptunaState[OPTUNA_STATE[state]])
     store.forget(number)
+
+
+def _as_of_the_longest(evaluation: int, last: int, longest: int) -> int:
+    """Returns which evaluation of the longest trial a trial of `last` has come to: rounded down, so
+    that none is judged before the share of its budget that is its grace."""
+    return evaluation * max(longest, last) // last
 
 
 def _must_end(trial: Any, *, is_last: bool, value: float) -> bool:

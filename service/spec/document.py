@@ -23,7 +23,7 @@ from pydantic import (
 from search_spaces.samplers import Sampler, Tpe
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.spec.search import Search
-from trainers.files.urls import is_url, secret_places
+from trainers.files.urls import is_url
 from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial import fields
@@ -272,19 +272,6 @@ class SweepSpec(Strict):
     resources: ResourceRequest = ResourceRequest()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _holds_no_secret(cls, document: Any) -> Any:
-        """The plan records all of it."""
-        place = next(secret_places(document), None)
-        if place is not None:
-            raise ValueError(
-                f"{place}: must hold no password or token, since it is recorded with the plan, but "
-                "got one. Leave it out: a database's is read from ~/.pgpass or PGPASSWORD where "
-                "the sweep runs, MLflow's from MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN"
-            )
-        return document
 
     @field_serializer("data", mode="wrap")
     def _data_of_the_task(self, data: Data, handler: SerializerFunctionWrapHandler) -> Any:

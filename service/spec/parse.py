@@ -10,20 +10,32 @@ from service.errors import SpecError
 from service.spec.checks import check_spec
 from service.spec.document import SweepSpec
 from service.spec.messages import explain
+from trainers.files.urls import secret_places
 from trainers.trial.config import NOT_SEARCHABLE, TrialConfig
 
 
 def parse_spec(document: Mapping[str, Any]) -> SweepSpec:
     """Returns the spec in `document`. Raises `SpecError`, a line for each thing that is wrong."""
+    secrets = [_secret_at(place) for place in secret_places(document)]
     try:
         spec = SweepSpec.model_validate(dict(document))
     except ValidationError as error:
-        raise SpecError(_printable("\n".join(explain(error, SweepSpec)))) from error
+        raise SpecError(_printable("\n".join([*explain(error, SweepSpec), *secrets]))) from error
+    if secrets:
+        raise SpecError(_printable("\n".join(secrets)))
     try:
         check_spec(spec)
     except ValueError as error:
         raise SpecError(_printable(str(error))) from error
     return spec
+
+
+def _secret_at(place: str) -> str:
+    return (
+        f"{place}: must hold no password or token, since it is recorded with the plan, but got "
+        "one. Leave it out: a database's is read from ~/.pgpass or PGPASSWORD where the sweep "
+        "runs, MLflow's from MLFLOW_TRACKING_PASSWORD or MLFLOW_TRACKING_TOKEN."
+    )
 
 
 def _printable(text: str) -> str:

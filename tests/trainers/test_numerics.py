@@ -102,3 +102,13 @@ def test_memory_of_freed_tensors_is_used_again() -> None:
     command = [sys.executable, "-c", FAULTS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000  # pages; 20 times 12 MiB are 60,000
+
+
+def test_numerics_that_leave_something_open_are_completed() -> None:
+    complete = numerics.resolve("cpu", Precision.AUTO, 1)
+    assert numerics.completed({}, "cpu", Precision.AUTO) == complete
+    found = numerics.completed({"threads": 2}, "cpu", Precision.BFLOAT16)
+    assert found == complete | {"threads": 2, "precision": "bfloat16"}
+    numerics.apply(found)
+    whole = complete | {"threads": 3, "cpu_capability": "another machine's"}
+    assert numerics.completed(whole, "cpu", Precision.BFLOAT16) is whole

@@ -1,4 +1,4 @@
-"""JSON files of this project's own, read back: whatever is wrong with one is said with its name."""
+"""JSON files, read: whatever is wrong with one is said with its name."""
 
 import json
 from collections.abc import Mapping

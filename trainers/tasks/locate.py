@@ -1,10 +1,10 @@
 """Finds the models that a sweep names, and refuses what is none; no torch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainers.files.json_files import read_object
 from trainers.files.names import local_path
 from trainers.tasks import weights
 from trainers.trial.sources import ModelSource
@@ -44,14 +44,7 @@ def check_is_there(folder: Path, place: str) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """Returns the content of a model folder's `config.json`. Raises `ValueError` when it is no JSON
     object."""
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON, but got an error: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must be a JSON object, but got {type(content).__name__}.")
-    return content
+    return read_object(folder / "config.json")
 
 
 def first_of(config: Mapping[str, Any], *names: str) -> int | None:

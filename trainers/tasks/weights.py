@@ -1,13 +1,14 @@
 """Which files of a model's folder will be loaded, and whether they are all there and complete; no
 torch."""
 
-import json
 import math
 import struct
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from trainers.files.json_files import parse_json, read_object
 
 # The files that transformers looks for, in its order.
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -95,8 +96,9 @@ def check_weights(folder: Path, place: str, *, allow_pickle: bool) -> None:
 
 
 def num_parameters(folder: Path) -> int | None:
-    """Returns how many weights the safetensors that will be loaded hold; None without any."""
-    shapes = [tensor["shape"] for path in _loaded(folder) for tensor in _header(path).values()]
+    """Returns how many weights the safetensors that will be loaded hold; None without any. Raises
+    `ValueError` naming the file that is damaged."""
+    shapes = [shape for path in _loaded(folder) for shape in _header(path).shapes.values()]
     return sum(math.prod(shape) for shape in shapes) or None
 
 
@@ -132,11 +134,8 @@ def _indexed(folder: Path, index: str, place: str) -> dict[str, str]:
     """The files of an index by tensor, all of them there."""
     try:
         found = _weight_map(folder / index)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{place}: {folder / index} must be a weight_map from tensors to files, but got "
-            f"{type(error).__name__} ({error}). Copy or download the folder again."
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
     missing = sorted(name for name in set(found.values()) if not (folder / name).is_file())
     if missing or not found:
         lacks = f"{missing[0]} of {len(set(found.values()))} files is" if missing else "all are"
@@ -148,8 +147,13 @@ def _indexed(folder: Path, index: str, place: str) -> dict[str, str]:
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    return {str(tensor): str(name) for tensor, name in found.items()}
+    found = read_object(path, {"weight_map": dict})["weight_map"]
+    if not all(isinstance(name, str) for name in found.values()):
+        raise ValueError(
+            f"{path}: weight_map: must have a file for each tensor, but got {found!r:.60}. "
+            "Copy or download the folder again."
+        )
+    return dict(found)
 
 
 def _tensors(path: Path, place: str) -> set[str]:
@@ -157,36 +161,44 @@ def _tensors(path: Path, place: str) -> set[str]:
     size = path.stat().st_size
     try:
         header = _header(path)
-        length = _header_length(path)
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    if size != header.size or not header.shapes:
+        raise ValueError(
+            f"{place}: {path} must have the {header.size} bytes that its header says, but got "
+            f"{size}. Copy or download it again."
+        )
+    return set(header.shapes)
+
+
+class _Header(NamedTuple):
+    """What a safetensors file says of itself: the shapes of its tensors, and its bytes."""
+
+    shapes: dict[str, list[int]]
+    size: int
+
+
+def _header(path: Path) -> _Header:
+    size = path.stat().st_size
+    try:
+        return _read_header(path, size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
         raise ValueError(
-            f"{place}: {path} must be a safetensors file, but its header cannot be read ({size} "
-            f"bytes, {type(error).__name__}). Copy or download it again."
+            f"{path} must be a safetensors file, but its header cannot be read ({size} bytes, "
+            f"{type(error).__name__}). Copy or download it again."
         ) from error
-    expected = LENGTH_BYTES + length + end
-    if size != expected or not header:
-        raise ValueError(
-            f"{place}: {path} must have the {expected} bytes that its header says, but got {size}. "
-            "Copy or download it again."
-        )
-    return set(header)
 
 
-def _header_length(path: Path) -> int:
+def _read_header(path: Path, size: int) -> _Header:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(LENGTH_BYTES))
-    if length > path.stat().st_size:
-        raise ValueError(f"a header of {length} bytes")
-    return int(length)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    length = _header_length(path)
-    with path.open("rb") as file:
-        file.seek(LENGTH_BYTES)
-        content = json.loads(file.read(length))
-    return {name: tensor for name, tensor in content.items() if name != "__metadata__"}
+        if length > size:
+            raise ValueError(f"a header of {length} bytes")
+        content = parse_json(file.read(length), path)
+    tensors = {name: tensor for name, tensor in content.items() if name != "__metadata__"}
+    end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
+    shapes = {name: [int(n) for n in tensor["shape"]] for name, tensor in tensors.items()}
+    return _Header(shapes, LENGTH_BYTES + length + end)
 
 
 def _is_installed(module: str) -> bool:

@@ -88,7 +88,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     if trial.paths.own_modules is not None:
         import_from(Path(trial.paths.own_modules))
     world = _world(trial, rank, local_rank, process_group)
-    numerics = trial.numerics or numerics_of.resolve(trial.device, trial.config.precision, 1)
+    numerics = numerics_of.completed(trial.numerics, trial.device, trial.config.precision)
     numerics_of.apply(numerics)
     # By rank too, so that workers drop different activations; the data's order knows only the seed.
     numerics_of.seed_all(trial.config.seed, rank)

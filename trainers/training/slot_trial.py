@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from trainers.files.store import write_text
 from trainers.training.standing import TrialFunction
 from trainers.trial.assignments import Assignment, Ending, LeaveTrial, Report, Said, Vote
+from trainers.trial.config import fields_in
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
@@ -204,13 +205,12 @@ def _vote_of_error(assignment: Assignment, error: Exception) -> Vote:
     if not isinstance(error, torch.OutOfMemoryError | MemoryError):
         return Vote(Ending.ERROR, error=text)
     config = json.loads(assignment.trial_json)["config"]
-    sizes = ", ".join(
-        f"{name}={config[name]}" for name in ("batch_size", "gradient_accumulation", "max_tokens")
-    )
+    lengths = [name for name in fields_in("data") if name in config]
+    sizes = [f"{name}={config[name]}" for name in ("batch_size", "gradient_accumulation", *lengths)]
     return Vote(
         Ending.OUT_OF_MEMORY,
-        error=f"out of memory in trial {assignment.trial} with {sizes}. Raise "
-        f"gradient_accumulation, or lower batch_size or max_tokens. {text}",
+        error=f"out of memory in trial {assignment.trial} with {', '.join(sizes)}. Raise "
+        f"gradient_accumulation, or lower {' or '.join(['batch_size', *lengths])}. {text}",
     )
 
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, StrictBool, field_validator
 from trainers.files.store import write_text
 from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
-from trainers.trial.fields import Precision
 from trainers.trial.kinds import LARGEST_COUNT, CountOrNone, Workers
 from trainers.trial.sources import Role
 from trainers.trial.strict import Strict
@@ -43,7 +42,7 @@ class _Numerics(BaseModel):
     """What `trainers.numerics` sets a process to."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    precision: Precision = Precision.AUTO
+    precision: Literal["float32", "bfloat16"] = "float32"
     threads: Workers = 1
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     deterministic: StrictBool = True

@@ -59,19 +59,30 @@ def finished(home: Path, document: dict[str, Any], trial: int) -> list[str]:
 
 def processes_of(home: Path, document: dict[str, Any]) -> list[str]:
     """Command lines of processes that belong to the sweep's Ray."""
-    return processes_with(str(temporary_folder(sweep_folder(make_sweep_plan(**document), home))))
+    folder = str(temporary_folder(sweep_folder(make_sweep_plan(**document), home)))
+    return [command for command, _ in processes().values() if folder in command]
 
 
-def processes_with(mark: str) -> list[str]:
-    """Command lines that `mark` is a part of."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def slots_start(home: Path, document: dict[str, Any]) -> bool:
+    """Whether the sweep's Ray, and not another one of this machine, has begun to start slots. Its
+    workers show a title in place of their command line, so they are told by their parent's."""
+    found, raylets = processes(), processes_of(home, document)
+    return any(
+        title.startswith("ray::TrainController") and found.get(parent, ("", 0))[0] in raylets
+        for title, parent in found.values()
+    )
+
+
+def processes() -> dict[int, tuple[str, int]]:
+    """Command line and parent of each process by its id."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = path.read_bytes().replace(b"\0", b" ").decode()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if mark in command:
-            found.append(command)
+        found[int(folder.name)] = command, int(state[1])
     return found
 
 
@@ -144,7 +155,7 @@ def test_drivers_that_are_killed_or_stopped_lose_nothing(
         early.process.send_signal(signal.SIGKILL)
         early.wait()
     early = start("stopped-while-slots-start")
-    early.wait_for(lambda: bool(processes_with("ray::TrainController")))
+    early.wait_for(lambda: slots_start(tmp_path, LONG))
     stop(early, tmp_path)
     killed = start("killed")
     in_the_middle(killed)

@@ -253,6 +253,35 @@ def test_a_verdict_is_repeated_and_survives(journal: str) -> None:
     assert again.records()[weak].intermediate == {1: 1.0, 2: 1.0}
 
 
+@pytest.mark.parametrize(
+    ("last", "steps"), [(10, list(range(1, 11))), (4, [2, 5, 7, 10]), (3, [3, 6, 10]), (1, [10])]
+)
+def test_shorter_trials_are_judged_at_the_same_share(
+    journal: str, last: int, steps: list[int]
+) -> None:
+    kind = SuccessiveHalving(grace=0.3)  # rungs at 3 and 6 of 10
+    store = StudyStore.open(journal, "s", search(early_stopping=kind, num_evaluations=10))
+    for level in (9.0, 8.0):
+        number = take(store).number
+        for evaluation in range(1, 11):
+            report_value(store, number, evaluation=evaluation, value=level)
+    number = take(store).number
+    for evaluation in range(1, last + 1):
+        report_value(store, number, evaluation=evaluation, value=10.0, last=last)
+    assert list(store.records()[number].intermediate) == steps
+    number = take(store).number
+    verdicts = [
+        report_value(store, number, evaluation=evaluation, value=1.0, last=last)
+        for evaluation in range(1, last + 1)
+    ]
+    # stopped at its first evaluation after 30 % of its own budget; one that has only one, never
+    assert (
+        verdicts.index(True) == next(n for n, step in enumerate(steps) if step >= 3)
+        if (last > 1)
+        else not any(verdicts)
+    )
+
+
 def test_labelled_trials_are_not_stopped_but_count_for_the_others(journal: str) -> None:
     store = StudyStore.open(journal, "s", search(early_stopping=SuccessiveHalving()))
     point = {"policy": "fixed", "tau": 2.0, "learning_rate": 1e-3}

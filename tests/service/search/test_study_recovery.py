@@ -293,6 +293,18 @@ def test_the_lock_of_a_killed_writer_does_not_hold_up_the_next(journal: str) -> 
     run(store, 1)
 
 
+def test_a_file_system_without_symbolic_links_keeps_a_study(
+    journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.symlink", refuse)
+    run(StudyStore.open(journal, "s", search()), 2)
+    assert len(read_trials(journal, "s")) == 2
+    assert not Path(journal + ".lock").exists()
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"none\.log: the study's journal must exist"):
         read_trials(str(tmp_path / "none.log"), "s")
@@ -303,4 +315,6 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         read_trials(path, "dolly")
     with pytest.raises(PlanError, match=r"database must be reachable.*://me:\*\*\*@") as caught:
         read_trials("postgresql://me:secret@localhost:1/study", "s")
+    with pytest.raises(PlanError, match=r"database must be reachable, but got .* from ://x"):
+        read_trials("://x", "s")
     assert "secret" not in str(caught.value).split(":", 3)[-1].split("@")[0]

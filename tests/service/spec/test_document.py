@@ -375,19 +375,3 @@ def test_a_part_of_a_gpu_is_for_one_worker(resources: dict[str, Any], works: boo
         return
     with pytest.raises(SpecError, match=r"gpus_per_worker: must be a whole number .* but got"):
         spec(resources=resources)
-
-
-@pytest.mark.parametrize(
-    ("section", "field", "address"),
-    [
-        ("storage", "study_url", "postgresql://optuna:hunter2@db/optuna"),
-        ("tracking", "uri", "https://me:hunter2@mlflow.example"),
-    ],
-)
-def test_an_address_with_a_password_is_refused_and_not_repeated(
-    section: str, field: str, address: str
-) -> None:
-    with pytest.raises(SpecError, match=f"{section}.{field}: must hold no password") as refusal:
-        spec(**{section: {field: address}})
-    assert "hunter2" not in str(refusal.value)
-    spec(**{section: {field: address.replace(":hunter2", "")}})

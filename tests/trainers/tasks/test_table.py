@@ -36,9 +36,9 @@ def test_the_costs_of_a_language_model() -> None:
     assert task.guess_parameters({"n_embd": 10, "n_layer": 2}, 300) == 12 * 2 * 100 + 3000
     assert task.guess_parameters({"n_embd": 10}, 300) is None
     assert task.guess_parameters({"n_embd": 10, "n_layer": 2}, None) is None
-    config = TrialConfig(evaluations=3, max_new_tokens=7, generation_seeds=(1, 2))
-    assert task.num_sampled_tokens(config) == 42
-    assert task.num_sampled_tokens(TrialConfig(generation_prompts=0)) == 0
+    config = TrialConfig(evaluations=4000, max_new_tokens=7, generation_seeds=(1, 2))
+    assert task.num_sampled_tokens(config, 3) == 42
+    assert task.num_sampled_tokens(TrialConfig(generation_prompts=0), 3) == 0
 
 
 def test_the_table_loads_nothing_heavy() -> None:

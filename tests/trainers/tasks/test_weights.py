@@ -202,5 +202,15 @@ def test_a_pickle_that_transformers_does_not_look_for_is_refused(folder: Path) -
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_damaged_config_is_named(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"config.json must be"):
+    with pytest.raises(ValueError, match=r"config.json: must be"):
         look(folder)
+
+
+@pytest.mark.parametrize(
+    "header", [b"[1]", b'{"a": 3}', b'{"a": {"shape": ["x"], "data_offsets": [0, 4]}}', b"[" * 5000]
+)
+def test_parameters_of_a_damaged_file_are_not_counted(folder: Path, header: bytes) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"model\.safetensors must be a safetensors file, but its"):
+        weights.num_parameters(folder)

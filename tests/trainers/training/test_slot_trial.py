@@ -147,6 +147,7 @@ def test_a_full_memory_names_the_batch_and_what_to_lower(tmp_path: Path, error: 
     close(worker)
     assert vote.ending is Ending.OUT_OF_MEMORY
     assert "trial 5 with batch_size=32, gradient_accumulation=1, max_tokens=512" in vote.error
+    assert "or lower batch_size or max_tokens or max_prompt_tokens." in vote.error
     assert "lower batch_size" in vote.error
 
 

@@ -31,6 +31,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
         {"numerics": {"threads": 0}},
         {"numerics": {"threads": "all"}},
         {"numerics": {"precision": "float8"}},
+        {"numerics": {"precision": "auto"}},
         {"numerics": {"matmul_precision": "low"}},
         {"numerics": {"deterministic": 3}},
         {"numerics": {"device": "tpu"}},

@@ -91,11 +91,11 @@ class CausalLm:
             return None
         return 12 * depth * width**2 + num_classes * width
 
-    def num_sampled_tokens(self, config: TrialConfig) -> int:
+    def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
         """Prompts are answered beside each other, their tokens one after another."""
         if not config.generation_prompts:
             return 0
-        return config.evaluations * config.max_new_tokens * len(config.generation_seeds)
+        return num_evaluations * config.max_new_tokens * len(config.generation_seeds)
 
     def runtime(self) -> "CausalLmRuntime":
         """Returns the side that trains, which loads torch and transformers."""

@@ -100,7 +100,7 @@ class Points:
     def guess_parameters(self, config: Any, num_classes: int | None) -> int | None:
         return None
 
-    def num_sampled_tokens(self, config: Any) -> int:
+    def num_sampled_tokens(self, config: Any, num_evaluations: int) -> int:
         return 0
 
     def runtime(self) -> Any:
