@@ -2,6 +2,7 @@
 work in, how errors end and how results are shown."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -21,7 +23,7 @@ from service.errors import SweepError
 from service.words import printable
 from service.workspace import Workspace, cluster_at, find_cluster
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 10_000
 
 
 class _Commands(TyperGroup):
@@ -120,7 +122,7 @@ def show(document: Any, view: RenderableType, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document, indent=2, default=str))
     else:
-        output().print(view)
+        output().print(view, crop=False)
 
 
 def write_any_text() -> None:
@@ -132,12 +134,18 @@ def write_any_text() -> None:
 
 class Screen(Console):
     """A console that shows control characters of what it is given as `?`: labels, names and errors
-    come from files and records of others, and a terminal obeys them."""
+    come from files and records of others, and a terminal obeys them. It breaks no word: a text with
+    one that is wider than the screen, such as a path to be copied, is not wrapped."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
         """Yields what Rich makes of `renderable`, without such characters."""
+        options = options or self.options
+        if isinstance(renderable, Text):
+            longest = max(map(cell_len, renderable.plain.split()), default=0)
+            if longest > options.max_width:
+                options = options.update(no_wrap=True, overflow="ignore")
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -146,10 +154,11 @@ class Screen(Console):
 
 
 def output() -> Console:
-    """Returns the console on stdout. A file or pipe has no width of its own: its rows are wide
-    enough that each stays on its line."""
+    """Returns the console on stdout. A file or pipe has no width of its own, unless COLUMNS gives
+    one: its rows are wide enough that each stays on its line."""
     console = Screen()
-    return console if console.is_terminal else Screen(width=PIPE_WIDTH)
+    known = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if known else Screen(width=PIPE_WIDTH)
 
 
 def errors() -> Console:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from service.cli.fitting import FittedTable
 from service.states import TrialState
 from service.words import count, describe, duration, number, size
 from trainers.files.urls import without_secrets
@@ -38,14 +38,20 @@ STATE_STYLES: Mapping[str, str] = {
 MARK = "!"  # beside a trial that a warning below the table is about
 
 
-def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """Returns a plain table; cells are taken as text, never as markup."""
-    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-    for heading in headings:
-        made.add_column(heading, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(str(cell), style=STATE_STYLES.get(str(cell), "")) for cell in row))
-    return made
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    spared: Sequence[str] = (),
+) -> RenderableType:
+    """Returns a plain table; cells are taken as text, never as markup. spared: headings of columns
+    that a narrow screen does without, the last one first."""
+    cells = [
+        [Text(str(cell), style=STATE_STYLES.get(str(cell), "")) for cell in row] for row in rows
+    ]
+    made = FittedTable(headings, cells, spared)
+    return Group(Text(title, style="italic"), made) if title else made
 
 
 def sweeps_view(sweeps: "Sequence[SweepRecord]") -> RenderableType:
@@ -60,7 +66,8 @@ def sweeps_view(sweeps: "Sequence[SweepRecord]") -> RenderableType:
         )
         for one in sweeps
     ]
-    return table("", ("sweep", "state", "trials", "objective", "took"), rows)
+    headings = ("sweep", "state", "trials", "objective", "took")
+    return table("", headings, rows, spared=("trials", "took"))
 
 
 def trials_view(found: "SweepTrials") -> RenderableType:
@@ -77,7 +84,8 @@ def trials_view(found: "SweepTrials") -> RenderableType:
         )
         for record in found.trials
     ]
-    return table("", ("trial", "state", "what", metric, "took", "run"), rows)
+    headings = ("trial", "state", "what", metric, "took", "run")
+    return table("", headings, rows, spared=("run", "took"))
 
 
 def best_view(found: "Best") -> RenderableType:
@@ -104,7 +112,7 @@ def best_view(found: "Best") -> RenderableType:
     )
 
 
-def ranking_table(records: "Sequence[RunRecord]", metrics: Sequence[str]) -> Table:
+def ranking_table(records: "Sequence[RunRecord]", metrics: Sequence[str]) -> RenderableType:
     """Returns one line a trial in the given order, with a column for each metric."""
     one_sweep = len({record.sweep_id for record in records}) == 1
     rows = [
@@ -117,7 +125,7 @@ def ranking_table(records: "Sequence[RunRecord]", metrics: Sequence[str]) -> Tab
         )
         for rank, record in enumerate(records, start=1)
     ]
-    return table("", ("", "what", *metrics, "trial", "run"), rows)
+    return table("", ("", "what", *metrics, "trial", "run"), rows, spared=("run", *metrics[1:]))
 
 
 def _trial_name(record: "RunRecord") -> str:
@@ -278,7 +286,8 @@ def caches_view(found: "Sequence[CacheInfo]") -> RenderableType:
         (one.key, size(one.bytes), count(one.num_positions), one.dtype, _error(one), one.created)
         for one in found
     ]
-    return table("", ("cache", "size", "positions", "dtype", "error", "built"), rows)
+    headings = ("cache", "size", "positions", "dtype", "error", "built")
+    return table("", headings, rows, spared=("built", "positions", "error"))
 
 
 def _error(info: "CacheInfo") -> str:
