@@ -24,6 +24,11 @@ class SweepError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(without_secrets(message))
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook: what the command line shows; `%debug` still finds
+        where it was raised."""
+        return [f"error: {self}"]
+
 
 class SpecError(SweepError):
     """The sweep document is wrong."""

@@ -14,15 +14,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopOnSignal:
-    """Sets `stop` at the first Ctrl-C or SIGTERM and raises `KeyboardInterrupt` at the second."""
+    """Sets `stop` at the first Ctrl-C or SIGTERM and raises `KeyboardInterrupt` at the second. Does
+    nothing where it is entered in another thread than the main one, in which Python allows no
+    handlers."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.stop = threading.Event()
+    def __init__(self, say: Callable[[str], None], stop: threading.Event | None = None) -> None:
+        self.stop = stop or threading.Event()
         self._say = say
         self._handlers_before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopOnSignal":
-        self._handlers_before = {number: signal.getsignal(number) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():
+            self._handlers_before = {number: signal.getsignal(number) for number in SIGNALS}
         self.install()
         return self
 

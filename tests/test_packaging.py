@@ -50,6 +50,21 @@ def test_the_list_of_packages_is_complete() -> None:
     assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(folders)
 
 
+def test_the_list_of_single_modules_is_complete() -> None:
+    listed = PYPROJECT["tool"]["setuptools"]["py-modules"]
+    assert sorted(listed) == sorted(path.stem for path in ROOT.glob("*.py"))
+
+
+def test_the_image_is_made_of_all_of_it() -> None:
+    lines = (ROOT / "docker" / "Dockerfile").read_text().splitlines()
+    copies = [line.split() for line in lines if line.startswith("COPY ") and "--from" not in line]
+    copied = {name for _, *names, _ in copies for name in names}
+    ours = {name if (ROOT / name).is_dir() else f"{name}.py" for name in TOP_LEVEL}
+    assert ours <= copied
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
+    assert copied <= kept
+
+
 def test_every_package_has_its_init_file() -> None:
     packages = PYPROJECT["tool"]["setuptools"]["packages"]
     assert [p for p in packages if not (ROOT / p.replace(".", "/") / "__init__.py").is_file()] == []

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import SpecError
+from service.frames import Framed
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.record.store import ensure_store, replay_spool
@@ -15,7 +16,7 @@ from service.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class SweepTrials:
+class SweepTrials(Framed):
     """A recorded sweep with its trials, by number."""
 
     sweep: SweepRecord

@@ -1,4 +1,4 @@
-"""Shows a running sweep: a live panel on a terminal, plain lines elsewhere.
+"""Shows a running sweep: a live panel on a terminal or in a notebook, plain lines elsewhere.
 
 Events come from several threads of the driver, and Rich draws the panel in a thread of its own,
 which reads the same `SweepProgress` without a lock. What it reads together may therefore be one
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service import actions
+from service.cli.notebook import NotebookPanel
 from service.cli.plan_table import plan_view
 from service.events import (
     DriverEvent,
@@ -201,8 +202,10 @@ class LiveDisplay:
         self._progress = progress
         # Asked for the panel at each refresh instead of being given one: the time that is left is
         # estimated anew also while no event comes.
-        self._live = Live(
-            console=console, get_renderable=lambda: panel(progress), refresh_per_second=4
+        self._live = (
+            NotebookPanel(lambda: panel(progress))
+            if console.is_jupyter
+            else Live(console=console, get_renderable=lambda: panel(progress), refresh_per_second=4)
         )
 
     def __enter__(self) -> "LiveDisplay":
@@ -218,8 +221,9 @@ class LiveDisplay:
 
 
 def display_on(console: Console, progress: SweepProgress) -> PlainDisplay | LiveDisplay:
-    """Returns the live panel on a terminal and plain lines elsewhere."""
-    return (LiveDisplay if console.is_terminal else PlainDisplay)(console, progress)
+    """Returns the live panel on a terminal or in a notebook, and plain lines elsewhere."""
+    is_live = console.is_terminal or console.is_jupyter
+    return (LiveDisplay if is_live else PlainDisplay)(console, progress)
 
 
 def panel(progress: SweepProgress) -> RenderableType:
@@ -295,10 +299,16 @@ class WatchDisplay:
 class RunDisplay(WatchDisplay):
     """Shows a run in this process, and sets `stop` at its first Ctrl-C or SIGTERM."""
 
-    def __init__(self, console: Console, *, shows_plan: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        shows_plan: bool = False,
+        stop: threading.Event | None = None,
+    ) -> None:
         super().__init__(console)
         self._shows_plan = shows_plan
-        self._stopper = StopOnSignal(console.print)
+        self._stopper = StopOnSignal(console.print, stop)
 
     @property
     def stop(self) -> threading.Event:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from ray import tune
+from ray.widgets.util import in_notebook
 
 from service.driver.ledger import Ledger
 from service.driver.place import Sweep
@@ -93,6 +94,8 @@ def _tune(sweep: Sweep, ledger: Ledger) -> None:
             storage_path=str(sweep.folder),
             failure_config=tune.FailureConfig(max_failures=ACTOR_DEATHS),
             verbose=0,
+            # In a notebook Tune's own reporter clears what the cell shows, silent as it is.
+            progress_reporter=tune.CLIReporter() if in_notebook() else None,
         ),
     )
     try:

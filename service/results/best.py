@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import PlanError, SpecError, TrackingError
+from service.frames import Framed
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.words import EVERY_SWEEP
@@ -27,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(Framed):
     """`records`: the best by `metric`, best first; `winners`: metric → its best trial."""
 
     metric: str

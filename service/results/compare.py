@@ -3,13 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.errors import SpecError
 from service.record.records import RunRecord
 from service.results.statistics import PairedTest, paired_test
 from service.words import describe
 from trainers.files.json_files import checked_object, parse_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Besides the config, what may explain a difference; names of tags, see `tags.py`.
 SURROUNDINGS = (
@@ -48,6 +51,12 @@ class Comparison:
     def names(self) -> list[str]:
         """Returns a heading for each trial: `SWEEP/NUMBER`."""
         return [f"{record.sweep_id}/{record.trial}" for record in self.records]
+
+    def to_frame(self) -> "DataFrame":
+        """Returns a table with a row for each trial: what differs, then the metrics."""
+        from pandas import DataFrame
+
+        return DataFrame(self.differs | self.metrics, index=self.names())
 
     def to_json(self) -> dict[str, Any]:
         """Returns the comparison as one JSON object."""

@@ -95,6 +95,11 @@ def test_the_command_line_answers_in_it(engine: "DockerClient", image: str) -> N
     assert "kd-sweep" in run(engine, image, "kd-sweep", "--help")
 
 
+def test_python_finds_its_module_in_it(engine: "DockerClient", image: str) -> None:
+    code = "import kd_sweep; print(kd_sweep.plan('demo').spec.name)"
+    assert run(engine, image, "python", "-c", code).splitlines()[-1] == "demo"
+
+
 def test_the_trainer_answers_in_it_under_any_user(engine: "DockerClient", image: str) -> None:
     said = run(engine, image, "python", "-m", "trainers", "--help", user="4711:4711")
     assert "trial" in said
@@ -134,6 +139,6 @@ def copy_of_the_context(folder: Path) -> Path:
     context = folder / "context"
     for name in ("docker", "service", "trainers", "search_spaces"):
         shutil.copytree(ROOT / name, context / name)
-    for name in (".dockerignore", "README.md", "constraints.txt", "pyproject.toml"):
+    for name in (".dockerignore", "README.md", "constraints.txt", "kd_sweep.py", "pyproject.toml"):
         shutil.copy(ROOT / name, context / name)
     return context

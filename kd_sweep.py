@@ -1,0 +1,295 @@
+"""kd-sweep from Python and notebooks: the everyday commands as functions of the same names.
+
+Each hands on one action of `service.actions`, which has all the others, and returns what it
+returns. Where no `workspace` is given it is the command line's: that of the environment
+(KD_SWEEP_HOME, KD_SWEEP_PROFILE, MLFLOW_TRACKING_URI, …) and of the current folder. Errors are the
+command line's, too. Whatever takes seconds to load is loaded by the function that needs it.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service import actions, errors
+from service.frames import Rows
+from service.workspace import Cluster, Workspace, find_cluster
+
+if TYPE_CHECKING:
+    from service.actions.cluster import SweepStatus
+    from service.actions.go_on import LocalDriver
+    from service.actions.record import SweepTrials
+    from service.actions.run import OnEvent, RunEvent, RunResult
+    from service.cli.display import RunDisplay, WatchDisplay
+    from service.cluster.job import SweepJob
+    from service.plan.plan import SweepPlan
+    from service.record.records import SweepRecord
+    from service.rerun.export import Exported
+    from service.rerun.rerun import RerunResult
+    from service.results.best import Best
+    from service.results.compare import Comparison
+
+__all__ = ["Cluster", "Workspace", "actions", "errors"]
+__all__ += ["plan", "run", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
+__all__ += ["sweeps", "trials", "best", "compare", "rerun", "export", "workspace"]
+
+
+def workspace(
+    *, home: Path | str | None = None, profile: str | None = None, address: str | None = None
+) -> Workspace:
+    """Returns where sweeps are read, run and recorded: what the environment says, but for what is
+    given here.
+
+    home: the folder of all that sweeps make; profile: a cluster's name in `kd-sweep.toml`; address:
+    URL of a Ray cluster's dashboard. Raises `SpecError` for an unknown profile.
+    """
+    environment = _environment(profile)
+    found = Workspace.from_environment(environment, Path.cwd())
+    if home is not None:
+        found = replace(found, home=Path(home))
+    return found.on(find_cluster(address, environment)) if address else found
+
+
+def plan(
+    sweep: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    code: Path | None = None,
+    workspace: Workspace | None = None,
+) -> "SweepPlan":
+    """Returns the plan of a sweep file or preset; spends nothing. See
+    `service.actions.plan.plan_sweep`."""
+    return actions.plan.plan_sweep(str(sweep), _at(workspace), overrides=overrides, code=code)
+
+
+def run(
+    sweep: "SweepPlan | Path | str",
+    *,
+    overrides: Sequence[str] = (),
+    again: bool = False,
+    display: bool = True,
+    on_event: "OnEvent | None" = None,
+    stop: threading.Event | None = None,
+    workspace: Workspace | None = None,
+) -> "RunResult":
+    """Runs a plan, sweep file or preset on this machine to its end. See
+    `service.actions.run.run_sweep`.
+
+    display: shows its progress, live in a notebook and on a terminal; on_event: also gets each
+    event; stop: set from elsewhere, or by an interrupt, it ends the sweep cleanly.
+    """
+    place = _at(workspace)
+    made = _planned(sweep, overrides, place)
+    with _shown(display, stop) as shown:
+        return actions.run.run_sweep(
+            made, place, again=again, on_event=_both(shown, on_event), stop=shown.stop
+        )
+
+
+def resume(
+    sweep: str,
+    *,
+    display: bool = True,
+    on_event: "OnEvent | None" = None,
+    stop: threading.Event | None = None,
+    workspace: Workspace | None = None,
+) -> "RunResult | SweepJob":
+    """Goes on with a sweep that was stopped, or whose driver died; see `run` and
+    `service.actions.go_on.resume_sweep`."""
+    with _shown(display, stop) as shown:
+        return actions.go_on.resume_sweep(
+            sweep, _at(workspace), on_event=_both(shown, on_event), stop=shown.stop
+        )
+
+
+def extend(
+    sweep: str,
+    *,
+    trials: int,
+    display: bool = True,
+    on_event: "OnEvent | None" = None,
+    stop: threading.Event | None = None,
+    workspace: Workspace | None = None,
+) -> "RunResult | SweepJob":
+    """Gives a sweep so many more trials and goes on with it; see `run` and
+    `service.actions.go_on.extend_sweep`."""
+    with _shown(display, stop) as shown:
+        return actions.go_on.extend_sweep(
+            sweep, _at(workspace), trials=trials, on_event=_both(shown, on_event), stop=shown.stop
+        )
+
+
+def retry(
+    sweep: str,
+    *,
+    trials: Sequence[int] = (),
+    display: bool = True,
+    on_event: "OnEvent | None" = None,
+    stop: threading.Event | None = None,
+    workspace: Workspace | None = None,
+) -> "RunResult | SweepJob":
+    """Repeats trials, all failed ones where none are named; see `run` and
+    `service.actions.go_on.retry_trials`."""
+    with _shown(display, stop) as shown:
+        return actions.go_on.retry_trials(
+            sweep, _at(workspace), trials=trials, on_event=_both(shown, on_event), stop=shown.stop
+        )
+
+
+def stop(sweep: str, *, workspace: Workspace | None = None) -> "LocalDriver | SweepJob":
+    """Stops a sweep here or on the workspace's cluster. See `service.actions.go_on.stop_sweep`."""
+    return actions.go_on.stop_sweep(sweep, _at(workspace))
+
+
+def submit(
+    sweep: "SweepPlan | Path | str",
+    *,
+    overrides: Sequence[str] = (),
+    warm_start: str | None = None,
+    max_driver_restarts: int = 1,
+    again: bool = False,
+    code: Path | None = None,
+    workspace: Workspace | None = None,
+) -> "SweepJob":
+    """Hands a plan made for the cluster, a sweep file or a preset to the workspace's cluster, and
+    returns its job. See `service.actions.cluster.plan_on_cluster` and `submit_sweep`."""
+    place = _on_cluster(workspace)
+    made = (
+        actions.cluster.plan_on_cluster(
+            str(sweep), place, overrides=overrides, code=code, warm_start=warm_start
+        )
+        if isinstance(sweep, Path | str)
+        else _without_overrides(sweep, overrides)
+    )
+    return actions.cluster.submit_sweep(
+        made,
+        place,
+        warm_start=warm_start,
+        max_driver_restarts=max_driver_restarts,
+        again=again,
+        code=code,
+    )
+
+
+def status(sweep: str, *, workspace: Workspace | None = None) -> "SweepStatus":
+    """Returns how a sweep on the cluster is doing. See `service.actions.cluster.sweep_status`."""
+    return actions.cluster.sweep_status(sweep, _on_cluster(workspace))
+
+
+def watch(
+    sweep: str, *, on_event: "OnEvent | None" = None, workspace: Workspace | None = None
+) -> None:
+    """Shows a sweep on the cluster until it ends. See `service.actions.cluster.watch_sweep`."""
+    from service.cli.app import Screen
+    from service.cli.display import WatchDisplay
+
+    with WatchDisplay(Screen()) as shown:
+        for event in actions.cluster.watch_sweep(sweep, _on_cluster(workspace)):
+            _both(shown, on_event)(event)
+
+
+def sweeps(*, workspace: Workspace | None = None) -> "Rows[SweepRecord]":
+    """Returns the recorded sweeps, the newest first. See `service.actions.record.list_sweeps`."""
+    return Rows(actions.record.list_sweeps(_at(workspace)))
+
+
+def trials(sweep: str = "latest", *, workspace: Workspace | None = None) -> "SweepTrials":
+    """Returns a sweep with its trials. See `service.actions.record.list_trials`."""
+    return actions.record.list_trials(sweep, _at(workspace))
+
+
+def best(
+    sweep: str = "latest",
+    *,
+    metric: str | None = None,
+    where: Sequence[str] = (),
+    per: str | None = None,
+    top: int = 10,
+    workspace: Workspace | None = None,
+) -> "Best":
+    """Returns the best trials of a sweep, or of `all`. See `service.actions.record.best_trials`."""
+    return actions.record.best_trials(
+        sweep, _at(workspace), metric=metric, where=where, per=per, top=top
+    )
+
+
+def compare(trials: Sequence[str], *, workspace: Workspace | None = None) -> "Comparison":
+    """Returns what differs between trials (run ids, or SWEEP/NUMBER). See
+    `service.actions.record.compare_trials`."""
+    return actions.record.compare_trials(trials, _at(workspace))
+
+
+def rerun(
+    run: str,
+    *,
+    image: str | None = None,
+    local: bool = False,
+    device: str | None = None,
+    keep: bool = False,
+    mounts: Mapping[str, Path] | None = None,
+    on_line: Callable[[str], None] = lambda line: None,
+    workspace: Workspace | None = None,
+) -> "RerunResult":
+    """Trains a recorded trial again; `judgement` says whether its numbers are the same. See
+    `service.actions.rerun.RerunRequest` and `rerun_trial`."""
+    request = actions.rerun.RerunRequest(run, image, local, device, keep, dict(mounts or {}))
+    return actions.rerun.rerun_trial(request, _at(workspace), on_line=on_line)
+
+
+def export(run: str, folder: Path | str, *, workspace: Workspace | None = None) -> "Exported":
+    """Writes a trial into a folder that reproduces it elsewhere. See
+    `service.actions.rerun.export_trial`."""
+    return actions.rerun.export_trial(run, _at(workspace), folder=Path(folder))
+
+
+def _environment(profile: str | None = None) -> dict[str, str]:
+    from service.cli.environment import PROFILE_VARIABLE, environment_with
+
+    return environment_with(profile or os.environ.get(PROFILE_VARIABLE) or None)
+
+
+def _at(given: Workspace | None) -> Workspace:
+    return given or workspace()
+
+
+def _on_cluster(given: Workspace | None) -> Workspace:
+    """Returns the workspace for what needs a cluster, which Ray's own variable may name, too."""
+    return given or workspace().on(find_cluster(None, _environment()))
+
+
+def _planned(
+    sweep: "SweepPlan | Path | str", overrides: Sequence[str], place: Workspace
+) -> "SweepPlan":
+    if isinstance(sweep, Path | str):
+        return plan(sweep, overrides=overrides, workspace=place)
+    return _without_overrides(sweep, overrides)
+
+
+def _without_overrides(made: "SweepPlan", overrides: Sequence[str]) -> "SweepPlan":
+    if overrides:
+        raise errors.SpecError(
+            "overrides: must be given where the sweep is planned, but got them with a plan that is "
+            "made. Give them to kd_sweep.plan, or name the sweep's file here."
+        )
+    return made
+
+
+@contextmanager
+def _shown(display: bool, stop: threading.Event | None) -> "Iterator[RunDisplay]":
+    from service.cli.app import Screen
+    from service.cli.display import RunDisplay
+
+    with RunDisplay(Screen(quiet=not display), stop=stop) as shown:
+        yield shown
+
+
+def _both(shown: "WatchDisplay", on_event: "OnEvent | None") -> "OnEvent":
+    def take(event: "RunEvent") -> None:
+        shown.on_event(event)
+        if on_event is not None:
+            on_event(event)
+
+    return take
