@@ -109,6 +109,8 @@ HOMES: dict[str, set[str]] = {
     "datasets": {"trainers"},
     "ray": {"trainers/worker.py", "service"},
     "mlflow": {"service/record"},
+    "sqlalchemy": {"service/record/sql_reader.py", "service/search/journal.py"},
+    "requests": {"service/record", "service/rerun/engines.py"},
     "optuna": {"search_spaces", "service/search"},
     "docker": {"service/rerun/engines.py", "service/actions/doctor.py"},
     "typer": {"service/cli"},
@@ -117,13 +119,15 @@ HOMES: dict[str, set[str]] = {
     "pandas": {"service/frames.py", "service/results/compare.py"},
 }
 
-# Each costs 0.3 to 6 seconds, so only the function that needs it loads it.
+# Each costs 0.1 to 6 seconds, so only the function that needs it loads it.
 HEAVY = {
     "torch",
     "transformers",
     "datasets",
     "ray",
     "mlflow",
+    "sqlalchemy",
+    "requests",
     "optuna",
     "docker",
     "plotly",

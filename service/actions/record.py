@@ -7,9 +7,10 @@ from typing import Any
 
 from service.errors import SpecError
 from service.frames import Framed
+from service.home import make_home
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
-from service.record.store import ensure_store, replay_spool
+from service.record.store import check_address, replay_spool
 from service.results.best import Best, Question, find_best
 from service.results.compare import Comparison, compare
 from service.workspace import Workspace
@@ -28,10 +29,11 @@ class SweepTrials(Framed):
 
 
 def open_record(workspace: Workspace) -> Runs:
-    """Returns the workspace's record, made where it is not there yet; first delivers what earlier
+    """Returns the workspace's record, empty where it is not there yet; first delivers what earlier
     processes could not. Raises `TrackingError` when it does not answer."""
     uri = workspace.tracking_uri
-    ensure_store(uri, workspace.home)
+    check_address(uri)
+    make_home(workspace.home)
     replay_spool(uri, workspace.home)
     return Runs(uri)
 

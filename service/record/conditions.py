@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import SpecError
 from service.record import tags
+from service.record.reading import Equal
 from service.record.records import RunRecord
 from service.record.run_entries import as_text
 from trainers.nearest import nearest
@@ -29,17 +30,17 @@ class Condition:
     of_run: bool = False
 
     @property
-    def filter(self) -> str | None:
-        """MLflow's filter for it; None for a real number, which `holds` has to find."""
+    def equal(self) -> Equal | None:
+        """What the store can search for; None for a real number, which `holds` has to find."""
         if self.of_run:
-            return equals("tags", tags.PREFIX + self.field, self.value)
+            return Equal("tags", tags.PREFIX + self.field, self.value)
         if isinstance(self.value, float):
             return None
-        return equals("params", self.field, as_text(self.value))
+        return Equal("params", self.field, as_text(self.value))
 
     def holds(self, record: RunRecord) -> bool:
-        """Returns whether it holds, for a trial that meets its `filter`."""
-        if self.filter is not None:
+        """Returns whether it holds, for a trial that the store found by `equal`."""
+        if self.equal is not None:
             return True
         recorded = record.config.get(self.field)
         if isinstance(recorded, bool) or not isinstance(recorded, int | float):
@@ -63,12 +64,6 @@ def group_of(record: RunRecord, per: str) -> str:
     """Returns what the values of the field `per` that make one group have in common."""
     value = record.config.get(per)
     return f"{value:.{DIGITS}g}" if isinstance(value, float) else as_text(value)
-
-
-def equals(kind: str, name: str, value: str) -> str:
-    """Returns MLflow's filter for a tag or param with this value."""
-    escaped = value.replace("'", "''")
-    return f"{kind}.`{name}` = '{escaped}'"
 
 
 def _condition(text: str) -> Condition:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from service.record import tags
 from service.record.metric_names import plain_metrics
+from service.record.reading import StoredRun
 from service.states import TrialState
 from trainers.files.json_files import parse_json
 
@@ -106,59 +107,59 @@ class SweepRecord:
         }
 
 
-def run_record(run: Any) -> RunRecord:
+def run_record(run: StoredRun) -> RunRecord:
     """Returns the trial that one of MLflow's runs holds. Raises `ValueError`, which names the run,
     where its tags or params are not what was recorded: anyone may edit them."""
     return _read(_run_record, run)
 
 
-def sweep_record(run: Any) -> SweepRecord:
+def sweep_record(run: StoredRun) -> SweepRecord:
     """Returns the sweep that one of MLflow's runs holds. Raises as `run_record` does."""
     return _read(_sweep_record, run)
 
 
-def _read(make: Callable[[Any], T], run: Any) -> T:
+def _read(make: Callable[[StoredRun], T], run: StoredRun) -> T:
     try:
         return make(run)
     # What a text that is none of ours runs into: int(), also of infinity, an enum, JSON of another
     # form.
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"run '{run.info.run_id}': its tags and params must be as they were recorded, but got: "
+            f"run '{run.run_id}': its tags and params must be as they were recorded, but got: "
             f"{error}. Correct them in MLflow, or delete the run."
         ) from error
 
 
-def _run_record(run: Any) -> RunRecord:
-    known = run.data.tags
-    config = {name: _value(text) for name, text in run.data.params.items()}
+def _run_record(run: StoredRun) -> RunRecord:
+    known = run.tags
+    config = {name: _value(text) for name, text in run.params.items()}
     int(config.get("seed", 0))  # which trials are paired by
     searched = parse_json(known.get(tags.SEARCHED, "[]"), tags.SEARCHED)
     if not isinstance(searched, list):
         raise ValueError(f"{tags.SEARCHED}: must be a list of names, but got {searched!r:.60}")
-    metrics = plain_metrics(run.data.metrics)
+    metrics = plain_metrics(run.metrics)
     objective = metrics.pop(tags.OBJECTIVE, None)
     return RunRecord(
         sweep_id=known.get(tags.SWEEP_ID, ""),
         sweep_name=known.get(tags.SWEEP_NAME, ""),
         trial=int(known.get(tags.TRIAL, -1)),
         attempt=int(known.get(tags.ATTEMPT, 0)),
-        run_id=run.info.run_id,
+        run_id=run.run_id,
         state=TrialState(known.get(tags.STATE, TrialState.RUNNING)),
         hyperparameters={name: config[name] for name in searched if name in config},
         metrics=metrics,
         objective=objective,
         label=known.get(tags.LABEL),
-        started_at=run.info.start_time / 1000,
+        started_at=run.started_ms / 1000,
         duration_s=_duration_s(run),
         config=config,
         tags=_own(known),
-        experiment_id=run.info.experiment_id,
+        experiment_id=run.experiment_id,
     )
 
 
-def _sweep_record(run: Any) -> SweepRecord:
-    known = run.data.tags
+def _sweep_record(run: StoredRun) -> SweepRecord:
+    known = run.tags
     facts = {
         name.removeprefix(tags.FACT): _value(text)
         for name, text in known.items()
@@ -172,16 +173,16 @@ def _sweep_record(run: Any) -> SweepRecord:
     return SweepRecord(
         sweep_id=known[tags.SWEEP_ID],
         name=known.get(tags.SWEEP_NAME, ""),
-        run_id=run.info.run_id,
+        run_id=run.run_id,
         state=known.get(tags.STATE, TrialState.RUNNING),
         objective_metric=known.get(tags.OBJECTIVE_METRIC, ""),
         objective_direction=direction,
         num_trials=int(known.get(tags.NUM_TRIALS, 0)),
-        started_at=run.info.start_time / 1000,
+        started_at=run.started_ms / 1000,
         duration_s=_duration_s(run),
         facts=facts,
         tags=_own(known),
-        experiment_id=run.info.experiment_id,
+        experiment_id=run.experiment_id,
     )
 
 
@@ -201,10 +202,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def _duration_s(run: Any) -> float | None:
-    if run.info.end_time is None or run.info.status == "RUNNING":
+def _duration_s(run: StoredRun) -> float | None:
+    if run.ended_ms is None or run.status == "RUNNING":
         return None
-    return float(max(0, run.info.end_time - run.info.start_time)) / 1000
+    return float(max(0, run.ended_ms - run.started_ms)) / 1000
 
 
 def _iso(seconds: float) -> str:

@@ -1,33 +1,28 @@
 """Reads the record back: sweeps, trials, the best ones, and their files."""
 
 import difflib
-import heapq
 import logging
-import math
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice, takewhile
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from service.errors import TrackingError
 from service.record import tags
-from service.record.conditions import check_group, conditions, equals, group_of
-from service.record.metric_names import names_in_store, plain_metrics, plain_name
+from service.record.client_reader import ClientReader
+from service.record.conditions import conditions
+from service.record.metric_names import names_in_store
+from service.record.open_reader import open_reader
+from service.record.reading import Equal, Reader, Search, StoredRun
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
-from service.record.store_client import StoreClient
 from service.words import LATEST
 from trainers.trial.trial_file import TrialFile
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
-
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-PAGE = 1000
+SHOWN = 3  # deleted experiments
 
 
 class Runs:
@@ -38,13 +33,17 @@ class Runs:
 
     def __init__(self, uri: str, experiment: str | None = None) -> None:
         self.uri, self._experiment = uri, experiment
-        self._store = StoreClient(uri)
+        self._files = ClientReader(uri)
         self._homes: dict[str, str] = {}  # sweep id → the experiment of its newest run
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return open_reader(self.uri)
 
     def sweeps(self) -> list[SweepRecord]:
         """Returns all sweeps, the newest first."""
-        conditions = [equals("tags", tags.KIND, tags.KIND_SWEEP)]
-        pages = self._search(conditions, self._store.experiments(self._experiment))
+        wanted = (Equal("tags", tags.KIND, tags.KIND_SWEEP),)
+        pages = self._reader.runs(Search(self._known_experiments(), wanted))
         found = list(_readable(sweep_record, pages))
         self._homes = {one.sweep_id: one.experiment_id for one in reversed(found)}
         return found
@@ -57,7 +56,7 @@ class Runs:
         if not sweeps:
             raise TrackingError(
                 f"tracking: no sweep is recorded in '{self.uri}'. Run one first."
-                f"{self._store.deleted_experiments()}"
+                f"{self._deleted_experiments()}"
             )
         if reference == LATEST:
             return sweeps[0]
@@ -68,79 +67,29 @@ class Runs:
         begin = [one for one in sweeps if one.sweep_id.startswith(reference)]
         if len(begin) == 1:
             return begin[0]
-        deleted = self._store.deleted_experiments()
+        deleted = self._deleted_experiments()
         raise TrackingError(_no_such_sweep(reference, sweeps, begin) + deleted)
 
     def trials(self, sweep_id: str) -> list[RunRecord]:
-        """Returns the sweep's trials by number; empty when it has none yet."""
-        found = self._trials(sweep_id, {})
+        """Returns the sweep's trials by number; empty when it has none yet. Of their tags they have
+        `tags.LISTED`; `get` returns one with all."""
+        found = self._trials(sweep_id, {}, names=tags.LISTED)
         return sorted(_readable(run_record, found), key=lambda record: record.trial)
 
-    def best(
-        self,
-        sweep_id: str | None,
-        metric: str,
-        direction: str,
-        *,
-        where: Sequence[str] = (),
-        top: int = 10,
-        per: str | None = None,
-    ) -> list[RunRecord]:
-        """Returns the `top` trials (of each value of the hyperparameter `per`) by the metric's last
-        value, the best first; trials without a finite value, failed and diverged ones are left out.
-
-        sweep_id: None means all sweeps; direction: maximize | minimize; where: `field=value`, all
-        of them must hold, for a field of the trial's config or `state`, `label`, `device`. Raises
-        `SpecError` for a field that is not known.
-        """
-        check_group(per)
+    def finished(self, sweep_id: str | None, where: Sequence[str] = ()) -> list[RunRecord]:
+        """Returns the trials of a sweep, or with None of all, that have an objective which counts
+        (completed and stopped early), with the tags of `trials`. where: `field=value`, all of which
+        must hold, for a field of the trial's config or `state`, `label`, `device`. Raises
+        `SpecError` for a field that is not known."""
         wanted = conditions(where)
-        order = "DESC" if direction == "maximize" else "ASC"
-        filters = [one.filter for one in wanted if one.filter is not None]
-        filters += [equals("tags", tags.SWEEP_ID, sweep_id)] if sweep_id else []
-        # Completed and stopped early: what FINISHED means, see `states.py`.
-        filters.append("attributes.status = 'FINISHED'")
-        is_exact = all(one.filter is not None for one in wanted)
-        page = top if is_exact and per is None else PAGE
-        chosen: list[RunRecord] = []
-        counts: Counter[str] = Counter()
-        for record in self._ranked(sweep_id, metric, order, filters, page=page):
-            is_trial = record.tags.get("kind") == tags.KIND_TRIAL
-            if not is_trial or not all(one.holds(record) for one in wanted):
-                continue
-            group = group_of(record, per) if per else ""
-            counts[group] += 1
-            if counts[group] <= top:
-                chosen.append(record)
-            if len(chosen) == top and not per:
-                break  # one run more would ask for another page
-        return chosen
-
-    def _ranked(
-        self, sweep_id: str | None, metric: str, order: str, filters: list[str], *, page: int
-    ) -> Iterator[RunRecord]:
-        """Yields the runs that meet all `filters` and have a finite value of the metric, the best
-        first, by whichever name they have it under."""
-        experiments = self._experiments(sweep_id)
-        newer, *older = names_in_store(metric)
-
-        def under(name: str) -> "Iterator[Run]":
-            # Of equals the earlier first, as everywhere.
-            orders = [f"metrics.`{name}` {order}", "attributes.start_time ASC"]
-            found = self._store.runs(experiments, filters, orders, page=page)
-            # MLflow sorts NaN, and runs without the metric, behind all others.
-            ranked = takewhile(lambda run: _is_finite(run.data.metrics.get(name)), found)
-            return (run for run in ranked if name == newer or newer not in run.data.metrics)
-
-        sign = -1 if order == "DESC" else 1
-        merged = heapq.merge(
-            *(under(name) for name in (newer, *older)),
-            key=lambda run: (
-                sign * plain_metrics(run.data.metrics)[plain_name(metric)],
-                run.info.start_time,
-            ),
+        equal = [Equal("tags", tags.KIND, tags.KIND_TRIAL)]
+        equal += [Equal("tags", tags.SWEEP_ID, sweep_id)] if sweep_id else []
+        equal += [one.equal for one in wanted if one.equal is not None]
+        search = Search(
+            self._experiments(sweep_id), tuple(equal), status="FINISHED", tags=tags.LISTED
         )
-        return _readable(run_record, merged)
+        found = _readable(run_record, self._reader.runs(search))
+        return [record for record in found if all(one.holds(record) for one in wanted)]
 
     def get(self, reference: str) -> RunRecord:
         """Returns the trial that a run id, a unique prefix of one, or `SWEEP/NUMBER` means."""
@@ -156,11 +105,11 @@ class Runs:
                 f"run '{reference}': must be the id of one run, its first digits, or "
                 f"SWEEP/NUMBER, but it {what}. `kd-sweep trials SWEEP` lists them."
             )
-        kind = found[0].data.tags.get(tags.KIND)
+        kind = found[0].tags.get(tags.KIND)
         if kind not in (tags.KIND_TRIAL, tags.KIND_RERUN):
             raise TrackingError(
                 f"run '{reference}': must be a trial, "
-                f"but got '{found[0].info.run_name}'. "
+                f"but got '{found[0].name}'. "
                 "`kd-sweep trials SWEEP` lists them."
             )
         try:
@@ -170,8 +119,13 @@ class Runs:
 
     def experiment_of(self, record: RunRecord) -> str:
         """Returns the name of the experiment that holds the run."""
-        found = self._store.ask(lambda client: client.get_experiment(record.experiment_id))
-        return str(found.name)
+        known = {one.experiment_id: one.name for one in self._reader.experiments()}
+        if record.experiment_id not in known:
+            raise TrackingError(
+                f"run '{record.run_id}': its experiment must be there, but got none with the id "
+                f"{record.experiment_id}. Was it deleted?"
+            )
+        return known[record.experiment_id]
 
     def trial_file(self, run_id: str) -> TrialFile:
         """Returns the run's `trial.json`. Raises `TrackingError` when it cannot be read."""
@@ -185,60 +139,66 @@ class Runs:
         """Returns (step, value) in order of the steps; of a step done twice, the later value."""
         points: dict[int, tuple[int, float]] = {}
         for name in names_in_store(metric):
-            for one in self._store.ask(partial(_history_of, run_id=run_id, metric=name)):
-                if one.step not in points or points[one.step][0] <= one.timestamp:
-                    points[one.step] = (one.timestamp, one.value)
+            for one in self._reader.history(run_id, name):
+                if one.step not in points or points[one.step][0] <= one.at_ms:
+                    points[one.step] = (one.at_ms, one.value)
         return [(step, points[step][1]) for step in sorted(points)]
 
     def has_artifact(self, run_id: str, name: str) -> bool:
         """Returns whether the run keeps a file or folder of that name, at the top."""
-        listed = self._store.ask(lambda client: client.list_artifacts(run_id))
-        return name in {entry.path for entry in listed}
+        return name in self._files.artifacts(run_id)
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copies an artifact (file or folder) into `folder` and returns where it is."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return Path(self._store.client.download_artifacts(run_id, artifact, str(folder)))
+            return self._files.download(run_id, artifact, folder)
         except Exception as error:
             raise TrackingError(
                 f"run '{run_id}': needs the artifact '{artifact}', but got: {error}"
             ) from error
 
-    def _by_run_id(self, reference: str) -> "list[Run]":
+    def _by_run_id(self, reference: str) -> list[StoredRun]:
         if not reference.isalnum():
             return []
-        conditions = [f"attributes.run_id LIKE '{reference}%'"]
-        return list(islice(self._search(conditions, self._experiments(None)), 2))
+        search = Search(self._experiments(None), begins=reference)
+        return list(islice(self._reader.runs(search), 2))
 
-    def _trials(self, sweep_id: str, values: Mapping[str, str]) -> "list[Run]":
+    def _trials(
+        self, sweep_id: str, values: Mapping[str, str], names: tuple[str, ...] | None = None
+    ) -> list[StoredRun]:
         wanted = {tags.SWEEP_ID: sweep_id, tags.KIND: tags.KIND_TRIAL, **values}
-        conditions = [equals("tags", name, value) for name, value in wanted.items()]
-        return list(self._search(conditions, self._experiments(sweep_id)))
-
-    def _search(self, conditions: Sequence[str], experiments: list[str]) -> "Iterator[Run]":
-        """Yields the runs of `experiments` that meet all conditions, the newest first."""
-        return self._store.runs(experiments, conditions, ["attributes.start_time DESC"], page=PAGE)
+        equal = tuple(Equal("tags", name, value) for name, value in wanted.items())
+        return list(self._reader.runs(Search(self._experiments(sweep_id), equal, tags=names)))
 
     def _experiments(self, sweep_id: str | None) -> list[str]:
         """Returns the experiments to look for the trials of a sweep in, None for all sweeps'."""
         if sweep_id is not None:
             known = self._homes.get(sweep_id)
-            return self._store.experiments(self._experiment) if known is None else [known]
+            return self._known_experiments() if known is None else [known]
         if not self._homes:
             self.sweeps()
         return sorted(set(self._homes.values()))
 
+    def _known_experiments(self) -> list[str]:
+        """Returns the ids of the experiments that are looked into and not deleted."""
+        found = self._reader.experiments()
+        return [one.experiment_id for one in found if self._experiment in (None, one.name)]
 
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+    def _deleted_experiments(self) -> str:
+        """Says which experiments are deleted: a sweep that is missed may be in one. Empty when
+        there are none."""
+        found = self._reader.experiments(deleted=True)
+        if not found:
+            return ""
+        names = ", ".join(f"'{one.name}' (id {one.experiment_id})" for one in found[:SHOWN])
+        return (
+            f" Not looked into, because it is deleted: experiment {names}; mlflow experiments "
+            "restore --experiment-id ID brings one back."
+        )
 
 
-def _history_of(client: "MlflowClient", *, run_id: str, metric: str) -> "list[Metric]":
-    return list(client.get_metric_history(run_id, metric))
-
-
-def _readable(make: Callable[[Any], T], runs: "Iterable[Run]") -> Iterator[T]:
+def _readable(make: Callable[[StoredRun], T], runs: Iterable[StoredRun]) -> Iterator[T]:
     """Yields what `make` makes of each run; one that it cannot read hides no other."""
     for run in runs:
         try:

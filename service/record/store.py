@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import os
-import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from service.record.client import (
 )
 from service.record.delivery import Delivery
 from service.record.entries import Away
+from service.record.open_reader import SERVERS, unusable
 from service.record.spool import replay_folder
 
 logger = logging.getLogger(__name__)
@@ -31,13 +31,7 @@ def ensure_store(uri: str, home: Path) -> None:
     """Makes the database of a local store once, whoever comes first, or checks that a server
     answers. Raises `TrackingError` with what to do.
     """
-    if uri.startswith(("http://", "https://")):
-        _check_server(uri)
-    elif not uri.startswith((SQLITE, "postgresql")):
-        raise TrackingError(
-            "tracking: the store must be sqlite:///FILE, postgresql://…, http://… or https://…, "
-            f"but got '{uri}'. Set tracking.uri or MLFLOW_TRACKING_URI to one of them."
-        )
+    check_address(uri)
     make_home(home)
     # Several processes that make one SQLite store at the same moment break it: only one at a time.
     # The lock is a file of its own, since the database's file is renamed into its place.
@@ -45,7 +39,19 @@ def ensure_store(uri: str, home: Path) -> None:
         with _file_lock(_folder_of(uri, home) / "mlflow.lock"):
             _open_store(uri)
     except Exception as error:
-        raise TrackingError(_unusable(uri, error)) from error
+        raise TrackingError(unusable(uri, error)) from error
+
+
+def check_address(uri: str) -> None:
+    """Raises `TrackingError` unless `uri` names a store that can be used: a database, or a server
+    that answers."""
+    if uri.startswith(SERVERS):
+        _check_server(uri)
+    elif not uri.startswith((SQLITE, "postgresql")):
+        raise TrackingError(
+            "tracking: the store must be sqlite:///FILE, postgresql://…, http://… or https://…, "
+            f"but got '{uri}'. Set tracking.uri or MLFLOW_TRACKING_URI to one of them."
+        )
 
 
 def _folder_of(uri: str, home: Path) -> Path:
@@ -89,18 +95,6 @@ def _sql_store(uri: str, root: str) -> Any:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     return SqlAlchemyStore(uri, root)
-
-
-def _unusable(uri: str, error: Exception) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    place = f"tracking: the store at '{uri}' must be readable and up to date, but got: {text}."
-    if "out-of-date database schema" in text:
-        return f"{place} Make a copy of it, then run: mlflow db upgrade {shlex.quote(uri)}."
-    if uri.startswith(SQLITE):
-        return (
-            f"{place} Move the file away (a new one is made), free the disk, or name another one."
-        )
-    return f"{place} Check the address and the credentials (MLFLOW_TRACKING_TOKEN or _USERNAME)."
 
 
 def _check_server(uri: str) -> None:

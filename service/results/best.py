@@ -7,6 +7,7 @@ from typing import Any
 
 from service.errors import PlanError, SpecError, TrackingError
 from service.frames import Framed
+from service.record.ranking import ranked
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.words import EVERY_SWEEP
@@ -18,7 +19,8 @@ from trainers.trial.fields import TaskName
 
 @dataclass(frozen=True)
 class Question:
-    """Which best trials are asked for; see `Runs.best`. A `metric` of None is the objective's."""
+    """Which best trials are asked for; see `Runs.finished` and `ranked`. A `metric` of None is the
+    objective's."""
 
     sweep: str = "latest"
     metric: str | None = None
@@ -80,27 +82,14 @@ def find_best(runs: Runs, question: Question) -> Best:
     of_all = table.task_named(TaskName.CAUSAL_LM).default_metric
     metric = question.metric or (of_all if sweep is None else sweep.objective_metric)
     direction = direction_of(metric, sweep)
-    records = runs.best(
-        sweep_id,
-        metric,
-        direction,
-        where=question.where,
-        top=question.top,
-        per=question.per,
-    )
-    return Best(metric, direction, records, _best_under_each(runs, sweep_id, question.where))
-
-
-def _best_under_each(
-    runs: Runs, sweep_id: str | None, where: Sequence[str]
-) -> dict[str, RunRecord]:
-    """Returns the best trial under each metric that some trial has. The store is asked for one
-    row under each metric: the time to read all trials would grow with the sweep."""
-    found = {
-        name: runs.best(sweep_id, name, direction, where=where, top=1)
-        for name, direction in table.known_directions().items()
+    finished = runs.finished(sweep_id, question.where)
+    records = ranked(finished, metric, direction, top=question.top, per=question.per)
+    winners = {
+        name: ranked(finished, name, way, top=1) for name, way in table.known_directions().items()
     }
-    return {name: records[0] for name, records in found.items() if records}
+    return Best(
+        metric, direction, records, {name: best[0] for name, best in winners.items() if best}
+    )
 
 
 def direction_of(metric: str, sweep: SweepRecord | None) -> str:

@@ -24,6 +24,7 @@ import sqlalchemy
 from records_support import plan_of, record_sweep
 
 from service.home import spool_folder
+from service.record.ranking import ranked
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
@@ -134,10 +135,12 @@ def ask(uri: str, rounds: int) -> dict[str, tuple[float, float]]:
     """Returns the seconds of each question, asked in this process."""
     runs = Runs(uri)
     questions: dict[str, Callable[[], object]] = {
-        ALL: lambda: runs.best(None, "rouge_l", "maximize"),
-        "a sweep of 500, top 10": lambda: runs.best("s-1", "rouge_l", "maximize"),
-        "all sweeps, top 10 of one divergence": lambda: runs.best(
-            None, "rouge_l", "maximize", where=["divergence=reverse_kl"]
+        ALL: lambda: ranked(runs.finished(None), "rouge_l", "maximize", top=10),
+        "a sweep of 500, top 10": lambda: ranked(
+            runs.finished("s-1"), "rouge_l", "maximize", top=10
+        ),
+        "all sweeps, top 10 of one divergence": lambda: ranked(
+            runs.finished(None, ["divergence=reverse_kl"]), "rouge_l", "maximize", top=10
         ),
         "the list of sweeps": runs.sweeps,
         "all trials of a sweep of 500": lambda: runs.trials("s-1"),

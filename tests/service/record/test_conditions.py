@@ -31,7 +31,7 @@ def record(**config: Any) -> RunRecord:
 @pytest.mark.parametrize("recorded", [0.3, 0.1 + 0.2, 1 - 0.7])
 def test_a_number_is_found_whatever_its_last_digit(recorded: float) -> None:
     [condition] = conditions(["tau=0.3"])
-    assert condition.filter is None
+    assert condition.equal is None
     assert condition.holds(record(tau=recorded))
     assert group_of(record(tau=recorded), "tau") == group_of(record(tau=0.3), "tau")
 
@@ -45,11 +45,11 @@ def test_neighbours_are_not_one_number() -> None:
 
 def test_all_else_is_asked_of_the_store() -> None:
     found = conditions(["divergence=forward_kl", "seed=3", "state=completed", "label=it's"])
-    assert [one.filter for one in found] == [
-        "params.`divergence` = 'forward_kl'",
-        "params.`seed` = '3'",
-        "tags.`kd_sweep.state` = 'completed'",
-        "tags.`kd_sweep.label` = 'it''s'",
+    assert [one.equal for one in found] == [
+        ("params", "divergence", "forward_kl"),
+        ("params", "seed", "3"),
+        ("tags", "kd_sweep.state", "completed"),
+        ("tags", "kd_sweep.label", "it's"),
     ]
     assert all(one.holds(record()) for one in found)
 

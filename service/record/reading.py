@@ -1,0 +1,116 @@
+"""What may be asked of an MLflow store, and what comes back: plain values, the same whichever way
+the store is read. Importing this file loads neither MLflow nor a database's library."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from service.errors import TrackingError
+from trainers.files.urls import without_secrets
+
+PAGE = 1000  # runs in one request; how many are in memory beside what they become
+
+
+class Experiment(NamedTuple):
+    """An experiment of MLflow's."""
+
+    experiment_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it. started_ms, ended_ms: since 1970; metrics: their last values, NaN
+    included, an infinity as the store keeps it."""
+
+    run_id: str
+    name: str
+    experiment_id: str
+    status: str
+    started_ms: int
+    ended_ms: int | None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Point(NamedTuple):
+    """One value of a metric."""
+
+    step: int
+    value: float
+    at_ms: int
+
+
+class Equal(NamedTuple):
+    """A tag or a param and the text that it must be."""
+
+    kind: Literal["tags", "params"]
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which runs are asked for: of these experiments, not deleted, all of `equal`, and if they are
+    given of this `status` and with an id that `begins` so. tags: those that are read, None for
+    all."""
+
+    experiments: Sequence[str]
+    equal: tuple[Equal, ...] = ()
+    status: str | None = None
+    begins: str = ""
+    tags: tuple[str, ...] | None = None
+
+    def kept(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Returns those of a run's tags that are asked for."""
+        if self.tags is None:
+            return dict(tags)
+        return {name: tags[name] for name in self.tags if name in tags}
+
+    def filter_string(self) -> str:
+        """Returns the conditions in MLflow's own language."""
+        found = [
+            f"{one.kind}.`{one.name}` = '{one.value.replace(chr(39), 2 * chr(39))}'"
+            for one in self.equal
+        ]
+        found += [f"attributes.status = '{self.status}'"] if self.status else []
+        found += [f"attributes.run_id LIKE '{self.begins}%'"] if self.begins else []
+        return " and ".join(found)
+
+
+class Reader(Protocol):
+    """Reads a store. Every method raises `TrackingError` when it does not answer."""
+
+    def experiments(self, *, deleted: bool = False) -> list[Experiment]:
+        """Returns the experiments that are not deleted, or those that are."""
+        ...
+
+    def runs(self, search: Search) -> Iterator[StoredRun]:
+        """Yields the runs, the newest first and of equally new ones by id."""
+        ...
+
+    def history(self, run_id: str, metric: str) -> list[Point]:
+        """Returns all values of a run's metric, in no order that counts."""
+        ...
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Makes whatever goes wrong a `TrackingError` that names the store."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:  # MLflow, requests and SQLAlchemy raise many kinds
+        raise TrackingError(
+            f"tracking: '{without_secrets(uri)}' must answer, but got: {reason(error)}"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Returns what an error says without secrets; of a database's its own words alone, without the
+    statement."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return without_secrets(text) or type(error).__name__
