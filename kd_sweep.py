@@ -19,12 +19,11 @@ from service.frames import Rows
 from service.workspace import Cluster, Workspace, find_cluster
 
 if TYPE_CHECKING:
-    from service.actions.cluster import SweepStatus
-    from service.actions.go_on import LocalDriver
+    from service.actions.follow import SweepStatus
     from service.actions.record import SweepTrials
     from service.actions.run import OnEvent, RunEvent, RunResult
     from service.cli.display import RunDisplay, WatchDisplay
-    from service.cluster.job import SweepJob
+    from service.cluster.sweep_job import SweepJob
     from service.plan.plan import SweepPlan
     from service.record.records import SweepRecord
     from service.rerun.export import Exported
@@ -139,9 +138,10 @@ def retry(
         )
 
 
-def stop(sweep: str, *, workspace: Workspace | None = None) -> "LocalDriver | SweepJob":
-    """Stops a sweep here or on the workspace's cluster. See `service.actions.go_on.stop_sweep`."""
-    return actions.go_on.stop_sweep(sweep, _at(workspace))
+def stop(sweep: str, *, workspace: Workspace | None = None) -> "SweepStatus":
+    """Stops a sweep, here or on the workspace's cluster, and waits for its end. See
+    `service.actions.follow.stop_sweep`."""
+    return actions.follow.stop_sweep(sweep, _at(workspace))
 
 
 def submit(
@@ -175,20 +175,22 @@ def submit(
 
 
 def status(sweep: str, *, workspace: Workspace | None = None) -> "SweepStatus":
-    """Returns how a sweep on the cluster is doing. See `service.actions.cluster.sweep_status`."""
-    return actions.cluster.sweep_status(sweep, _on_cluster(workspace))
+    """Returns how a sweep is doing, here or on the workspace's cluster. See
+    `service.actions.follow.sweep_status`."""
+    return actions.follow.sweep_status(sweep, _on_cluster(workspace))
 
 
 def watch(
     sweep: str, *, on_event: "OnEvent | None" = None, workspace: Workspace | None = None
-) -> None:
-    """Shows a sweep on the cluster until it ends. See `service.actions.cluster.watch_sweep`."""
+) -> "SweepStatus":
+    """Shows a sweep, here or on the workspace's cluster, until it ends, and returns how it is then.
+    See `service.actions.follow.watch_sweep`."""
     from service.cli.app import Screen
     from service.cli.display import WatchDisplay
 
     with WatchDisplay(Screen()) as shown:
-        for event in actions.cluster.watch_sweep(sweep, _on_cluster(workspace)):
-            _both(shown, on_event)(event)
+        place = _on_cluster(workspace)
+        return actions.follow.watch_sweep(sweep, place, on_event=_both(shown, on_event))
 
 
 def sweeps(*, workspace: Workspace | None = None) -> "Rows[SweepRecord]":

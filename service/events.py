@@ -3,7 +3,7 @@ each event."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from service.states import TrialState
@@ -15,6 +15,19 @@ class Preparing:
 
     stage: str
     share: float
+
+
+@dataclass(frozen=True)
+class SweepGoesOn:
+    """A sweep goes on that an earlier driver began. `counts`: its trials that have ended, by state;
+    of the best of these: its number `best`, None when there is none, `objective`, and what
+    `TrialStarted` says of one."""
+
+    counts: Mapping[str, int]
+    best: int | None = None
+    objective: float | None = None
+    label: str | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,12 +97,22 @@ class Notice:
     text: str
 
 
-DriverEvent = Preparing | SlotsUp | TrialStarted | TrialEvaluated | TrialEnded | SweepEnded | Notice
+DriverEvent = (
+    Preparing
+    | SweepGoesOn
+    | SlotsUp
+    | TrialStarted
+    | TrialEvaluated
+    | TrialEnded
+    | SweepEnded
+    | Notice
+)
 
 KINDS = {
     kind.__name__: kind
     for kind in (
         Preparing,
+        SweepGoesOn,
         SlotsUp,
         TrialStarted,
         TrialEvaluated,
@@ -123,6 +146,6 @@ def _event_of(values: dict[str, Any]) -> DriverEvent:
     if kind is SweepEnded:
         values["summary"] = SweepSummary(**values["summary"])
     # A driver of an older version wrote fields that there are no more.
-    known = {field.name for field in fields(kind)}
+    known = {one.name for one in fields(kind)}
     event: DriverEvent = kind(**{name: value for name, value in values.items() if name in known})
     return event

@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Of a process whose sweep was stopped by its user: what a shell makes of Ctrl-C.
+STOPPED_EXIT_CODE = 130
 
 
 class StopOnSignal:

@@ -241,6 +241,7 @@ class JobInfo:
     start_time: int
     status: str = "RUNNING"
     message: str = ""
+    driver_exit_code: int | None = None
     runtime_env: dict[str, Any] = field(default_factory=dict)
 
 
@@ -253,6 +254,7 @@ class MemoryClient:
     environment: list[dict[str, str]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=lambda: ["first", "second"])
+    control: str = "SUCCEEDED"  # how the jobs end that tell a driver something
     is_quiet: bool = False  # its log stops coming, though the job has not ended
 
     def submit_job(
@@ -271,9 +273,11 @@ class MemoryClient:
         kept = {"working_dir": place}
         self.infos.append(JobInfo(submission_id, entrypoint, metadata, number, runtime_env=kept))
         if " control " in entrypoint:
-            self.infos[-1].status = "SUCCEEDED"
-            if entrypoint.endswith(" stop"):
-                self.infos[0].status = "STOPPED"
+            self.infos[-1].status = self.control
+            self.infos[-1].message = "log:\nerror: trial 3 must be running"
+        if self.control == "SUCCEEDED" and entrypoint.endswith(" stop"):
+            driver = [info for info in self.infos if " drive " in info.entrypoint][-1]
+            driver.status, driver.driver_exit_code = "FAILED", 130
 
     def list_jobs(self) -> list[JobInfo]:
         return list(reversed(self.infos))
@@ -293,3 +297,4 @@ class MemoryClient:
 
     def stop_job(self, submission_id: str) -> None:
         self.stopped.append(submission_id)
+        self.get_job_info(submission_id).status = "STOPPED"

@@ -40,6 +40,7 @@ GROUND: dict[str, set[str]] = {
         "provenance.py",
         "signals.py",
         "states.py",
+        "which.py",
         "words.py",
         "workspace.py",
     },

@@ -17,7 +17,7 @@ from fakes import make_sweep_plan
 from records_support import make_store, record_sweep
 
 import kd_sweep
-from service.actions import cluster, go_on, plan, record, rerun, run
+from service.actions import cluster, follow, go_on, plan, record, rerun, run
 from service.errors import SpecError, SweepError, TrackingError
 from service.events import Notice
 from service.home import home_folder
@@ -32,14 +32,14 @@ HANDED_ON: dict[str, tuple[tuple[Callable[..., Any], ...], set[str], set[str]]] 
     "resume": ((go_on.resume_sweep,), SHOWN, SHOWN - {"display"}),
     "extend": ((go_on.extend_sweep,), SHOWN, SHOWN - {"display"}),
     "retry": ((go_on.retry_trials,), SHOWN, SHOWN - {"display"}),
-    "stop": ((go_on.stop_sweep,), set(), set()),
+    "stop": ((follow.stop_sweep,), set(), set()),
     "submit": (
         (cluster.plan_on_cluster, cluster.submit_sweep),
         {"sweep"},
         {"plan", "reference"},
     ),
-    "status": ((cluster.sweep_status,), set(), set()),
-    "watch": ((cluster.watch_sweep,), {"on_event"}, set()),
+    "status": ((follow.sweep_status,), set(), set()),
+    "watch": ((follow.watch_sweep,), {"on_event"}, {"on_event"}),
     "sweeps": ((record.list_sweeps,), set(), set()),
     "trials": ((record.list_trials,), set(), set()),
     "best": ((record.best_trials,), set(), set()),

@@ -98,7 +98,7 @@ def test_a_sweep_is_planned_for_a_cluster_and_handed_over(
     monkeypatch.setattr(dashboard, "check_workers_fit", lambda plan, cluster: None)
     names = run("On a cluster")
     assert set(addresses) == {"http://head:8265"}
-    assert [info.status for info in client.infos] == ["STOPPED", "SUCCEEDED"]
+    assert [info.driver_exit_code for info in client.infos] == [130, None]
     assert names["job"].submission_id == client.infos[0].submission_id
 
 

@@ -25,6 +25,7 @@ from service.record.tracking import Tracker
 from service.results.best import Best, Question, find_best
 from service.results.figures import temperature_page
 from service.results.report import conclusions
+from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
 from service.words import brief
 from service.workspace import Workspace
@@ -32,7 +33,6 @@ from trainers.files.store import write_text
 from trainers.files.urls import without_secrets
 from trainers.tasks import table
 
-STOPPED_EXIT_CODE = 130
 TOP = 5
 
 

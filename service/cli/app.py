@@ -112,8 +112,9 @@ def workspace_here_or_at(context: typer.Context, address: str | None) -> Workspa
 
 
 def workspace_on_cluster(context: typer.Context, address: str | None) -> Workspace:
-    """Returns the workspace for a command that needs a cluster: the one at `address`, else the one
-    that the environment, Ray's own variable included, or the profile names."""
+    """Returns the workspace for a command that needs a cluster, or only looks at sweeps: with the
+    one at `address`, else the one that the environment, Ray's own variable included, or the profile
+    names."""
     return workspace_of(context).on(find_cluster(address, context.obj))
 
 

@@ -1,12 +1,14 @@
 """The commands for Ray clusters, and for sweeps that were started before."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from service import actions
-from service.cli import tables
+from service.cli import completing, tables
 from service.cli.app import (
     AsJson,
     Overrides,
@@ -20,13 +22,14 @@ from service.cli.app import (
 )
 from service.cli.display import RunDisplay, WatchDisplay
 from service.cli.plan_table import plan_view
+from service.signals import STOPPED_EXIT_CODE
+from service.states import TrialState
 from service.words import printable
+from service.workspace import Workspace
 
 if TYPE_CHECKING:
-    from service.actions.cluster import SweepStatus
-    from service.actions.go_on import LocalDriver
     from service.actions.run import RunResult
-    from service.cluster.job import SweepJob
+    from service.cluster.sweep_job import SweepJob
 
 Address = Annotated[
     str | None, typer.Option("--address", help="Ray's dashboard; default: KD_SWEEP_ADDRESS.")
@@ -78,33 +81,42 @@ def submit(
         again=again,
         code=code,
     )
-    _show_row(job, as_json)
-    where = f"{job.sweep_id} --address {workspace.require_cluster().address}"
-    console.print(f"follow it: kd-sweep watch {where}; stop it: kd-sweep stop {where}")
+    _show_row(job.to_json() | {"is_new": job.is_new}, as_json)
+    where = f"{job.sweep_id}{_at(workspace)}"
+    if not job.is_new:
+        then = f" {_go_on(job.sweep_id, workspace)}" if job.is_over else ""
+        _say(
+            f"It was submitted before: its job {job.submission_id} is {job.state}. Nothing was "
+            f"submitted now.{then}"
+        )
+    _say(f"follow it: kd-sweep watch {where}; stop it: kd-sweep stop {where}")
 
 
 def status(
     context: typer.Context,
-    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]")] = None,
-    address: Address = None,
+    sweep: Annotated[
+        str | None, typer.Argument(metavar="[SWEEP]", autocompletion=completing.sweeps)
+    ] = None,
+    address: Here = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the sweeps that a cluster knows, or one with its trials by state.
+    """Show how the sweeps are doing, or one of them with its trials by state.
 
-    Example: kd-sweep status latest --address http://head:8265
+    Example: kd-sweep status latest
     """
     workspace = workspace_on_cluster(context, address)
-    if sweep is None:
-        rows = [job.to_json() for job in actions.cluster.list_jobs(workspace)]
-        show(rows, tables.rows_view(rows), as_json)
-    else:
-        _show_row(actions.cluster.sweep_status(sweep, workspace), as_json)
+    if sweep is not None:
+        _show_row(actions.follow.sweep_status(sweep, workspace).to_json(), as_json)
+        return
+    rows = [one.to_json() for one in actions.follow.list_statuses(workspace)]
+    without = [{name: row[name] for name in row if name != "trials"} for row in rows]
+    show(without, tables.rows_view(without), as_json)
 
 
 def logs(
     context: typer.Context,
     sweep: Sweep,
-    address: Address = None,
+    address: Here = None,
     follow: Annotated[bool, typer.Option("--follow", help="Until it ends.")] = False,
     trial: Annotated[int | None, typer.Option(help="Lines of this trial only.")] = None,
 ) -> None:
@@ -113,18 +125,21 @@ def logs(
     Example: kd-sweep logs latest --follow --trial 7
     """
     workspace = workspace_on_cluster(context, address)
-    for line in actions.cluster.read_logs(sweep, workspace, follow=follow, trial=trial):
+    for line in actions.follow.read_logs(sweep, workspace, follow=follow, trial=trial):
         typer.echo(printable(line))
 
 
-def watch(context: typer.Context, sweep: Sweep, address: Address = None) -> None:
-    """Show a sweep on a cluster as `run` shows one here, until it ends; Ctrl-C only looks away.
+def watch(context: typer.Context, sweep: Sweep, address: Here = None) -> None:
+    """Show a sweep as `run` shows it, until it ends; Ctrl-C only looks away.
 
-    Example: kd-sweep watch latest --address http://head:8265
+    Example: kd-sweep watch latest
     """
+    workspace = workspace_on_cluster(context, address)
     with WatchDisplay(Screen()) as display:
-        for event in actions.cluster.watch_sweep(sweep, workspace_on_cluster(context, address)):
-            display.on_event(event)
+        ended = actions.follow.watch_sweep(sweep, workspace, on_event=display.on_event)
+    if ended.state is TrialState.CANCELLED:
+        _say(f"sweep {ended.sweep_id} was stopped. {_go_on(ended.sweep_id, workspace)}")
+        raise typer.Exit(STOPPED_EXIT_CODE)
 
 
 def stop(
@@ -134,20 +149,25 @@ def stop(
 
     Example: kd-sweep stop latest
     """
-    _show_row(actions.go_on.stop_sweep(sweep, workspace_here_or_at(context, address)), as_json)
+    workspace = workspace_here_or_at(context, address)
+    ended = actions.follow.stop_sweep(sweep, workspace)
+    _show_row(ended.to_json(), as_json)
+    if ended.state is TrialState.CANCELLED:
+        _say(_go_on(ended.sweep_id, workspace))
 
 
 def stop_trial(
     context: typer.Context,
     sweep: Sweep,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0)],
-    address: Address = None,
+    address: Here = None,
 ) -> None:
-    """Cancel one running trial of a sweep on a cluster; the sweep goes on.
+    """Cancel one running trial of a sweep; the sweep goes on.
 
-    Example: kd-sweep stop-trial latest 7 --address http://head:8265
+    Example: kd-sweep stop-trial latest 7
     """
-    actions.cluster.stop_trial(sweep, workspace_on_cluster(context, address), trial=trial)
+    actions.follow.stop_trial(sweep, workspace_on_cluster(context, address), trial=trial)
+    _say(f"trial {trial} is cancelled; train it again with: kd-sweep retry {sweep} {trial}")
 
 
 def resume(
@@ -223,8 +243,7 @@ def _run_display(as_json: bool) -> RunDisplay:
     return RunDisplay(errors() if as_json else Screen())
 
 
-def _show_row(row: "SweepJob | SweepStatus | LocalDriver", as_json: bool) -> None:
-    document = row.to_json()
+def _show_row(document: Mapping[str, Any], as_json: bool) -> None:
     show(document, tables.rows_view([document]), as_json)
 
 
@@ -233,4 +252,18 @@ def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:
     if isinstance(result, actions.run.RunResult):
         show(result.to_json(), tables.run_view(result), as_json)
         raise typer.Exit(result.exit_code)
-    _show_row(result, as_json)
+    _show_row(result.to_json(), as_json)
+
+
+def _go_on(sweep_id: str, workspace: Workspace) -> str:
+    return f"Go on with: kd-sweep resume {sweep_id}{_at(workspace)}"
+
+
+def _at(workspace: Workspace) -> str:
+    """Returns the option that has a command work where this one did."""
+    return "" if workspace.cluster is None else f" --address {workspace.cluster.address}"
+
+
+def _say(sentence: str) -> None:
+    """Tells the user something that is no part of the result."""
+    errors().print(Text(sentence), soft_wrap=True)

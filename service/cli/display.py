@@ -27,6 +27,7 @@ from service.events import (
     Preparing,
     SlotsUp,
     SweepEnded,
+    SweepGoesOn,
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
@@ -56,6 +57,7 @@ class SweepProgress:
         self.notices: list[str] = []
         self.slots = 0
         self._names: dict[int, str] = {}
+        self._num_before = 0
         self._pace_from: float | None = None
         self._stage_from: tuple[float, float] | None = None
 
@@ -64,16 +66,13 @@ class SweepProgress:
         match event:
             case Preparing():
                 return self._preparing(event)
+            case SweepGoesOn():
+                return self._go_on(event)
             case SlotsUp():
                 self._slots_up(event)
                 return f"slots ready: {event.num_slots} of {event.num_planned}"
-            case TrialStarted():
-                return self._begin(event)
-            case TrialEvaluated():
-                self._evaluated(event)
-                return None
-            case TrialEnded():
-                return self._end(event)
+            case TrialStarted() | TrialEvaluated() | TrialEnded():
+                return self._trial(event)
             case Notice():
                 text = brief(event.text)
                 self.notices = [*self.notices, text][-MAX_NOTICES:]
@@ -82,6 +81,16 @@ class SweepProgress:
                 self.running.clear()
                 return f"sweep {event.summary.state}"
 
+    def _trial(self, event: TrialStarted | TrialEvaluated | TrialEnded) -> str | None:
+        match event:
+            case TrialStarted():
+                return self._begin(event)
+            case TrialEvaluated():
+                self._evaluated(event)
+                return None
+            case TrialEnded():
+                return self._end(event)
+
     @property
     def num_done(self) -> int:
         """Trials that have ended."""
@@ -89,10 +98,12 @@ class SweepProgress:
 
     def eta_s(self) -> float | None:
         """Returns about how many seconds are left at this pace; None before a trial ended."""
-        if self._pace_from is None or not self.num_done:
+        # An earlier driver's trials say nothing of this one's pace.
+        num_here = self.num_done - self._num_before
+        if self._pace_from is None or num_here <= 0:
             return None
-        left = self._plan.num_trials - self.num_done
-        return left * (self._now() - self._pace_from) / self.num_done
+        left = max(0, self._plan.num_trials - self.num_done)
+        return left * (self._now() - self._pace_from) / num_here
 
     def share_done(self) -> float:
         """Returns the share of the planned trials that have ended, 0 to 1."""
@@ -131,6 +142,15 @@ class SweepProgress:
         eta = self.stage_eta_s() if 0 < event.share < 1 else None
         left = "" if eta is None else f", about {duration(eta)} left"
         return f"preparing: {event.stage} {event.share:.0%}{left}"
+
+    def _go_on(self, event: SweepGoesOn) -> str:
+        """Counts on from what an earlier driver's trials came to."""
+        self.ended = Counter({TrialState(name): count for name, count in event.counts.items()})
+        self._num_before = self.num_done
+        if event.best is not None and event.objective is not None:
+            name = event.label or describe(event.hyperparameters)
+            self.best = (event.objective, event.best, name)
+        return f"goes on: {self.counts()}; best so far: {self.best_text()}"
 
     def _slots_up(self, event: SlotsUp) -> None:
         self.stage, self.slots = None, event.num_slots

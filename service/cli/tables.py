@@ -166,10 +166,15 @@ def comparison_view(found: "Comparison") -> RenderableType:
 
 
 def rows_view(rows: Sequence[Mapping[str, Any]], title: str = "") -> RenderableType:
-    """Returns rows of equal keys as a table with the keys as headings."""
-    headings = list(rows[0]) if rows else []
-    cells = [["" if row[name] is None else number(row[name]) for name in headings] for row in rows]
-    return table(title, headings, cells)
+    """Returns rows as a table with their keys as headings; a row need not have all of them."""
+    headings = list(dict.fromkeys(name for row in rows for name in row))
+    return table(title, headings, [[_cell(row.get(name)) for name in headings] for row in rows])
+
+
+def _cell(found: Any) -> str:
+    if isinstance(found, Mapping):
+        return ", ".join(f"{amount} {name}" for name, amount in found.items())
+    return "" if found is None else number(found)
 
 
 def checks_view(found: "LossCheck") -> RenderableType:

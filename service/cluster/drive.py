@@ -15,15 +15,16 @@ from typing import Any
 
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
+from service.driver.requests import not_running
+from service.errors import JobError
 from service.events import DriverEvent, to_line
 from service.home import make_home
 from service.plan.places import end_marker, sweep_folder
-from service.signals import SIGNALS
+from service.signals import SIGNALS, STOPPED_EXIT_CODE
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
 from service.workspace import Workspace
 
-STOPPED = 130
 Say = Callable[[str], None]
 
 
@@ -38,15 +39,21 @@ def drive(path: Path, say: Say, *, is_child: bool) -> int:
 
 def control(sweep_id: str, words: list[str]) -> None:
     """Sends `stop`, or `stop-trial N`, to the board of a sweep, on the Ray that this process runs
-    in. Raises `ValueError` when the sweep has no board, and so no driver."""
+    in. Raises `JobError` when the sweep has no board, and so no driver, or trial N does not run."""
     import ray
 
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-    board = ray.get_actor(BOARD, namespace=namespace_of(sweep_id))
+    try:
+        board = ray.get_actor(BOARD, namespace=namespace_of(sweep_id))
+    except ValueError as error:
+        raise JobError(
+            f"sweep {sweep_id}: its driver must be up to be told so, but it only starts, or has "
+            "ended. Wait a moment, and look: kd-sweep status."
+        ) from error
     if words[0] == "stop":
         ray.get(board.stop.remote())
-    else:
-        ray.get(board.cancel.remote(int(words[1])))
+    elif not ray.get(board.cancel.remote(int(words[1]))):
+        raise JobError(not_running(sweep_id, int(words[1])))
 
 
 def _watch(order: JobOrder, path: Path, say: Say) -> int:
@@ -72,7 +79,7 @@ def exit_code(code: int, marker: Path) -> int:
     more than how its process ended after that, since Ray may kill it while it leaves."""
     if not marker.exists():
         return code
-    return 0 if marker.read_text() == TrialState.COMPLETED else STOPPED
+    return 0 if marker.read_text() == TrialState.COMPLETED else STOPPED_EXIT_CODE
 
 
 def _run(order: JobOrder, say: Say) -> int:
@@ -96,7 +103,7 @@ def _run(order: JobOrder, say: Say) -> int:
 
     place = Place(workspace.home, uri, ray_address="auto", changes=order.changes)
     summary = run_at(place, plan, on_event=on_event, stop=stop)
-    return 0 if summary.state == TrialState.COMPLETED else STOPPED
+    return 0 if summary.state == TrialState.COMPLETED else STOPPED_EXIT_CODE
 
 
 def _workspace() -> Workspace:

@@ -1,8 +1,4 @@
-"""Sweeps as Ray jobs: submit, find, follow, stop. Talks to a cluster through its dashboard alone.
-
-A sweep's jobs are the attempts of its driver: `<sweep id>`, `<sweep id>-a2`, … At most one of them
-runs at a time.
-"""
+"""Sweeps as Ray jobs: submit, follow, stop. Talks to a cluster through its dashboard alone."""
 
 import asyncio
 import platform
@@ -11,8 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -21,16 +16,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.cluster.shipping import ship
+from service.cluster.sweep_job import (
+    ORDER,
+    SWEEP,
+    SweepJob,
+    answers,
+    jobs_of,
+    reason_of,
+    state_of,
+)
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError
 from service.plan.plan import SweepPlan
+from service.states import TrialState
 from trainers.files.store import write_text
 from trainers.files.urls import holds_secret
-from trainers.nearest import nearest
 
-ORDER = "order.json"
-SWEEP = "kd_sweep"
-FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
 STOP_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 60.0
 POLL_S = 0.5
@@ -49,34 +50,6 @@ class JobOrder(BaseModel):
     changes: StudyChanges = Field(default=StudyChanges(), alias="wishes")
     max_driver_restarts: int = 0
     python: str = ".".join(platform.python_version_tuple()[:2])
-
-
-@dataclass(frozen=True)
-class SweepJob:
-    """One job of a sweep, as the cluster knows it. `status` is Ray's word for its state; `message`
-    says why it failed; `is_new`: this call submitted it."""
-
-    sweep_id: str
-    submission_id: str
-    status: str
-    message: str = ""
-    is_new: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its driver has ended."""
-        return self.status in FINAL_STATUSES
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the row of `--json`; the message of a job that failed is in it."""
-        row: dict[str, Any] = {"sweep_id": self.sweep_id, "job": self.submission_id}
-        row |= {"status": self.status, "is_new": self.is_new}
-        return row | ({"message": self.message} if self.message and self.failed else {})
-
-    @property
-    def failed(self) -> bool:
-        """Whether its driver ended with an error."""
-        return self.status == "FAILED"
 
 
 def submit(
@@ -102,7 +75,7 @@ def submit(
     if known and not known[-1].is_over:
         raise JobError(
             f"sweep {sweep_id}: its driver must have ended before another one starts, but got job "
-            f"{known[-1].submission_id} in state {known[-1].status}. Wait, or stop it first: "
+            f"{known[-1].submission_id}, which is {known[-1].state}. Wait, or stop it first: "
             f"kd-sweep stop {sweep_id}."
         )
     # Derived from the sweep's id and not drawn: Ray refuses an id that it has seen, so of two
@@ -117,7 +90,7 @@ def submit(
             "runtime_env": {"working_dir": folder, "env_vars": dict(environment)},
         }
         _submit(client, submission_id, request)
-    return SweepJob(sweep_id, submission_id, "PENDING", is_new=True)
+    return SweepJob(sweep_id, submission_id, TrialState.PENDING, is_new=True)
 
 
 def _check_holds_no_secret(environment: Mapping[str, str]) -> None:
@@ -153,51 +126,9 @@ def _submit(client: Any, submission_id: str, request: Mapping[str, Any]) -> None
         time.sleep(POLL_S)
 
 
-def jobs_of(client: Any, sweep_id: str) -> list[SweepJob]:
-    """Returns the sweep's driver jobs, the oldest first."""
-    return [job for job in all_jobs(client) if job.sweep_id == sweep_id]
-
-
-def all_jobs(client: Any) -> list[SweepJob]:
-    """Returns the driver jobs of all sweeps that the cluster knows, the oldest first."""
-    with _answers("list its jobs"):
-        known = client.list_jobs()
-    found = [job for job in known if job.submission_id and SWEEP in job.metadata]
-    # The small jobs that `control` submits have the same metadata.
-    drivers = [job for job in found if " drive " in f" {job.entrypoint} "]
-    return [
-        SweepJob(
-            sweep_id=job.metadata[SWEEP],
-            submission_id=job.submission_id,
-            status=str(getattr(job.status, "value", job.status)),
-            message=job.message or "",
-        )
-        for job in sorted(drivers, key=lambda job: job.start_time or 0)
-    ]
-
-
-def find_job(client: Any, reference: str) -> SweepJob:
-    """Returns the newest job of the sweep: an id, a unique beginning of one, or `latest`. Raises
-    `JobError` with the nearest ids when there is none."""
-    jobs = all_jobs(client)
-    ids = list(dict.fromkeys(job.sweep_id for job in jobs))
-    if reference == "latest" and ids:
-        return jobs[-1]
-    matching = [each for each in ids if each == reference] or [
-        each for each in ids if each.startswith(reference)
-    ]
-    if len(matching) != 1:
-        known = ", ".join(ids[-5:]) or "none"
-        raise JobError(
-            f"sweep '{reference}': exactly one sweep on this cluster must have this id, but got "
-            f"{len(matching)}.{nearest(reference, ids)} The newest are: {known}."
-        )
-    return [job for job in jobs if job.sweep_id == matching[0]][-1]
-
-
 def order_of(client: Any, job: SweepJob) -> JobOrder:
     """Returns what the job's driver was ordered to do; without the sources of own modules."""
-    with _answers("tell of its job"):
+    with answers("tell of its job"):
         info = client.get_job_info(job.submission_id)
     return _order_in(info.metadata.get(ORDER, ""), f"job {job.submission_id}: its order")
 
@@ -209,7 +140,7 @@ def logs(client: Any, job: SweepJob, *, follow: bool) -> Iterator[str]:
     else:
         chunks = (client.get_job_logs(one) for one in [job.submission_id])
     rest = ""
-    with _answers("show the driver's log"):
+    with answers("show the driver's log"):
         for chunk in chunks:
             *lines, rest = (rest + chunk).split("\n")
             yield from lines
@@ -264,13 +195,16 @@ def wait(
 
 def stop(client: Any, job: SweepJob) -> SweepJob:
     """Ends the sweep: trials leave at their next step with a checkpoint. Returns the job when it is
-    over; a driver that does not answer is stopped by Ray."""
-    control(client, job, "stop")
-    # The driver has been asked, and needs as long as its trials' last steps and checkpoints do.
-    ended = wait(client, job, timeout_s=STOP_TIMEOUT_S)
-    if ended.is_over:
-        return ended
-    with _answers("stop the job"):
+    over; a driver that does not answer is stopped by Ray. Raises `JobError` when none runs."""
+    _check_runs(job)
+    # One that only starts hears nothing yet, and has nothing to keep.
+    with suppress(JobError):
+        control(client, job, "stop")
+        # It has been asked, and needs as long as its trials' last steps and checkpoints do.
+        ended = wait(client, job, timeout_s=STOP_TIMEOUT_S)
+        if ended.is_over:
+            return ended
+    with answers("stop the job"):
         client.stop_job(job.submission_id)
     return wait(client, job, timeout_s=STOP_TIMEOUT_S)
 
@@ -280,18 +214,22 @@ def stop_trial(client: Any, job: SweepJob, trial: int) -> None:
     control(client, job, "stop-trial", str(trial))
 
 
-def control(client: Any, job: SweepJob, *words: str) -> None:
-    """Sends the sweep's driver a command: a small job on the cluster calls its board. Raises
-    `JobError` when the driver is not there."""
+def _check_runs(job: SweepJob) -> None:
     if job.is_over:
         raise JobError(
             f"sweep {job.sweep_id}: its driver must run for this, but job {job.submission_id} is "
-            f"{job.status}. Start it again: kd-sweep resume {job.sweep_id}."
+            f"{job.state}. Start it again: kd-sweep resume {job.sweep_id}."
         )
+
+
+def control(client: Any, job: SweepJob, *words: str) -> None:
+    """Sends the sweep's driver a command: a small job on the cluster calls its board. Raises
+    `JobError` when the driver is not there, or refuses."""
+    _check_runs(job)
     # Drawn, unlike a driver's: the same command may be sent again.
     submission_id = f"{job.submission_id}-{words[0]}-{uuid.uuid4().hex[:6]}"
     # The cluster has the driver's code: nothing is shipped, and both are of one version.
-    with _answers("tell of its job"):
+    with answers("tell of its job"):
         code = client.get_job_info(job.submission_id).runtime_env["working_dir"]
     request = {
         "entrypoint": shlex.join(["python", "-m", "service", "control", job.sweep_id, *words]),
@@ -301,13 +239,13 @@ def control(client: Any, job: SweepJob, *words: str) -> None:
     _submit(client, submission_id, request)
     end = time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < end:
-        with _answers("tell of its job"):
+        with answers("tell of its job"):
             info = client.get_job_info(submission_id)
-        status = str(getattr(info.status, "value", info.status))
-        if status == "SUCCEEDED":
+        state = state_of(info)
+        if state is TrialState.COMPLETED:
             return
-        if status in FINAL_STATUSES:
-            raise JobError(f"sweep {job.sweep_id}: its driver was not reached: {info.message}")
+        if state.is_terminal:
+            raise JobError(reason_of(info.message or ""))
         time.sleep(POLL_S)
 
 
@@ -333,15 +271,4 @@ def _order_in(content: bytes | str, place: str) -> JobOrder:
         raise JobError(
             f"{place}: must be one of this version, but got: {field}: {first['msg']}. Submit the "
             "sweep again, or use the version that submitted it."
-        ) from error
-
-
-@contextmanager
-def _answers(task: str) -> Iterator[None]:
-    """Names a dashboard that went away after `connect`, or refuses."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:  # what Ray and requests make of it
-        raise JobError(
-            f"cluster: its dashboard must {task}, but got: {str(error).strip()}. Does it still run?"
         ) from error

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 
 from service.driver.lock import sweep_lock
+from service.driver.log import driver_log
 from service.driver.place import Place
+from service.driver.requests import clear_requests
 from service.events import DriverEvent, Preparing, SweepEnded, SweepSummary
 from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
@@ -29,11 +31,18 @@ def run_at(
     start.
     """
     folder = sweep_folder(plan, place.home)
-    with sweep_lock(folder), ray_session(plan, folder, place.ray_address):
-        on_event(Preparing("Ray is up", 0.0))
-        # This loads MLflow, which takes seconds, while Ray's first processes start.
-        from service.driver.stages import drive
+    with sweep_lock(folder), driver_log(folder) as write:
 
-        summary = drive(place, plan, on_event=on_event, stop=stop)
-    on_event(SweepEnded(summary))
+        def tell(event: DriverEvent) -> None:
+            write(event)
+            on_event(event)
+
+        clear_requests(folder)
+        with ray_session(plan, folder, place.ray_address):
+            tell(Preparing("Ray is up", 0.0))
+            # This loads MLflow, which takes seconds, while Ray's first processes start.
+            from service.driver.stages import drive
+
+            summary = drive(place, plan, on_event=tell, stop=stop)
+        tell(SweepEnded(summary))
     return summary

@@ -1,15 +1,32 @@
-"""One driver at a time for each sweep."""
+"""One driver at a time for each sweep, and who it is."""
 
 import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from service.errors import JobError
 from service.plan.places import driver_lock
+from trainers.files.json_files import checked_object, parse_json
+
+TRIES, TRY_AGAIN_S = 3, 0.05
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that drives a sweep."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
 
 
 @contextmanager
@@ -22,15 +39,50 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     path = driver_lock(folder)
     with path.open("a+") as file:  # not "w": who is refused wants to read who has it
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _is_free(file):
             file.seek(0)
             raise JobError(
                 f"sweep {folder.name}: one driver at a time must hold, but got one that runs "
-                f"already: {file.read().strip() or 'unknown'}. Wait for it, or stop it first."
-            ) from error
+                f"already: {file.read().strip() or 'unknown'}. Wait for it, or stop it first: "
+                f"kd-sweep stop {folder.name}."
+            )
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()
         yield
+
+
+def _is_free(file: TextIO) -> bool:
+    """Locks the file if no other driver has; returns whether it did."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(TRY_AGAIN_S)  # perhaps somebody only asks who has it
+        else:
+            return True
+    return False
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Returns who holds the sweep's folder, None when nobody does. The file's text alone says
+    nothing: a driver that was killed leaves it, and its process id may be another process's by
+    now. Raises `JobError` when somebody does, and the file does not say who."""
+    path = driver_lock(folder)
+    if not path.exists():
+        return None
+    with path.open("r") as file:
+        try:
+            # Shared, so that two who ask at once do not take each other for a driver.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                found = checked_object(
+                    parse_json(file.read(), path), path, {"host": str, "pid": int}
+                )
+            except ValueError as error:
+                raise JobError(
+                    f"{error} A driver holds this file: end that process by hand."
+                ) from error
+            return Holder(str(found["host"]), int(str(found["pid"])))
+    return None

@@ -1,16 +1,18 @@
 """The study that a driver works on, with the trials that come before all others, and the changes
 that a user asked for."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from service.driver.study_changes import StudyChanges
+from service.events import SweepGoesOn
 from service.plan.evaluations import num_evaluations
 from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
 from service.search.ask import enqueue, retry
 from service.search.study import StudyStore
-from service.search.study_trials import Search, read_trials
+from service.search.study_trials import Search, best_trial, read_trials
 from service.search.warm_start import import_trials
 from service.states import TrialState
 
@@ -46,6 +48,21 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
         if is_ended and record.number not in repeated:
             retry(store, record.number)
     return store
+
+
+def so_far(store: StudyStore, plan: SweepPlan) -> SweepGoesOn | None:
+    """Returns what came of the trials that earlier drivers ended, without those that have a repeat;
+    None when there are none."""
+    records = store.records()
+    repeated = {record.retry_of for record in records}
+    ended = [r for r in records if r.state.is_terminal and r.number not in repeated]
+    if not ended:
+        return None
+    counts = Counter(str(record.state) for record in ended)
+    best = best_trial(ended, plan.spec.objective[0].direction)
+    if best is None:
+        return SweepGoesOn(dict(counts))
+    return SweepGoesOn(dict(counts), best.number, best.objective, best.label, best.values)
 
 
 def apply_changes(

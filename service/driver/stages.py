@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from service.driver.ledger import Ledger, num_left
-from service.driver.open_study import apply_changes, open_study
+from service.driver.open_study import apply_changes, open_study, so_far
 from service.driver.place import Place, Sweep
 from service.driver.preparing import end_tasks, finish_preparing, start_preparing
 from service.driver.probe import check_storage_is_shared, check_store_answers
@@ -80,6 +80,9 @@ def _run(sweep: Sweep) -> SweepSummary:
         resumed = reconcile(store)
         runs = Runs(sweep.place.tracking_uri, plan.spec.tracking.experiment)
         settle_runs(store, runs.trials(plan.sweep_id), sweep.tracker)
+        before = so_far(store, plan)
+        if before is not None:
+            sweep.on_event(before)
         if resumed or num_left(plan, store) > 0:
             _prepare_and_tune(sweep, store, run_id, resumed)
         state = TrialState.CANCELLED if sweep.stop.is_set() else TrialState.COMPLETED

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.driver.ledger import Ledger
 from service.driver.place import Sweep
+from service.driver.requests import asked_to_stop
 from service.events import SlotsUp
 from service.slots.board import BoardStatus
 
@@ -17,8 +18,9 @@ class Watch:
     """A thread that looks at the board while the driver's other thread prepares, or is inside Ray
     Tune.
 
-    A stop reaches it from either end: a signal sets the sweep's event, `kd-sweep stop` on a cluster
-    calls the board. It carries the word to the other end, so that from there on both are the same.
+    A stop reaches it from three ends: a signal sets the sweep's event, `kd-sweep stop` leaves a
+    file in the sweep's folder, or on a cluster calls the board. It carries the word to the others,
+    so that from there on all are the same.
 
     get: turns the board's answers into values; draining_nodes: the nodes whose end is announced.
     `problem`: why no trial can run, None as long as one may.
@@ -71,12 +73,22 @@ class Watch:
             self._sweep.on_event(SlotsUp(self._num_up, num_planned))
         if status.is_stopped:
             self._sweep.stop.set()
+        self._obey()
         self._leave_nodes_that_go()
         if len(status.given_up) == num_planned:
             reason = next(iter(status.given_up.values()))
             self.problem = f"no slot can start its workers: {reason}"
         if self._sweep.stop.is_set() or self.problem is not None:
             self._stop(status)
+
+    def _obey(self) -> None:
+        """Does what other processes ask for in the sweep's folder."""
+        for request, trial in asked_to_stop(self._sweep.folder).items():
+            if trial is None:
+                self._sweep.stop.set()
+            else:
+                self._get(self._board.cancel.remote(trial))
+            request.unlink(missing_ok=True)
 
     def _stop(self, status: BoardStatus) -> None:
         # The ledger first: a trial that the board ends makes Tune ask for the next one.

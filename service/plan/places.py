@@ -67,6 +67,16 @@ def driver_lock(folder: Path) -> Path:
     return folder / "driver.lock"
 
 
+def requests_folder(folder: Path) -> Path:
+    """Returns the folder in which other processes leave what they want of the sweep's driver."""
+    return folder / "requests"
+
+
+def logs_folder(folder: Path) -> Path:
+    """Returns the folder with what each of the sweep's drivers wrote."""
+    return folder / "logs"
+
+
 def end_marker(folder: Path) -> Path:
     """Returns the file that says how the sweep's last driver ended, which it writes before it
     leaves Ray."""

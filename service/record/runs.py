@@ -17,7 +17,7 @@ from service.record.metric_names import names_in_store
 from service.record.open_reader import open_reader
 from service.record.reading import Equal, Reader, Search, StoredRun
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
-from service.words import LATEST
+from service.which import sweeps_meant
 from trainers.trial.trial_file import TrialFile
 
 logger = logging.getLogger(__name__)
@@ -58,17 +58,12 @@ class Runs:
                 f"tracking: no sweep is recorded in '{self.uri}'. Run one first."
                 f"{self._deleted_experiments()}"
             )
-        if reference == LATEST:
-            return sweeps[0]
-        exact = [one for one in sweeps if reference in (one.sweep_id, one.run_id)]
-        named = [one for one in sweeps if one.name == reference]
-        if exact or named:
-            return (exact or named)[0]
-        begin = [one for one in sweeps if one.sweep_id.startswith(reference)]
-        if len(begin) == 1:
-            return begin[0]
+        meant = sweeps_meant(reference, [(one.sweep_id, one.name) for one in sweeps])
+        found = [one for one in sweeps if one.run_id == reference or meant == [one.sweep_id]]
+        if found:
+            return found[0]
         deleted = self._deleted_experiments()
-        raise TrackingError(_no_such_sweep(reference, sweeps, begin) + deleted)
+        raise TrackingError(_no_such_sweep(reference, sweeps, meant) + deleted)
 
     def trials(self, sweep_id: str) -> list[RunRecord]:
         """Returns the sweep's trials by number; empty when it has none yet. Of their tags they have
@@ -207,11 +202,9 @@ def _readable(make: Callable[[StoredRun], T], runs: Iterable[StoredRun]) -> Iter
             logger.warning("left out: %s", error)
 
 
-def _no_such_sweep(
-    reference: str, sweeps: Sequence[SweepRecord], begin: Sequence[SweepRecord]
-) -> str:
-    if begin:
-        ids = ", ".join(one.sweep_id for one in begin)
+def _no_such_sweep(reference: str, sweeps: Sequence[SweepRecord], begun: Sequence[str]) -> str:
+    if begun:
+        ids = ", ".join(begun)
         return f"sweep '{reference}': must be the beginning of one id, but it is that of {ids}."
     known = list(dict.fromkeys(name for one in sweeps for name in (one.sweep_id, one.name)))
     close = difflib.get_close_matches(reference, known, n=3, cutoff=0.3) or known[:3]

@@ -46,10 +46,13 @@ class TrialSide(BoardState):
 
     # -- the user's side
 
-    async def cancel(self, trial: int) -> None:
-        """Ends the leases of `trial`, and says so to whoever follows them."""
-        self._leases.end(self._leases.of_trial(trial), Leave.CANCELLED)
+    async def cancel(self, trial: int) -> bool:
+        """Ends the leases of `trial`, and says so to whoever follows them; returns whether there
+        were any."""
+        leases = self._leases.of_trial(trial)
+        self._leases.end(leases, Leave.CANCELLED)
         await self._notify()
+        return bool(leases)
 
     async def stop(self) -> None:
         """Ends all leases, present and future, and says so to whoever follows them. The driver

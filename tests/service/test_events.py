@@ -6,6 +6,7 @@ from service.events import (
     Preparing,
     SlotsUp,
     SweepEnded,
+    SweepGoesOn,
     SweepSummary,
     TrialEnded,
     TrialEvaluated,
@@ -17,6 +18,8 @@ from service.states import TrialState
 
 EVENTS: list[DriverEvent] = [
     Preparing("data", 0.5),
+    SweepGoesOn({"completed": 3}, 1, 9.5, None, {"tau": 2.0}),
+    SweepGoesOn({"failed": 3}),
     SlotsUp(1, 2),
     TrialStarted(3, 1, "hard loss only", {"tau": 2.0}),
     TrialEvaluated(3, 2, {"rouge_l": 30.0}),

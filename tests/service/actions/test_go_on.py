@@ -1,8 +1,6 @@
 """Sweeps that go on: with more trials, repeated ones, and knowledge of an earlier sweep; and those
 that stop."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -14,16 +12,13 @@ from service.actions.go_on import (
     extend_sweep,
     resume_sweep,
     retry_trials,
-    stop_here,
-    stop_sweep,
     with_more_trials,
 )
 from service.actions.record import list_sweeps
 from service.actions.run import RunEvent, RunResult, SweepBegins
 from service.cluster import dashboard
 from service.cluster import job as jobs
-from service.cluster.job import SweepJob
-from service.driver.lock import sweep_lock
+from service.cluster.sweep_job import SweepJob
 from service.driver.open_study import apply_changes, open_study
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
@@ -114,16 +109,6 @@ def test_a_warm_start_from_nowhere_is_refused(tmp_path: Path) -> None:
         list(apply_changes(StudyChanges(warm_start="no-such-sweep"), store, plan, home=tmp_path))
 
 
-def test_nothing_is_stopped_where_nothing_runs(tmp_path: Path) -> None:
-    plan = make_sweep_plan()
-    with pytest.raises(JobError, match="must run on this machine.*runs nowhere"):
-        stop_here(plan, tmp_path)
-    with sweep_lock(sweep_folder(plan, tmp_path)):
-        pass
-    with pytest.raises(JobError, match="runs nowhere"):
-        stop_here(plan, tmp_path)
-
-
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A workspace whose record has one finished sweep of six trials."""
@@ -177,26 +162,6 @@ def test_going_on_there_is_another_job_of_the_same_sweep(
     order = jobs.order_of(client, second)
     assert order.plan.num_trials == plan_of().num_trials + 2
     assert order.max_driver_restarts == 1
-
-
-def test_a_sweep_is_stopped_where_it_runs(workspace: Workspace, client: MemoryClient) -> None:
-    with pytest.raises(JobError, match="runs nowhere"):
-        stop_sweep("latest", workspace)
-    there = workspace.on(Cluster("http://head:8265"))
-    resume_sweep("latest", there)
-    stopped = stop_sweep("latest", there)
-    assert isinstance(stopped, SweepJob) and stopped.status == "STOPPED"
-
-
-def test_the_driver_here_is_signalled(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    signalled: list[tuple[int, int]] = []
-    monkeypatch.setattr("os.kill", lambda pid, number: signalled.append((pid, number)))
-    with sweep_lock(sweep_folder(plan_of(), workspace.home)):
-        asked = stop_sweep("toy", workspace)
-    assert signalled == [(os.getpid(), signal.SIGINT)]
-    assert asked.to_json() == {"sweep_id": plan_of().sweep_id, "pid": os.getpid()}
 
 
 def test_a_plan_of_another_version_is_refused(

@@ -26,6 +26,7 @@ from service.events import (
     Preparing,
     SlotsUp,
     SweepEnded,
+    SweepGoesOn,
     SweepSummary,
     TrialEnded,
     TrialEvaluated,
@@ -126,6 +127,22 @@ def test_a_stage_tells_its_quarters_and_the_time_left() -> None:
         None,
         "preparing: teacher cache 100%",
     ]
+
+
+def test_a_sweep_that_goes_on_is_counted_on_and_timed_anew() -> None:
+    before = SweepGoesOn({"completed": 7, "failed": 1}, 4, 9.0, None, {"tau": 2.0})
+    progress = progress_after(trials=10)
+    assert progress.take(before) == (
+        "goes on: 8 of 10 done (7 completed, 1 failed); best so far: rouge_l 9  trial 4: tau=2"
+    )
+    assert progress.eta_s() is None, "nothing was seen of this driver's pace"
+    progress.take(SlotsUp(1, 1))  # at second 0
+    assert progress.eta_s() is None
+    for event in (started(8), TrialEnded(8, DONE, 5.0)):
+        progress.take(event)  # its line asks the clock: second 1
+    assert progress.eta_s() == 1 * 2, "one trial took two seconds, and one is left"
+    assert progress.best_text() == "rouge_l 9  trial 4: tau=2"
+    assert progress.counts() == "9 of 10 done (8 completed, 1 failed)"
 
 
 def test_the_panel_shows_the_stage_then_the_trials() -> None:

@@ -11,10 +11,13 @@ from fakes import MemoryClient, make_sweep_plan
 
 from service.cluster import job as jobs
 from service.cluster import shipping
-from service.cluster.job import JobOrder, SweepJob
+from service.cluster.job import JobOrder
 from service.cluster.shipping import copy_code, ship
+from service.cluster.sweep_job import SweepJob, all_jobs, find_job, jobs_of, reason_of
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError
+from service.events import Notice, to_line
+from service.states import TrialState
 
 
 def make_order(**changes: Any) -> JobOrder:
@@ -53,11 +56,11 @@ def test_the_same_sweep_submitted_twice_is_one_job() -> None:
 def test_another_attempt_needs_the_first_to_have_ended() -> None:
     client = MemoryClient()
     sweep_id = jobs.submit(client, make_order()).sweep_id
-    with pytest.raises(JobError, match=f"{sweep_id} in state RUNNING.*kd-sweep stop {sweep_id}"):
+    with pytest.raises(JobError, match=f"{sweep_id}, which is running.*kd-sweep stop {sweep_id}"):
         jobs.submit(client, make_order(), again=True)
     client.infos[0].status = "FAILED"
     assert jobs.submit(client, make_order(), again=True).submission_id == f"{sweep_id}-a2"
-    assert [job.submission_id for job in jobs.jobs_of(client, sweep_id)] == [
+    assert [job.submission_id for job in jobs_of(client, sweep_id)] == [
         sweep_id,
         f"{sweep_id}-a2",
     ]
@@ -67,28 +70,101 @@ def test_a_sweep_is_found_by_its_id_its_beginning_or_as_the_latest() -> None:
     client = MemoryClient()
     first = jobs.submit(client, make_order(name="alpha"))
     second = jobs.submit(client, make_order(name="beta"))
-    assert jobs.find_job(client, first.sweep_id).submission_id == first.submission_id
-    assert jobs.find_job(client, "alp").sweep_id == first.sweep_id
-    assert jobs.find_job(client, "latest").sweep_id == second.sweep_id
-    with pytest.raises(JobError, match=f"'beto'.*got 0.*newest are: .*{second.sweep_id}"):
-        jobs.find_job(client, "beto")
+    assert find_job(client, first.sweep_id).submission_id == first.submission_id
+    assert find_job(client, "alp").sweep_id == first.sweep_id
+    assert find_job(client, "latest").sweep_id == second.sweep_id
+    with pytest.raises(JobError, match=f"'beto'.*got 0.*newest: .*{second.sweep_id}"):
+        find_job(client, "beto")
 
 
 def test_stopping_reaches_the_driver_and_waits_for_it() -> None:
     client = MemoryClient()
     job = jobs.submit(client, make_order())
-    assert jobs.stop(client, job).status == "STOPPED"
+    assert jobs.stop(client, job).state is TrialState.CANCELLED
     assert client.infos[1].entrypoint == f"python -m service control {job.sweep_id} stop"
     assert client.infos[1].runtime_env == client.infos[0].runtime_env, "the driver's own code"
     assert len(client.shipped) == 1, "nothing travels to say a word"
     assert client.stopped == [], "Ray had not to be asked"
-    assert len(jobs.all_jobs(client)) == 1, "what was said is no job of the sweep"
+    assert len(all_jobs(client)) == 1, "what was said is no job of the sweep"
+
+
+def test_a_driver_that_only_starts_is_stopped_by_ray() -> None:
+    """It has no board yet that could be told."""
+    client = MemoryClient(control="FAILED")
+    job = jobs.submit(client, make_order())
+    assert jobs.stop(client, job).state is TrialState.CANCELLED
+    assert client.stopped == [job.submission_id]
+
+
+def test_what_has_ended_is_not_stopped() -> None:
+    client = MemoryClient()
+    job = SweepJob("tiny-1", "tiny-1", TrialState.COMPLETED)
+    with pytest.raises(JobError, match="tiny-1 is completed.*kd-sweep resume tiny-1"):
+        jobs.stop(client, job)
+    assert client.infos == client.stopped == []
+
+
+def test_a_driver_that_refuses_is_quoted() -> None:
+    client = MemoryClient(control="FAILED")
+    job = jobs.submit(client, make_order())
+    with pytest.raises(JobError, match=r"^trial 3 must be running$"):
+        jobs.stop_trial(client, job, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "state"),
+    [
+        ("PENDING", None, TrialState.PENDING),
+        ("RUNNING", None, TrialState.RUNNING),
+        ("SUCCEEDED", 0, TrialState.COMPLETED),
+        ("FAILED", 4, TrialState.FAILED),
+        ("FAILED", None, TrialState.FAILED),
+        ("FAILED", 130, TrialState.CANCELLED),
+        ("STOPPED", None, TrialState.CANCELLED),
+    ],
+)
+def test_a_job_has_our_states(status: str, exit_code: int | None, state: TrialState) -> None:
+    client = MemoryClient()
+    jobs.submit(client, make_order())
+    client.infos[0].status, client.infos[0].driver_exit_code = status, exit_code
+    client.infos[0].message = "a wall of events"
+    (job,) = all_jobs(client)
+    assert job.state is state
+    assert job.to_json()["message"] == ("a wall of events" if state == "failed" else None)
+
+
+RAY_SAYS = "Job entrypoint command failed with exit code 4, last available logs (truncated):\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("the head was lost", "the head was lost"),
+        (RAY_SAYS + "{event}\n{event}\nerror: no slot can start\n", "no slot can start"),
+        (RAY_SAYS + "error: the first\n{event}\nerror: sweep:\na: wrong", "sweep:\na: wrong"),
+        (RAY_SAYS + "Traceback\n  File\nOSError: gone", f"{RAY_SAYS.strip()} … OSError: gone"),
+        ("", ""),
+    ],
+)
+def test_of_a_wall_of_events_the_reason_is_left(message: str, reason: str) -> None:
+    event = to_line(Notice("trial 1 waits"))
+    assert reason_of(message.replace("{event}", event)) == reason
+
+
+def test_a_sweep_is_found_by_its_name_too() -> None:
+    client = MemoryClient()
+    jobs.submit(client, make_order(name="alpha", trials=3))
+    newer = jobs.submit(client, make_order(name="alpha", trials=5))
+    jobs.submit(client, make_order(name="alpha-wide"))
+    assert find_job(client, "alpha").sweep_id == newer.sweep_id
+    with pytest.raises(JobError, match="got 3"):
+        find_job(client, "alph")
 
 
 def test_a_driver_that_is_gone_hears_nothing() -> None:
     client = MemoryClient()
-    job = SweepJob("tiny-1", "tiny-1", "FAILED")
-    with pytest.raises(JobError, match="tiny-1 is FAILED.*kd-sweep resume tiny-1"):
+    job = SweepJob("tiny-1", "tiny-1", TrialState.FAILED)
+    with pytest.raises(JobError, match="tiny-1 is failed.*kd-sweep resume tiny-1"):
         jobs.stop_trial(client, job, 3)
 
 
@@ -99,7 +175,7 @@ def test_a_job_that_goes_on_is_given_back_after_the_wait() -> None:
     waited = jobs.wait(
         client, job, timeout_s=5, sleep=lambda s: None, clock=lambda: float(next(seconds))
     )
-    assert waited.status == "RUNNING"
+    assert waited.state is TrialState.RUNNING
 
 
 def test_logs_come_line_by_line() -> None:
@@ -174,7 +250,7 @@ def test_a_password_does_not_travel_to_a_cluster() -> None:
     with pytest.raises(JobError, match="must hold no password or token.*on every node") as refusal:
         jobs.submit(client, make_order(), environment=variables)
     assert "hunter2" not in str(refusal.value)
-    assert jobs.all_jobs(client) == []
+    assert all_jobs(client) == []
 
 
 def test_a_dashboard_that_goes_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,4 +260,4 @@ def test_a_dashboard_that_goes_away_is_named(monkeypatch: pytest.MonkeyPatch) ->
     client = MemoryClient()
     monkeypatch.setattr(client, "list_jobs", gone)
     with pytest.raises(JobError, match="its dashboard must list its jobs, but got: Connection ref"):
-        jobs.find_job(client, "latest")
+        find_job(client, "latest")

@@ -9,8 +9,10 @@ import pytest
 from fakes import make_sweep_plan
 
 from service.driver.place import Place, Sweep
+from service.driver.requests import ask_to_stop, asked_to_stop
 from service.driver.watch import Watch
 from service.events import SlotsUp
+from service.plan.places import sweep_folder
 from service.slots.board import BoardStatus
 
 
@@ -21,6 +23,7 @@ class MemoryBoard:
         self.calls = calls
         self.now = status()
         self.status = SimpleNamespace(remote=lambda: self.now)
+        self.cancel = SimpleNamespace(remote=lambda trial: calls.append(f"trial {trial} leaves"))
         self.stop = SimpleNamespace(remote=lambda: calls.append("board stops"))
         self.leave_nodes = SimpleNamespace(remote=calls.append)
 
@@ -46,9 +49,11 @@ def calls() -> list[Any]:
     return []
 
 
-def make_watch(calls: list[Any], address: str | None = None) -> tuple[Watch, threading.Event]:
+def make_watch(
+    calls: list[Any], address: str | None = None, home: Path = Path("/nowhere")
+) -> tuple[Watch, threading.Event]:
     """A watch over two slots, and the event of its sweep."""
-    place, stop = Place(Path("/nowhere"), "sqlite://", address), threading.Event()
+    place, stop = Place(home, "sqlite://", address), threading.Event()
     sweep = Sweep(place, make_sweep_plan(resources={"slots": 2}), None, calls.append, stop)
     watch = Watch(
         sweep, MemoryBoard(calls), get=lambda value: value, draining_nodes=lambda: {"going"}
@@ -82,6 +87,20 @@ def test_a_stop_while_inputs_are_prepared_reaches_a_ledger_that_comes_later(
     assert stop.is_set(), "there is no ledger yet"
     watch.cover(MemoryLedger(calls))  # type: ignore[arg-type]
     assert calls == ["ledger stops"]
+
+
+def test_what_other_processes_ask_for_is_done_once(calls: list[Any], tmp_path: Path) -> None:
+    watch, stop = make_watch(calls, home=tmp_path)
+    folder = sweep_folder(make_sweep_plan(resources={"slots": 2}), tmp_path)
+    folder.mkdir(parents=True)
+    request = ask_to_stop(folder, 7)
+    watch.look(status())
+    watch.look(status())
+    assert calls == ["trial 7 leaves"] and not request.exists() and not stop.is_set()
+    ask_to_stop(folder)
+    watch.look(status())
+    assert stop.is_set() and calls[1:] == ["board stops"]
+    assert asked_to_stop(folder) == {}
 
 
 def test_slots_that_cannot_start_end_the_sweep_when_they_are_all(calls: list[Any]) -> None:
