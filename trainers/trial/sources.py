@@ -105,7 +105,7 @@ class Columns(Strict):
         description=(
             "with template: chat, a list of {role, content} or {from, value} that ends with the "
             "assistant's answer, in CSV as JSON; conversations means the same, and so do prompt "
-            "and completion that are two such lists"
+            "and completion that are two such lists; system beside them is the first turn"
         ),
     )
 

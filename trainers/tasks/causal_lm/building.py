@@ -1,6 +1,7 @@
 """Makes models from configs, and says what a config would make without making it."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from trainers.tasks.causal_lm.vocabulary import check_rows, num_entries
 from trainers.trial.sources import ModelSource
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# What any config.json says beside the model.
+ALWAYS = ("_name_or_path", "auto_map", "_commit_hash")
 # What every config has by these names or by its own, and what must be there of each.
 SIZES = (
     "vocab_size",
@@ -81,7 +84,8 @@ def _attempt(make: Callable[[], Any], given: dict[str, Any], role: str) -> Any:
 
 
 def _config(given: Mapping[str, Any]) -> Any:
-    values = {name: value for name, value in given.items() if name != "model_type"}
+    # copied, since transformers completes what it is given
+    values = {name: deepcopy(value) for name, value in given.items() if name != "model_type"}
     return CONFIG_MAPPING[given["model_type"]](**values)
 
 
@@ -125,12 +129,27 @@ def _check_names(given: dict[str, Any], role: str) -> None:
         )
     kind = CONFIG_MAPPING[model_type]
     names = set(kind().to_dict()) | set(kind.attribute_map)
-    unknown = sorted(set(given) - names)
+    unknown = [name for name in sorted(set(given) - names) if not _is_heeded(name, given)]
     if unknown:
+        listed = ", ".join(f"'{name}'" for name in unknown)
         raise ValueError(
-            f"{role}.config: every key must be one of {model_type}'s config, "
-            f"but got '{unknown[0]}'.{nearest(unknown[0], sorted(names))}"
+            f"{role}.config: every key must be one that transformers heeds in a {model_type}, "
+            f"but got {listed}.{nearest(unknown[0], sorted(names))} Correct or remove what has no "
+            "effect."
         )
+
+
+def _is_heeded(name: str, given: Mapping[str, Any]) -> bool:
+    """Whether transformers makes something of a key that its config does not have, such as an
+    earlier version's name: what it knows nothing of it keeps as it is, and nothing else changes."""
+    if name in ALWAYS:
+        return True
+    others = {key: value for key, value in given.items() if key != name}
+    try:
+        found, without = _config(given).to_dict(), _config(others).to_dict()
+    except Exception:  # what raises is for the build to say, which names the field
+        return True
+    return name not in found or {**without, name: found[name]} != found
 
 
 def _check_sizes(config: Any, given: Mapping[str, Any], role: str) -> None:

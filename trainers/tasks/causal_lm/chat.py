@@ -46,6 +46,15 @@ def encode(
     return ids, [any(_overlap(span, one) for one in learned) for span in spans], before
 
 
+def end_of_turn(messages: Messages, tokenizer: Any, *, tools: Any = None) -> str:
+    """Returns what the template writes behind the last answer, which `encode` took; empty where the
+    answer says more than its content, as with calls of tools."""
+    talk = _Conversation(messages, tokenizer, tools, place="")
+    content = talk.contents[-1]
+    says_more = messages[-1].keys() - {"role", "content", "name"}
+    return "" if content is None or says_more else talk.text[content[1] :]
+
+
 @dataclass(frozen=True)
 class _Conversation:
     messages: Messages

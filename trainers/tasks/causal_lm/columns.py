@@ -2,7 +2,8 @@
 
 A pair is `instruction`, `input` and `output` (by the names in `data.columns`), or `prompt` and
 `completion`. A conversation (with `template: chat`) is `messages` of role and content,
-`conversations` of from and value, or `prompt` and `completion` that are lists of messages.
+`conversations` of from and value, or `prompt` and `completion` that are lists of messages; a column
+`system` beside any of them, or beside a pair, is what the system is told first.
 """
 
 import json
@@ -15,6 +16,7 @@ from trainers.trial.sources import Columns, DataSource
 
 REQUIRED = ("response", "instruction")
 PROMPT, COMPLETION, CONVERSATIONS, TOOLS = "prompt", "completion", "conversations", "tools"
+SYSTEM = "system"
 # Who speaks in `conversations`, by the role that chat templates know.
 ROLES = {
     "human": "user",
@@ -41,14 +43,13 @@ def record_of(row: Any, place: str, source: DataSource) -> Record:
     try:
         if source.template == "chat":
             found = _conversation(row, source.columns, place)
-            if found is not None:
-                return found
+            return found or _pair(row, source.columns, place, system=row.get(SYSTEM))
         return _pair(row, source.columns, place)
     except RecursionError as error:
         raise ValueError(f"{place}: lists and objects must not be nested so deeply.") from error
 
 
-def _pair(row: Mapping[str, Any], columns: Columns, place: str) -> Record:
+def _pair(row: Mapping[str, Any], columns: Columns, place: str, *, system: Any = None) -> Record:
     names = {
         "instruction": columns.instruction,
         "response": columns.response,
@@ -58,6 +59,7 @@ def _pair(row: Mapping[str, Any], columns: Columns, place: str) -> Record:
     if columns.response not in row and COMPLETION in row and columns == Columns():
         names |= {"instruction": PROMPT, "response": COMPLETION}
     optional = {field: row.get(names[field]) for field in ("input", "references")}
+    optional |= {SYSTEM: system}
     given = {field: value for field, value in optional.items() if value is not None}
     given |= {field: row[names[field]] for field in REQUIRED if names[field] in row}
     absent = [names[field] for field in REQUIRED if field not in given]
@@ -91,9 +93,26 @@ def _conversation(row: Mapping[str, Any], columns: Columns, place: str) -> Recor
         "response": messages[-1]["content"],
         "messages": messages,
     }
-    beside = {"references": row.get(columns.references), "tools": _tools(row.get(TOOLS), place)}
+    beside = {
+        "references": row.get(columns.references),
+        "tools": _tools(row.get(TOOLS), place),
+        SYSTEM: _system(row, messages, place),
+    }
     values |= {field: value for field, value in beside.items() if value is not None}
     return checked(values, place, {"references": columns.references})
+
+
+def _system(row: Mapping[str, Any], messages: list[Message], place: str) -> Any:
+    """What the system is told where the conversation does not say it itself."""
+    beside = row.get(SYSTEM)
+    if messages[0]["role"] != SYSTEM or not beside:
+        return beside
+    if beside != messages[0]["content"]:
+        raise ValueError(
+            f"{place}: '{SYSTEM}' must not stand beside a conversation that begins with another "
+            f"turn of the system's, but got {beside!r:.60}. Remove one of the two."
+        )
+    return None
 
 
 def _messages_in(
@@ -127,11 +146,31 @@ def _message(given: Any, name: str, place: str) -> Message:
     # A table has a cell for each key that any message has: null there is the same as no key.
     message = _without_null(given)
     if "from" in message and "role" not in message:
-        renamed = {"role": _role(message["from"], name, place), "content": message.get("value")}
+        text = _joined(message.get("value"), f"{name}.value", place)
+        renamed = {"role": _role(message["from"], name, place), "content": text}
         return checked_message(renamed, place, name, {"role": "from", "content": "value"})
     if "tool_calls" in message:
         message = {"content": ""} | message
+    if "content" in message:
+        message["content"] = _joined(message["content"], f"{name}.content", place)
     return checked_message(message, place, name, {})
+
+
+def _joined(content: Any, name: str, place: str) -> Any:
+    """The text of a content that is a list of parts; any other as it is."""
+    if not isinstance(content, list):
+        return content
+    return "".join(_part(one, f"{name}[{number}]", place) for number, one in enumerate(content))
+
+
+def _part(given: Any, name: str, place: str) -> str:
+    text = given.get("text") if isinstance(given, Mapping) and given.get("type") == "text" else None
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{place}: '{name}' must be {{type: text, text}}, since a language model reads texts "
+            f"alone, but got {json.dumps(given, default=str):.60}."
+        )
+    return text
 
 
 def _role(speaker: Any, name: str, place: str) -> Any:

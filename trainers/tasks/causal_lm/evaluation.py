@@ -106,7 +106,9 @@ class TextEvaluator:
             temperature=self.config.generation_temperature,
             max_new_tokens=self.config.max_new_tokens,
             no_repeat_ngram_size=self.config.no_repeat_ngram_size,
-            end_token_ids=generation.end_tokens(student.model, self.data.tokenizer),
+            end_token_ids=generation.end_tokens(
+                student.model, self.data.tokenizer, self.data.facts.end_of_turn
+            ),
             pad_token_id=self.data.facts.pad_token_id,
         )
         mine = list(enumerate(prompts))[self.world.rank :: self.world.size]
@@ -114,9 +116,16 @@ class TextEvaluator:
             ids = generation.generate(
                 student.model, student.head(), mine, seed=seed, decoding=decoding
             )
-        texts = {i: self._text(answer) for i, answer in ids.items()}
+        texts = {i: self._answer(answer) for i, answer in ids.items()}
         of_all = {i: text for part in self.world.gathered(texts) for i, text in part.items()}
         return [of_all[i] for i in range(len(prompts))]
+
+    def _answer(self, ids: list[int]) -> str:
+        """The text that was generated, up to an end of turn that is no token of its own."""
+        text, end = self._text(ids), self.data.facts.end_of_turn
+        if not end.strip() or generation.turn_token(self.data.tokenizer, end) is not None:
+            return text
+        return text.partition(end.strip())[0].rstrip()
 
     def _text(self, ids: list[int]) -> str:
         text: str = self.data.tokenizer.decode(ids, skip_special_tokens=True)

@@ -32,6 +32,7 @@ class DataFacts:
     fingerprint: str
     train: SplitFacts
     validation: SplitFacts
+    end_of_turn: str = ""  # what the chat template writes behind an answer
 
     @classmethod
     def read(cls, folder: Path) -> "DataFacts":

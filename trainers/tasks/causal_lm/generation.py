@@ -41,9 +41,10 @@ def num_positions(model: Any) -> int:
     return 1_000_000 if limit is None else int(limit)
 
 
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Returns every token that ends an answer: the tokenizer's end of sequence, and those of the
-    model's generation config (a chat model has its end of turn there)."""
+def end_tokens(model: Any, tokenizer: Any, end_of_turn: str = "") -> frozenset[int]:
+    """Returns every token that ends an answer: the tokenizer's end of sequence, the one in
+    `end_of_turn` (what the chat template writes behind an answer), and those of the model's
+    generation config."""
     config = model.generation_config  # None for a model that transformers cannot generate with
     named: Any = None if config is None else config.eos_token_id
     several = isinstance(named, list | tuple)
@@ -51,7 +52,15 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     if ends and config._from_model_config and not several:
         # perhaps only the default of the config's class, which is any word in another vocabulary
         ends &= {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return frozenset({*ends, tokenizer.eos_token_id})
+    turn = turn_token(tokenizer, end_of_turn)
+    return frozenset({*ends, tokenizer.eos_token_id, *([] if turn is None else [turn])})
+
+
+def turn_token(tokenizer: Any, end_of_turn: str) -> int | None:
+    """Returns the first special token in a template's end of turn; None where it has none, so that
+    only its text ends an answer."""
+    ids = tokenizer(end_of_turn, add_special_tokens=False)["input_ids"] if end_of_turn else ()
+    return next((token for token in ids if token in tokenizer.added_tokens_decoder), None)
 
 
 @torch.no_grad()

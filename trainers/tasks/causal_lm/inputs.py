@@ -68,8 +68,13 @@ class TextKeys:
 
     @property
     def _turns(self) -> dict[str, Any]:
-        """How turns are found in conversations: earlier versions learned other tokens of some."""
-        return {"turns": "by character"} if self._request.data.template == "chat" else {}
+        """How turns are found in conversations: earlier versions learned other tokens of some, and
+        did not note what ends them."""
+        return (
+            {"turns": "by character", "ends": "noted"}
+            if self._request.data.template == "chat"
+            else {}
+        )
 
     @property
     def model(self) -> dict[str, Any]:

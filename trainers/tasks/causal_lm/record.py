@@ -57,14 +57,16 @@ class Message(TypedDict):
 @dataclass(frozen=True, config=STRICT)
 class Record:
     """One example: an instruction (with an optional input) or chat messages (with the tools that
-    they may call), the response to learn, and all accepted answers (`references`, the response
-    among them when no others were given). `place` (file and line) names it in errors.
+    they may call), what the system is told before either, the response to learn, and all accepted
+    answers (`references`, the response among them when no others were given). `place` (file and
+    line) names it in errors.
 
     Raises pydantic's `ValidationError` for values of another type."""
 
     instruction: Text
     response: Annotated[Text, AfterValidator(_not_blank)]
     input: Text = ""
+    system: Text = ""
     # not strict: a list is taken for a tuple, a text or an object is not
     references: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     messages: Annotated[tuple[Message, ...], Field(strict=False)] | None = None

@@ -54,8 +54,18 @@ def encode(template: str, record: Record, tokenizer: Any) -> tuple[list[int], li
     return before + after, [False] * len(before) + [True] * len(after), len(before)
 
 
+def end_of_turn(template: str, record: Record, tokenizer: Any) -> str:
+    """Returns what a chat template writes behind a record's last answer; empty for the others,
+    whose responses end with the end-of-sequence token."""
+    if template != "chat":
+        return ""
+    return chat.end_of_turn(_messages(record), tokenizer, tools=record.tools)
+
+
 def _messages(record: Record) -> list[dict[str, Any]]:
+    first = [{"role": "system", "content": record.system}] if record.system else []
     if record.messages is not None:
-        return [dict(message) for message in record.messages]
+        return [*first, *(dict(message) for message in record.messages)]
     asked = record.instruction + (f"\n\n{record.input}" if record.input else "")
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": record.response}]
+    answer = {"role": "assistant", "content": record.response}
+    return [*first, {"role": "user", "content": asked}, answer]

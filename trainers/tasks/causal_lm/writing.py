@@ -52,8 +52,15 @@ class DataWriter:
             eos_token_id=_end_token(loaded),
             pad_token_id=_padding_token(loaded),
             fingerprint=data.fingerprint(folder),
+            end_of_turn=self._end_of_turn(loaded),
             **written,
         ).write(folder)
+
+    def _end_of_turn(self, loaded: Any) -> str:
+        """That of the first record which has one."""
+        template = self.request.data.template
+        ends = (templates.end_of_turn(template, one, loaded) for one in self._train_records)
+        return next((end for end in ends if end), "") if template == "chat" else ""
 
     def _tokenizer(self) -> Path:
         folder = tokenizer.find(self.request)
