@@ -44,7 +44,7 @@ def add_points(packages: Path) -> None:
     insert(trainers / "trial" / "fields.py", '    POINTS = "points"\n', before="    CAUSAL_LM = ")
     table = trainers / "tasks" / "table.py"
     insert(table, "from trainers.tasks.points.task import Points\n", before="from trainers.trial")
-    replace(table, "(CausalLm(),)", "(CausalLm(), Points())")
+    replace(table, "(CausalLm(), ", "(CausalLm(), Points(), ")
 
 
 def insert(file: Path, text: str, *, before: str) -> None:

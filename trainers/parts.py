@@ -91,8 +91,16 @@ class Split(Protocol):
     def example_ids(self) -> "NDArray[np.int64]":
         """A number for what each example is: equal content, equal number."""
 
+    @property
+    def examples_per_epoch(self) -> int:
+        """Examples that an epoch reads: all, or one view of each image."""
+
     def __len__(self) -> int:
-        """Returns the number of examples."""
+        """Returns the number of examples: what a teacher's cache holds."""
+
+    def num_positions(self, examples: "NDArray[np.int64]") -> int:
+        """Returns the learned positions of `examples`, which may be of those that no cache holds:
+        views that only one epoch has."""
 
     def order(self, *, batch_size: int, seed: int) -> DataOrder:
         """Returns the order in which a training reads the split."""
@@ -199,9 +207,10 @@ class Evaluation:
 class Evaluator(Protocol):
     """Scores students on the validation split."""
 
-    def evaluate(self, student: Student) -> Evaluation:
-        """Returns the student's metrics, the same on every worker. All workers call it; it leaves
-        the student's mode and the random state as they were."""
+    def evaluate(self, student: Student, before: Mapping[str, float]) -> Evaluation:
+        """Returns the student's metrics, the same on every worker; `before`: those of the trial's
+        last evaluation, none at its first. All workers call it; it leaves the student's mode and
+        the random state as they were."""
 
 
 # -- the task
@@ -319,12 +328,6 @@ class TaskRuntime(Protocol):
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""
-
-    def describe(
-        self, config: Mapping[str, Any], role: str, num_classes: int | None
-    ) -> tuple[dict[str, Any], int]:
-        """Returns the complete config that `config` stands for, and the number of parameters of the
-        model it makes, without making it. Raises `ValueError` for one that makes none."""
 
     def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
         """Writes into `folder` a model with the architecture of `source.config`, its weights drawn

@@ -12,13 +12,22 @@ class OutputHead:
 
     weight: [V, D]; bias: [V] or None; soft_cap c: `c * tanh(logits / c)` (Gemma); scale: factor
     (Cohere, Granite). V counts the real vocabulary only: padding rows are cut before a head is
-    made.
+    made. is_identity: hidden states are the logits already, as where classes are few; then `weight`
+    is the identity matrix and no product is computed.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     soft_cap: float | None = None
     scale: float = 1.0
+    is_identity: bool = False
+
+    @classmethod
+    def identity(
+        cls, num_classes: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> "OutputHead":
+        """Returns the head of a model whose hidden states are its logits."""
+        return cls(torch.eye(num_classes, device=device, dtype=dtype), is_identity=True)
 
     @property
     def vocab_size(self) -> int:
@@ -32,6 +41,8 @@ class OutputHead:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns logits [N, V] of hidden [N, D], in the dtype that the matrix product gives."""
+        if self.is_identity:
+            return hidden
         return self.of_products(torch.nn.functional.linear(hidden, self.weight, self.bias))
 
     def of_products(self, products: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from service.words import RESERVED
 from trainers.tasks import table
 from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
+from trainers.trial.fields import TaskName
+from trainers.trial.sources import INPUTS_OF
 
 # The dialect, perhaps with its driver, and something behind it.
 DATABASE = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://[^\s]")
@@ -29,6 +31,7 @@ def check_spec(spec: SweepSpec) -> None:
     _check_name(spec.name)
     _check_study_url(spec.storage.study_url)
     _check_configs(spec)
+    _check_inputs(spec)
     _check_not_given(spec)
     _check_trials(spec)
     spec.sampler.check(spec.search, len(spec.objective))
@@ -64,6 +67,20 @@ def _check_configs(spec: SweepSpec) -> None:
             raise ValueError(
                 f"{role}.config: must hold values that JSON has, but got: {error}. Correct the one."
             ) from None
+
+
+def _check_inputs(spec: SweepSpec) -> None:
+    for name in sorted(spec.data.model_fields_set & INPUTS_OF.keys()):
+        if INPUTS_OF[name] != spec.task:
+            raise ValueError(
+                f"data.{name}: it belongs to task '{INPUTS_OF[name]}', but got it with task "
+                f"'{spec.task}'. Leave it out."
+            )
+    if spec.tokenizer is not None and spec.task != TaskName.CAUSAL_LM:
+        raise ValueError(
+            f"tokenizer: it belongs to task '{TaskName.CAUSAL_LM}', but got it with task "
+            f"'{spec.task}'. Leave it out."
+        )
 
 
 def _check_study_url(url: str | None) -> None:

@@ -62,7 +62,7 @@ class DistillationLoss(nn.Module):
         _check(self.vocab_size, batch)
         term = None if signal is None else self.term
         settings = BatchSettings() if signal is None else self._settings(batch, context)
-        sums = fused_sums if self._is_fused(hidden) else plain_sums
+        sums = fused_sums if self._is_fused(hidden, head) else plain_sums
         return sums(self.config, term, settings, batch)
 
     @torch.no_grad()
@@ -83,7 +83,9 @@ class DistillationLoss(nn.Module):
         if self.mix is not None:
             self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
 
-    def _is_fused(self, hidden: Tensor) -> bool:
+    def _is_fused(self, hidden: Tensor, head: OutputHead) -> bool:
+        if head.is_identity:
+            return False  # the logits are all there already
         if self.fused is not None:
             return self.fused
         if hidden.device.type != "cpu":

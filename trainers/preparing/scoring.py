@@ -68,5 +68,5 @@ class _Scorer:
             world=World(device=self.device),
             numerics=self.numerics,
         )
-        metrics = evaluator.evaluate(student).metrics
+        metrics = evaluator.evaluate(student, {}).metrics
         return {name: value for name, value in metrics.items() if name not in OF_THE_LOSS}

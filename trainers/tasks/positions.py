@@ -1,13 +1,10 @@
-"""What metrics are computed from: student and teacher at some positions, and sums over many."""
+"""What metrics are computed from: student and teacher at some positions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
-
-from trainers.tasks.position_metrics import PositionMetric
-from trainers.world import World
 
 
 class Positions:
@@ -71,29 +68,6 @@ class Positions:
         """Returns the dot product [N] of each row of `a` and `b` [N, V]."""
         product: Tensor = torch.linalg.vecdot(a, b)
         return product
-
-
-class PositionSums:
-    """The sums over positions that a list of metrics needs. In float64, so that adding many chunks
-    loses nothing."""
-
-    def __init__(self, metrics: Iterable[PositionMetric], device: torch.device):
-        self._metrics = list(metrics)
-        # a dict keeps the order and holds a function that several metrics name once
-        self._quantities = list(dict.fromkeys(q for metric in self._metrics for q in metric.of))
-        self._sums = torch.zeros(1 + len(self._quantities), dtype=torch.float64, device=device)
-
-    def add(self, at: Positions) -> None:
-        """Adds some positions."""
-        self._sums[0] += len(at.labels)
-        for i, quantity in enumerate(self._quantities, start=1):
-            self._sums[i] += quantity(at).double().sum()
-
-    def values(self, world: World) -> dict[str, float]:
-        """Returns the metrics over the positions of all workers. To be called once, by all."""
-        count, *sums = world.summed(self._sums).tolist()
-        means = {q: s / max(count, 1.0) for q, s in zip(self._quantities, sums, strict=True)}
-        return {m.name: m.value(*(means[quantity] for quantity in m.of)) for m in self._metrics}
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from trainers.parts import Task
 from trainers.tasks.causal_lm.task import CausalLm
+from trainers.tasks.image_classification.task import ImageClassification
 from trainers.trial.metrics import Direction, directions
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (CausalLm(),)}
+TASKS: Mapping[str, Task] = {task.name: task for task in (CausalLm(), ImageClassification())}
 
 
 def task_named(name: str) -> Task:

@@ -259,7 +259,11 @@ def _write_head(plan: CachePlan, head: OutputHead) -> None:
     tensors = {"weight": head.weight.detach().cpu().contiguous().clone()}
     if head.bias is not None:
         tensors["bias"] = head.bias.detach().cpu().contiguous().clone()
-    scalars = {"soft_cap": json.dumps(head.soft_cap), "scale": json.dumps(head.scale)}
+    scalars = {
+        "soft_cap": json.dumps(head.soft_cap),
+        "scale": json.dumps(head.scale),
+        "is_identity": json.dumps(head.is_identity),
+    }
     path = plan.building / cache.HEAD_FILE
     temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
     save_file(tensors, temporary, metadata=scalars)

@@ -95,6 +95,7 @@ def _read_head(folder: Path, device: torch.device) -> OutputHead:
         bias=tensors.get("bias"),
         soft_cap=scalars["soft_cap"],
         scale=scalars["scale"],
+        is_identity=scalars.get("is_identity", False),  # caches of before have no such head
     )
 
 

@@ -43,7 +43,7 @@ class Feed:
             number=number,
             batches=[self._batch(part) for part in shares],
             # of all workers: each can compute it, so nothing has to be exchanged
-            num_positions=int(self.split.num_learned[examples].sum()),
+            num_positions=self.split.num_positions(examples),
         )
 
     def _batch(self, examples: NDArray[np.int64]) -> Batch:

@@ -3,7 +3,7 @@ are not known."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +52,7 @@ class Loop:
     num_steps: int
     world: World
     reporter: Reporter
-    evaluate: Callable[[], Evaluation]
+    evaluate: Callable[[Mapping[str, float]], Evaluation]
     checkpoints: Checkpoints
     checkpoint_every_s: float | None = None
 
@@ -228,7 +228,7 @@ class _Run:
         return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _evaluate(self) -> bool:
-        metrics = self.loop.evaluate().metrics
+        metrics = self.loop.evaluate(self.progress.metrics).metrics
         self.progress.evaluation += 1
         self.progress.metrics = metrics
         if self.world.is_first:

@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -104,10 +104,10 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         module=_wrapped(student, world),
         teacher=teacher,
         source=_feed(trial, inputs, teacher),
-        num_steps=num_steps_of(trial.config, len(inputs.data.splits["train"])),
+        num_steps=num_steps_of(trial.config, inputs.data.splits["train"].examples_per_epoch),
         world=world,
         reporter=reporter,
-        evaluate=lambda: _evaluate(evaluator, student, output, is_first=world.is_first),
+        evaluate=partial(_evaluate, evaluator, student, output, world.is_first),
         checkpoints=Checkpoints(
             f"{checkpoints}/{trial.trial}" if checkpoints else output / "checkpoints",
             reporter.notice if world.is_first else log.warning,
@@ -240,10 +240,14 @@ def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) 
 
 
 def _evaluate(
-    evaluator: Evaluator, student: StudentWithLoss, output: Path, *, is_first: bool
+    evaluator: Evaluator,
+    student: StudentWithLoss,
+    output: Path,
+    is_first: bool,
+    before: Mapping[str, float],
 ) -> Evaluation:
     """One evaluation; its samples replace those of the last one in `output/samples.json`."""
-    evaluation = evaluator.evaluate(student)
+    evaluation = evaluator.evaluate(student, before)
     if is_first and evaluation.samples:
         output.mkdir(parents=True, exist_ok=True)
         (output / "samples.json").write_text(json.dumps(evaluation.samples, indent=2) + "\n")

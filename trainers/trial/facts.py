@@ -13,6 +13,9 @@ class Facts(Strict):
         default=None, description="response tokens of one epoch, or about so many"
     )
     num_validation_examples: int | None = None
+    num_views: int = Field(
+        default=1, description="views of a training example; 0: each epoch has new ones"
+    )
     vocab_size: int | None = None
     teacher_parameters: int | None = None
     student_parameters: int | None = None

@@ -33,6 +33,7 @@ class TaskName(StrEnum):
     """What the student learns to do."""
 
     CAUSAL_LM = "causal_lm"
+    IMAGE_CLASSIFICATION = "image_classification"
 
 
 class Optimizer(StrEnum):
@@ -56,6 +57,14 @@ class Precision(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+
+
+class Augmentation(StrEnum):
+    """What is changed in training images."""
+
+    NONE = "none"
+    CROP = "crop"
+    CROP_FLIP = "crop_flip"
 
 
 @dataclass(frozen=True)
@@ -245,6 +254,28 @@ class LanguageDataFields(Fields):
     ] = 256
 
 
+class ImageDataFields(Fields):
+    """Which views of the training images there are."""
+
+    group = Group(
+        section="data",
+        fixed_because="trials that are compared share their data",
+        task=TaskName.IMAGE_CLASSIFICATION,
+    )
+
+    augmentation: Annotated[
+        Augmentation,
+        Field(description="crop: out of the image in a black frame; flip: left and right"),
+    ] = Augmentation.NONE
+    views: Annotated[
+        CountOrNone,
+        Field(
+            description="seeded views of each image that the epochs take in turn, so that a cache "
+            "can hold what the teacher says of them; 0: new ones in every epoch, by its seed"
+        ),
+    ] = 0
+
+
 ALIKE = "evaluation must be the same in every trial"
 
 
@@ -280,7 +311,7 @@ class Loss(LossPermissions, LossFields):
     """All fields of the section `loss`."""
 
 
-class Data(LanguageDataFields):
+class Data(ImageDataFields, LanguageDataFields):
     """All fields of the section `data` that belong to a trial."""
 
 

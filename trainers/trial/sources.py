@@ -1,6 +1,7 @@
 """What a sweep names as its inputs (models, tokenizer and data, each as the user wrote it), and
 what preparing them returns; no torch."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, model_validator
@@ -116,6 +117,11 @@ PLACE = (
 )
 
 
+def _is_none(value: object) -> bool:
+    """Leaves a field out of a document, so that sweeps without it keep their keys."""
+    return value is None
+
+
 class DataSource(Strict):
     """Instruction and response pairs, or conversations. What begins with `.`, `/` or `~`, or has a
     file's ending, is a path and must exist; `builtin:docstrings` is made from the installed
@@ -133,7 +139,19 @@ class DataSource(Strict):
     config_name: Name | None = Field(
         default=None,
         description="of a Hugging Face data set that has several configs",
-        exclude_if=lambda name: name is None,  # sweeps without one keep their ids
+        exclude_if=_is_none,
+    )
+    image_column: Name | None = Field(default=None, description="of images", exclude_if=_is_none)
+    label_column: Name | None = Field(default=None, description="of labels", exclude_if=_is_none)
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None,
+        description="pixels of a side to which pictures are scaled and cut; default: as they are",
+        exclude_if=_is_none,
+    )
+    subset_seed: Seed = Field(
+        default=0,
+        description="which images max_train_examples leaves, of each class as many",
+        exclude_if=lambda seed: seed == 0,
     )
     columns: Columns = Columns()
     template: str = Field(
@@ -144,6 +162,16 @@ class DataSource(Strict):
     )
     max_train_examples: Count | None = None
     max_validation_examples: Count | None = None
+
+
+# The inputs that only one task reads.
+INPUTS_OF: Mapping[str, TaskName] = {
+    **dict.fromkeys(("columns", "template"), TaskName.CAUSAL_LM),
+    **dict.fromkeys(
+        ("image_column", "label_column", "image_size", "subset_seed"),
+        TaskName.IMAGE_CLASSIFICATION,
+    ),
+}
 
 
 class PrepareRequest(Data):

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from trainers.tasks.causal_lm.metrics import largest_centred_logit
-from trainers.tasks.position_metrics import PositionMetric
-from trainers.tasks.positions import Positions, PositionSums, entropy
+from trainers.tasks.position_evaluation import PositionSums
+from trainers.tasks.position_metrics import PositionMetric, largest_centred_logit
+from trainers.tasks.positions import Positions, entropy
 from trainers.world import World
 
 

@@ -29,7 +29,7 @@ def test_a_field_belongs_where_its_own_class_says() -> None:
 def test_the_sections_keep_their_order() -> None:
     sections = [group.section for group in GROUPS.values()]
     assert list(dict.fromkeys(sections)) == ["", "loss", "training", "data", "evaluation"]
-    assert fields_in("data") == ("max_tokens", "max_prompt_tokens")
+    assert fields_in("data") == ("max_tokens", "max_prompt_tokens", "augmentation", "views")
 
 
 def test_only_loss_and_training_are_searched() -> None:

@@ -51,6 +51,15 @@ class TokenSplit:
         """Number of examples."""
         return len(self.num_tokens)
 
+    @property
+    def examples_per_epoch(self) -> int:
+        """All."""
+        return len(self)
+
+    def num_positions(self, examples: NDArray[np.int64]) -> int:
+        """See `trainers.parts.Split`."""
+        return int(self.num_learned[examples].sum())
+
     def tokens(self, example: int) -> NDArray[np.int32]:
         """Token ids of one example."""
         return self._tokens[example]

@@ -1,27 +1,22 @@
 """Validation, the same in every trial: neither tau nor any other hyperparameter of the loss reaches
 it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from trainers import numerics
 from trainers.parts import Evaluation, SignalMaker, Student
-from trainers.signal import TeacherSignal
 from trainers.tasks.causal_lm import generation
 from trainers.tasks.causal_lm.answers import Answers
-from trainers.tasks.causal_lm.batches import TokenBatch
 from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.metrics import POSITION_METRICS, TEXT_METRICS
-from trainers.tasks.positions import Positions, PositionSums
+from trainers.tasks.position_evaluation import PositionEvaluator
 from trainers.trial.config import TrialConfig
 from trainers.world import World
 
-# Enough rows for a fast matrix product, few enough that everything computed from them stays in a
-# CPU's cache; a GPU needs much work in each call.
-MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, {"cpu": 1 << 19, "cuda": 1 << 26}
 SHOWN_SAMPLES = 20
 
 
@@ -37,14 +32,14 @@ class TextEvaluator:
     numerics: dict[str, Any]
 
     @torch.no_grad()
-    def evaluate(self, student: Student) -> Evaluation:
+    def evaluate(self, student: Student, before: Mapping[str, float]) -> Evaluation:
         """Returns the student's metrics. Losses are means over all learned positions of the split,
         at temperature 1, in nats; rouge_l is 0 to 100. Leaves mode and random state as they
         were."""
         was_training = student.training
         student.train(False)
         try:
-            metrics = self._positions(student)
+            metrics = self._positions().measure(student)
             samples: list[dict[str, Any]] = []
             if self.config.generation_prompts:
                 scores, samples = self._answers(student)
@@ -57,32 +52,10 @@ class TextEvaluator:
     def _split(self) -> TokenSplit:
         return self.data.splits["validation"]
 
-    def _positions(self, student: Student) -> dict[str, float]:
-        device = self.world.device
-        measured = [m for m in POSITION_METRICS if self.teacher is not None or not m.needs_teacher]
-        sums = PositionSums(measured, device)
-        groups = self._split.groups(np.arange(len(self._split)), device.type)
-        # Workers may have different numbers of groups: they communicate only in `values` below.
-        for examples in groups[self.world.rank :: self.world.size]:
-            batch = self._split.collate(examples).to(device)
-            with numerics.autocast(self.numerics):
-                self._add(sums, student, batch)
-        return sums.values(self.world)
-
-    def _add(self, sums: PositionSums, student: Student, batch: TokenBatch) -> None:
-        hidden, head = student.hidden(batch), student.head()
-        signal = None if self.teacher is None else self.teacher.signal(batch)
-        # Logits [N, V] of all positions need not fit into memory, and several such tensors are
-        # alive at once: they are made for some rows at a time.
-        most = MAX_CHUNK_LOGITS[self.world.device.type]
-        rows = max(MIN_CHUNK_ROWS, most // head.vocab_size)
-        for start in range(0, len(batch.labels), rows):
-            part = slice(start, start + rows)
-            logits = head.logits(hidden[part]).float()
-            teacher_logits = None
-            if signal is not None:
-                teacher_logits = TeacherSignal(signal.hidden[part], signal.head).logits().float()
-            sums.add(Positions(student.soften_teacher, logits, teacher_logits, batch.labels[part]))
+    def _positions(self) -> PositionEvaluator:
+        return PositionEvaluator(
+            self._split, POSITION_METRICS, self.teacher, self.world, self.numerics
+        )
 
     def _answers(self, student: Student) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """The metrics of sampled answers, and the first of them beside prompt and references."""

@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainers.tasks.position_metrics import PositionMetric
-from trainers.trial.diagnosis import LOGIT_SCALE_RATIO
+from trainers.tasks.position_metrics import (
+    OF_THE_TEACHER,
+    RANKING,
+    STUDENT_ENTROPY,
+    PositionMetric,
+    label_loss,
+)
 from trainers.trial.metrics import Metric
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from trainers.tasks.causal_lm.answers import Answers
-    from trainers.tasks.positions import Positions
 
 LARGEST_EXPONENT = 700.0
 
@@ -29,47 +31,11 @@ class TextMetric(Metric):
     needs_text: bool = True
 
 
-def label_loss(at: "Positions") -> "Tensor":
-    """-log q_y."""
-    return -at.log_q.gather(1, at.labels[:, None])[:, 0]
-
-
-def student_scale(at: "Positions") -> "Tensor":
-    """The largest centred logit of the student: the scale that CIST fixes."""
-    return largest_centred_logit(at.logits)
-
-
-def teacher_scale(at: "Positions") -> "Tensor":
-    """The largest centred logit of the teacher."""
-    return largest_centred_logit(at.teacher_logits)
-
-
-def largest_centred_logit(logits: "Tensor") -> "Tensor":
-    """Returns max - mean of each row of logits [N, V]: their scale, blind to added constants."""
-    return logits.max(-1).values - logits.mean(-1)
-
-
-def soft_entropy(at: "Positions") -> "Tensor":
-    """Entropy of the teacher as the soft loss sees it."""
-    return at.soft_entropy
-
-
-def soft_entropy_squared(at: "Positions") -> "Tensor":
-    """Its square, in float64: the variance is a small difference of large numbers."""
-    return at.soft_entropy.double().square()
-
-
 def perplexity(cross_entropy: float) -> float:
     """exp(cross_entropy), bounded where it would overflow."""
     import numpy as np  # not math: the two differ in the last bit on some machines
 
     return float(np.exp(min(cross_entropy, LARGEST_EXPONENT)))
-
-
-def deviation(mean: float, mean_square: float) -> float:
-    """The standard deviation; rounding can make the variance of equal numbers negative."""
-    variance: float = max(mean_square - mean**2, 0.0)
-    return float(variance**0.5)
 
 
 # Those that can be an objective come first, in the order in which they are offered.
@@ -80,49 +46,10 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
         beside_rankings=True,
         of=lambda answers: answers.rouge_l(answers.references),
     ),
-    PositionMetric(
-        name="top1_agreement",
-        direction="maximize",
-        needs_teacher=True,
-        beside_rankings=True,
-        of=(lambda at: at.logits.argmax(-1) == at.teacher_logits.argmax(-1),),
-    ),
-    PositionMetric(
-        name="cross_entropy", direction="minimize", beside_rankings=True, of=(label_loss,)
-    ),
-    PositionMetric(
-        name="kl_teacher_student",
-        direction="minimize",
-        needs_teacher=True,
-        of=(lambda at: at.dot(at.p, at.gap),),
-    ),
-    PositionMetric(
-        name="kl_student_teacher",
-        direction="minimize",
-        needs_teacher=True,
-        of=(lambda at: -at.dot(at.q, at.gap),),
-    ),
-    # A sharper student scores better on sampled text, so its entropy stands beside every ranking.
-    PositionMetric(
-        name="student_entropy", beside_rankings=True, of=(lambda at: -at.dot(at.q, at.log_q),)
-    ),
+    *RANKING,
+    STUDENT_ENTROPY,
     PositionMetric(name="perplexity", of=(label_loss,), value=perplexity),
-    PositionMetric(
-        name="teacher_entropy", needs_teacher=True, of=(lambda at: -at.dot(at.p, at.log_p),)
-    ),
-    PositionMetric(name="teacher_entropy_mean", needs_teacher=True, of=(soft_entropy,)),
-    PositionMetric(
-        name="teacher_entropy_std",
-        needs_teacher=True,
-        of=(soft_entropy, soft_entropy_squared),
-        value=deviation,
-    ),
-    PositionMetric(
-        name=LOGIT_SCALE_RATIO,
-        needs_teacher=True,
-        of=(student_scale, teacher_scale),
-        value=lambda student, teacher: student / max(teacher, 1e-30),
-    ),
+    *OF_THE_TEACHER,
     TextMetric(
         name="rouge_l_shuffled", of=lambda answers: answers.rouge_l(answers.references_of_others)
     ),

@@ -10,7 +10,8 @@ import torch
 from training_support import trial
 
 from trainers import numerics
-from trainers.tasks.causal_lm import batches, evaluation, models
+from trainers.tasks import position_evaluation
+from trainers.tasks.causal_lm import batches, models
 from trainers.tasks.causal_lm.answers import Answers
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
@@ -44,7 +45,7 @@ def evaluate(loaded: dict[str, Any], config: TrialConfig) -> dict[str, float]:
     student, teacher = (LanguageModel.of(loaded[who], data.num_classes) for who in MODELS)
     evaluator = TextEvaluator(config, data, OnlineTeacher(teacher), World(), resolved)
     scored = StudentWithLoss.build(student, config, device=torch.device("cpu"), numerics=resolved)
-    return evaluator.evaluate(scored).metrics
+    return evaluator.evaluate(scored, {}).metrics
 
 
 def logits(loaded: dict[str, Any], which: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,8 +108,8 @@ def test_chunks_and_batches_do_not_show(
 ) -> None:
     config = trial(prepared, tau=2.0, generation_prompts=0).config
     whole = evaluate(loaded, config)
-    monkeypatch.setattr(evaluation, "MIN_CHUNK_ROWS", 7)
-    monkeypatch.setitem(evaluation.MAX_CHUNK_LOGITS, "cpu", 1)
+    monkeypatch.setattr(position_evaluation, "MIN_CHUNK_ROWS", 7)
+    monkeypatch.setitem(position_evaluation.MAX_CHUNK_LOGITS, "cpu", 1)
     monkeypatch.setitem(batches.MAX_BATCH_TOKENS, "cpu", 64)
     for name, value in evaluate(loaded, config).items():
         assert value == pytest.approx(whole[name], rel=1e-5), name

@@ -14,7 +14,8 @@ from trainers.tasks.points.task import METRICS, NUM_CLASSES, NUM_COORDINATES, fi
 
 from trainers.parts import Evaluation
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.tasks.positions import Positions, PositionSums
+from trainers.tasks.position_evaluation import PositionSums
+from trainers.tasks.positions import Positions
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 GROUP = 16
@@ -64,6 +65,13 @@ class PointSplit:
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    @property
+    def examples_per_epoch(self) -> int:
+        return len(self)
+
+    def num_positions(self, examples: Numbers) -> int:
+        return len(examples)
 
     def order(self, *, batch_size: int, seed: int) -> ShuffledOrder:
         return ShuffledOrder(len(self), batch_size, seed)
@@ -124,7 +132,7 @@ class PointEvaluator:
     world: Any
 
     @torch.no_grad()
-    def evaluate(self, student: Any) -> Evaluation:
+    def evaluate(self, student: Any, before: Any) -> Evaluation:
         split = self.data.splits["validation"]
         sums = PositionSums(METRICS.values(), self.world.device)
         for examples in split.groups(np.arange(len(split)), "cpu"):

@@ -1,0 +1,114 @@
+"""The literature's networks: their sizes, their maps, and that a saved one opens anywhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trainers.tasks.image_classification import models
+from trainers.tasks.image_classification.networks import ARCHITECTURES, ConvNet, ConvNetConfig
+
+# Counted by instantiating the authors' own code with 100 classes.
+PARAMETERS = {
+    "resnet8": 83892,
+    "resnet14": 181108,
+    "resnet20": 278324,
+    "resnet32": 472756,
+    "resnet44": 667188,
+    "resnet56": 861620,
+    "resnet110": 1736564,
+    "resnet8x4": 1233540,
+    "resnet32x4": 7433860,
+    "resnet50": 23705252,
+    "wrn_16_1": 180916,
+    "wrn_16_2": 703284,
+    "wrn_40_1": 569780,
+    "wrn_40_2": 2255156,
+    "vgg8": 3965028,
+    "vgg11": 9277284,
+    "vgg13": 9462180,
+    "vgg16": 14774436,
+    "vgg19": 20086692,
+    "mobilenet_v2": 812836,
+    "shufflenet_v1": 949258,
+    "shufflenet_v2": 1355528,
+}
+# Sides of the last map for 32 pixels, as in the literature's descriptions.
+SIDES = {"mobilenet_v2": 2, **dict.fromkeys(("vgg8", "vgg11", "vgg13", "vgg16", "vgg19"), 4)}
+SIDES |= dict.fromkeys(("resnet50", "shufflenet_v1", "shufflenet_v2"), 4)
+
+
+def on_meta(name: str, **sizes: int) -> ConvNet:
+    with torch.device("meta"):
+        return ConvNet(ConvNetConfig(architecture=name, num_labels=100, **sizes))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_network_has_the_literatures_size_and_map(name: str) -> None:
+    model = on_meta(name)
+    assert sum(weight.numel() for weight in model.parameters()) == PARAMETERS[name]
+    last = model.features(torch.empty(2, 3, 32, 32, device="meta"))
+    assert tuple(last.shape[2:]) == (SIDES.get(name, 8),) * 2
+    assert model(torch.empty(2, 3, 32, 32, device="meta")).logits.shape == (2, 100)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "small_resnet"])
+def test_a_small_network_has_the_width_it_is_given(name: str) -> None:
+    narrow, wide = (
+        sum(weight.numel() for weight in on_meta(name, width=width).parameters())
+        for width in (8, 16)
+    )
+    assert 2.5 < wide / narrow < 4  # the square of the width, and what grows with it alone
+
+
+def test_a_block_adds_its_input() -> None:
+    """A residual network whose branches give nothing is its stem and what projects."""
+    model = ConvNet(ConvNetConfig(architecture="resnet8", num_labels=3)).eval()
+    first = model.features[3]
+    nn.init.zeros_(first.branch[-1].weight)
+    x = torch.rand(2, 16, 8, 8)
+    assert torch.equal(first(x), x)  # nonnegative, so the ReLU after the sum changes nothing
+
+
+def test_the_classifier_sees_the_mean_of_the_map() -> None:
+    model = ConvNet(ConvNetConfig(architecture="small_cnn", num_labels=3, num_channels=1)).eval()
+    x = torch.rand(2, 1, 8, 8)
+    by_position = model.classifier(model.features(x).permute(0, 2, 3, 1))
+    torch.testing.assert_close(model(x).logits, by_position.mean((1, 2)))
+
+
+def test_convolutions_are_drawn_by_what_goes_out() -> None:
+    torch.manual_seed(0)
+    model = ConvNet(ConvNetConfig(architecture="resnet8x4", num_labels=100))
+    weight = model.features[-1].branch[3].weight  # 256 x 256 x 3 x 3
+    assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)
+
+
+OPENED_ELSEWHERE = """
+import sys, torch
+from transformers import AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained(sys.argv[1], trust_remote_code=True)
+assert "trainers" not in sys.modules
+print(model.eval()(torch.ones(1, 1, 8, 8)).logits.sum().item())
+"""
+
+
+def test_a_saved_folder_opens_without_this_project(tmp_path: Path) -> None:
+    models.register()
+    model = ConvNet(ConvNetConfig(architecture="small_cnn", num_labels=3, num_channels=1)).eval()
+    model.save_pretrained(tmp_path / "saved")
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED_ELSEWHERE, str(tmp_path / "saved")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={"HF_HOME": str(tmp_path / "hf"), "PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    expected = model(torch.ones(1, 1, 8, 8)).logits.sum().item()
+    assert float(done.stdout) == pytest.approx(expected, abs=1e-5)

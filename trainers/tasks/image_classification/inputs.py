@@ -1,0 +1,180 @@
+"""What decides an image classifier's inputs, and what is known of them before they are prepared; no
+torch."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trainers.files import store
+from trainers.files.json_files import read_object
+from trainers.files.keyed import keyed_folder
+from trainers.parts import SPLIT_NAMES
+from trainers.tasks import locate
+from trainers.tasks.image_classification import places
+from trainers.tasks.image_classification.facts import ImageFacts
+from trainers.trial.facts import Facts
+from trainers.trial.fields import Augmentation
+from trainers.trial.sources import ModelSource, PrepareRequest, Role
+
+DESCRIPTION = "model.json"
+# What decides the images of a split beside its place.
+READ_BY = (
+    "train_split",
+    "validation_split",
+    "config_name",
+    "image_column",
+    "label_column",
+    "image_size",
+    "subset_seed",
+    "max_train_examples",
+    "max_validation_examples",
+)
+Describe = Callable[[Mapping[str, Any], str, Mapping[str, int]], tuple[dict[str, Any], int]]
+
+
+class ImageKeys:
+    """See `trainers.parts.InputKeys`."""
+
+    def __init__(self, request: PrepareRequest):
+        self._request = request
+
+    @cached_property
+    def records(self) -> dict[str, Any]:
+        """What decides the images of both splits."""
+        data = self._request.data
+        read_by = {name: getattr(data, name) for name in READ_BY}
+        return {name: places.fingerprint(data, name) for name in SPLIT_NAMES} | {"source": read_by}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What decides the prepared images and their views."""
+        request = self._request
+        return {
+            "images": self.records,
+            "augmentation": request.augmentation,
+            "views": request.views,
+        }
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What decides a model made from a config: the images give it classes and channels."""
+        return {"images": self.records}
+
+
+def inspect(
+    request: PrepareRequest, configs: Mapping[str, Mapping[str, Any]], *, data: Path
+) -> Facts:
+    """See `trainers.parts.Task.inspect`."""
+    place = ", ".join(places.place_of(request.data, name) for name in SPLIT_NAMES)
+    facts = _facts(request, data)
+    if facts is None:
+        return Facts(found={"data": f"{place} (to be loaded from the hub)"})
+    check_classes(configs, facts)
+    ready = f" (ready in {data})" if data.is_dir() else ""
+    shape = " x ".join(map(str, facts.shape))
+    described = f"{len(facts.class_names)} classes of images of {shape}"
+    return Facts(
+        num_train_examples=facts.num_train,
+        num_train_tokens=facts.num_train,
+        num_validation_examples=facts.num_validation,
+        num_views=facts.num_views,
+        vocab_size=len(facts.class_names),
+        found={"data": f"{place}: {described}{ready}"},
+    )
+
+
+def _facts(request: PrepareRequest, data: Path) -> ImageFacts | None:
+    """The facts of prepared images, or of those that would be; None for a hub's data set, which
+    would have to be downloaded."""
+    if data.is_dir():
+        return ImageFacts.read(data)
+    if any(is_on_hub(request, name) for name in SPLIT_NAMES):
+        return None
+    from trainers.tasks.image_classification import images
+
+    train, validation = (images.read(request.data, name) for name in SPLIT_NAMES)
+    images.check_same_classes(train, validation)
+    return ImageFacts(
+        class_names=max(train.class_names, validation.class_names, key=len),
+        shape=list(train.pixels.shape[1:]),
+        mean=[],
+        std=[],
+        num_train=len(train),
+        num_validation=len(validation),
+        augmentation=request.augmentation,
+        views=request.views,
+        fingerprint="",
+    )
+
+
+def is_on_hub(request: PrepareRequest, split_name: str) -> bool:
+    """Returns whether a split is of a hub's data set."""
+    place = places.place_of(request.data, split_name)
+    return place != places.DIGITS and places.path_of(request.data, split_name) is None
+
+
+def check_request(request: PrepareRequest) -> None:
+    """Raises `ValueError` for views of images that are not changed."""
+    if request.views and request.augmentation == Augmentation.NONE:
+        raise ValueError(
+            f"data.views: images have several views only with an augmentation, but got "
+            f"{request.views} with augmentation: none. Set data.augmentation to crop or crop_flip."
+        )
+
+
+def check_classes(configs: Mapping[str, Mapping[str, Any]], facts: ImageFacts) -> None:
+    """Raises `ValueError` for a model whose config has other classes, channels or another size
+    than the data. What a config does not say passes."""
+    for role, config in configs.items():
+        labels = config.get("id2label")
+        given = {
+            "num_labels": config.get("num_labels", len(labels) if labels else None),
+            "num_channels": config.get("num_channels"),
+            "image_size": config.get("image_size"),
+        }
+        remedies = (
+            "Fit a model that is made from its config, or use data with these classes.",
+            "Use another model.",
+            "Set data.image_size.",
+        )
+        for (name, value), remedy in zip(given.items(), remedies, strict=True):
+            if isinstance(value, int) and value != facts.sizes[name]:
+                raise ValueError(
+                    f"{role}: its {name} must be the data's {facts.sizes[name]}, but got {value}. "
+                    f"{remedy}"
+                )
+
+
+def config_of(source: ModelSource, role: str) -> Mapping[str, Any]:
+    """Returns the config of a model that is named, none of one that is made: it takes the data's
+    sizes, and what it says itself is checked where it is made."""
+    if source.model is None:
+        return source.config or {}
+    return locate.read_config(locate.model_folder(source, role, with_weights=False))
+
+
+def described_model(
+    request: PrepareRequest,
+    role: Role,
+    home: Path,
+    describer: Callable[[], Describe],
+) -> tuple[dict[str, Any], int]:
+    """See `trainers.parts.Task.describe_model`. `describer` loads torch, so it is called only for a
+    config that was not described before."""
+    config = request.source(role).config
+    assert config is not None
+    facts = _facts(request, keyed_folder(home, "data", ImageKeys(request).data))
+    sizes = {} if facts is None else facts.sizes
+    asked = {"config": config, "sizes": sizes, "by": version("transformers")}
+
+    def make(folder: Path) -> None:
+        full, count = describer()(config, role, sizes)
+        found = {"config": full, "num_parameters": count}
+        (folder / DESCRIPTION).write_text(json.dumps(found, default=str) + "\n")
+
+    path = store.once(keyed_folder(home, "configs", asked), make) / DESCRIPTION
+    found = read_object(path, {"config": dict, "num_parameters": int})
+    return found["config"], found["num_parameters"]

@@ -1,0 +1,226 @@
+"""Makes, loads and runs image classifiers of transformers, those of `networks.py` among them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+from transformers.utils import logging
+
+from trainers import numerics
+from trainers.nearest import nearest
+from trainers.signal import OutputHead
+from trainers.tasks.image_classification.data import ImageBatch, ImageData
+from trainers.tasks.image_classification.facts import ImageFacts
+from trainers.tasks.image_classification.networks import (
+    ARCHITECTURES,
+    SIZED,
+    ConvNet,
+    ConvNetConfig,
+)
+from trainers.trial.sources import ModelSource
+
+OWN = ConvNetConfig.model_type
+CHECKED_IMAGES = 2
+
+
+def register() -> None:
+    """Makes transformers know the networks of this project, and keeps it quiet."""
+    AutoConfig.register(OWN, ConvNetConfig, exist_ok=True)
+    AutoModelForImageClassification.register(ConvNetConfig, ConvNet, exist_ok=True)
+    # A saved folder takes networks.py along, so that it opens where this project is not installed.
+    ConvNetConfig.register_for_auto_class()
+    ConvNet.register_for_auto_class("AutoModelForImageClassification")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def load(folder: Path, *, attention: str | None, dtype: torch.dtype, trust: bool) -> Any:
+    """Returns the image classifier in `folder`, in evaluation mode, on the CPU."""
+    register()
+    options = {} if attention is None else {"attn_implementation": attention}
+    # Folders of our own networks carry a copy of their code, which must not be run in its place.
+    is_own = read_type(folder) == OWN
+    kind = ConvNet if is_own else AutoModelForImageClassification
+    trusted = {} if is_own else {"trust_remote_code": trust}
+    model = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **trusted, **options)
+    return model.eval()
+
+
+def num_labels(folder: Path) -> int:
+    """Returns the number of classes of the classifier in `folder`, which is not loaded."""
+    register()
+    kind = ConvNetConfig if read_type(folder) == OWN else AutoConfig
+    return int(kind.from_pretrained(folder, local_files_only=True).num_labels)
+
+
+def read_type(folder: Path) -> str:
+    """Returns the model_type in a folder's config."""
+    return str(json.loads((folder / "config.json").read_text()).get("model_type"))
+
+
+def initialise(source: ModelSource, role: str, facts: ImageFacts, folder: Path) -> None:
+    """Writes into `folder` a classifier with the architecture of `source.config`, its weights drawn
+    from `source.init_seed`; classes, channels and size are those of the data unless given. Raises
+    `ValueError` for a config that makes none, naming the field."""
+    register()
+    assert source.config is not None
+    config = built(source.config, role, facts.sizes).config
+    numerics.seed_all(source.init_seed)
+    AutoModelForImageClassification.from_config(config).save_pretrained(folder)
+
+
+def built(given: Mapping[str, Any], role: str, sizes: Mapping[str, int]) -> Any:
+    """Returns the model of a config on the meta device: shapes without numbers. `sizes`: of the
+    data, as far as they are known. Raises `ValueError` naming the field of one that makes none."""
+    register()
+    _check_names(given, role)
+    known = _names(given["model_type"])
+    full = {name: value for name, value in sizes.items() if name in known} | dict(given)
+    return _attempt(lambda: _on_meta(full), full, role)
+
+
+def _check_names(given: Mapping[str, Any], role: str) -> None:
+    kind = given["model_type"]
+    types = [*MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, OWN]
+    if not isinstance(kind, str) or kind not in types:
+        near = nearest(kind, types) if isinstance(kind, str) else ""
+        raise ValueError(
+            f"{role}.config.model_type: it must be one of an image classifier (convnet, resnet, "
+            f"vit, …), but got {kind!r:.80}.{near}"
+        )
+    known = _names(kind)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{role}.config: every key must be one of {kind}'s config, but got '{unknown[0]}'."
+            f"{nearest(unknown[0], known)}"
+        )
+    name = given.get("architecture", ConvNetConfig.architecture)
+    architectures = [*ARCHITECTURES, *SIZED]
+    if kind == OWN and name not in architectures:
+        near = nearest(name, architectures) if isinstance(name, str) else ""
+        raise ValueError(
+            f"{role}.config.architecture: it must be one of {', '.join(architectures)}, "
+            f"but got {name!r:.80}.{near}"
+        )
+
+
+def _names(kind: str) -> list[str]:
+    config = CONFIG_MAPPING[kind]
+    return sorted({*config().to_dict(), *config.attribute_map, "num_labels"})
+
+
+def _attempt(make: Callable[[], Any], given: dict[str, Any], role: str) -> Any:
+    try:
+        return make()
+    except Exception as error:  # configs and models raise what they like for a wrong value
+        lines = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        problem = f"{type(error).__name__}: {lines[:200]}"
+        for name, value in given.items():
+            others = {key: other for key, other in given.items() if key != name}
+            if name != "model_type" and _makes_a_model(others):
+                raise ValueError(
+                    f"{role}.config.{name}: it must fit {given['model_type']}, but got "
+                    f"{value!r:.80} ({problem})."
+                ) from error
+        raise ValueError(
+            f"{role}.config: it must make a {given['model_type']}, but got {problem}."
+        ) from error
+
+
+def _on_meta(given: Mapping[str, Any]) -> Any:
+    values = {name: value for name, value in given.items() if name != "model_type"}
+    config = CONFIG_MAPPING[given["model_type"]](**values)
+    with torch.device("meta"):
+        return AutoModelForImageClassification.from_config(config)
+
+
+def _makes_a_model(given: Mapping[str, Any]) -> bool:
+    try:
+        _on_meta(given)
+    except Exception:  # they raise what they like, and any error is the answer
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An image classifier taken apart, see `trainers.parts.Network`: with few classes, its hidden
+    states are its logits."""
+
+    model: Any
+    num_classes: int
+
+    def hidden(self, batch: ImageBatch) -> Tensor:
+        """Returns the logits [B, C] of the batch's images."""
+        if len(batch.pixels):
+            logits: Tensor = self.model(pixel_values=batch.pixels).logits
+            return logits
+        return self._of_no_image(batch.pixels)
+
+    def head(self) -> OutputHead:
+        """Returns the identity."""
+        weight = next(self.model.parameters())
+        return OutputHead.identity(self.num_classes, weight.device, weight.dtype)
+
+    def _of_no_image(self, pixels: Tensor) -> Tensor:
+        # A worker without images still takes part in the exchange of gradients, so its graph needs
+        # all parameters; a batch norm must not see the image that stands in.
+        was_training = self.model.training
+        self.model.eval()
+        one = pixels.new_zeros(1, *pixels.shape[1:])
+        none: Tensor = self.model(pixel_values=one).logits[:0]
+        self.model.train(was_training)
+        return none
+
+
+@torch.no_grad()
+def check(model: Any, data: ImageData) -> None:
+    """Raises `ValueError` unless the model gives a logit for each class of the data to some of its
+    images."""
+    split = data.splits["validation"]
+    batch = split.collate(torch.arange(min(CHECKED_IMAGES, len(split))).numpy())
+    weight = next(model.parameters())
+    pixels = batch.pixels.to(weight.device, weight.dtype)
+    name, shape = type(model).__name__, " x ".join(map(str, data.facts.shape))
+    try:
+        logits = model(pixel_values=pixels).logits
+    except Exception as error:  # a model raises what it likes for images of another shape
+        raise ValueError(
+            f"{name}: it must take the data's images ({shape}: channels, height, width), but got "
+            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}. Use another "
+            "model, or data.image_size."
+        ) from error
+    if tuple(logits.shape) != (len(pixels), data.num_classes):
+        raise ValueError(
+            f"{name}: it must have the data's {data.num_classes} classes, but has "
+            f"{logits.shape[-1]}. Fit a model that is made from its config, or use data with these "
+            "classes."
+        )
+    if not torch.isfinite(logits).all():
+        raise ValueError(f"{name}: its logits must be finite numbers, but some are not.")
+
+
+def save(model: nn.Module, facts: ImageFacts, folder: Path) -> None:
+    """Writes a Hugging Face folder with the image processor that makes its input."""
+    register()
+    model.save_pretrained(folder)  # type: ignore[operator]
+    _, height, width = facts.shape
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": facts.mean,
+        "image_std": facts.std,
+    }
+    text = json.dumps(processor, indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text)

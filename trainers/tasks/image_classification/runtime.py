@@ -1,0 +1,104 @@
+"""The side of the image-classification task that trains. See `trainers.parts.TaskRuntime`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.parts import SignalMaker
+from trainers.tasks.image_classification import data, models, writing
+from trainers.tasks.image_classification.data import ImageData
+from trainers.tasks.image_classification.evaluation import ImageEvaluator
+from trainers.tasks.image_classification.facts import ImageFacts
+from trainers.tasks.image_classification.models import Classifier
+from trainers.trial.config import TrialConfig
+from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.world import World
+
+
+@dataclass(frozen=True)
+class ImageClassificationRuntime:
+    """Plain methods over the modules beside this one; nothing is kept from one call to the next."""
+
+    def write_data(self, request: PrepareRequest, *, home: Path, folder: Path) -> None:
+        """Writes both splits as arrays, and the facts."""
+        writing.write(request, folder)
+
+    def open_data(self, folder: Path) -> ImageData:
+        """Returns the prepared images in `folder`."""
+        return ImageData.open(folder)
+
+    def fingerprint(self, folder: Path) -> str:
+        """Returns the SHA-256 over pixels, labels and the views that are taken."""
+        return data.fingerprint(folder)
+
+    def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
+        """Writes a classifier with the data's classes, channels and size, unless the config gives
+        others."""
+        models.initialise(source, role, ImageFacts.read(data), folder)
+
+    def describe(
+        self, config: Mapping[str, Any], role: str, sizes: Mapping[str, int]
+    ) -> tuple[dict[str, Any], int]:
+        """Returns the complete config, and the parameters of a classifier that transformers
+        builds. `sizes`: of the data, as far as they are known."""
+        model = models.built(config, role, sizes)
+        return model.config.to_dict(), int(model.num_parameters())
+
+    def load_model(
+        self,
+        folder: Path,
+        device: torch.device,
+        *,
+        attention: str | None,
+        dtype: torch.dtype,
+        trust: bool,
+        gpus: int = 1,
+    ) -> Any:
+        """Returns transformers' image classifier. Raises `ValueError` for several GPUs."""
+        if gpus > 1:
+            raise ValueError(
+                f"teacher_cache.gpus: an image classifier runs on one GPU, but got {gpus}. "
+                "Leave it out."
+            )
+        return models.load(folder, attention=attention, dtype=dtype, trust=trust).to(device)
+
+    def check_model(self, model: Any, data: ImageData) -> None:
+        """Raises `ValueError` unless the model takes the data's images and has its classes."""
+        models.check(model, data)
+
+    def network(self, model: Any, num_classes: int) -> Classifier:
+        """Returns the model with its logits as hidden states."""
+        return Classifier(model, num_classes)
+
+    def hidden_size(self, folder: Path) -> int:
+        """Returns the number of classes: logits are what is stored."""
+        return models.num_labels(folder)
+
+    def recompute_activations(self, model: Any) -> None:
+        """Turns on transformers' gradient checkpointing. Raises `ValueError` for a model that has
+        none."""
+        if not model.supports_gradient_checkpointing:
+            raise ValueError(
+                f"training.gradient_checkpointing: {type(model).__name__} does not support it. "
+                "Set it to false."
+            )
+        model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def evaluator(
+        self,
+        config: TrialConfig,
+        data: ImageData,
+        *,
+        teacher: SignalMaker | None,
+        world: World,
+        numerics: dict[str, Any],
+    ) -> ImageEvaluator:
+        """Returns what measures the metrics of `metrics.py`."""
+        return ImageEvaluator(data, teacher, world, numerics)
+
+    def save(self, model: Any, data: ImageData, folder: Path) -> None:
+        """Writes a Hugging Face folder with its image processor."""
+        models.save(model, data.facts, folder)

@@ -1,0 +1,93 @@
+"""The image-classification task as far as it is known without torch. See `trainers.parts.Task`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.parts import PreparedFacts
+from trainers.tasks.image_classification import facts, inputs
+from trainers.tasks.image_classification.facts import ImageFacts
+from trainers.tasks.image_classification.inputs import ImageKeys
+from trainers.tasks.image_classification.metrics import METRICS
+from trainers.trial.config import TrialConfig
+from trainers.trial.facts import Facts
+from trainers.trial.metrics import Metric
+from trainers.trial.sources import PrepareRequest, Role
+
+if TYPE_CHECKING:
+    from trainers.tasks.image_classification.runtime import ImageClassificationRuntime
+
+
+@dataclass(frozen=True)
+class ImageClassification:
+    """An image classifier learns the classes of images."""
+
+    name: str = "image_classification"
+    default_metric: str = "top1"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The table in `metrics.py`."""
+        return METRICS
+
+    @property
+    def quick_evaluation(self) -> Mapping[str, Any]:
+        """Nothing is slow."""
+        return {}
+
+    def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
+        """The views that the images have."""
+        return {"augmentation": request.augmentation, "views": request.views}
+
+    def check_request(self, request: PrepareRequest) -> None:
+        """Raises `ValueError` for views without an augmentation."""
+        inputs.check_request(request)
+
+    def input_keys(self, request: PrepareRequest) -> ImageKeys:
+        """Returns what decides images, views and models."""
+        return ImageKeys(request)
+
+    def inspect(
+        self,
+        request: PrepareRequest,
+        configs: Mapping[str, Mapping[str, Any]],
+        *,
+        data: Path,
+        home: Path,
+    ) -> Facts:
+        """Returns images, classes and views; those of a hub's data set once it was prepared."""
+        return inputs.inspect(request, configs, data=data)
+
+    def describe_model(
+        self, request: PrepareRequest, role: Role, home: Path
+    ) -> tuple[dict[str, Any], int]:
+        """Returns a transformers config and the parameters of its model."""
+        return inputs.described_model(request, role, home, lambda: self.runtime().describe)
+
+    def check_models(self, request: PrepareRequest, data: Path) -> None:
+        """Raises `ValueError` for models with other classes or images than the data's."""
+        sources = {"teacher": request.teacher, "student": request.student}
+        configs = {role: inputs.config_of(source, role) for role, source in sources.items()}
+        inputs.check_classes(configs, ImageFacts.read(data))
+
+    def read_prepared(self, folder: Path) -> PreparedFacts:
+        """Returns the facts of prepared images."""
+        return facts.read_prepared(folder)
+
+    def check_objective(self, metric: str, config: TrialConfig) -> None:
+        """Every metric is measured in every trial."""
+
+    def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
+        """A convolution's size says nothing of its cost: no guess."""
+        return None
+
+    def num_sampled_tokens(self, config: TrialConfig) -> int:
+        """No text is sampled."""
+        return 0
+
+    def runtime(self) -> "ImageClassificationRuntime":
+        """Returns the side that trains, which loads torch and transformers."""
+        from trainers.tasks.image_classification.runtime import ImageClassificationRuntime
+
+        return ImageClassificationRuntime()

@@ -1,0 +1,84 @@
+"""Measures the metrics of positions on a split, the same in every trial: neither tau nor any other
+hyperparameter of the loss reaches them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainers import numerics
+from trainers.parts import Batch, SignalMaker, Split, Student
+from trainers.signal import TeacherSignal
+from trainers.tasks.position_metrics import PositionMetric
+from trainers.tasks.positions import Positions
+from trainers.world import World
+
+# Enough rows for a fast matrix product, few enough that everything computed from them stays in a
+# CPU's cache; a GPU needs much work in each call.
+MIN_CHUNK_ROWS, MAX_CHUNK_LOGITS = 128, {"cpu": 1 << 19, "cuda": 1 << 26}
+
+
+class PositionSums:
+    """The sums over positions that a list of metrics needs. In float64, so that adding many chunks
+    loses nothing."""
+
+    def __init__(self, metrics: Iterable[PositionMetric], device: torch.device):
+        self._metrics = list(metrics)
+        # a dict keeps the order and holds a function that several metrics name once
+        self._quantities = list(dict.fromkeys(q for metric in self._metrics for q in metric.of))
+        self._sums = torch.zeros(1 + len(self._quantities), dtype=torch.float64, device=device)
+
+    def add(self, at: Positions) -> None:
+        """Adds some positions."""
+        self._sums[0] += len(at.labels)
+        for i, quantity in enumerate(self._quantities, start=1):
+            self._sums[i] += quantity(at).double().sum()
+
+    def values(self, world: World) -> dict[str, float]:
+        """Returns the metrics over the positions of all workers. To be called once, by all."""
+        count, *sums = world.summed(self._sums).tolist()
+        means = {q: s / max(count, 1.0) for q, s in zip(self._quantities, sums, strict=True)}
+        return {m.name: m.value(*(means[quantity] for quantity in m.of)) for m in self._metrics}
+
+
+@dataclass(frozen=True)
+class PositionEvaluator:
+    """What stays the same while a student is measured."""
+
+    split: Split
+    metrics: Iterable[PositionMetric]
+    teacher: SignalMaker | None
+    world: World
+    numerics: dict[str, Any]
+
+    @torch.no_grad()
+    def measure(self, student: Student) -> dict[str, float]:
+        """Returns the metrics of a student in evaluation mode over all positions of the split, at
+        temperature 1; without a teacher those that need none. All workers call it."""
+        device = self.world.device
+        measured = [m for m in self.metrics if self.teacher is not None or not m.needs_teacher]
+        sums = PositionSums(measured, device)
+        groups = self.split.groups(np.arange(len(self.split)), device.type)
+        # Workers may have different numbers of groups: they communicate only in `values` below.
+        for examples in groups[self.world.rank :: self.world.size]:
+            batch = self.split.collate(examples).to(device)
+            with numerics.autocast(self.numerics):
+                self._add(sums, student, batch)
+        return sums.values(self.world)
+
+    def _add(self, sums: PositionSums, student: Student, batch: Batch) -> None:
+        hidden, head = student.hidden(batch), student.head()
+        signal = None if self.teacher is None else self.teacher.signal(batch)
+        # Logits [N, V] of all positions need not fit into memory, and several such tensors are
+        # alive at once: they are made for some rows at a time.
+        most = MAX_CHUNK_LOGITS[self.world.device.type]
+        rows = max(MIN_CHUNK_ROWS, most // head.vocab_size)
+        for start in range(0, len(batch.labels), rows):
+            part = slice(start, start + rows)
+            logits = head.logits(hidden[part]).float()
+            teacher_logits = None
+            if signal is not None:
+                teacher_logits = TeacherSignal(signal.hidden[part], signal.head).logits().float()
+            sums.add(Positions(student.soften_teacher, logits, teacher_logits, batch.labels[part]))
