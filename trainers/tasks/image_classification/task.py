@@ -82,7 +82,7 @@ class ImageClassification:
         """A convolution's size says nothing of its cost: no guess."""
         return None
 
-    def num_sampled_tokens(self, config: TrialConfig) -> int:
+    def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
         """No text is sampled."""
         return 0
 
