@@ -50,7 +50,8 @@ class ClientReader:
             )
 
         for run in self._pages(question):
-            yield _stored(run, search)
+            if search.holds(run.data.params, run.data.tags):
+                yield _stored(run, search)
 
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""

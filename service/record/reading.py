@@ -70,14 +70,21 @@ class Search:
         return {name: tags[name] for name in self.tags if name in tags}
 
     def filter_string(self) -> str:
-        """Returns the conditions in MLflow's own language."""
-        found = [
-            f"{one.kind}.`{one.name}` = '{one.value.replace(chr(39), 2 * chr(39))}'"
-            for one in self.equal
-        ]
+        """Returns the conditions in MLflow's own language, but for those that it has no words for:
+        `holds` finds these."""
+        found = [f"{one.kind}.`{one.name}` = {_quoted(one.value)}" for one in self._sayable()]
         found += [f"attributes.status = '{self.status}'"] if self.status else []
         found += [f"attributes.run_id LIKE '{self.begins}%'"] if self.begins else []
         return " and ".join(found)
+
+    def holds(self, params: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+        """Returns whether a run with these meets all of `equal`."""
+        texts = {"params": params, "tags": tags}
+        return all(texts[one.kind].get(one.name) == one.value for one in self.equal)
+
+    def _sayable(self) -> Iterator[Equal]:
+        # MLflow takes a quote of the other kind in a text, and knows no way to write both.
+        return (one for one in self.equal if not {"'", '"'} <= set(one.value))
 
 
 class Reader(Protocol):
@@ -114,3 +121,7 @@ def reason(error: BaseException) -> str:
     statement."""
     text = str(getattr(error, "orig", None) or error).strip()
     return without_secrets(text) or type(error).__name__
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if "'" in text else f"'{text}'"

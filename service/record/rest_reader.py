@@ -4,7 +4,8 @@ and certificates that MLflow's own client would send."""
 import os
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from configparser import ConfigParser
+from configparser import RawConfigParser
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ class RestReader:
         }
         for one in self._pages("POST", "runs/search", "runs", question):
             with answering(self._uri):
-                run = _stored(one, search)
-            yield run
+                run = _stored(one)
+            if search.holds(run.params, run.tags):
+                yield replace(run, tags=search.kept(run.tags))
 
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
@@ -86,7 +88,8 @@ class RestReader:
         while True:
             with answering(self._uri):
                 answer = self._ask(method, path, question)
-            yield from answer.get(name, [])
+                page = list(answer.get(name, []))
+            yield from page
             token = answer.get("next_page_token")
             if not token:
                 return
@@ -147,7 +150,7 @@ def _authorization(environment: Mapping[str, str]) -> _Authorization | None:
 
 def _user(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Returns the user's name and password: the environment's, else those of MLflow's own file."""
-    file = ConfigParser()
+    file = RawConfigParser()
     file.read(Path("~/.mlflow/credentials").expanduser())
     kept = file["mlflow"] if file.has_section("mlflow") else {}
     name, password = (
@@ -158,14 +161,17 @@ def _user(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 
 def _refusal(answer: requests.Response) -> str:
+    hint = ""
+    if answer.status_code in (401, 403):
+        hint = ". Check the credentials (MLFLOW_TRACKING_TOKEN or _USERNAME and _PASSWORD)."
     try:
         found = answer.json()
-        return f"{found['error_code']}: {found['message']}"
+        return f"{found['error_code']}: {found['message']}{hint}"
     except (ValueError, LookupError, TypeError):
-        return f"{answer.status_code} {answer.reason}: {answer.text:.200}"
+        return f"{answer.status_code} {answer.reason}: {answer.text:.200}{hint}"
 
 
-def _stored(run: Mapping[str, Any], search: Search) -> StoredRun:
+def _stored(run: Mapping[str, Any]) -> StoredRun:
     info, data = run["info"], run.get("data", {})
     ended = info.get("end_time")
     return StoredRun(
@@ -176,7 +182,7 @@ def _stored(run: Mapping[str, Any], search: Search) -> StoredRun:
         started_ms=int(info["start_time"]),
         ended_ms=None if ended is None else int(ended),
         params=_texts(data.get("params", [])),
-        tags=search.kept(_texts(data.get("tags", []))),
+        tags=_texts(data.get("tags", [])),
         metrics={one["key"]: float(one["value"]) for one in data.get("metrics", [])},
     )
 
