@@ -8,6 +8,7 @@ from typing import Any
 from service.errors import SpecError
 from service.frames import Framed
 from service.home import make_home
+from service.record.moved import follow_move
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.record.store import check_address, replay_spool
@@ -34,8 +35,9 @@ def open_record(workspace: Workspace) -> Runs:
     uri = workspace.tracking_uri
     check_address(uri)
     make_home(workspace.home)
+    follow_move(uri, workspace.home)
     replay_spool(uri, workspace.home)
-    return Runs(uri)
+    return Runs(uri, home=workspace.home)
 
 
 def list_sweeps(workspace: Workspace) -> list[SweepRecord]:

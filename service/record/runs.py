@@ -14,6 +14,7 @@ from service.record import tags
 from service.record.client_reader import ClientReader
 from service.record.conditions import conditions
 from service.record.metric_names import names_in_store
+from service.record.moved import trial_here
 from service.record.open_reader import open_reader
 from service.record.reading import Equal, Reader, Search, StoredRun
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
@@ -29,10 +30,11 @@ class Runs:
     """Queries over the store at `uri`: over one experiment of it, or over all that hold sweeps.
     Every method raises `TrackingError` when the store does not answer or does not hold what is
     asked for. A run whose tags were edited so that it cannot be read is warned of and left out.
+    home: where inputs of trials are looked for before where they were recorded.
     """
 
-    def __init__(self, uri: str, experiment: str | None = None) -> None:
-        self.uri, self._experiment = uri, experiment
+    def __init__(self, uri: str, experiment: str | None = None, home: Path | None = None) -> None:
+        self.uri, self._experiment, self._home = uri, experiment, home
         self._files = ClientReader(uri)
         self._homes: dict[str, str] = {}  # sweep id → the experiment of its newest run
 
@@ -126,7 +128,8 @@ class Runs:
         """Returns the run's `trial.json`. Raises `TrackingError` when it cannot be read."""
         try:
             with tempfile.TemporaryDirectory() as folder:
-                return TrialFile.read(self.download(run_id, "trial.json", Path(folder)))
+                trial = TrialFile.read(self.download(run_id, "trial.json", Path(folder)))
+                return trial if self._home is None else trial_here(trial, self._home)
         except ValueError as error:
             raise TrackingError(f"run '{run_id}': {error}") from error
 

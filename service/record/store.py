@@ -20,6 +20,7 @@ from service.record.client import (
 )
 from service.record.delivery import Delivery
 from service.record.entries import Away
+from service.record.moved import follow_move
 from service.record.open_reader import SERVERS, unusable
 from service.record.spool import replay_folder
 
@@ -33,6 +34,7 @@ def ensure_store(uri: str, home: Path) -> None:
     """
     check_address(uri)
     make_home(home)
+    follow_move(uri, home)
     # Several processes that make one SQLite store at the same moment break it: only one at a time.
     # The lock is a file of its own, since the database's file is renamed into its place.
     try:
