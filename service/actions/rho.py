@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import PlanError
 from service.home import pictures_folder
 from service.plan.plan import SweepPlan
+from service.results.rho_picture import rho_page
 from service.workspace import Workspace
 from trainers.files.store import write_text
 from trainers.tasks import table
@@ -79,37 +80,5 @@ def propose_rho(
     found = rho_range(teacher_logits(prepared, task, num_positions=NUM_POSITIONS, trust=trust))
     path = pictures_folder(home) / f"{plan.sweep_id}-rho.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, picture(found, plan.spec.name))
+    write_text(path, rho_page(found, plan.spec.name))
     return RhoReport(found, path)
-
-
-def picture(found: "RhoRange", name: str) -> str:
-    """Returns an HTML page: mean entropy and its spread against rho, fixed tau beside it."""
-    from plotly.graph_objects import Scatter
-    from plotly.subplots import make_subplots
-
-    from service.results.figures import COLOURS, page
-
-    titles = ("CIST: rho / ln V", "fixed: tau")
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles)
-    for column, rows in enumerate((found.by_rho, found.by_tau), start=1):
-        figure.add_trace(
-            Scatter(
-                x=[row.setting for row in rows],
-                y=[row.mean for row in rows],
-                error_y={"type": "data", "array": [row.std for row in rows]},
-                mode="lines+markers",
-                line={"color": COLOURS[column - 1]},
-                showlegend=False,
-            ),
-            row=1,
-            col=column,
-        )
-        figure.update_xaxes(type="log", row=1, col=column)
-    figure.add_vrect(
-        x0=found.low_per_log_vocab, x1=found.high_per_log_vocab, opacity=0.15, row=1, col=1
-    )
-    figure.update_yaxes(title="entropy in nats (mean, std over positions)", col=1)
-    title = f"{name}: entropy of the teacher's soft labels; shaded: proposed range"
-    figure.update_layout(template="plotly_white", title=title)
-    return page(figure, title)

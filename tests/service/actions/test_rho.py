@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.actions.rho import RhoReport, picture
+from service.actions.rho import RhoReport
 from trainers.losses.rho import rho_range
 
 
@@ -33,9 +33,3 @@ def test_the_range_is_open_where_the_table_ends_inside_it(shape: str, is_open: b
     spikes = torch.zeros(8, 50).index_fill(1, torch.tensor([7]), 9.0)
     found = rho_range(spread if shape == "spread" else spikes)
     assert (found.by_rho[-1] in found.open_ends()) == is_open
-
-
-def test_the_picture_needs_no_network(tmp_path: Path) -> None:
-    page = picture(report(tmp_path).found, "toy")
-    assert "proposed range" in page
-    assert "src=" not in page.split("<body")[0]
