@@ -117,6 +117,7 @@ HOMES: dict[str, set[str]] = {
     "typer": {"service/cli"},
     "rich": {"service/cli"},
     "IPython": {"service/cli/notebook.py"},
+    "apprise": {"service/driver/notify.py"},
     "pandas": {"service/frames.py", "service/results/compare.py"},
 }
 

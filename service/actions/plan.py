@@ -1,5 +1,6 @@
 """From a sweep's name to its plan: reads files, asks the machine, spends nothing."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def plan_sweep(
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
     spec = load_sweep(reference, overrides, workspace.folder, workspace.storage)
+    _check_command(spec)
     own = own_modules_of(spec, code or workspace.folder)
     facts = input_facts(spec, workspace.home)
     found = facts.fingerprints | own.fingerprints()
@@ -67,6 +69,16 @@ def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
         raise PlanError(str(error)) from error
     found = facts.model_dump() | {"fingerprints": facts.fingerprints | models}
     return InputFacts(**found, trial_s=known_trial_s(home, spec))
+
+
+def _check_command(spec: SweepSpec) -> None:
+    command = spec.notify.command
+    if command is not None and not (Path(command).is_file() and os.access(command, os.X_OK)):
+        what = "is no program (chmod +x it)" if Path(command).exists() else "is not there"
+        raise PlanError(
+            f"notify.command: must be a program's file, without arguments, but {command} {what}. "
+            "Write what it is to do into a script, and name that."
+        )
 
 
 def _fingerprints_of_models(spec: SweepSpec) -> dict[str, str]:

@@ -42,6 +42,7 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
         ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
+        *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
     return rows + _estimate_rows(plan)
 

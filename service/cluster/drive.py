@@ -15,6 +15,7 @@ from typing import Any
 
 from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
+from service.driver.notify import tell_failure
 from service.driver.requests import not_running
 from service.errors import JobError
 from service.events import DriverEvent, to_line
@@ -71,6 +72,10 @@ def _watch(order: JobOrder, path: Path, say: Say) -> int:
     watched = watch_over(start, order.max_driver_restarts)
     if watched.restarts:
         say(f"the driver died and was started again {watched.restarts} times")
+    if watched.exit_code < 0:
+        # Killed: a driver that ends with an error has told it.
+        error = f"its driver was ended by signal {-watched.exit_code}"
+        tell_failure(order.plan, error, lambda event: say(to_line(event)))
     return watched.exit_code
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from service.driver.lock import sweep_lock
 from service.driver.log import driver_log
+from service.driver.notify import Notifier
 from service.driver.place import Place
 from service.driver.requests import clear_requests
 from service.events import DriverEvent, Preparing, SweepEnded, SweepSummary
@@ -28,7 +29,7 @@ def run_at(
     `stop`, once set, ends the sweep within about 15 s: finished trials keep their results, running
     ones are cancelled. Raises `JobError` when another driver has the sweep or no slot can start,
     `PlanError` when its inputs cannot be made, and `TrackingError` when MLflow is away at the
-    start.
+    start. Whom the spec's `notify` names is told of the end and of such failures.
     """
     folder = sweep_folder(plan, place.home)
     with sweep_lock(folder), driver_log(folder) as write:
@@ -38,11 +39,14 @@ def run_at(
             on_event(event)
 
         clear_requests(folder)
-        with ray_session(plan, folder, place.ray_address):
-            tell(Preparing("Ray is up", 0.0))
-            # This loads MLflow, which takes seconds, while Ray's first processes start.
-            from service.driver.stages import drive
+        with Notifier(plan, tell) as notifier:
+            with ray_session(plan, folder, place.ray_address):
+                notifier.pass_on(Preparing("Ray is up", 0.0))
+                # This loads MLflow, which takes seconds, while Ray's first processes start.
+                from service.driver.stages import drive
 
-            summary = drive(place, plan, on_event=tell, stop=stop)
+                summary = drive(place, plan, on_event=notifier.pass_on, stop=stop)
+            notifier.take(SweepEnded(summary))
+        # Last of all, when the notifier has said what it had to: displays close at this event.
         tell(SweepEnded(summary))
     return summary

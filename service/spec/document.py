@@ -22,6 +22,7 @@ from pydantic import (
 
 from search_spaces.samplers import Sampler, Tpe
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
+from service.spec.notify import Notify, Variable, as_section
 from service.spec.search import Search
 from trainers.files.urls import is_url
 from trainers.nearest import nearest
@@ -272,6 +273,10 @@ class SweepSpec(Strict):
     resources: ResourceRequest = ResourceRequest()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
+    notify: Annotated[
+        Notify,
+        BeforeValidator(as_section, json_schema_input_type=Notify | tuple[Variable, ...]),
+    ] = Notify()
 
     @field_serializer("data", mode="wrap")
     def _data_of_the_task(self, data: Data, handler: SerializerFunctionWrapHandler) -> Any:

@@ -37,6 +37,9 @@ def with_absolute_paths(spec: SweepSpec, folder: Path) -> SweepSpec:
     if cache.folder is not None and cache.is_elsewhere:
         place = _named("teacher_cache.folder", cache.folder, folder, absolute_path)
         changes["teacher_cache"] = cache.model_copy(update={"folder": place})
+    if spec.notify.command is not None:
+        path = _named("notify.command", spec.notify.command, folder, absolute_path)
+        changes["notify"] = spec.notify.model_copy(update={"command": path})
     return spec.model_copy(update=changes)
 
 

@@ -4,8 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes import make_sweep_plan
 
+from service.cluster import drive
 from service.cluster.drive import exit_code
+from service.cluster.job import JobOrder
 from service.cluster.watchdog import Child, Watched, watch_over
 
 
@@ -46,3 +49,20 @@ def test_a_sweep_that_was_over_is_not_begun_again(
     if written is not None:
         marker.write_text(written)
     assert exit_code(code, marker) == expected
+
+
+@pytest.mark.parametrize(("code", "told"), [(-9, "its driver was ended by signal 9"), (1, "")])
+def test_whoever_is_named_is_told_of_a_driver_that_was_killed_for_good(
+    code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "tell.sh"
+    script.write_text(f'#!/bin/sh\nprintf %s "$KD_SWEEP_NEWS_ERROR" > {tmp_path}/told\n')
+    script.chmod(0o755)
+    plan = make_sweep_plan(notify={"command": str(script)})
+    order = tmp_path / "order.json"
+    order.write_text(JobOrder(plan=plan, max_driver_restarts=1).model_dump_json())
+    monkeypatch.setattr(Child, "run", lambda child: code)
+    monkeypatch.setattr(drive, "_handle", lambda act: None)
+    assert drive.drive(order, lambda line: None, is_child=False) == code
+    path = tmp_path / "told"
+    assert (path.read_text() if path.exists() else "") == told
