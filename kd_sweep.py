@@ -209,7 +209,7 @@ def best(
     metric: str | None = None,
     where: Sequence[str] = (),
     per: str | None = None,
-    top: int = 10,
+    top: int | None = None,
     workspace: Workspace | None = None,
 ) -> "Best":
     """Returns the best trials of a sweep, or of `all`. See `service.actions.record.best_trials`."""

@@ -12,7 +12,7 @@ from service.record.moved import follow_move
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.record.store import check_address, replay_spool
-from service.results.best import Best, Question, find_best
+from service.results.best import Best, Question, check, find_best
 from service.results.compare import Comparison, compare
 from service.workspace import Workspace
 
@@ -60,15 +60,18 @@ def best_trials(
     metric: str | None = None,
     where: Sequence[str] = (),
     per: str | None = None,
-    top: int = 10,
+    top: int | None = None,
 ) -> Best:
-    """Returns the best trials of a sweep, or of `all`, and the winner under each metric.
+    """Returns the best configs of a sweep, or of each sweep (`all`), what was found of them, and
+    the winner under each metric.
 
-    metric: to rank by, the sweep's objective by default; where: `field=value` each, all of which
-    must hold; per: a field, for the `top` trials of each of its values. Raises `TrackingError` for
-    an unknown sweep, `SpecError` for an unknown metric or field.
+    metric: to rank by, each sweep's objective by default; where: `field=value` each, or with != <
+    <= > >=, all of which must hold; per: a field, for the `top` configs of each of its values (one
+    by default). Raises `TrackingError` for an unknown sweep, `SpecError` for an unknown metric or
+    field.
     """
-    return find_best(open_record(workspace), Question(sweep, metric, where, per, top))
+    question = check(Question(sweep, metric, where, per, top))
+    return find_best(open_record(workspace), question)
 
 
 def write_best_trial(best: Best, workspace: Workspace, path: Path) -> None:

@@ -72,7 +72,9 @@ def propose_rho(
 
     home = workspace.home
     try:
-        prepared = prepare(plan.spec.prepare_request(), home, on_progress)
+        # Of the teacher nothing but its logits is asked here.
+        request = plan.spec.prepare_request().model_copy(update={"scored_as": None})
+        prepared = prepare(request, home, on_progress)
     except ValueError as error:
         raise PlanError(str(error)) from error
     trust = plan.spec.teacher.trust_remote_code

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,20 +18,16 @@ from service.home import spool_folder
 from service.plan.measured import remember_trial_s
 from service.plan.places import sweep_folder, temperature_picture
 from service.plan.plan import SweepPlan
-from service.record.records import RunRecord
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
 from service.results.best import Best, Question, find_best
 from service.results.figures import temperature_page
-from service.results.report import conclusions
 from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
-from service.words import brief
 from service.workspace import Workspace
 from trainers.files.store import write_text
 from trainers.files.urls import without_secrets
-from trainers.tasks import table
 
 TOP = 5
 
@@ -49,23 +45,27 @@ OnEvent = Callable[[RunEvent], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a sweep. `lines`: the verdict in words; `picture`: an HTML page; `done_before`:
-    nothing ran, the same sweep was finished already."""
+    """What came of a sweep. `picture`: an HTML page; `done_before`: nothing ran, the same sweep was
+    finished already."""
 
     sweep_id: str
     state: str
     tracking_uri: str
     best: Best
-    lines: list[str] = field(default_factory=list)
     picture: Path | None = None
     done_before: bool = False
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found, in sentences, the weightiest first."""
+        return self.best.lines
 
     @property
     def exit_code(self) -> int:
         """0; 1 when no trial has a result; 130 when the user stopped the sweep."""
         if self.state != TrialState.COMPLETED:
             return STOPPED_EXIT_CODE
-        return 0 if self.best.records else TrialError.exit_code
+        return 0 if self.best.rows else TrialError.exit_code
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result as one JSON object."""
@@ -76,6 +76,7 @@ class RunResult:
             "tracking_uri": without_secrets(self.tracking_uri),
             "picture": None if self.picture is None else str(self.picture),
             "verdict": self.lines,
+            "references": self.best.references,
             "best": self.best.to_json(),
         }
 
@@ -177,44 +178,16 @@ def _tracking_uri(plan: SweepPlan, workspace: Workspace) -> str:
 
 def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
     runs = Runs(uri, plan.spec.tracking.experiment)
-    objective = plan.spec.objective[0]
-    records = runs.trials(plan.sweep_id)
-    return RunResult(
-        plan.sweep_id,
-        state,
-        uri,
-        best=find_best(runs, Question(sweep=plan.sweep_id, top=TOP)),
-        lines=[
-            *conclusions(records, objective.metric, objective.direction, table.known_directions()),
-            *_failures(records),
-        ],
-        picture=_picture(records, plan, home),
-    )
+    best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
+    return RunResult(plan.sweep_id, state, uri, best=best, picture=_picture(best, plan, home))
 
 
-def _failures(records: list[RunRecord]) -> list[str]:
-    """Says how many trials failed, and why the first of them did."""
-    failed = [record for record in records if record.state == TrialState.FAILED]
-    if not failed:
-        return []
-    reason = brief(failed[0].tags.get("error", "unknown"))
-    return [f"{len(failed)} of {len(records)} trials failed; trial {failed[0].trial}: {reason}"]
-
-
-def _picture(records: list[RunRecord], plan: SweepPlan, home: Path) -> Path:
+def _picture(best: Best, plan: SweepPlan, home: Path) -> Path:
     """Draws the objective against the temperature, beside the sweep's other files."""
-    objective = plan.spec.objective[0]
     path = temperature_picture(sweep_folder(plan, home))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(
-        path,
-        temperature_page(
-            records,
-            metric=objective.metric,
-            direction=objective.direction,
-            title=f"{plan.sweep_id}: {objective.metric} against temperature",
-        ),
-    )
+    title = f"{plan.sweep_id}: {best.metric} against temperature"
+    write_text(path, temperature_page(best.evidence, best.findings, title=title))
     return path
 
 

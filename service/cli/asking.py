@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import actions
-from service.cli import completing, tables
+from service.cli import best_table, completing, tables
 from service.cli.app import AsJson, Sweep, show, workspace_of
 
 
@@ -42,15 +42,15 @@ def best(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Metric to rank by; default: the sweep's objective.",
+            help="Metric to rank by, any that trials log; default: each sweep's objective.",
             autocompletion=completing.metrics,
         ),
     ] = None,
     where: Annotated[
         list[str],
         typer.Option(
-            metavar="FIELD=VALUE",
-            help="Keep such trials only; repeatable.",
+            metavar="CONDITION",
+            help="Keep such trials only: FIELD=VALUE, or with != < <= > >= ('tau<2'); repeatable.",
             autocompletion=completing.conditions,
         ),
     ] = [],  # noqa: B006
@@ -58,17 +58,23 @@ def best(
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="The best for each value of it.",
+            help="The best for each value of it, one row each.",
             autocompletion=completing.fields,
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many; default: 10, of all sweeps 3 each, with --per 1 a value.",
+        ),
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the best one's trial.json.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best configs; without --metric, also who wins under each other metric.
+    """Show the best configs, what speaks for and against them, and who wins under each metric.
 
     Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
     """
@@ -78,7 +84,7 @@ def best(
     )
     if export is not None:
         actions.record.write_best_trial(found, workspace, export)
-    show(found.to_json(), tables.best_view(found), as_json)
+    show(found.to_json(), best_table.best_view(found), as_json)
 
 
 def compare(

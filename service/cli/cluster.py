@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from service import actions
-from service.cli import completing, tables
+from service.cli import best_table, completing, tables
 from service.cli.app import (
     AsJson,
     Overrides,
@@ -250,7 +250,7 @@ def _show_row(document: Mapping[str, Any], as_json: bool) -> None:
 def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:
     """Shows what going on has come to: the end of a run here, or a job of the cluster."""
     if isinstance(result, actions.run.RunResult):
-        show(result.to_json(), tables.run_view(result), as_json)
+        show(result.to_json(), best_table.run_view(result), as_json)
         raise typer.Exit(result.exit_code)
     _show_row(result.to_json(), as_json)
 

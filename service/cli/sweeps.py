@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from service import actions
-from service.cli import completing, tables
+from service.cli import best_table, completing, tables
 from service.cli.app import AsJson, Overrides, Spec, errors, output, show, workspace_of
 from service.cli.display import RunDisplay
 from service.cli.plan_table import plan_view
@@ -48,7 +48,7 @@ def run(
             result = actions.run.run_sweep(
                 made, workspace, again=again, on_event=display.on_event, stop=display.stop
             )
-    show(result.to_json(), tables.run_view(result), as_json)
+    show(result.to_json(), best_table.run_view(result), as_json)
     raise typer.Exit(result.exit_code)
 
 

@@ -1,7 +1,6 @@
 """What the command line shows, as Rich tables and text, made from plans, records and rows. Pure."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from service.cli.fitting import FittedTable
-from service.states import TrialState
 from service.words import count, describe, duration, number, size
-from trainers.files.urls import without_secrets
-from trainers.trial.diagnosis import logit_scale_warning
 
 if TYPE_CHECKING:
     from service.actions.cache import VerifiedCache
@@ -20,10 +16,8 @@ if TYPE_CHECKING:
     from service.actions.loss import LossCheck
     from service.actions.record import SweepTrials
     from service.actions.rho import RhoReport
-    from service.actions.run import RunResult
-    from service.record.records import RunRecord, SweepRecord
+    from service.record.records import SweepRecord
     from service.rerun.rerun import RerunResult
-    from service.results.best import Best
     from service.results.compare import Comparison
     from trainers.losses.rho import EntropyRow
     from trainers.teachers.cache_inventory import CacheInfo
@@ -35,7 +29,6 @@ STATE_STYLES: Mapping[str, str] = {
     "diverged": "red",
     "failed": "red",
 }
-MARK = "!"  # beside a trial that a warning below the table is about
 
 
 def table(
@@ -86,56 +79,6 @@ def trials_view(found: "SweepTrials") -> RenderableType:
     ]
     headings = ("trial", "state", "what", metric, "took", "run")
     return table("", headings, rows, spared=("run", "took"))
-
-
-def best_view(found: "Best") -> RenderableType:
-    """Returns the best trials as a table, and the winner under each metric below it."""
-    from trainers.tasks import table as task_table
-
-    if not found.records:
-        return Text(f"no finished trial has the metric {found.metric}")
-    beside = [name for name in task_table.beside_rankings() if name != found.metric]
-    directions = task_table.known_directions()
-    rows = [
-        (f"{directions[name]} {name}", _trial_name(record), value(record.metric(name)))
-        for name, record in found.winners.items()
-    ]
-    return Group(
-        Text(f"{found.direction} {found.metric}", style="bold"),
-        ranking_table(found.records, (found.metric, *beside)),
-        Text(),
-        table("the winner under each metric", ("metric", "what", "value"), rows),
-        *(
-            Text(f"{MARK} {name}: {text}", style="yellow")
-            for name, text in found.warnings().items()
-        ),
-    )
-
-
-def ranking_table(records: "Sequence[RunRecord]", metrics: Sequence[str]) -> RenderableType:
-    """Returns one line a trial in the given order, with a column for each metric."""
-    one_sweep = len({record.sweep_id for record in records}) == 1
-    rows = [
-        (
-            rank,
-            _what(record),
-            *(value(record.metric(name)) for name in metrics),
-            record.trial if one_sweep else f"{record.sweep_id}/{record.trial}",
-            record.run_id[:8],
-        )
-        for rank, record in enumerate(records, start=1)
-    ]
-    return table("", ("", "what", *metrics, "trial", "run"), rows, spared=("run", *metrics[1:]))
-
-
-def _trial_name(record: "RunRecord") -> str:
-    return f"trial {record.trial}: {_what(record)}"
-
-
-def _what(record: "RunRecord") -> str:
-    """Returns a trial's label or hyperparameters, with a mark where a warning is about it."""
-    name = record.label or describe(record.hyperparameters)
-    return name if logit_scale_warning(record.metrics) is None else f"{name} {MARK}"
 
 
 def diagnoses_view(diagnoses: "Sequence[Diagnosis]") -> RenderableType:
@@ -189,40 +132,6 @@ def checks_view(found: "LossCheck") -> RenderableType:
         "the others are properties that most divergences have, for you to know."
     )
     return Group(rows_view(rows), Text(), Text(meaning), Text(verdict, style="bold"))
-
-
-def run_view(result: "RunResult") -> RenderableType:
-    """Returns the end of a run: the best configs, what won, and what to look at next."""
-    head = f"sweep {result.sweep_id} {result.state}"
-    if result.done_before:
-        head += " already; here is what it found. kd-sweep run … --again runs it afresh."
-    views: list[RenderableType] = [Text(head, style="bold"), Text(), best_view(result.best), Text()]
-    views += [Text(line) for line in result.lines]
-    if result.picture is not None:
-        views.append(_unbroken(f"picture: {result.picture}"))
-    if result.state == TrialState.CANCELLED:
-        views.append(Text("go on: the same kd-sweep run; finished trials are kept"))
-    views.append(_unbroken(f"all runs: {ui_command(result.tracking_uri)}"))
-    views.append(
-        Text(
-            f"ask further: kd-sweep best --sweep {result.sweep_id} --per divergence; "
-            f"kd-sweep trials {result.sweep_id}; kd-sweep best --export trial.json"
-        )
-    )
-    return Group(*views)
-
-
-def ui_command(uri: str) -> str:
-    """Returns the command, or the address, that shows the records of the store at `uri`."""
-    uri = without_secrets(uri)
-    if uri.startswith(("http://", "https://")):
-        return uri
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-
-
-def _unbroken(line: str) -> Text:
-    """Returns a line that is not broken on a narrow terminal, so that it can be copied."""
-    return Text(line, no_wrap=True, overflow="ignore")
 
 
 def rho_view(report: "RhoReport") -> RenderableType:

@@ -9,6 +9,7 @@ from typing import Any
 from service.own_code.sources import INSTALLED, KEPT
 from service.plan.plan import SweepPlan
 from service.plan.teacher_choice import HiddenStates
+from service.record import tags
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared, PrepareRequest
@@ -67,6 +68,18 @@ class SharedInputs:
                 own_modules=own_modules,
             ),
         )
+
+
+def own_scores(prepared: Prepared) -> dict[str, float]:
+    """Returns the metrics of the sweep's run: what teacher and undistilled student score before any
+    trial, and on how many examples."""
+    found: dict[str, float] = {tags.VALIDATION_EXAMPLES: prepared.num_validation_examples}
+    if prepared.scores is not None:
+        found |= {tags.TEACHER + name: value for name, value in prepared.scores.teacher.items()}
+        found |= {
+            tags.UNDISTILLED + name: value for name, value in prepared.scores.undistilled.items()
+        }
+    return found
 
 
 def device(plan: SweepPlan) -> str:

@@ -19,7 +19,7 @@ from service.driver.place import Place, Sweep
 from service.driver.preparing import end_tasks, finish_preparing, start_preparing
 from service.driver.probe import check_storage_is_shared, check_store_answers
 from service.driver.settle import settle_runs
-from service.driver.shared_inputs import SharedInputs
+from service.driver.shared_inputs import SharedInputs, own_scores
 from service.driver.teacher_cache import cache_teacher
 from service.driver.tickets import TrialSetting
 from service.driver.watch import Watch
@@ -98,6 +98,7 @@ def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: lis
         if shared is not None:
             from service.driver.tuning import tune_trials
 
+            sweep.tracker.log_metrics(run_id, 0, own_scores(shared.prepared))
             examples = shared.prepared.num_train_examples
             store.expect_evaluations(num_evaluations(sweep.plan.spec, examples))
             ledger = Ledger(

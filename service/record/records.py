@@ -91,6 +91,37 @@ class SweepRecord:
     facts: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     experiment_id: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def objectives(self) -> tuple[tuple[str, str], ...]:
+        """(metric, direction) of what the sweep optimises: one, or two."""
+        found = [(self.objective_metric, self.objective_direction)]
+        second = self.tags.get("second_objective_metric")
+        if second is not None:
+            found.append((second, self.tags.get("second_objective_direction", "maximize")))
+        return tuple(found)
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """The section `search` of the sweep; empty where it was not recorded."""
+        found = _value(self.tags.get("search", "{}"))
+        return found if isinstance(found, dict) else {}
+
+    def scores(self, whose: str) -> dict[str, float]:
+        """Returns the finite metrics that the teacher (`tags.TEACHER`), or the student before any
+        trial (`tags.UNDISTILLED`), has itself; empty where they were not measured."""
+        return {
+            name.removeprefix(whose): value
+            for name, value in self.metrics.items()
+            if name.startswith(whose) and math.isfinite(value)
+        }
+
+    @property
+    def num_validation_examples(self) -> int | None:
+        """Examples of the validation split; None where that was not recorded."""
+        found = self.metrics.get(tags.VALIDATION_EXAMPLES)
+        return None if found is None or not math.isfinite(found) else int(found)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row of `--json`."""
@@ -183,6 +214,7 @@ def _sweep_record(run: StoredRun) -> SweepRecord:
         facts=facts,
         tags=_own(known),
         experiment_id=run.experiment_id,
+        metrics=dict(run.metrics),
     )
 
 

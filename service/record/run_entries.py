@@ -14,6 +14,7 @@ from service.words import describe
 from trainers.trial.trial_file import TrialFile
 
 DIGEST_LENGTH = 32
+LONGEST_TAG = 5000  # of characters, in older stores of MLflow
 
 
 def sweep_entry(plan: SweepPlan, *, at_ms: int) -> RunEntry:
@@ -71,8 +72,13 @@ def rerun_entry(record: RunRecord, trial: TrialFile, *, at_ms: int) -> RunEntry:
 
 
 def _sweep_tags(plan: SweepPlan) -> dict[str, str]:
-    first = plan.spec.objective[0]
-    return {
+    first, *others = plan.spec.objective
+    search = json.dumps(plan.spec.search.written)
+    found = {tags.SEARCH: search} if len(search) <= LONGEST_TAG else {}
+    for second in others:
+        found[tags.SECOND_OBJECTIVE_METRIC] = second.metric
+        found[tags.SECOND_OBJECTIVE_DIRECTION] = second.direction
+    return found | {
         tags.KIND: tags.KIND_SWEEP,
         tags.SWEEP_ID: plan.sweep_id,
         tags.SWEEP_NAME: plan.spec.name,

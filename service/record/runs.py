@@ -12,7 +12,6 @@ from typing import TypeVar
 from service.errors import TrackingError
 from service.record import tags
 from service.record.client_reader import ClientReader
-from service.record.conditions import conditions
 from service.record.metric_names import names_in_store
 from service.record.moved import trial_here
 from service.record.open_reader import open_reader
@@ -72,21 +71,6 @@ class Runs:
         `tags.LISTED`; `get` returns one with all."""
         found = self._trials(sweep_id, {}, names=tags.LISTED)
         return sorted(_readable(run_record, found), key=lambda record: record.trial)
-
-    def finished(self, sweep_id: str | None, where: Sequence[str] = ()) -> list[RunRecord]:
-        """Returns the trials of a sweep, or with None of all, that have an objective which counts
-        (completed and stopped early), with the tags of `trials`. where: `field=value`, all of which
-        must hold, for a field of the trial's config or `state`, `label`, `device`. Raises
-        `SpecError` for a field that is not known."""
-        wanted = conditions(where)
-        equal = [Equal("tags", tags.KIND, tags.KIND_TRIAL)]
-        equal += [Equal("tags", tags.SWEEP_ID, sweep_id)] if sweep_id else []
-        equal += [one.equal for one in wanted if one.equal is not None]
-        search = Search(
-            self._experiments(sweep_id), tuple(equal), status="FINISHED", tags=tags.LISTED
-        )
-        found = _readable(run_record, self._reader.runs(search))
-        return [record for record in found if all(one.holds(record) for one in wanted)]
 
     def get(self, reference: str) -> RunRecord:
         """Returns the trial that a run id, a unique prefix of one, or `SWEEP/NUMBER` means."""

@@ -1,53 +1,131 @@
-"""The best trials, under one metric and under each of the others."""
+"""The best configs under one metric, who wins under each of the others, and what was found."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from search_spaces.space import SearchSpace
 from service.errors import PlanError, SpecError, TrackingError
 from service.frames import Framed
-from service.record.ranking import ranked
+from service.record import tags
+from service.record.conditions import check_group, conditions, group_of
+from service.record.metric_names import plain_name
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
+from service.results.evidence import Evidence
+from service.results.findings import Finding, sentences
+from service.results.report import report
+from service.results.standings import MAXIMIZE, MINIMIZE, Standing, front
+from service.states import TrialState
 from service.words import EVERY_SWEEP
 from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial.diagnosis import logit_scale_warning
-from trainers.trial.fields import TaskName
+from trainers.trial.metrics import TRAINING_METRICS
+
+TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
+NO_EVIDENCE = Evidence((), (("", ""),))
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which best trials are asked for; see `Runs.finished` and `ranked`. A `metric` of None is the
-    objective's."""
+    """Which best trials are asked for. metric: None is each sweep's objective; where: see
+    `conditions`; per: a field of trials; top: how many rows, of each group where they come in
+    groups; None for ten, three of each sweep, one of each value of `per`."""
 
     sweep: str = "latest"
     metric: str | None = None
     where: Sequence[str] = ()
     per: str | None = None
-    top: int = 10
+    top: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an answer. record: the trial, or of a config with several seeds the one nearest
+    to its mean; standing: the config's, None for a trial that early stopping ended, which comes
+    behind all that completed; group: its value of the field that rows are grouped by."""
+
+    record: RunRecord
+    metric: str
+    direction: str
+    standing: Standing | None
+    group: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The metric: a config's mean over its seeds."""
+        return self.record.metric(self.metric) if self.standing is None else self.standing.mean
+
+    def metric_value(self, metric: str) -> float | None:
+        """Returns another metric, as a mean over the same trials."""
+        if self.standing is None:
+            return self.record.metric(metric)
+        return self.standing.average(metric)
+
+    def rank(self) -> tuple[bool, float, float]:
+        """Returns what sorts rows, the best first and of equals the earlier."""
+        value = _signed(self.value, self.direction)
+        return self.standing is None, value, self.record.started_at
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the row of `--json`; `warning` says what to know before relying on it."""
+        found = self.standing
+        return self.record.to_json() | {
+            "metric": self.metric,
+            "direction": self.direction,
+            "value": self.value,
+            "interval": None if found is None or found.low is None else [found.low, found.high],
+            "trials": [one.trial for one in ([self.record] if found is None else found.trials)],
+            "group": self.group,
+            "warning": logit_scale_warning(self.record.metrics),
+        }
 
 
 @dataclass(frozen=True)
 class Best(Framed):
-    """`records`: the best by `metric`, best first; `winners`: metric → its best trial."""
+    """`rows`: the best by `metric` (of several sweeps, by their objectives), the best first, in
+    groups where groups were asked for (`grouped_by`: a field of trials, or `sweep`); `winners`:
+    metric → its best config; `evidence`: what all of it was judged by, empty for several sweeps."""
 
     metric: str
     direction: str
-    records: list[RunRecord]
-    winners: dict[str, RunRecord]
+    rows: tuple[Row, ...]
+    winners: dict[str, Standing]
+    findings: tuple[Finding, ...] = ()
+    evidence: Evidence = field(default=NO_EVIDENCE, repr=False)
+    grouped_by: str | None = None
+
+    @property
+    def references(self) -> dict[str, dict[str, float]]:
+        """What trials are compared with, by metric: the teacher's own scores, those of the
+        undistilled student, and the floor of texts, which is that of the best trial's answers."""
+        return references(self.evidence)
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """The trial of each row."""
+        return [row.record for row in self.rows]
+
+    @property
+    def spans_sweeps(self) -> bool:
+        """Whether rows are of several sweeps."""
+        return len({record.sweep_id for record in self.records}) > 1
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found, in sentences, the weightiest first."""
+        return sentences(self.findings)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Returns the best trials as rows; `warning` says what to know before relying on one."""
-        return [
-            record.to_json() | {"warning": logit_scale_warning(record.metrics)}
-            for record in self.records
-        ]
+        """Returns the rows of `--json`."""
+        return [row.to_json() for row in self.rows]
 
     def warnings(self) -> dict[str, str]:
         """Returns the warning of each shown trial that has one, by `SWEEP/NUMBER`."""
-        shown = [*self.records, *self.winners.values()]
+        shown = [*self.records, *(one.typical for one in self.winners.values())]
         found = {
             f"{record.sweep_id}/{record.trial}": logit_scale_warning(record.metrics)
             for record in shown
@@ -55,14 +133,15 @@ class Best(Framed):
         return {name: warning for name, warning in found.items() if warning is not None}
 
     def export(self, runs: Runs, path: Path) -> None:
-        """Writes the best trial's `trial.json`. Raises `TrackingError` when there is none,
+        """Writes the best trial's `trial.json`. Raises `TrackingError` when none completed,
         `PlanError` unless `path` is a new file in a folder that is there."""
-        if not self.records:
+        if not self.rows or self.rows[0].standing is None:
             raise TrackingError(
-                f"--export: a finished trial with the metric {self.metric} must be there, but got "
-                "none. kd-sweep trials SWEEP shows what there is."
+                f"--export: a completed trial with the metric {self.metric} must be there, but got "
+                "none. kd-sweep trials SWEEP shows what there is; kd-sweep export SWEEP/NUMBER "
+                "writes any of them."
             )
-        trial = runs.trial_file(self.records[0].run_id)
+        trial = runs.trial_file(self.rows[0].record.run_id)
         if path.exists() or not path.parent.is_dir():
             what = "it is there" if path.exists() else "its folder is not there"
             raise PlanError(
@@ -75,31 +154,183 @@ class Best(Framed):
             raise PlanError(f"--export {path}: must be writable, but got: {error}.") from error
 
 
+def check(question: Question) -> Question:
+    """Returns the question with the metric's own name. Raises `SpecError` for a metric, a field or
+    a condition that is none; reads nothing."""
+    check_group(question.per)
+    conditions(question.where)
+    if question.metric is None:
+        return question
+    metric = plain_name(question.metric)
+    known = [*table.known_metrics(), *TRAINING_METRICS, tags.OBJECTIVE]
+    if metric not in known:
+        raise SpecError(
+            f"--metric: must be one of {', '.join(known)}, but got '{question.metric}'."
+            f"{nearest(metric, known)}"
+        )
+    return replace(question, metric=metric)
+
+
 def find_best(runs: Runs, question: Question) -> Best:
-    """Returns the answer. Raises `TrackingError` for an unknown sweep, `SpecError` for a metric."""
-    sweep = None if question.sweep == EVERY_SWEEP else runs.resolve_sweep(question.sweep)
-    sweep_id = None if sweep is None else sweep.sweep_id
-    of_all = table.task_named(TaskName.CAUSAL_LM).default_metric
-    metric = question.metric or (of_all if sweep is None else sweep.objective_metric)
-    direction = direction_of(metric, sweep)
-    finished = runs.finished(sweep_id, question.where)
-    records = ranked(finished, metric, direction, top=question.top, per=question.per)
-    winners = {
-        name: ranked(finished, name, way, top=1) for name, way in table.known_directions().items()
-    }
+    """Returns the answer. Raises `TrackingError` for an unknown sweep, and as `check` does."""
+    question = check(question)
+    if question.sweep == EVERY_SWEEP:
+        return _best_of_all([_Answer(runs, one, question) for one in runs.sweeps()], question)
+    answer = _Answer(runs, runs.resolve_sweep(question.sweep), question)
+    evidence = answer.evidence
+    is_whole = not question.where and question.per is None
     return Best(
-        metric, direction, records, {name: best[0] for name, best in winners.items() if best}
+        *evidence.objectives[0],
+        rows=_shown(answer.groups(), question.top or _default_top(question)),
+        winners=answer.winners(),
+        findings=report(evidence) if is_whole and evidence.records else (),
+        evidence=evidence,
+        grouped_by=question.per,
     )
 
 
-def direction_of(metric: str, sweep: SweepRecord | None) -> str:
-    """Returns maximize or minimize; a sweep's own objective may turn its metric around."""
-    if sweep is not None and metric == sweep.objective_metric:
-        return sweep.objective_direction
-    known = table.known_directions()
-    if metric not in known:
-        raise SpecError(
-            f"--metric: must be one of {', '.join(known)}, but got '{metric}'."
-            f"{nearest(metric, list(known))}"
-        )
-    return known[metric]
+def evidence_of(sweep: SweepRecord, records: Sequence[RunRecord]) -> Evidence:
+    """Returns what a recorded sweep's trials are judged by."""
+    try:
+        domains = SearchSpace.parse(sweep.search).domains
+    except ValueError:  # recorded by another version, or edited
+        domains = {}
+    return Evidence(
+        tuple(records),
+        sweep.objectives,
+        teacher=sweep.scores(tags.TEACHER),
+        undistilled=sweep.scores(tags.UNDISTILLED),
+        domains=domains,
+        num_examples=sweep.num_validation_examples,
+    )
+
+
+def references(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """See `Best.references`."""
+    floor = {}
+    for metric, known in evidence.metrics.items():
+        ranked = evidence.ranked(metric) if known.floor else []
+        value = ranked[0].average(known.floor or "") if ranked else None
+        if value is not None:
+            floor[metric] = value
+    found = {
+        "teacher": dict(evidence.teacher),
+        "undistilled student": dict(evidence.undistilled),
+        "floor": floor,
+    }
+    return {name: scores for name, scores in found.items() if scores}
+
+
+def _best_of_all(answers: "Sequence[_Answer]", question: Question) -> Best:
+    """Each sweep by its own objective, or all together by the one metric that was asked for."""
+    groups = [group for answer in answers for group in answer.groups()]
+    if question.metric is None:
+        groups = [[replace(row, group=_sweep_group(row)) for row in group] for group in groups]
+    else:
+        groups = _merged(groups)
+    found: dict[str, list[Standing]] = {}
+    for answer in answers:
+        for name, standing in answer.winners().items():
+            found.setdefault(name, []).append(standing)
+    ways = table.known_directions()
+    grouped_by = "sweep" if question.metric is None else question.per
+    return Best(
+        question.metric or "each sweep's objective",
+        "" if question.metric is None else ways.get(question.metric, MINIMIZE),
+        rows=_shown(groups, question.top or _default_top(question)),
+        winners={
+            name: min(each, key=lambda one: _signed(one.mean, ways.get(name)))
+            for name, each in found.items()
+        },
+        grouped_by=grouped_by,
+    )
+
+
+def _sweep_group(row: Row) -> str:
+    sweep = row.record.sweep_id
+    return sweep if row.group is None else f"{sweep}: {row.group}"
+
+
+def _merged(groups: Iterable[list[Row]]) -> list[list[Row]]:
+    """Returns the groups of several sweeps with those of one name together, the best first."""
+    by_name: dict[str | None, list[Row]] = {}
+    for group in groups:
+        for row in group:
+            by_name.setdefault(row.group, []).append(row)
+    merged = [sorted(group, key=Row.rank) for group in by_name.values()]
+    return sorted(merged, key=lambda group: group[0].rank())
+
+
+def _default_top(question: Question) -> int:
+    if question.per is not None:
+        return TOP_OF_VALUE
+    is_by_sweep = question.sweep == EVERY_SWEEP and question.metric is None
+    return TOP_OF_SWEEP if is_by_sweep else TOP
+
+
+def _shown(groups: Iterable[list[Row]], top: int) -> tuple[Row, ...]:
+    """Returns the first `top` rows of each group."""
+    return tuple(row for group in groups for row in group[:top])
+
+
+def _signed(value: float | None, direction: str | None) -> float:
+    """Returns the value with the sign that makes less better."""
+    return (-1 if direction == MAXIMIZE else 1) * (value or 0.0)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One sweep's answer to the question."""
+
+    runs: Runs
+    sweep: SweepRecord
+    question: Question
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the trials that meet the question's conditions are judged by; the metric that is
+        asked for stands in for the objective."""
+        wanted = conditions(self.question.where)
+        records = self.runs.trials(self.sweep.sweep_id)
+        chosen = [one for one in records if all(each.holds(one) for each in wanted)]
+        found = evidence_of(self.sweep, chosen)
+        metric = self.question.metric
+        if metric is None:
+            return found
+        return replace(found, objectives=((metric, found.directions.get(metric, MINIMIZE)),))
+
+    def groups(self) -> list[list[Row]]:
+        """The rows of each group, the best first, and the groups by their best rows; one group
+        where none were asked for."""
+        per = self.question.per
+        if per is None:
+            return [_rows(self.evidence, None)]
+        of_value: dict[str, list[RunRecord]] = {}
+        for record in self.evidence.records:
+            of_value.setdefault(group_of(record, per), []).append(record)
+        groups = [
+            _rows(replace(self.evidence, records=tuple(group)), name)
+            for name, group in of_value.items()
+        ]
+        return sorted((group for group in groups if group), key=lambda group: group[0].rank())
+
+    def winners(self) -> dict[str, Standing]:
+        """The best config under each metric that ranks trials."""
+        found = {name: self.evidence.ranked(name) for name in table.known_directions()}
+        return {name: ranked[0] for name, ranked in found.items() if ranked}
+
+
+def _rows(evidence: Evidence, group: str | None) -> list[Row]:
+    """Returns a row for each config, the best first, and for each trial that early stopping ended
+    behind them; with two objectives for the Pareto front alone."""
+    metric, direction = evidence.objectives[0]
+    ranked = evidence.ranked(metric)
+    if len(evidence.objectives) > 1:
+        ranked = front(ranked, evidence.objectives)
+    rows = [Row(one.typical, metric, direction, one, group) for one in ranked]
+    stopped = [
+        Row(one, metric, direction, None, group)
+        for one in evidence.records
+        if one.state is TrialState.STOPPED_EARLY and one.metric(metric) is not None
+    ]
+    return rows + sorted(stopped, key=Row.rank)

@@ -1,14 +1,14 @@
 """Trials side by side: what differs, their metrics, and what their seeds allow to say. Pure."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service.errors import SpecError
 from service.record.records import RunRecord
-from service.results.statistics import PairedTest, paired_test
-from service.words import describe
+from service.results.standings import by_config, pair_by_seed
+from service.results.statistics import PairedTest
+from service.states import TrialState
 from trainers.files.json_files import checked_object, parse_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ SURROUNDINGS = (
     "versions",
 )
 PREFIXES = ("fingerprint.", "provenance.")
-SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ def _spread(name: str, text: str) -> dict[str, Any]:
 
 
 def _pairings(records: Sequence[RunRecord], metrics: Sequence[str]) -> list[Pairing]:
-    cells = by_config(records)
+    # A trial that early stopping ended is no measurement of what its config comes to.
+    cells = by_config([one for one in records if one.state is TrialState.COMPLETED])
     if len(cells) < 2 or all(len(cell) < 2 for cell in cells.values()):
         return []
     (first, base), *others = cells.items()
@@ -129,31 +129,3 @@ def _pairings(records: Sequence[RunRecord], metrics: Sequence[str]) -> list[Pair
             if test is not None:
                 found.append(Pairing(metric, first, name, test))
     return found
-
-
-def by_config(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Returns the trials of each config, seeds apart, under a name for people that is unique."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        key = {name: value for name, value in record.config.items() if name != SEED}
-        groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(record)
-    named: dict[str, list[RunRecord]] = {}
-    for group in groups.values():
-        values = {k: v for k, v in group[0].hyperparameters.items() if k != SEED}
-        name = group[0].label or describe(values)
-        named[name if name not in named else f"{name} (trial {group[0].trial})"] = group
-    return named
-
-
-def pair_by_seed(
-    first: Sequence[RunRecord], second: Sequence[RunRecord], metric: str
-) -> PairedTest | None:
-    """Returns the test of second - first over the seeds that both have with a finite value, or None
-    when they share none."""
-    a = {record.seed: record.metric(metric) for record in first}
-    b = {record.seed: record.metric(metric) for record in second}
-    pairs = [(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())]
-    finite = [(x, y) for x, y in pairs if x is not None and y is not None]
-    if not finite:
-        return None
-    return paired_test([x for x, _ in finite], [y for _, y in finite])

@@ -3,13 +3,16 @@
 The page holds plotly's script once, so it opens without a network.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from service.record.records import RunRecord
-from service.results.report import MAXIMIZE, best_record
+from service.results.evidence import Evidence
+from service.results.findings import Finding, sentences
+from service.results.standings import MAXIMIZE, Standing, front
 from service.states import FINISHED, TrialState
 from service.words import describe
 
@@ -22,6 +25,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 SHAPES = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#595959"
+HARD_LOSS_ONLY = "hard loss only"  # as the control is called
+NOTE = "a mark is a trial, open: stopped early; lines: means of completed trials; star: {}"
+LINE = 110  # characters of a line under the title
 # Temperatures and ratios of interest span less than two decades: plotly would name three or four.
 TICKS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
@@ -41,15 +47,13 @@ AXES = (
 )
 
 
-def temperature_page(
-    records: Sequence[RunRecord], *, metric: str, direction: str, title: str
-) -> str:
-    """Returns an HTML page: `metric` of the finished trials against tau, a line per divergence, and
-    against CIST's rho beside it where it was tried. Open marks: stopped early; dashed level: the
-    control trained on the hard loss alone; star: the best of the marks.
+def temperature_page(evidence: Evidence, findings: Sequence[Finding], *, title: str) -> str:
+    """Returns an HTML page: the objective of the finished trials against tau, a line per divergence
+    through those that completed, and against CIST's rho beside it where it was tried; under the
+    title what was found first. Open marks: stopped early; dashed level: the control `hard loss
+    only`; star: the trials of the best config, or with two objectives of the Pareto front.
     """
-    figure = temperature_figure(records, metric=metric, direction=direction, title=title)
-    return page(figure, title)
+    return page(temperature_figure(evidence, findings, title=title), title)
 
 
 def page(figure: "Figure", title: str) -> str:
@@ -69,11 +73,12 @@ def page(figure: "Figure", title: str) -> str:
 
 
 def temperature_figure(
-    records: Sequence[RunRecord], *, metric: str, direction: str, title: str
+    evidence: Evidence, findings: Sequence[Finding] = (), *, title: str
 ) -> "Figure":
     """Returns the figure of `temperature_page`."""
     from plotly.subplots import make_subplots
 
+    records, (metric, direction) = evidence.records, evidence.objectives[0]
     shown = [one for one in records if one.state in FINISHED and one.metric(metric) is not None]
     axes = [axis for axis in AXES if any(_is_on(one, axis) for one in shown)] or [AXES[0]]
     figure = make_subplots(rows=1, cols=len(axes), shared_yaxes=True, horizontal_spacing=0.04)
@@ -87,10 +92,12 @@ def temperature_figure(
                 figure.add_trace(trace, row=1, col=column)
             named.add(series)
         figure.update_xaxes(type="log", title=axis.title, row=1, col=column)
-    _mark_best(figure, shown, axes, metric, direction)
+    _mark_best(figure, evidence, axes, metric)
     _mark_hard_loss(figure, shown, metric)
     figure.update_yaxes(range=_range([one.metric(metric) or 0.0 for one in shown]))
-    _lay_out(figure, title, f"{metric} ({_better(direction)})", _left_out(records, metric))
+    note = NOTE.format("on the Pareto front" if len(evidence.objectives) > 1 else "the best")
+    notes = [*sentences(findings[:1]), note, _left_out(records, metric)]
+    _lay_out(figure, title, f"{metric} ({_better(direction)})", notes)
     return figure
 
 
@@ -132,13 +139,15 @@ def _styles(records: Sequence[RunRecord]) -> dict[str, tuple[str, str, str]]:
 def _traces(
     members: Sequence[RunRecord], axis: Axis, metric: str, style: tuple[str, str, str]
 ) -> list[Any]:
-    """Returns the line through the mean at each temperature, and a mark for each trial."""
+    """Returns the line through the mean of the completed trials at each temperature, and a mark for
+    each trial."""
     from plotly.graph_objects import Scatter
 
     colour, shape, dash = style
     means: dict[float, list[float]] = {}
     for record in members:
-        means.setdefault(record.config[axis.field], []).append(record.metric(metric) or 0.0)
+        if record.state is TrialState.COMPLETED:
+            means.setdefault(record.config[axis.field], []).append(record.metric(metric) or 0.0)
     line = Scatter(
         x=list(means),
         y=[fmean(values) for values in means.values()],
@@ -169,28 +178,24 @@ def _hover(record: RunRecord, metric: str) -> str:
     )
 
 
-def _mark_best(
-    figure: "Figure",
-    shown: Sequence[RunRecord],
-    axes: Sequence[Axis],
-    metric: str,
-    direction: str,
-) -> None:
+def _mark_best(figure: "Figure", evidence: Evidence, axes: Sequence[Axis], metric: str) -> None:
     from plotly.graph_objects import Scatter
 
-    drawn = [one for one in shown if any(_is_on(one, axis) for axis in axes)]
-    best = best_record(drawn, metric, direction)
-    if best is None:
-        return
     for column, axis in enumerate(axes, start=1):
-        if _is_on(best, axis):
+        best = [
+            (trial.config[axis.field], trial.metric(metric))
+            for standing in _best(evidence, metric, axes)
+            for trial in standing.trials
+            if _is_on(trial, axis)
+        ]
+        if best:
             figure.add_trace(
                 Scatter(
-                    x=[best.config[axis.field]],
-                    y=[best.metric(metric)],
+                    x=[x for x, _ in best],
+                    y=[y for _, y in best],
                     mode="markers",
                     marker={"symbol": "star-open", "size": 24, "color": "black"},
-                    name=f"best: trial {best.trial}",
+                    name="best",
                     hoverinfo="skip",
                 ),
                 row=1,
@@ -198,15 +203,27 @@ def _mark_best(
             )
 
 
+def _best(evidence: Evidence, metric: str, axes: Sequence[Axis]) -> list[Standing]:
+    """Returns the best of the configs that are drawn, or those on the Pareto front."""
+    drawn = [
+        one for one in evidence.ranked(metric) if any(_is_on(one.trials[0], axis) for axis in axes)
+    ]
+    return front(drawn, evidence.objectives) if len(evidence.objectives) > 1 else drawn[:1]
+
+
 def _mark_hard_loss(figure: "Figure", shown: Sequence[RunRecord], metric: str) -> None:
-    levels = [record.metric(metric) or 0.0 for record in shown if _is_hard_only(record)]
+    levels = [
+        record.metric(metric) or 0.0
+        for record in shown
+        if _is_hard_only(record) and record.state is TrialState.COMPLETED
+    ]
     if levels:
         figure.add_hline(
             y=fmean(levels),
             line={"color": GREY, "dash": "dash", "width": 1.5},
             exclude_empty_subplots=False,
             annotation={
-                "text": "without distillation",
+                "text": HARD_LOSS_ONLY,
                 "font": {"color": GREY, "size": 13},
                 "bgcolor": "rgba(255,255,255,0.8)",
             },
@@ -230,22 +247,25 @@ def _left_out(records: Sequence[RunRecord], metric: str) -> str:
         state = "without a value" if record.state in FINISHED else str(record.state)
         counts[state] = counts.get(state, 0) + 1
     words = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    return f"; not shown: {words}" if words else ""
+    return f"not shown: {words}" if words else ""
 
 
 def _better(direction: str) -> str:
     return "higher is better" if direction == MAXIMIZE else "lower is better"
 
 
-def _lay_out(figure: "Figure", title: str, y_title: str, left_out: str) -> None:
-    note = f"a mark is a trial, open: stopped early; star: the best of them{left_out}"
+def _lay_out(figure: "Figure", title: str, y_title: str, notes: Sequence[str]) -> None:
+    lines = [_escaped(line) for note in notes for line in textwrap.wrap(note, LINE)]
     figure.update_yaxes(title=y_title, col=1)
     labels = [f"{tick:g}" for tick in TICKS]
     figure.update_xaxes(tickvals=TICKS, ticktext=labels, showline=True, linecolor=GREY, mirror=True)
     figure.update_yaxes(showline=True, linecolor=GREY, mirror=True)
     figure.update_layout(
         template="plotly_white",
-        title={"text": f"{_escaped(title)}<br><sup>{_escaped(note)}</sup>", "x": 0.02},
+        title={
+            "text": "<br>".join([_escaped(title), *(f"<sup>{line}</sup>" for line in lines)]),
+            "x": 0.02,
+        },
         font={"family": "system-ui, sans-serif", "size": 15, "color": "#1a1a1a"},
         legend={
             "title": "divergence",
@@ -254,8 +274,8 @@ def _lay_out(figure: "Figure", title: str, y_title: str, left_out: str) -> None:
             "yanchor": "top",
             "itemsizing": "constant",
         },
-        margin={"l": 80, "r": 30, "t": 90, "b": 130},
-        height=620,
+        margin={"l": 80, "r": 30, "t": 70 + 20 * len(lines), "b": 130},
+        height=600 + 20 * len(lines),
     )
 
 

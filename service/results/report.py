@@ -1,125 +1,225 @@
-"""What a sweep found, in sentences: what won, by how much, and how sure that is. Pure."""
+"""What a sweep found, in order of weight: first what speaks against believing it, then what won, by
+how much and how surely. The end of `run`, `best` and the picture all print from it. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
 
-from service.record.records import RunRecord
-from service.results.compare import by_config, pair_by_seed
-from service.states import FINISHED
-from service.words import describe
+from service.results.edges import edge_of
+from service.results.evidence import Evidence
+from service.results.findings import (
+    AllAgree,
+    AtEdge,
+    AtFloor,
+    Certainty,
+    Failed,
+    FewExamples,
+    Finding,
+    Front,
+    NoResult,
+    Outcome,
+    Rivals,
+    SeedsDifferAsMuch,
+    StoppedAhead,
+    TeacherNoBetter,
+)
+from service.results.standings import SEED, Standing, front, pair_by_seed
+from service.results.statistics import seed_spread
+from service.states import TrialState
+from service.words import brief
 
-MAXIMIZE = "maximize"
-
-
-@dataclass(frozen=True)
-class Contest:
-    """The best searched trial against the best control under one metric; either may be missing.
-
-    gain: how much better the winner is, positive whatever the direction; None without a control.
-    """
-
-    metric: str
-    direction: str
-    winner: RunRecord | None
-    control: RunRecord | None
-    gain: float | None
-
-
-def best_record(records: Sequence[RunRecord], metric: str, direction: str) -> RunRecord | None:
-    """Returns the finished trial with the best finite value, the first of equals, or None."""
-    sign = 1 if direction == MAXIMIZE else -1
-    valued = [
-        (sign * value, -record.trial, record)
-        for record in records
-        if record.state in FINISHED and (value := record.metric(metric)) is not None
-    ]
-    return max(valued, key=lambda row: row[:2])[2] if valued else None
-
-
-def winners(records: Sequence[RunRecord], directions: Mapping[str, str]) -> dict[str, RunRecord]:
-    """Returns the best trial under each metric that some finished trial has."""
-    found = {name: best_record(records, name, way) for name, way in directions.items()}
-    return {name: record for name, record in found.items() if record is not None}
+# A difference of two means with the same standard error is noise up to about twice its own error,
+# which is the square root of two larger.
+NOISE = 2 * math.sqrt(2)
+# With fewer, a mean is known to more than a tenth (1 / sqrt(n)) of what single examples differ by.
+FEW_EXAMPLES = 100
+# Where no error is known: less than so much of the student's own score is hardly better.
+HARDLY = 0.02
+# Less than one prediction in a hundred is left to tell such trials apart.
+AGREED = 0.99
 
 
-def contest(records: Sequence[RunRecord], metric: str, direction: str) -> Contest:
-    """Returns the best searched trial against the best control."""
-    winner = best_record([one for one in records if one.label is None], metric, direction)
-    control = best_record([one for one in records if one.label is not None], metric, direction)
-    gain = None
-    if winner is not None and control is not None:
-        sign = 1 if direction == MAXIMIZE else -1
-        gain = sign * ((winner.metric(metric) or 0.0) - (control.metric(metric) or 0.0))
-    return Contest(metric, direction, winner, control, gain)
-
-
-def conclusions(
-    records: Sequence[RunRecord], metric: str, direction: str, others: Mapping[str, str]
-) -> list[str]:
-    """Returns the lines that end a sweep: what won and by how much, how sure that is, and whether
-    another metric names another winner. others: metric → direction."""
-    found = contest(records, metric, direction)
-    if found.winner is None:
-        return [f"no searched trial finished with a finite {metric}"]
-    lines = [_what_won(found), _how_sure(found, records)]
-    lines += _objections(found.winner, records, {k: v for k, v in others.items() if k != metric})
-    return [line for line in lines if line]
-
-
-def _what_won(found: Contest) -> str:
-    winner, control, metric = found.winner, found.control, found.metric
-    assert winner is not None
-    value = winner.metric(metric)
-    text = f"{_name(winner)} won: {metric} {value:.4g}"
-    if control is None or found.gain is None:
-        return f"{text}; there is no control to compare it with"
-    before = control.metric(metric) or 0.0
-    share = f" ({abs(found.gain / before):.1%})" if before else ""
-    if found.gain > 0:
-        return f"{text}, {found.gain:.4g}{share} better than the best control, {_name(control)}"
-    if found.gain == 0:
-        return f"{text}, as good as the best control, {_name(control)}"
+def report(evidence: Evidence) -> tuple[Finding, ...]:
+    """Returns what was found, the weightiest first."""
+    metric = evidence.objectives[0][0]
+    ranked = evidence.ranked(metric)
+    failed = tuple(_failed(evidence))
+    if not any(one.is_searched for one in ranked):
+        return (*failed, NoResult(metric))
+    doubts = tuple(_doubts(evidence))
+    if len(evidence.objectives) > 1:
+        members = tuple(front(ranked, evidence.objectives))
+        names = tuple(name for name, _ in evidence.objectives)
+        return (*doubts, *_low_texts(evidence), Front(names, members), *failed)
+    outcome = outcome_of(ranked, evidence.sign(metric), is_doubted=bool(doubts))
     return (
-        f"no searched trial beat the best control, {_name(control)} ({metric} {before:.4g}); "
-        f"the nearest is {_name(winner)} with {value:.4g}"
+        *doubts,
+        *_at_edges(outcome, evidence),
+        *_stopped_ahead(outcome, evidence),
+        *_low_texts(evidence),
+        outcome,
+        *_how_sure(outcome),
+        *_rivals(outcome, evidence),
+        *failed,
     )
 
 
-def _how_sure(found: Contest, records: Sequence[RunRecord]) -> str:
-    if found.winner is None or found.control is None:
-        return ""
-    cells = by_config(records)
-    mine, theirs = (
-        next(cell for cell in cells.values() if record in cell)
-        for record in (found.winner, found.control)
-    )
-    test = pair_by_seed(theirs, mine, found.metric)
-    if test is None or test.num_pairs < 2:
-        return (
-            "one seed each: the best of many trials is partly luck; "
-            "train both again on the same fresh seeds before you rely on it"
-        )
-    return test.sentence()
+def outcome_of(ranked: Sequence[Standing], sign: int, *, is_doubted: bool = False) -> Outcome:
+    """Returns the best searched config against the best control among the other configs. ranked:
+    the best first, a searched one among them; sign: 1 where more is better, else -1."""
+    winner = next(one for one in ranked if one.is_searched)
+    # By value alone: a control that has one seed is the best control all the same.
+    others = [one for one in ranked if one.is_control and one is not winner]
+    control = max(others, key=lambda one: sign * one.mean, default=None)
+    gain = None if control is None else sign * (winner.mean - control.mean)
+    return Outcome(winner, control, gain, is_doubted)
 
 
-def _objections(
-    winner: RunRecord, records: Sequence[RunRecord], others: Mapping[str, str]
-) -> list[str]:
+def _doubts(evidence: Evidence) -> Iterator[Finding]:
+    """Yields what makes the order of configs mean little."""
+    objectives = [metric for metric, _ in evidence.objectives]
+    for metric in objectives:
+        yield from _at_floor(evidence, metric)
+    yield from _teacher_no_better(evidence)
+    yield from _all_agree(evidence)
+    for metric in objectives:
+        yield from _seeds_differ_as_much(evidence, metric)
+    for metric in objectives:
+        yield from _few_examples(evidence, metric)
+
+
+def _low_texts(evidence: Evidence) -> Iterator[Finding]:
+    """Yields the metrics of texts, beside the objectives, that are at their floor."""
+    objectives = [metric for metric, _ in evidence.objectives]
+    for metric in evidence.metrics:
+        if metric not in objectives:
+            yield from _at_floor(evidence, metric)
+
+
+def _at_floor(evidence: Evidence, metric: str) -> Iterator[Finding]:
+    floor_of, ranked = evidence.known(metric).floor, evidence.ranked(metric)
+    if floor_of is None or not ranked:
+        return
+    best = ranked[0]
+    floor, error = best.average(floor_of), _error(best, evidence)
+    if floor is not None and best.mean <= floor + 2 * (error or 0.0):
+        yield AtFloor(best, floor, error)
+
+
+def _teacher_no_better(evidence: Evidence) -> Iterator[Finding]:
+    metric = _metric_of_teachers(evidence)
+    teacher, undistilled = evidence.teacher.get(metric), evidence.undistilled.get(metric)
+    if teacher is None or undistilled is None:
+        return
+    name = evidence.known(metric).error or ""
+    errors = [scores.get(name, 0.0) for scores in (evidence.teacher, evidence.undistilled)]
+    noise = max(2 * math.hypot(*errors), HARDLY * abs(undistilled))
+    if evidence.sign(metric) * (teacher - undistilled) <= noise:
+        yield TeacherNoBetter(metric, teacher, undistilled)
+
+
+def _metric_of_teachers(evidence: Evidence) -> str:
+    """Returns the objective; but what compares a student with the teacher says nothing of the
+    teacher itself, so in its place the first that neither does nor needs text."""
+    metric = evidence.objectives[0][0]
+    if not evidence.known(metric).needs_teacher:
+        return metric
+    known = evidence.metrics.items()
+    plain = (k for k, v in known if v.direction and not v.needs_teacher and not v.needs_text)
+    return next(plain, metric)
+
+
+def _all_agree(evidence: Evidence) -> Iterator[Finding]:
+    for metric, known in evidence.metrics.items():
+        ranked = evidence.ranked(metric) if known.is_agreement else []
+        lowest = min((min(one.values) for one in ranked), default=0.0)
+        if lowest >= AGREED:
+            yield AllAgree(metric, lowest)
+
+
+def _seeds_differ_as_much(evidence: Evidence, metric: str) -> Iterator[Finding]:
+    spread = seed_spread([one.values for one in evidence.ranked(metric) if one.is_searched])
+    if spread is not None and not spread.configs_differ:
+        yield SeedsDifferAsMuch(metric, spread)
+
+
+def _few_examples(evidence: Evidence, metric: str) -> Iterator[Finding]:
+    ranked = evidence.ranked(metric)
+    if not any(one.is_searched for one in ranked):
+        return
+    outcome = outcome_of(ranked, evidence.sign(metric))
+    rival = outcome.control or next((one for one in ranked if one is not outcome.winner), None)
+    lead = None if rival is None else abs(outcome.winner.mean - rival.mean)
+    error = _error(outcome.winner, evidence)
+    num, unit = _num_examples(outcome.winner, evidence)
+    is_few = num is not None and num < FEW_EXAMPLES
+    if error is not None and lead is not None:
+        is_few = lead <= NOISE * error
+    if is_few:
+        yield FewExamples(metric, num, unit, error, lead)
+
+
+def _at_edges(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
+    tried = next(one for one in outcome.winner.trials if one.label is None).hyperparameters
+    for name, domain in evidence.domains.items():
+        edge = edge_of(tried.get(name), domain) if name != SEED else None
+        if edge is not None:
+            yield AtEdge(name, float(tried[name]), edge)
+
+
+def _stopped_ahead(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
+    metric = outcome.winner.metric
+    sign, best = evidence.sign(metric), evidence.ranked(metric)[0].mean
+    stopped = [
+        (sign * value, one.trial, value)
+        for one in evidence.records
+        if one.state is TrialState.STOPPED_EARLY and (value := one.metric(metric)) is not None
+    ]
+    ahead, trial, value = max(stopped, default=(-math.inf, 0, 0.0))
+    if ahead > sign * best:
+        yield StoppedAhead(trial, metric, value)
+
+
+def _how_sure(outcome: Outcome) -> Iterator[Finding]:
+    winner, control = outcome.winner, outcome.control
+    if control is None:
+        return
+    test = pair_by_seed(control.trials, winner.trials, winner.metric)
+    is_repeated = test is not None and test.num_pairs > 1
+    yield Certainty(test if is_repeated else None, (len(winner.trials), len(control.trials)))
+
+
+def _rivals(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
     """Metrics favour different losses (cross-entropy and KL(teacher‖student) forward KL, sampled
     text the sharper student), so a winner under one metric alone has to be told from one under all.
     """
-    rivals: dict[int, list[str]] = {}
-    names = {record.trial: _name(record) for record in records}
-    for metric, record in winners(records, others).items():
-        if record.trial != winner.trial:
-            rivals.setdefault(record.trial, []).append(metric)
-    if not rivals:
-        return ["it also wins under every other metric"] if others else []
-    texts = [f"{names[trial]} under {', '.join(metrics)}" for trial, metrics in rivals.items()]
-    return [f"other metrics name other winners: {'; '.join(texts)}"]
+    ranking = [metric for metric, known in evidence.metrics.items() if known.direction]
+    others = [metric for metric in ranking if metric != outcome.winner.metric]
+    first = {metric: ranked[0] for metric in others if (ranked := evidence.ranked(metric))}
+    rivals: dict[str, list[str]] = {}
+    for metric, standing in first.items():
+        if standing.name != outcome.winner.name:
+            rivals.setdefault(standing.title(), []).append(metric)
+    if first:
+        yield Rivals(tuple((title, tuple(metrics)) for title, metrics in rivals.items()))
 
 
-def _name(record: RunRecord) -> str:
-    if record.label:
-        return f"{record.label} (trial {record.trial})"
-    return f"{describe(record.hyperparameters)} (trial {record.trial})"
+def _failed(evidence: Evidence) -> Iterator[Finding]:
+    failed = [one for one in evidence.records if one.state is TrialState.FAILED]
+    if failed:
+        reason = brief(failed[0].tags.get("error", "unknown"))
+        yield Failed(tuple(one.trial for one in failed), len(evidence.records), reason)
+
+
+def _error(standing: Standing, evidence: Evidence) -> float | None:
+    name = evidence.known(standing.metric).error
+    return None if name is None else standing.average(name)
+
+
+def _num_examples(standing: Standing, evidence: Evidence) -> tuple[int | None, str]:
+    """Returns how many prompts, or examples of the validation split, its value is a mean over, and
+    what they are called."""
+    if not evidence.known(standing.metric).needs_text:
+        return evidence.num_examples, "validation examples"
+    asked = standing.trials[0].config.get("generation_prompts")
+    known = [int(one) for one in (asked, evidence.num_examples) if isinstance(one, int)]
+    return min(known, default=None), "prompts"

@@ -317,5 +317,6 @@ class SweepSpec(Strict):
             tokenizer=self.tokenizer,
             data=DataSource(**source),
             teacher_gpus=self.teacher_cache.gpus,
+            scored_as=self.budget(),
             **{name: getattr(self.data, name) for name in fields.Data.model_fields},
         )

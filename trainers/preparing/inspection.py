@@ -6,7 +6,7 @@ from typing import Any
 
 from trainers.files.json_files import checked_object, read_object
 from trainers.parts import Task
-from trainers.preparing.keys import Keys, input_fingerprints
+from trainers.preparing.keys import Keys, input_fingerprints, read_scores
 from trainers.tasks import locate, table, weights
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest
@@ -33,7 +33,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
             "teacher_parameters": teacher.num_parameters,
             "student_parameters": student.num_parameters,
             "teacher_hidden_size": teacher.hidden_size,
-            "teacher_entropy_share": _entropy_share(keys, task, teacher, student),
+            **_measured(request, keys, task, teacher, student),
             "fingerprints": {"text": keys.records},
             "found": {"teacher": teacher.origin, "student": student.origin, **facts.found},
         }
@@ -86,16 +86,25 @@ def _is_folder(name: str) -> bool:
     return Path(name).expanduser().is_dir()
 
 
-def _entropy_share(keys: Keys, task: Task, teacher: _Model, student: _Model) -> float | None:
-    """The teacher's entropy, when it was measured in an earlier preparation."""
+def _measured(
+    request: PrepareRequest, keys: Keys, task: Task, teacher: _Model, student: _Model
+) -> dict[str, float]:
+    """What an earlier preparation measured: the teacher's entropy, and how long an evaluation of
+    the student takes."""
     folders = (teacher.folder, student.folder, keys.data_folder)
     if not all(folder is not None and folder.is_dir() for folder in folders):
-        return None
+        return {}
     assert teacher.folder is not None and student.folder is not None
     data = task.read_prepared(keys.data_folder)
     found = input_fingerprints(teacher.folder, student.folder, data)
+    measured = {}
     path = keys.metrics_folder(found) / "metrics.json"
-    if not path.is_file():
-        return None
-    teacher = read_object(path, {"teacher": dict})["teacher"]
-    return float(checked_object(teacher, path, {"entropy_share": float})["entropy_share"])
+    if path.is_file():
+        metrics = read_object(path, {"teacher": dict})["teacher"]
+        share = checked_object(metrics, path, {"entropy_share": float})["entropy_share"]
+        measured["teacher_entropy_share"] = float(share)
+    folder = None if request.scored_as is None else keys.scores_folder(found, request.scored_as)
+    if folder is not None and folder.is_dir():
+        scores = read_scores(folder)
+        measured |= {"evaluation_s": scores.evaluation_s, "forward_s": scores.forward_s}
+    return measured

@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import fingerprints
+from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
 from trainers.parts import PreparedFacts, Task
 from trainers.tasks import locate
-from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.config import TrialConfig, fields_in
+from trainers.trial.sources import ModelSource, PrepareRequest, Scores
+
+# What decides an evaluation: all of its section but how often it takes place, and the arithmetic.
+EVALUATION_FIELDS = tuple(name for name in fields_in("evaluation") if name != "evaluations")
+SCORES = "scores.json"
+NUMERIC_FIELDS = ("precision", "attention_implementation")
 
 
 class Keys:
@@ -47,6 +54,17 @@ class Keys:
         """Where the metrics of teacher and student's start are stored, by the fingerprints of what
         is scored."""
         return keyed_folder(self._home, "metrics", found)
+
+    def scores_folder(self, found: Mapping[str, str], config: TrialConfig) -> Path:
+        """Where the scores of teacher and student are stored that are measured as a trial with that
+        config is."""
+        measured = {name: getattr(config, name) for name in (*EVALUATION_FIELDS, *NUMERIC_FIELDS)}
+        return keyed_folder(self._home, "scores", {**found, "measured": measured})
+
+
+def read_scores(folder: Path) -> Scores:
+    """Returns the scores in their folder. Raises `ValueError` where they are damaged."""
+    return Scores.model_validate(read_object(folder / SCORES, {"teacher": dict}))
 
 
 def input_fingerprints(teacher: Path, student: Path, data: PreparedFacts) -> dict[str, str]:

@@ -18,19 +18,27 @@ from trainers import numerics
 from trainers.files import store
 from trainers.files.json_files import read_object
 from trainers.parts import Task
-from trainers.preparing.keys import Keys, input_fingerprints
-from trainers.preparing.scoring import score
+from trainers.preparing.keys import SCORES, Keys, input_fingerprints, read_scores
+from trainers.preparing.scoring import score, score_as_trials, with_entropy
 from trainers.tasks import locate, table
 from trainers.training.run import run_trial
 from trainers.trial.budget import num_steps_of
 from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import SilentReporter
-from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest, Role
+from trainers.trial.sources import (
+    FitConfig,
+    ModelSource,
+    Prepared,
+    PrepareRequest,
+    Role,
+    Scores,
+)
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 ProgressCall = Callable[[str, float], None]
 
 METRICS = "metrics.json"
+SCORING = "teacher and undistilled student scored"
 
 
 def _silent(stage: str, fraction: float) -> None:
@@ -68,7 +76,9 @@ class _Preparation:
         teacher = self._model(self.request.teacher, "teacher", data)
         student = self._model(self.request.student, "student", data)
         found = input_fingerprints(teacher, student, facts)
-        metrics = self._metrics(found, teacher, student, data)
+        models = {"teacher": teacher, "student": student, "data": data}
+        scores = self._scores(found, models)
+        metrics = self._metrics(found, models, scores)
         return Prepared(
             teacher=str(teacher),
             student=str(student),
@@ -80,6 +90,7 @@ class _Preparation:
             num_validation_examples=facts.num_validation_examples,
             teacher_metrics=metrics["teacher"],
             student_metrics=metrics["student"],
+            scores=scores,
         )
 
     def _write_data(self, folder: Path) -> None:
@@ -123,20 +134,32 @@ class _Preparation:
                 f"steps. Lower {role}.fit.learning_rate={fit.learning_rate}."
             )
 
+    def _scores(self, found: Mapping[str, str], models: Mapping[str, Path]) -> Scores | None:
+        config = self.request.scored_as
+        if config is None:
+            return None
+
+        def make(folder: Path) -> None:
+            self.progress(SCORING, 0.0)
+            scores = score_as_trials(self.task, self.request, **models)
+            (folder / SCORES).write_text(scores.model_dump_json(indent=2) + "\n")
+            self.progress(SCORING, 1.0)
+
+        return read_scores(store.once(self.keys.scores_folder(found, config), make))
+
     def _metrics(
-        self, found: Mapping[str, str], teacher: Path, student: Path, data: Path
+        self, found: Mapping[str, str], models: Mapping[str, Path], scores: Scores | None
     ) -> dict[str, dict[str, float]]:
         def make(folder: Path) -> None:
-            self.progress("teacher and start scored", 0.0)
-            scored = score(
-                self.task,
-                self.request,
-                teacher=teacher,
-                student=student,
-                data=data,
-            )
+            if scores is None:
+                self.progress(SCORING, 0.0)
+                scored = score(self.task, self.request, **models)
+                self.progress(SCORING, 1.0)
+            else:
+                classes = self.task.read_prepared(models["data"]).num_classes
+                teacher = with_entropy(scores.teacher, classes)
+                scored = {"teacher": teacher, "student": scores.undistilled}
             (folder / METRICS).write_text(json.dumps(scored, indent=2) + "\n")
-            self.progress("teacher and start scored", 1.0)
 
         folder = store.once(self.keys.metrics_folder(found), make)
         return read_object(folder / METRICS, {"teacher": dict, "student": dict})

@@ -1,7 +1,9 @@
 """Scores the teacher and the student's start before any trial."""
 
 import math
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
-from trainers.trial.sources import PrepareRequest
+from trainers.trial.sources import PrepareRequest, Scores
 from trainers.world import World
 
 # Metrics of the trial's loss, and here is none.
@@ -26,25 +28,67 @@ def score(
     """Returns validation metrics of the prepared `teacher` of a request (with its entropy at
     temperature 1 over ln V) and of `student` against it, without what is slow. On a GPU where there
     is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    numerics = numerics_of.resolve(device, Precision.FLOAT32, torch.get_num_threads())
-    numerics_of.apply(numerics)
-    scorer = _Scorer(task, task.runtime().open_data(data), torch.device(device), numerics)
-    teacher_network = scorer.load(
-        teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus
-    )
-    maker = OnlineTeacher(teacher_network)
-    of_teacher = scorer.score(teacher_network, None)
-    entropy = of_teacher.pop("student_entropy")
-    share = entropy / math.log(scorer.data.num_classes)
-    of_teacher |= {"entropy": entropy, "entropy_share": share}
+    config = TrialConfig.model_validate({"task": task.name, **task.quick_evaluation})
+    scorer = _scorer(task, config, data, Precision.FLOAT32)
+    network = scorer.load(teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus)
+    of_teacher = scorer.score(network, None)
     start = scorer.load(student, trust=request.trusts("student"))
-    return {"teacher": of_teacher, "student": scorer.score(start, maker)}
+    of_start = scorer.score(start, OnlineTeacher(network))
+    return {"teacher": with_entropy(of_teacher, scorer.data.num_classes), "student": of_start}
+
+
+def with_entropy(metrics: Mapping[str, float], num_classes: int) -> dict[str, float]:
+    """Returns a teacher's own metrics with its entropy, and that over ln V, in place of the entropy
+    that it has as a student."""
+    found = dict(metrics)
+    entropy = found.pop("student_entropy")
+    return found | {"entropy": entropy, "entropy_share": entropy / math.log(num_classes)}
+
+
+def score_as_trials(
+    task: Task, request: PrepareRequest, *, teacher: Path, student: Path, data: Path
+) -> Scores:
+    """Returns what the prepared `teacher` and `student` of a request that says `scored_as` score:
+    by the evaluation, and in the arithmetic, of its trials."""
+    config = request.scored_as
+    assert config is not None
+    scorer = _scorer(task, config, data, config.precision)
+    quick = replace(scorer, config=config.model_copy(update=dict(task.quick_evaluation)))
+    # A teacher that no single device holds samples no text: each token would cross them all.
+    of_teacher = scorer if request.teacher_gpus == 1 else quick
+    network = scorer.load(teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus)
+    own = of_teacher.score(network, None)
+    start = scorer.load(student, trust=request.trusts("student"))
+    forward_s, _ = _timed(lambda: quick.score(start, None))
+    # Asking the teacher is no part of what an evaluation takes where its answers are cached.
+    evaluation_s, texts = _timed(lambda: scorer.score(start, None))
+    against_teacher = quick.score(start, OnlineTeacher(network))
+    return Scores(
+        teacher=own,
+        undistilled=texts | against_teacher,
+        evaluation_s=evaluation_s,
+        forward_s=forward_s,
+    )
+
+
+def _timed(work: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float]]:
+    """Returns the seconds that `work` took, and what it returned."""
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def _scorer(task: Task, config: TrialConfig, data: Path, precision: Precision) -> "_Scorer":
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    numerics = numerics_of.resolve(device, precision, torch.get_num_threads())
+    numerics_of.apply(numerics)
+    return _Scorer(task, config, task.runtime().open_data(data), torch.device(device), numerics)
 
 
 @dataclass(frozen=True)
 class _Scorer:
     task: Task
+    config: TrialConfig
     data: Data
     device: torch.device
     numerics: dict[str, Any]
@@ -52,17 +96,23 @@ class _Scorer:
     def load(self, folder: Path, *, trust: bool, gpus: int = 1) -> Network:
         runtime = self.task.runtime()
         model = runtime.load_model(
-            folder, self.device, attention=None, dtype=torch.float32, trust=trust, gpus=gpus
+            folder,
+            self.device,
+            attention=self.config.attention_implementation,
+            dtype=torch.float32,
+            trust=trust,
+            gpus=gpus,
         )
         runtime.check_model(model, self.data)
         return runtime.network(model, self.data.num_classes)
 
     def score(self, network: Network, teacher: SignalMaker | None) -> dict[str, float]:
-        config = TrialConfig.model_validate({"task": self.task.name, **self.task.quick_evaluation})
-        student = StudentWithLoss.build(network, config, device=self.device, numerics=self.numerics)
+        student = StudentWithLoss.build(
+            network, self.config, device=self.device, numerics=self.numerics
+        )
         student.eval()  # an evaluation leaves the mode as it was, and this one is never trained
         evaluator = self.task.runtime().evaluator(
-            config,
+            self.config,
             self.data,
             teacher=teacher,
             world=World(device=self.device),

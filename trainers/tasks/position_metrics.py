@@ -79,6 +79,7 @@ RANKING: tuple[PositionMetric, ...] = (
         direction="maximize",
         needs_teacher=True,
         beside_rankings=True,
+        is_agreement=True,
         of=(lambda at: at.logits.argmax(-1) == at.teacher_logits.argmax(-1),),
     ),
     PositionMetric(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from trainers.parts import Task
 from trainers.tasks.causal_lm.task import CausalLm
 from trainers.tasks.image_classification.task import ImageClassification
-from trainers.trial.metrics import Direction, directions
+from trainers.trial.metrics import Direction, Metric, directions
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (CausalLm(), ImageClassification())}
 
@@ -15,6 +15,11 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
+def known_metrics() -> dict[str, Metric]:
+    """Returns the metrics of all tasks by name, those that can rank trials first."""
+    return {name: one for task in TASKS.values() for name, one in task.metrics.items()}
+
+
 def known_directions() -> dict[str, Direction]:
     """Returns the metrics of all tasks that can rank trials, with their directions."""
     return {name: way for task in TASKS.values() for name, way in directions(task.metrics).items()}
@@ -22,9 +27,4 @@ def known_directions() -> dict[str, Direction]:
 
 def beside_rankings() -> list[str]:
     """Returns the metrics that are shown beside every ranking."""
-    shown = {
-        name: metric.beside_rankings
-        for task in TASKS.values()
-        for name, metric in task.metrics.items()
-    }
-    return [name for name in shown if shown[name]]
+    return [name for name, metric in known_metrics().items() if metric.beside_rankings]

@@ -23,5 +23,11 @@ class Facts(Strict):
     teacher_entropy_share: float | None = Field(
         default=None, description="mean entropy at tau = 1 over ln V"
     )
+    evaluation_s: float | None = Field(
+        default=None, description="of one evaluation of the undistilled student, measured"
+    )
+    forward_s: float | None = Field(
+        default=None, description="of which one pass over the validation split, without text"
+    )
     fingerprints: dict[str, str] = Field(default_factory=dict)
     found: dict[str, str] = Field(default_factory=dict, description="input → where it comes from")

@@ -25,7 +25,9 @@ class Metric:
     direction: which way is better; None for a number that explains a trial and never ranks it.
     needs_teacher: measured only where the trial has a teacher. needs_text: measured on sampled
     answers, so only where some are asked for. beside_rankings: shown beside every ranking,
-    whatever ranks.
+    whatever ranks. floor: the metric that holds what it comes to where answers have nothing to do
+    with their prompts. error: the metric that holds its standard error over prompts. is_agreement:
+    it is the share of predictions, 0 to 1, in which student and teacher agree.
     """
 
     name: str
@@ -33,6 +35,9 @@ class Metric:
     needs_teacher: bool = False
     needs_text: bool = False
     beside_rankings: bool = False
+    floor: str | None = None
+    error: str | None = None
+    is_agreement: bool = False
 
 
 def directions(metrics: Mapping[str, Metric]) -> dict[str, Direction]:

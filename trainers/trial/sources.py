@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
+from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Data, Precision, TaskName
 from trainers.trial.kinds import Count, Epochs, Fraction, Name, NonNegative, Positive, Seed, Workers
 from trainers.trial.strict import Strict
@@ -184,6 +185,10 @@ class PrepareRequest(Data):
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: DataSource
     teacher_gpus: Workers = Field(default=1, description="over which the teacher is spread")
+    scored_as: TrialConfig | None = Field(
+        default=None,
+        description="the trial whose evaluation teacher and student are scored with before any",
+    )
 
     def trusts(self, role: Role) -> bool:
         """Returns whether code that the model of that role brings along may run."""
@@ -192,6 +197,16 @@ class PrepareRequest(Data):
     def source(self, role: Role) -> ModelSource:
         """Returns the model of that role."""
         return self.teacher if role == "teacher" else self.student
+
+
+class Scores(Strict):
+    """What teacher and student score before any trial, measured as trials are, and how long that
+    took."""
+
+    teacher: dict[str, float] = Field(description="without what compares a student with it")
+    undistilled: dict[str, float] = Field(description="of the student's start")
+    evaluation_s: float = Field(description="seconds of one evaluation of the student")
+    forward_s: float = Field(description="of which without sampled answers")
 
 
 class Prepared(Strict):
@@ -209,3 +224,4 @@ class Prepared(Strict):
         description="validation metrics of the teacher itself, and entropy at tau = 1 over ln V"
     )
     student_metrics: dict[str, float] = Field(description="the same of the student's start")
+    scores: Scores | None = Field(default=None, description="where the request says as what")

@@ -24,14 +24,15 @@ import sqlalchemy
 from records_support import plan_of, record_sweep
 
 from service.home import spool_folder
-from service.record.ranking import ranked
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
+from service.results.evidence import Evidence
+from service.results.standings import Standing
 
 ORIGINALS = 10
 SWEEPS = 20
-ALL = "all sweeps, top 10"
+ALL = "all sweeps, each ranked"
 EVALUATIONS = 5
 METRICS = ("cross_entropy", "kl_teacher_student", "rouge_l", "student_entropy", "top1_agreement")
 
@@ -131,17 +132,17 @@ def seconds(question: Callable[[], object], rounds: int) -> tuple[float, float]:
     return statistics.median(walls), statistics.median(cpus)
 
 
+def ranked(runs: Runs, sweep_id: str) -> list[Standing]:
+    """Returns the sweep's configs by the objective, as `best` ranks them."""
+    return Evidence(tuple(runs.trials(sweep_id)), (("rouge_l", "maximize"),)).ranked("rouge_l")
+
+
 def ask(uri: str, rounds: int) -> dict[str, tuple[float, float]]:
     """Returns the seconds of each question, asked in this process."""
     runs = Runs(uri)
     questions: dict[str, Callable[[], object]] = {
-        ALL: lambda: ranked(runs.finished(None), "rouge_l", "maximize", top=10),
-        "a sweep of 500, top 10": lambda: ranked(
-            runs.finished("s-1"), "rouge_l", "maximize", top=10
-        ),
-        "all sweeps, top 10 of one divergence": lambda: ranked(
-            runs.finished(None, ["divergence=reverse_kl"]), "rouge_l", "maximize", top=10
-        ),
+        ALL: lambda: [ranked(runs, f"s-{number}") for number in range(SWEEPS)],
+        "a sweep of 500, ranked": lambda: ranked(runs, "s-1"),
         "the list of sweeps": runs.sweeps,
         "all trials of a sweep of 500": lambda: runs.trials("s-1"),
     }

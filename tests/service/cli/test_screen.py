@@ -8,7 +8,8 @@ import sys
 from rich.text import Text
 
 from service.cli.app import Screen
-from service.cli.tables import table, ui_command
+from service.cli.best_table import ui_command
+from service.cli.tables import table
 
 
 def test_control_characters_of_labels_do_not_reach_the_terminal() -> None:

@@ -1,18 +1,14 @@
-"""What the command line shows of results: the end of a run, a proposal of rho."""
+"""What the command line shows of a proposal of rho."""
 
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
-from records_support import record_of
 from rich.console import Console, RenderableType
 
 from service.actions.rho import RhoReport
-from service.actions.run import RunResult
 from service.cli import tables
-from service.results.best import Best
-from service.states import TrialState
 from trainers.losses.rho import rho_range
 
 
@@ -20,37 +16,6 @@ def shown(view: RenderableType) -> str:
     console = Console(record=True, width=140, file=StringIO())
     console.print(view)
     return console.export_text()
-
-
-def result(state: TrialState = TrialState.COMPLETED, *, done_before: bool = False) -> RunResult:
-    winner = record_of(1, {"divergence": "reverse_kl", "tau": 2.0}, {"rouge_l": 30.0})
-    best = Best("rouge_l", "maximize", [winner], {"rouge_l": winner})
-    lines = ["reverse_kl tau=2 (trial 1) won: rouge_l 30"]
-    return RunResult(
-        "toy-1", state, "sqlite:////x.db", best=best, lines=lines, done_before=done_before
-    )
-
-
-def test_the_end_of_a_run_shows_what_won_and_where_to_look() -> None:
-    text = shown(tables.run_view(result()))
-    assert "reverse_kl tau=2 (trial 1) won: rouge_l 30" in text
-    assert "mlflow ui --backend-store-uri sqlite:///" in text
-    assert "go on: " not in text
-
-
-def test_a_sweep_that_was_finished_says_how_to_run_it_afresh() -> None:
-    text = shown(tables.run_view(result(done_before=True)))
-    assert "completed already; here is what it found" in text
-
-
-def test_a_stopped_sweep_says_how_to_go_on() -> None:
-    assert "go on: the same kd-sweep run" in shown(tables.run_view(result(TrialState.CANCELLED)))
-
-
-def test_a_server_has_a_page_and_a_file_a_command() -> None:
-    assert tables.ui_command("http://host:5000") == "http://host:5000"
-    command = "mlflow ui --backend-store-uri sqlite:////x.db"
-    assert tables.ui_command("sqlite:////x.db") == command
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
 
-from service.errors import SpecError, TrackingError
+from service.errors import TrackingError
 from service.home import spool_folder
 from service.record import tags
-from service.record.ranking import ranked
 from service.record.reading import StoredRun
 from service.record.records import run_record, sweep_record
 from service.record.run_entries import trial_entry
@@ -119,25 +118,7 @@ def test_trials_come_by_number_with_typed_values(runs: Runs, sweep_id: str) -> N
     json.dumps(row, allow_nan=False)
 
 
-@pytest.mark.parametrize(
-    ("metric", "direction", "expected"),
-    [("rouge_l", "maximize", [1, 2, 0]), ("cross_entropy", "minimize", [2, 1, 0, 3])],
-)
-def test_best_orders_what_is_finite(
-    runs: Runs, sweep_id: str, metric: str, direction: str, expected: list[int]
-) -> None:
-    found = ranked(runs.finished(sweep_id), metric, direction, top=10)
-    assert [one.trial for one in found] == expected
-
-
-def test_best_stops_at_top_and_may_look_at_all_sweeps(
-    runs: Runs, store: tuple[str, list[str]]
-) -> None:
-    found = ranked(runs.finished(None), "rouge_l", "maximize", top=2)
-    assert [(one.sweep_id, one.trial) for one in found] == [(store[1][1], 0), (store[1][0], 1)]
-
-
-def test_trials_of_earlier_versions_are_ranked_among_those_of_this_one(tmp_path: Path) -> None:
+def test_trials_of_earlier_versions_have_the_names_of_this_one(tmp_path: Path) -> None:
     uri, plan = make_store(tmp_path), plan_of()
     record_sweep(uri, tmp_path, plan, [({"tau": 1.0 + n}, {"rouge_l": n / 10}) for n in range(4)])
     runs, client = Runs(uri), MlflowClient(uri)
@@ -148,54 +129,10 @@ def test_trials_of_earlier_versions_are_ranked_among_those_of_this_one(tmp_path:
                 change = f"update {name} set key = 'rouge_l' where key = 'eval/rouge_l'"
                 database.execute(f"{change} and run_uuid = ?", [run_id])
     client.log_metric(ids[2], "eval/rouge_l", 0.05, step=8)  # went on under this version
-    found = ranked(runs.finished(plan.sweep_id), "rouge_l", "maximize", top=10)
-    assert [one.trial for one in found] == [3, 1, 2, 0]
+    found = [one.metrics["rouge_l"] for one in runs.trials(plan.sweep_id)]
+    assert found == [0.0, 0.1, 0.05, 0.3]
     assert runs.get(ids[2]).metrics["rouge_l"] == 0.05
     assert runs.history(ids[2], "rouge_l") == [(4, 0.2), (8, 0.05)]
-
-
-def test_best_counts_trials_that_were_stopped_early(runs: Runs, sweep_id: str) -> None:
-    found = runs.finished(sweep_id, ["state=stopped_early"])
-    assert [one.trial for one in found] == [5]
-
-
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [
-        (["divergence=reverse_kl"], [2]),
-        (["divergence = forward_kl", "tau=2"], [1]),
-        (["tau=1.0"], [2, 0]),
-        (["policy=cist"], []),
-    ],
-)
-def test_best_keeps_what_meets_all_conditions(
-    runs: Runs, sweep_id: str, where: list[str], expected: list[int]
-) -> None:
-    found = ranked(runs.finished(sweep_id, where), "rouge_l", "maximize", top=10)
-    assert [one.trial for one in found] == expected
-
-
-def test_best_of_each_value(runs: Runs, sweep_id: str) -> None:
-    found = ranked(runs.finished(sweep_id), "rouge_l", "maximize", top=1, per="divergence")
-    assert [one.trial for one in found] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
-        ("tau", "must be field=value, but got 'tau'"),
-        ("tua=2", "but got 'tua'. Did you mean 'tau'"),
-        ("tau=warm", "where: tau:.*but got 'warm'"),
-    ],
-)
-def test_bad_conditions_are_named(runs: Runs, sweep_id: str, where: str, message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        runs.finished(sweep_id, [where])
-
-
-def test_an_unknown_group_is_named() -> None:
-    with pytest.raises(SpecError, match="--per: .*but got 'divergense'. Did you mean 'divergence'"):
-        ranked([], "rouge_l", "maximize", top=1, per="divergense")
 
 
 def test_a_trial_is_found_by_id_prefix_or_number(runs: Runs, sweep_id: str) -> None:
@@ -254,8 +191,8 @@ def test_a_sweep_in_an_experiment_of_its_own_is_found(tmp_path: Path) -> None:
     assert [one.run_id for one in runs.trials(other.sweep_id)] == [run]
     assert runs.get("other/0").run_id == runs.get(run[:12]).run_id == run
     assert runs.experiment_of(runs.get(run)) == "mine"
-    found = ranked(runs.finished(None), "rouge_l", "maximize", top=10)
-    assert [one.metric("rouge_l") for one in found] == [0.9, 0.3, 0.2]
+    found = [one for sweep in runs.sweeps() for one in runs.trials(sweep.sweep_id)]
+    assert [one.metric("rouge_l") for one in found] == [0.9, 0.2, 0.3]
     assert [one.sweep_id for one in Runs(uri, "mine").sweeps()] == [other.sweep_id]
 
 
@@ -303,8 +240,6 @@ def test_a_tag_that_was_edited_hides_no_other_run(
     bad = runs.trials(plan.sweep_id)[1].run_id
     MlflowClient(uri).set_tag(bad, name, EDITED[name])
     assert [one.trial for one in runs.trials(plan.sweep_id)] == [0, 2]
-    found = ranked(runs.finished(plan.sweep_id), "rouge_l", "maximize", top=10)
-    assert [one.trial for one in found] == [2, 0]
     assert f"left out: run '{bad}'" in caplog.text
     with pytest.raises(TrackingError, match="must be as they were recorded"):
         runs.get(bad)

@@ -7,7 +7,8 @@ import pytest
 from records_support import record_of
 
 from service.errors import SpecError
-from service.results.compare import by_config, compare
+from service.results.compare import compare
+from service.results.standings import by_config
 
 FORWARD = {"divergence": "forward_kl", "tau": 2.0}
 REVERSE = {"divergence": "reverse_kl", "tau": 2.0}

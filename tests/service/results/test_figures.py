@@ -8,7 +8,9 @@ import pytest
 from records_support import record_of
 
 from service.record.records import RunRecord
+from service.results.evidence import Evidence
 from service.results.figures import COLOURS, page, temperature_figure, temperature_page
+from service.results.report import report
 from service.states import TrialState
 
 HARD = {"tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
@@ -28,8 +30,12 @@ def sweep() -> list[RunRecord]:
     ]
 
 
-def drawn(records: list[RunRecord]) -> dict[str, Any]:
-    figure = temperature_figure(records, metric="rouge_l", direction="maximize", title="toy <1>")
+def evidence(records: list[RunRecord], *second: tuple[str, str]) -> Evidence:
+    return Evidence(tuple(records), (("rouge_l", "maximize"), *second))
+
+
+def drawn(records: list[RunRecord], *second: tuple[str, str]) -> dict[str, Any]:
+    figure = temperature_figure(evidence(records, *second), title="toy <1>")
     found: dict[str, Any] = figure.to_plotly_json()
     return found
 
@@ -42,9 +48,9 @@ def traces(records: list[RunRecord], mode: str) -> list[tuple[str, str, list[flo
     ]
 
 
-def test_a_line_per_divergence_through_the_means_with_cist_beside() -> None:
+def test_a_line_per_divergence_through_completed_trials_with_cist_beside() -> None:
     assert traces(sweep(), "lines+markers") == [
-        ("forward_kl", "x", [1.0, 4.0], [0.4, 0.2]),
+        ("forward_kl", "x", [1.0, 4.0], [0.5, 0.2]),
         ("forward_kl, teacher only", "x", [2.0], [0.2]),
         ("reverse_kl", "x", [2.0], [0.4]),
         ("forward_kl", "x2", [1.0], [0.25]),
@@ -62,12 +68,41 @@ def test_every_finished_trial_is_a_mark_and_the_stopped_ones_are_open() -> None:
 def test_the_best_the_hard_loss_and_what_is_missing_are_marked() -> None:
     figure = drawn(sweep())
     (best,) = [one for one in figure["data"] if one["name"].startswith("best")]
-    assert (best["name"], best["x"], best["y"]) == ("best: trial 4", [1.0], [0.5])
+    assert (best["name"], best["x"], best["y"]) == ("best", [1.0], [0.5])
     levels = figure["layout"]["shapes"]
     assert [(one["y0"], one["y1"]) for one in levels] == [(0.1, 0.1)] * 2
     low, high = figure["layout"]["yaxis"]["range"]
     assert low < 0.1 and high > 0.5
     assert "not shown: 1 diverged, 1 without a value" in figure["layout"]["title"]["text"]
+
+
+def test_a_stopped_trial_has_neither_star_nor_line() -> None:
+    stopped = record_of(1, {"tau": 2.0}, {"rouge_l": 0.9}, state=TrialState.STOPPED_EARLY)
+    figure = drawn([stopped, record_of(2, {"tau": 4.0}, {"rouge_l": 0.2})])
+    (best,) = [one for one in figure["data"] if one["name"] == "best"]
+    assert best["x"] == [4.0]
+    (line,) = [one for one in figure["data"] if one["mode"] == "lines+markers"]
+    assert list(line["x"]) == [4.0]
+    assert not [one for one in drawn([stopped])["data"] if one["name"] == "best"]
+
+
+def test_with_two_objectives_the_front_has_the_stars() -> None:
+    rows = [(1.0, 0.3, 3.0), (2.0, 0.2, 2.0), (4.0, 0.1, 2.5)]
+    records = [
+        record_of(n, {"tau": tau}, {"rouge_l": text, "cross_entropy": loss})
+        for n, (tau, text, loss) in enumerate(rows)
+    ]
+    figure = drawn(records, ("cross_entropy", "minimize"))
+    (best,) = [one for one in figure["data"] if one["name"] == "best"]
+    assert best["x"] == [1.0, 2.0]
+    assert "star: on the Pareto front" in figure["layout"]["title"]["text"]
+
+
+def test_what_was_found_first_stands_under_the_title() -> None:
+    known = evidence([record_of(1, {"tau": 2.0}, {"rouge_l": 3.0, "rouge_l_shuffled": 4.0})])
+    figure = temperature_figure(known, report(known), title="toy").to_plotly_json()
+    title = figure["layout"]["title"]["text"]
+    assert title.startswith("toy<br><sup>no text is better than chance")
 
 
 def test_axes_say_what_they_are() -> None:
@@ -106,12 +141,13 @@ class Scripts(HTMLParser):
 
 
 def test_the_page_needs_no_network_and_escapes_names() -> None:
-    text = temperature_page(sweep(), metric="rouge_l", direction="maximize", title="toy <1>")
+    told = report(evidence(sweep()))
+    text = temperature_page(evidence(sweep()), told, title="toy <1>")
     scripts = Scripts()
     scripts.feed(text)
     assert scripts.fetched == []
     assert text.count("<title>toy &lt;1&gt;</title>") == 1
     assert text == page(
-        temperature_figure(sweep(), metric="rouge_l", direction="maximize", title="toy <1>"),
+        temperature_figure(evidence(sweep()), told, title="toy <1>"),
         "toy <1>",
     )

@@ -30,6 +30,7 @@ METRICS = {
     "perplexity",
     "rouge_l",
     "rouge_l_shuffled",
+    "rouge_l_error",
     "teacher_entropy",
     "teacher_entropy_mean",
     "teacher_entropy_std",

@@ -44,6 +44,8 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
         name="rouge_l",
         direction="maximize",
         beside_rankings=True,
+        floor="rouge_l_shuffled",
+        error="rouge_l_error",
         of=lambda answers: answers.rouge_l(answers.references),
     ),
     *RANKING,
@@ -53,6 +55,7 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
     TextMetric(
         name="rouge_l_shuffled", of=lambda answers: answers.rouge_l(answers.references_of_others)
     ),
+    TextMetric(name="rouge_l_error", of=lambda answers: answers.rouge_l_error),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in TABLE}

@@ -1,0 +1,55 @@
+"""What a sweep's results are judged by: its trials, what was optimised, what was searched, and how
+teacher and undistilled student score themselves. Plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from search_spaces.domains import Domain
+from service.record.records import RunRecord
+from service.record.tags import OBJECTIVE
+from service.results.standings import MAXIMIZE, MINIMIZE, Standing, by_config, standings
+from trainers.tasks import table
+from trainers.trial.metrics import Metric
+
+Objective = tuple[str, str]  # metric, maximize | minimize
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """See the module. `objectives`: one, or two; `teacher`, `undistilled`: validation metrics of
+    the teacher itself and of the student before its trials, empty where they were not measured;
+    `domains`: hyperparameter → what was searched; `num_examples`: of the validation split, None
+    when it is not known; `metrics`: what is known of each metric by its name."""
+
+    records: tuple[RunRecord, ...]
+    objectives: tuple[Objective, ...]
+    teacher: Mapping[str, float] = field(default_factory=dict)
+    undistilled: Mapping[str, float] = field(default_factory=dict)
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    num_examples: int | None = None
+    metrics: Mapping[str, Metric] = field(default_factory=table.known_metrics)
+
+    @cached_property
+    def directions(self) -> dict[str, str]:
+        """The direction of each metric that ranks trials; an objective may turn its own around."""
+        own = {name: str(one.direction) for name, one in self.metrics.items() if one.direction}
+        return own | {OBJECTIVE: self.objectives[0][1]} | dict(self.objectives)
+
+    @cached_property
+    def configs(self) -> dict[str, list[RunRecord]]:
+        """The trials of each config, seeds apart."""
+        return by_config(self.records)
+
+    def ranked(self, metric: str) -> list[Standing]:
+        """Returns the configs by a metric, the best first; by one without a direction, the
+        smallest first."""
+        return standings(self.configs, metric, self.directions.get(metric, MINIMIZE))
+
+    def sign(self, metric: str) -> int:
+        """Returns 1 where more of the metric is better, else -1."""
+        return 1 if self.directions.get(metric) == MAXIMIZE else -1
+
+    def known(self, metric: str) -> Metric:
+        """Returns what is known of a metric: nothing of one that is in no table."""
+        return self.metrics.get(metric, Metric(name=metric))
