@@ -258,6 +258,15 @@ class Task(Protocol):
         (of the validation split) is among them in every task."""
 
     @property
+    def pipeline(self) -> str | None:
+        """Hugging Face's name of the pipeline that its models run in; None for models that are none
+        of transformers."""
+
+    def prompt_template(self, request: PrepareRequest) -> str | None:
+        """Returns the text around a `{prompt}`, as `str.format` takes it, that the request's models
+        are trained on; None where the tokenizer's chat template, or nothing, makes prompts."""
+
+    @property
     def default_metric(self) -> str:
         """The objective of a sweep that names none."""
 

@@ -16,6 +16,7 @@ from service.driver.searcher import LedgerScheduler, LedgerSearcher
 from service.driver.watch import Watch
 from service.home import spool_folder
 from service.plan.places import checkpoints_url, slots_folder
+from service.record.run_entries import model_facts
 from service.record.sink import SinkFactory
 from service.slots.slots import Slot, SlotPool, SlotShape
 from service.slots.trial import train_in_slot
@@ -53,7 +54,7 @@ def tune_trials(sweep: Sweep, board: Any, ledger: Ledger, watch: Watch) -> None:
 def _pool(sweep: Sweep, board: Any) -> SlotPool:
     plan, uri = sweep.plan, sweep.place.tracking_uri
     spool = spool_folder(sweep.place.home, uri, plan.spec.tracking.experiment)
-    sinks = SinkFactory(uri, str(spool), plan.spec.tracking.experiment)
+    sinks = SinkFactory(uri, str(spool), plan.spec.tracking.experiment, model_facts(plan))
     shape = SlotShape(plan.workers_per_trial, plan.cpus_per_worker, plan.gpus_per_worker)
     configs = [
         SlotConfig(

@@ -101,6 +101,29 @@ class FileEntry(_Entry):
     folder: str | None
 
 
+class ModelFacts(BaseModel):
+    """What is known of all the students of a sweep.
+
+    pipeline: Hugging Face's name of what they do; prompt_template: the text around a `{prompt}`,
+    None where the tokenizer's chat template makes it; made_from: models and data, in words.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pipeline: str
+    prompt_template: Text | None = None
+    made_from: dict[str, Text] = {}
+
+
+class ModelEntry(_Entry):
+    """A trial's student, a Hugging Face folder, that becomes the run's logged model."""
+
+    kind: Literal["model"] = "model"
+    path: str
+    name: str
+    facts: ModelFacts
+
+
 class TextEntry(_Entry):
     """A text that becomes an artifact."""
 
@@ -119,7 +142,8 @@ class StateEntry(_Entry):
 
 
 Entry = Annotated[
-    RunEntry | MetricsEntry | FileEntry | TextEntry | StateEntry, Field(discriminator="kind")
+    RunEntry | MetricsEntry | FileEntry | ModelEntry | TextEntry | StateEntry,
+    Field(discriminator="kind"),
 ]
 
 

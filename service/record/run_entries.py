@@ -7,10 +7,12 @@ from typing import Any
 
 from service.plan.plan import SweepPlan
 from service.record import tags
-from service.record.entries import InputEntry, RunEntry, reference_to
+from service.record.entries import InputEntry, ModelFacts, RunEntry, reference_to
 from service.record.records import RunRecord
 from service.states import TrialState
 from service.words import describe
+from trainers.tasks import table
+from trainers.trial.sources import ModelSource
 from trainers.trial.trial_file import TrialFile
 
 DIGEST_LENGTH = 32
@@ -47,6 +49,30 @@ def trial_entry(
         inputs=tuple(_inputs(trial)),
         texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},
     )
+
+
+def model_facts(plan: SweepPlan) -> ModelFacts | None:
+    """Returns what is known of the sweep's students; None where they are none of transformers."""
+    task, request = table.task_named(plan.spec.task), plan.spec.prepare_request()
+    if task.pipeline is None:
+        return None
+    data = request.data
+    return ModelFacts(
+        pipeline=task.pipeline,
+        prompt_template=task.prompt_template(request),
+        made_from={
+            "teacher": _model_name(request.teacher),
+            "student": _model_name(request.student),
+            "training data": data.train,
+            "validation data": data.validation,
+        },
+    )
+
+
+def _model_name(source: ModelSource) -> str:
+    config = source.config or {}
+    name = source.model or f"a {config.get('model_type')} from a config"
+    return name + (", fitted on the data first" if source.fit else "")
 
 
 def rerun_entry(record: RunRecord, trial: TrialFile, *, at_ms: int) -> RunEntry:

@@ -19,11 +19,13 @@ from service.record.entries import (
     FileEntry,
     InputEntry,
     MetricsEntry,
+    ModelEntry,
     RunEntry,
     StateEntry,
     TextEntry,
 )
 from service.record.metric_names import logged_name
+from service.record.model_writes import log_model
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 1000  # metrics in one request; MLflow's own limit
@@ -60,6 +62,8 @@ def write(client: MlflowClient, run_id: str, group: Sequence[Entry]) -> None:
         _log_metrics(client, run_id, [one for one in group if isinstance(one, MetricsEntry)])
     elif isinstance(entry, FileEntry):
         _upload(client, run_id, entry)
+    elif isinstance(entry, ModelEntry):
+        log_model(client, run_id, entry)
     elif isinstance(entry, TextEntry):
         client.log_text(run_id, entry.text, entry.name)
     elif isinstance(entry, StateEntry):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import PlanError, TrackingError
 from service.own_code.sources import module_not_kept
 from service.record.records import RunRecord
+from service.record.students import download_student, find_student
 from service.rerun.original import INPUT_NAMES, RESULT, TRIAL
 from service.words import describe
 from trainers.files.store import write_text
@@ -16,7 +17,6 @@ from trainers.trial.trial_file import TrialFile, TrialPaths
 if TYPE_CHECKING:
     from service.record.runs import Runs
 
-STUDENT = "student"
 UNKNOWN_IMAGE = "kd-sweep"
 
 
@@ -41,14 +41,15 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     """
     _check_new(folder)
     record = runs.get(reference)
-    if not runs.has_artifact(record.run_id, STUDENT):
+    student = find_student(runs.uri, record.run_id)
+    if student is None:
         raise TrackingError(
-            f"run '{reference}': must have a student among its artifacts, but it has none "
+            f"run '{reference}': must have a student in the record, but it has none "
             f"(it is {record.state})."
         )
     trial = runs.trial_file(record.run_id)
     inputs = _inputs_of(trial)
-    runs.download(record.run_id, STUDENT, folder)
+    download_student(runs.uri, student, folder)
     if runs.has_artifact(record.run_id, RESULT):
         runs.download(record.run_id, RESULT, folder).rename(folder / "recorded.json")
     for name, source in inputs.items():
@@ -109,7 +110,7 @@ def _readme(record: RunRecord, trial: TrialFile) -> str:
 
 Trial {record.trial} of sweep {record.sweep_id}, run {record.run_id}, {record.state}.
 
-`student/` is the trained model, an ordinary Hugging Face folder. `inputs/` holds what it was
+`student/` is the trained model: a Hugging Face folder with its card. `inputs/` holds what it was
 trained from, `trial.json` everything that decides what the training computes.{_not_here(trial)}
 
 Train it again, in the image it was trained in:

@@ -20,9 +20,9 @@ from trainers.trial.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 60.0
-RESULT = "result.json"
-# What a trial leaves in its folder, and where it goes among its run's artifacts (None: the top).
-ARTIFACTS = {"student": "student", "samples.json": None, RESULT: None}
+RESULT, STUDENT_FOLDER = "result.json", "student"
+# What a trial leaves in its folder beside its student, and its run gets as artifacts.
+ARTIFACTS = ("samples.json", RESULT)
 
 
 class Sink(Protocol):
@@ -33,6 +33,9 @@ class Sink(Protocol):
 
     def upload(self, path: Path, artifact_path: str | None) -> None:
         """Takes a file or folder, to be stored under `artifact_path`."""
+
+    def keep_student(self, folder: Path) -> None:
+        """Takes the student's Hugging Face folder, which is removed once it is recorded."""
 
     def close(self, timeout_s: float) -> bool:
         """Waits until all is sent, `timeout_s` at most; returns whether it is."""
@@ -222,9 +225,13 @@ def _send_artifacts(worker: Worker, assignment: Assignment, sink: Sink | None, v
 
     def send() -> None:
         if vote.result is not None and not vote.result.outcome.is_resumable:
-            for name, folder in ARTIFACTS.items():
-                if (Path(assignment.output) / name).exists():
-                    sink.upload(Path(assignment.output) / name, folder)
+            output = Path(assignment.output)
+            for name in ARTIFACTS:
+                if (output / name).exists():
+                    sink.upload(output / name, None)
+            # Last: it is large, and an earlier attempt may have sent it.
+            if (output / STUDENT_FOLDER).exists():
+                sink.keep_student(output / STUDENT_FOLDER)
         sink.close(CLOSE_TIMEOUT_S)
 
     worker.closers = [thread for thread in worker.closers if thread.is_alive()]

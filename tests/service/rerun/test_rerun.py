@@ -254,5 +254,5 @@ def test_an_export_needs_an_empty_folder_and_a_student(runs: Runs, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(PlanError, match="must be empty or new"):
         export("toy/0", runs, tmp_path)
-    with pytest.raises(TrackingError, match="must have a student among its artifacts.* failed"):
+    with pytest.raises(TrackingError, match="must have a student in the record.* failed"):
         export("toy/2", runs, tmp_path / "new")

@@ -23,6 +23,7 @@ class MemorySink:
     def __init__(self) -> None:
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.uploaded: list[tuple[str, str | None]] = []
+        self.students: list[str] = []
         self.closed = False
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -30,6 +31,9 @@ class MemorySink:
 
     def upload(self, path: Path, artifact_path: str | None) -> None:
         self.uploaded.append((path.name, artifact_path))
+
+    def keep_student(self, folder: Path) -> None:
+        self.students.append(folder.name)
 
     def close(self, timeout_s: float) -> bool:
         self.closed = True
@@ -85,7 +89,8 @@ def test_a_trial_leaves_its_result_and_its_files(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["weights_sha256"] == vote.result.weights_sha256
     assert sink.logged == [(1, {"loss": 2.0})]
-    assert sink.uploaded == [("student", "student"), ("result.json", None)]
+    assert sink.uploaded == [("result.json", None)]
+    assert sink.students == ["student"]
     assert sink.closed
 
 

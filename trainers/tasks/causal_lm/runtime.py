@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainers.parts import SignalMaker
-from trainers.tasks.causal_lm import building, data, models
+from trainers.tasks.causal_lm import building, data, models, tokenizer
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER
@@ -101,3 +101,4 @@ class CausalLmRuntime:
         """Writes a Hugging Face folder with the tokenizer in it."""
         model.save_pretrained(folder)
         data.tokenizer.save_pretrained(folder)
+        tokenizer.forget_place(folder)

@@ -24,6 +24,7 @@ class CausalLm:
 
     name: str = "causal_lm"
     default_metric: str = "rouge_l"
+    pipeline: str = "text-generation"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -45,6 +46,10 @@ class CausalLm:
     def check_request(self, request: PrepareRequest) -> None:
         """Raises `ValueError` for a template that is none."""
         templates.check(request.data.template)
+
+    def prompt_template(self, request: PrepareRequest) -> str | None:
+        """Returns the wording of `data.template`; None for `chat`, which the tokenizer has."""
+        return templates.around_prompt(request.data.template)
 
     def input_keys(self, request: PrepareRequest) -> TextKeys:
         """Returns what decides records, tokenizer and tokenised data."""

@@ -39,6 +39,17 @@ def prompt(template: str, record: Record) -> str:
     return _NAMES.sub(lambda found: str(getattr(record, found[1])), template)
 
 
+def around_prompt(template: str) -> str | None:
+    """Returns the template with a `{prompt}` for an instruction without input, other braces doubled
+    as `str.format` wants them. None for `chat`."""
+    if template == "chat":
+        return None
+    text = ALPACA if template == "alpaca" else template
+    empty = Record(instruction="\0", response="-")
+    before, *after = prompt(text, empty).replace("{", "{{").replace("}", "}}").split("\0")
+    return "{prompt}".join([before, "".join(after)])
+
+
 def encode(template: str, record: Record, tokenizer: Any) -> tuple[list[int], list[bool], int]:
     """Returns the token ids, for each whether it is learned (a response's), and the number of
     tokens before the last response. A text template's response ends with the end-of-sequence

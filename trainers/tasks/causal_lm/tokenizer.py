@@ -1,5 +1,6 @@
 """Finds the tokenizer that a sweep names, or makes one from the training text; no torch."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from trainers.tasks.causal_lm.record import Record
 from trainers.trial.sources import ModelSource, PrepareRequest
 
 END_OF_TEXT = "<|endoftext|>"
+SETTINGS = "tokenizer_config.json"
+# What transformers notes of how a tokenizer was loaded here; elsewhere it is wrong.
+OF_PLACE = ("is_local", "local_files_only", "name_or_path", "tokenizer_file")
 
 
 def find(request: PrepareRequest) -> Path | None:
@@ -79,6 +83,14 @@ def train(records: list[Record], template: str, vocab_size: int, folder: Path) -
         pad_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
+
+
+def forget_place(folder: Path) -> None:
+    """Takes out of the tokenizer's settings in `folder` where and how it was loaded."""
+    path = folder / SETTINGS
+    settings = json.loads(path.read_text())
+    kept = {name: value for name, value in settings.items() if name not in OF_PLACE}
+    path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def _texts(records: list[Record], template: str) -> Iterable[str]:

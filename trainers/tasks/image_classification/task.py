@@ -25,6 +25,7 @@ class ImageClassification:
 
     name: str = "image_classification"
     default_metric: str = "top1"
+    pipeline: str = "image-classification"
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -43,6 +44,9 @@ class ImageClassification:
     def check_request(self, request: PrepareRequest) -> None:
         """Raises `ValueError` for views without an augmentation."""
         inputs.check_request(request)
+
+    def prompt_template(self, request: PrepareRequest) -> None:
+        """An image has no prompt."""
 
     def input_keys(self, request: PrepareRequest) -> ImageKeys:
         """Returns what decides images, views and models."""

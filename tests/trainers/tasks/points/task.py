@@ -56,6 +56,7 @@ class Points:
 
     name: str = "points"
     default_metric: str = "accuracy"
+    pipeline: str | None = None
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -64,6 +65,9 @@ class Points:
     @property
     def quick_evaluation(self) -> Mapping[str, Any]:
         return {}
+
+    def prompt_template(self, request: Any) -> str | None:
+        return None
 
     def data_fields(self, request: Any) -> dict[str, Any]:
         return {}

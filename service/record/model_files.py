@@ -1,0 +1,115 @@
+"""What stands beside a student's weights so that it is a model of MLflow: the file MLmodel (flavour
+`transformers`), what it needs to be served, and a card that says how it was made.
+
+`mlflow.transformers.save_model` writes the same, but loads the model once more and takes seconds.
+"""
+
+import json
+import platform
+import shutil
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from service.record.entries import ModelFacts
+from service.record.model_card import RecordedRun, card
+
+CARD = "README.md"  # where Hugging Face's hub and MLflow's pages show it
+ENVIRONMENT, REQUIREMENTS, MODEL = "python_env.yaml", "requirements.txt", "MLmodel"
+OURS = {CARD, ENVIRONMENT, REQUIREMENTS, MODEL, "generation_config.json"}
+# What stands before a model, by the file of its settings: MLflow's name of it, and the class that
+# reads it whatever it is.
+COMPONENTS = {
+    "tokenizer_config.json": ("tokenizer", "AutoTokenizer"),
+    "preprocessor_config.json": ("image_processor", "AutoImageProcessor"),
+}
+PACKAGES = ("torch", "transformers", "safetensors")
+
+
+def write_model_files(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str) -> None:
+    """Makes the Hugging Face folder a model of MLflow; once more changes nothing but times. The
+    weights stay where they are: MLflow is told that they lie beside its own file."""
+    for component in _components(folder):
+        _copy_component(folder, component)
+    (folder / CARD).write_text(card(run, facts))
+    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in requirements()))
+    environment = {
+        "python": platform.python_version(),
+        "build_dependencies": ["pip", "setuptools", "wheel"],
+        "dependencies": [f"-r {REQUIREMENTS}"],
+    }
+    (folder / ENVIRONMENT).write_text(yaml.safe_dump(environment, sort_keys=False))
+    _mlmodel(folder, run, facts, model_id).save(str(folder / MODEL))
+
+
+@cache
+def requirements() -> tuple[str, ...]:
+    """Returns what using the model takes, each at the version that it was made with."""
+    return tuple(f"{name}=={version(name)}" for name in ("mlflow", *PACKAGES))
+
+
+def _components(folder: Path) -> dict[str, str]:
+    """Returns MLflow's names of what stands before the model, each with its class. MLflow runs code
+    that one brings along only where its class is named."""
+    found = {}
+    for name, (component, usual) in COMPONENTS.items():
+        if (folder / name).is_file():
+            settings = json.loads((folder / name).read_text())
+            own = settings.get(f"{component}_class") if "auto_map" in settings else None
+            found[component] = str(own or usual)
+    return found
+
+
+def _copy_component(folder: Path, component: str) -> None:
+    """MLflow reads it from a folder of its own: everything but the weights, which is small."""
+    target = folder / "components" / component
+    target.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in OURS and ".safetensors" not in path.name:
+            shutil.copyfile(path, target / path.name)
+
+
+def _mlmodel(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str) -> Any:
+    from mlflow.models import Model
+
+    components = _components(folder)
+    config = json.loads((folder / "config.json").read_text())
+    model = Model(run_id=run.run_id, model_id=model_id, model_uuid=model_id)
+    model.add_flavor(
+        "transformers",
+        transformers_version=version("transformers"),
+        code=None,
+        task=facts.pipeline,
+        pipeline_model_type=(config.get("architectures") or ["AutoModel"])[0],
+        torch_dtype=f"torch.{config.get('dtype') or 'float32'}",
+        source_model_name=facts.made_from.get("student", ""),
+        model_binary=".",
+        components=list(components),
+        **{f"{name}_type": kind for name, kind in components.items()},
+    )
+    # MLflow serves models of texts alone.
+    if "tokenizer" in components:
+        _serve(model, facts)
+    model.model_size_bytes = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+    return model
+
+
+def _serve(model: Any, facts: ModelFacts) -> None:
+    """Adds the flavour of whoever asks a model by a text and wants the answer alone."""
+    from mlflow import pyfunc
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    text = Schema([ColSpec("string")])
+    model.signature = ModelSignature(inputs=text, outputs=text)
+    if facts.prompt_template is not None:
+        model.metadata = {"prompt_template": facts.prompt_template}
+    pyfunc.add_to_model(
+        model,
+        loader_module="mlflow.transformers",
+        python_env=ENVIRONMENT,
+        model_config={"return_full_text": False},
+    )
