@@ -5,8 +5,8 @@ process drives, or did."""
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from service.actions.run import OnEvent, SweepBegins, ignore
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import ERROR, SweepJob, all_jobs, find_job
-from service.driver.lock import Holder, holder_of
+from service.driver.lock import Holder, holder_of, plan_in, plans_here
 from service.driver.log import log_lines
 from service.driver.requests import ask_to_stop, not_running
 from service.errors import JobError
@@ -29,10 +29,12 @@ from service.events import (
 )
 from service.home import sweeps_folder
 from service.plan.places import end_marker, sweep_folder
+from service.plan.plan import SweepPlan
 from service.record.plans import read_plan
 from service.record.records import SweepRecord
 from service.record.runs import Runs
 from service.states import TrialState
+from service.which import sweeps_meant
 from service.workspace import Workspace
 
 # A driver's log may end a moment before its job does.
@@ -65,17 +67,27 @@ class SweepStatus:
         }
 
 
+@dataclass(frozen=True)
+class SweepHere:
+    """A sweep as this machine's record has it, and its folder."""
+
+    sweep_id: str
+    state: TrialState
+    folder: Path
+
+
 def list_statuses(workspace: Workspace) -> list[SweepStatus]:
     """Returns the status of every sweep that the cluster, or this machine's record, knows, the
     newest first."""
     if workspace.cluster is not None:
-        known = all_jobs(dashboard.connect(workspace.cluster))
-        newest = {job.sweep_id: job for job in known}
+        newest = {job.sweep_id: job for job in all_jobs(dashboard.connect(workspace.cluster))}
         return [_status_there(job) for job in reversed(newest.values())]
-    runs = open_record(workspace)
-    # Not `_folder`: the plans of a thousand sweeps are too much to read for a list.
+    recorded = open_record(workspace).sweeps()
+    # Not `_folder_of`: the plans of a thousand sweeps are too much to read for a list.
     usual = sweeps_folder(workspace.home)
-    return [_status_here(sweep, usual / sweep.sweep_id) for sweep in runs.sweeps()]
+    known = [(sweep.sweep_id, TrialState(sweep.state)) for sweep in recorded]
+    begun = [(plan.sweep_id, TrialState.RUNNING) for plan in _unrecorded(recorded, workspace)]
+    return [_status_here(SweepHere(name, state, usual / name)) for name, state in begun + known]
 
 
 def sweep_status(sweep: str, workspace: Workspace) -> SweepStatus:
@@ -85,9 +97,7 @@ def sweep_status(sweep: str, workspace: Workspace) -> SweepStatus:
         client, job = _find(sweep, workspace)
         return _status_there(job, count_trials(jobs.logs(client, job, follow=False)))
     runs = open_record(workspace)
-    found = runs.resolve_sweep(sweep)
-    counts = Counter(str(record.state) for record in runs.trials(found.sweep_id))
-    return _status_here(found, _folder(found, runs, workspace), dict(sorted(counts.items())))
+    return _status_with_trials(_find_here(sweep, runs, workspace), runs)
 
 
 def read_logs(
@@ -105,12 +115,13 @@ def watch_sweep(sweep: str, workspace: Workspace, *, on_event: OnEvent = ignore)
     returns how it is then. Raises as `read_logs`, and `JobError` when its driver failed."""
     if workspace.cluster is not None:
         return _watch_there(*_find(sweep, workspace), on_event)
-    plan = read_plan(open_record(workspace), sweep)
-    on_event(SweepBegins(plan))
-    _pass_on(_log_here(plan.sweep_id, sweep_folder(plan, workspace.home), follow=True), on_event)
-    status = sweep_status(plan.sweep_id, workspace)
+    runs = open_record(workspace)
+    found = _find_here(sweep, runs, workspace)
+    on_event(SweepBegins(plan_in(found.folder) or read_plan(runs, found.sweep_id)))
+    _pass_on(_log_here(found, follow=True), on_event)
+    status = _status_at_end(found, runs)
     if status.state is TrialState.FAILED:
-        raise JobError(f"sweep {plan.sweep_id}: {status.message}")
+        raise JobError(f"sweep {found.sweep_id}: {status.message}")
     return status
 
 
@@ -121,17 +132,19 @@ def stop_sweep(sweep: str, workspace: Workspace) -> SweepStatus:
     if workspace.cluster is not None:
         client, job = _find(sweep, workspace)
         return _status_there(jobs.stop(client, job))
-    runs, folder, holder = _driven(sweep, workspace)
-    ask_to_stop(folder)
+    runs = open_record(workspace)
+    found, holder = _driven(sweep, runs, workspace)
+    ask_to_stop(found.folder)
     end = time.monotonic() + STOP_TIMEOUT_S
-    while holder_of(folder) == holder:
+    while holder_of(found.folder) == holder:
         if time.monotonic() > end:
             raise JobError(
-                f"sweep {folder.name}: its driver must end within {STOP_TIMEOUT_S:.0f} s of being "
-                f"asked to, but {holder} still runs. Wait, or end it: what is finished is kept."
+                f"sweep {found.sweep_id}: its driver must end within {STOP_TIMEOUT_S:.0f} s of "
+                f"being asked to, but {holder} still runs. Wait, or end it: what is finished is "
+                "kept."
             )
         time.sleep(POLL_S)
-    return sweep_status(folder.name, workspace)
+    return _status_at_end(found, runs)
 
 
 def stop_trial(sweep: str, workspace: Workspace, *, trial: int) -> None:
@@ -141,12 +154,13 @@ def stop_trial(sweep: str, workspace: Workspace, *, trial: int) -> None:
         client, job = _find(sweep, workspace)
         jobs.stop_trial(client, job, trial)
         return
-    runs, folder, holder = _driven(sweep, workspace)
-    states = {record.trial: record.state for record in runs.trials(folder.name)}
+    runs = open_record(workspace)
+    found, holder = _driven(sweep, runs, workspace)
+    states = {record.trial: record.state for record in runs.trials(found.sweep_id)}
     if states.get(trial) is not TrialState.RUNNING:
-        raise JobError(not_running(folder.name, trial))
-    request = ask_to_stop(folder, trial)
-    while request.exists() and holder_of(folder) == holder:
+        raise JobError(not_running(found.sweep_id, trial))
+    request = ask_to_stop(found.folder, trial)
+    while request.exists() and holder_of(found.folder) == holder:
         time.sleep(POLL_S)
 
 
@@ -192,71 +206,95 @@ def _pass_on(lines: Iterable[str], on_event: OnEvent) -> None:
 def _lines(sweep: str, workspace: Workspace, *, follow: bool) -> Iterator[str]:
     if workspace.cluster is not None:
         return jobs.logs(*_find(sweep, workspace), follow=follow)
-    runs = open_record(workspace)
-    found = runs.resolve_sweep(sweep)
-    return _log_here(found.sweep_id, _folder(found, runs, workspace), follow=follow)
+    return _log_here(_find_here(sweep, open_record(workspace), workspace), follow=follow)
 
 
-def _log_here(sweep_id: str, folder: Path, *, follow: bool) -> Iterator[str]:
+def _log_here(sweep: SweepHere, *, follow: bool) -> Iterator[str]:
     is_empty = True
-    for line in log_lines(folder, follow=follow):
+    for line in log_lines(sweep.folder, follow=follow):
         is_empty = False
         yield line
     if is_empty:
         raise JobError(
-            f"sweep {sweep_id}: its driver's log must be in {folder}, but there is none. For a "
-            "cluster's sweep give --address; an older version wrote none."
+            f"sweep {sweep.sweep_id}: its driver's log must be in {sweep.folder}, but there is "
+            "none. For a cluster's sweep give --address; an older version wrote none."
         )
 
 
-def _driven(sweep: str, workspace: Workspace) -> tuple[Runs, Path, Holder]:
-    """Returns the record, the sweep's folder, and who drives it there."""
-    runs = open_record(workspace)
-    found = runs.resolve_sweep(sweep)
-    folder = _folder(found, runs, workspace)
-    holder = holder_of(folder)
+def _driven(sweep: str, runs: Runs, workspace: Workspace) -> tuple[SweepHere, Holder]:
+    """Returns the sweep, and who drives it."""
+    found = _find_here(sweep, runs, workspace)
+    holder = holder_of(found.folder)
     if holder is None:
         raise JobError(
             f"sweep {found.sweep_id}: its driver must run on this machine to be stopped here, but "
             f"runs nowhere: the sweep is {found.state}. For a cluster's sweep give --address."
         )
-    return runs, folder, holder
+    return found, holder
 
 
-def _folder(sweep: SweepRecord, runs: Runs, workspace: Workspace) -> Path:
+def _find_here(reference: str, runs: Runs, workspace: Workspace) -> SweepHere:
+    """Returns the sweep that is meant, recorded or just begun. Raises `TrackingError` when there is
+    none."""
+    recorded = runs.sweeps()
+    begun = [(plan.sweep_id, plan.spec.name) for plan in _unrecorded(recorded, workspace)]
+    known = [(sweep.sweep_id, sweep.name) for sweep in recorded]
+    meant = sweeps_meant(reference, begun + known)
+    if len(meant) == 1 and meant[0] in dict(begun):
+        folder = sweeps_folder(workspace.home) / meant[0]
+        return SweepHere(meant[0], TrialState.RUNNING, folder)
+    found = runs.resolve_sweep(reference)
+    folder = _folder_of(found.sweep_id, runs, workspace)
+    return SweepHere(found.sweep_id, TrialState(found.state), folder)
+
+
+def _unrecorded(recorded: Sequence[SweepRecord], workspace: Workspace) -> list[SweepPlan]:
+    """Returns the plans that are driven here, but not long enough to be recorded."""
+    known = {sweep.sweep_id for sweep in recorded}
+    return [plan for plan in plans_here(workspace.home) if plan.sweep_id not in known]
+
+
+def _folder_of(sweep_id: str, runs: Runs, workspace: Workspace) -> Path:
     """Returns the sweep's folder. Most are in the home folder: for those no plan is read."""
-    usual = sweeps_folder(workspace.home) / sweep.sweep_id
-    if usual.is_dir():
-        return usual
-    return sweep_folder(read_plan(runs, sweep.sweep_id), workspace.home)
+    usual = sweeps_folder(workspace.home) / sweep_id
+    return usual if usual.is_dir() else sweep_folder(read_plan(runs, sweep_id), workspace.home)
 
 
 def _status_there(job: SweepJob, trials: dict[str, int] | None = None) -> SweepStatus:
     return SweepStatus(job.sweep_id, job.state, job.submission_id, trials or {}, job.message)
 
 
-def _status_here(
-    sweep: SweepRecord, folder: Path, trials: dict[str, int] | None = None
-) -> SweepStatus:
-    holder = holder_of(folder)
+def _status_at_end(sweep: SweepHere, runs: Runs) -> SweepStatus:
+    """Returns the status of a sweep whose driver has ended since it was found."""
+    recorded = {one.sweep_id: TrialState(one.state) for one in runs.sweeps()}
+    state = recorded.get(sweep.sweep_id, sweep.state)
+    return _status_with_trials(replace(sweep, state=state), runs)
+
+
+def _status_with_trials(sweep: SweepHere, runs: Runs) -> SweepStatus:
+    counts = Counter(str(record.state) for record in runs.trials(sweep.sweep_id))
+    return _status_here(sweep, dict(sorted(counts.items())))
+
+
+def _status_here(sweep: SweepHere, trials: dict[str, int] | None = None) -> SweepStatus:
+    holder = holder_of(sweep.folder)
     if holder is not None:
         return SweepStatus(sweep.sweep_id, TrialState.RUNNING, str(holder), trials or {})
-    state = _state_without_driver(sweep, folder)
+    state = _state_without_driver(sweep)
     message = ""
     if state is TrialState.FAILED:
-        errors = [line for line in log_lines(folder) if line.startswith(ERROR)]
+        errors = [line for line in log_lines(sweep.folder) if line.startswith(ERROR)]
         reason = errors[-1].removeprefix(ERROR) if errors else "its driver is gone."
         message = f"{reason} Go on with: kd-sweep resume {sweep.sweep_id}"
     return SweepStatus(sweep.sweep_id, state, None, trials or {}, message)
 
 
-def _state_without_driver(sweep: SweepRecord, folder: Path) -> TrialState:
+def _state_without_driver(sweep: SweepHere) -> TrialState:
     """Returns the state of a sweep that nobody drives on this machine."""
-    state = TrialState(sweep.state)
-    if state.is_terminal or not folder.is_dir():
-        return state
+    if sweep.state.is_terminal or not sweep.folder.is_dir():
+        return sweep.state
     # The record does not know of the end: it waits in the spool, or the driver was killed.
-    marker = end_marker(folder)
+    marker = end_marker(sweep.folder)
     return TrialState(marker.read_text()) if marker.exists() else TrialState.FAILED
 
 

@@ -11,7 +11,7 @@ from service.cluster import job as jobs
 from service.cluster.job import JobOrder
 from service.cluster.sweep_job import SweepJob
 from service.driver.study_changes import StudyChanges
-from service.errors import PlanError
+from service.errors import JobError, PlanError
 from service.plan.plan import SweepPlan
 from service.plan.trials import points_left
 from service.record.plans import read_plan
@@ -58,11 +58,25 @@ def retry_trials(
     stop: threading.Event | None = None,
 ) -> RunResult | SweepJob:
     """Repeats trials that failed, diverged or were cancelled, all failed ones where none are named,
-    and goes on with the sweep as `resume_sweep` does. Raises `ValueError` for a trial that cannot
-    be repeated."""
+    and goes on with the sweep as `resume_sweep` does. Raises `PlanError`, and changes nothing, when
+    there is none or one cannot be repeated."""
     changes = StudyChanges(retry=tuple(trials), retry_failed=not trials)
     plan = read_plan(open_record(workspace), sweep)
+    _check_repeats(changes, plan, workspace)
     return _go_on(plan, changes, workspace, on_event=on_event, stop=stop)
+
+
+def _check_repeats(changes: StudyChanges, plan: SweepPlan, workspace: Workspace) -> None:
+    # They load Optuna.
+    from service.driver.open_study import check_repeats, trials_of
+
+    try:
+        records = trials_of(plan, workspace.home)
+    except (JobError, PlanError):
+        if workspace.cluster is None:
+            raise
+        return  # where only its nodes see it; their driver repeats what it can
+    check_repeats(changes, plan.sweep_id, records)
 
 
 def _go_on(

@@ -52,7 +52,7 @@ def run_view(result: "RunResult") -> RenderableType:
     if result.picture is not None:
         views.append(_unbroken(f"picture: {result.picture}"))
     if result.state == TrialState.CANCELLED:
-        views.append(Text("go on: the same kd-sweep run; finished trials are kept"))
+        views.append(Text(f"go on: kd-sweep resume {result.sweep_id}; finished trials are kept"))
     views.append(_unbroken(f"all runs: {ui_command(result.tracking_uri)}"))
     views.append(
         Text(

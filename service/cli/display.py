@@ -178,7 +178,8 @@ class SweepProgress:
             self.best = (value, event.trial, name)
         shown = "" if value is None else f", {self.metric} {value:.4g}"
         error = f": {brief(event.error)}" if event.error else ""
-        eta = self.eta_s()
+        # A sweep that is stopping has nothing left to do.
+        eta = None if event.state is TrialState.CANCELLED else self.eta_s()
         left = "" if eta is None else f", about {duration(eta)} left"
         return f"trial {event.trial} {event.state}{shown}{error}; {self.counts()}{left}"
 
@@ -292,13 +293,16 @@ class WatchDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._display: Display | None = None
+        self._sweep_id: str | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *reason: object) -> None:
         self._open.close()
+        if kind is KeyboardInterrupt and self._sweep_id is not None:
+            self._console.print(Text(self._left(self._sweep_id)), soft_wrap=True)
 
     def on_event(self, event: "RunEvent") -> None:
         """Shows an event."""
@@ -311,9 +315,14 @@ class WatchDisplay:
             self._open.close()
 
     def _begin(self, plan: "SweepPlan") -> None:
+        self._sweep_id = plan.sweep_id
         progress = SweepProgress(plan, time.monotonic)
         self._display = display_on(self._console, progress)
         self._open.enter_context(self._display)
+
+    def _left(self, sweep_id: str) -> str:
+        """Returns what to say when the user leaves with Ctrl-C."""
+        return f"the sweep goes on without being watched; look again: kd-sweep watch {sweep_id}"
 
 
 class RunDisplay(WatchDisplay):
@@ -349,3 +358,6 @@ class RunDisplay(WatchDisplay):
         # Above the display, so that it is left first: its message goes to a display that still
         # shows. Before this event a signal ends the process at once, as nothing runs yet.
         self._open.enter_context(self._stopper)
+
+    def _left(self, sweep_id: str) -> str:
+        return f"ended at once; what is finished is kept. Go on with: kd-sweep resume {sweep_id}"

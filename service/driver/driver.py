@@ -12,9 +12,10 @@ from service.driver.notify import Notifier
 from service.driver.place import Place
 from service.driver.requests import clear_requests
 from service.events import DriverEvent, Preparing, SweepEnded, SweepSummary
-from service.plan.places import sweep_folder
+from service.plan.places import plan_file, sweep_folder
 from service.plan.plan import SweepPlan
 from service.slots.session import ray_session
+from trainers.files.store import write_text
 
 
 def run_at(
@@ -39,6 +40,7 @@ def run_at(
             on_event(event)
 
         clear_requests(folder)
+        write_text(plan_file(folder), plan.model_dump_json())
         with Notifier(plan, tell) as notifier:
             with ray_session(plan, folder, place.ray_address):
                 notifier.pass_on(Preparing("Ray is up", 0.0))

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TextIO
 
 from service.errors import JobError
-from service.plan.places import driver_lock
+from service.home import sweeps_folder
+from service.plan.places import driver_lock, plan_file
+from service.plan.plan import SweepPlan
 from trainers.files.json_files import checked_object, parse_json
 
 TRIES, TRY_AGAIN_S = 3, 0.05
@@ -50,6 +52,24 @@ def sweep_lock(folder: Path) -> Iterator[None]:
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()
         yield
+
+
+def plan_in(folder: Path) -> SweepPlan | None:
+    """Returns the plan that the sweep's newest driver runs; None where an older version drove it,
+    or another one did."""
+    try:
+        return SweepPlan.model_validate_json(plan_file(folder).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def plans_here(home: Path) -> list[SweepPlan]:
+    """Returns the plans that are driven now in the home folder, the newest driver's first: those
+    too whose drivers are not far enough to have made a record."""
+    locks = sweeps_folder(home).glob("*/driver.lock")
+    newest = sorted(locks, key=lambda path: path.stat().st_mtime, reverse=True)
+    plans = [plan_in(lock.parent) for lock in newest if holder_of(lock.parent) is not None]
+    return [plan for plan in plans if plan is not None]
 
 
 def _is_free(file: TextIO) -> bool:

@@ -2,17 +2,18 @@
 that a user asked for."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.driver.study_changes import StudyChanges
+from service.errors import PlanError
 from service.events import SweepGoesOn
 from service.plan.evaluations import num_evaluations
 from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
-from service.search.ask import enqueue, retry
+from service.search.ask import REPEATABLE, enqueue, retry
 from service.search.study import StudyStore
-from service.search.study_trials import Search, best_trial, read_trials
+from service.search.study_trials import Search, StudyTrial, best_trial, read_trials
 from service.search.warm_start import import_trials
 from service.states import TrialState
 
@@ -69,17 +70,62 @@ def apply_changes(
     changes: StudyChanges, store: StudyStore, plan: SweepPlan, *, home: Path
 ) -> Iterator[str]:
     """Changes the study and yields what to tell the user; to apply it twice is to apply it once.
-    Raises `ValueError` for a trial that cannot be repeated, `JobError` when the earlier sweep is
-    not there."""
-    records = store.records()
-    repeated = {record.retry_of for record in records}
-    failed = [r.number for r in records if r.state is TrialState.FAILED]
-    wanted = [*changes.retry, *(failed if changes.retry_failed else [])]
-    for number in sorted(set(wanted) - repeated):
+    Raises `JobError` when the earlier sweep is not there."""
+    # `check_repeats` has refused what cannot be repeated; a driver that died after it had applied
+    # this, and is started again, finds nothing left of it.
+    for number in sorted(_repeatable(changes, store.records())):
         retry(store, number)
         yield f"trial {number} is in line again"
     if changes.warm_start is not None:
         yield from _warm_start(store, plan, home, source=changes.warm_start)
+
+
+def trials_of(plan: SweepPlan, home: Path) -> list[StudyTrial]:
+    """Returns the trials of the sweep's study, which may be in use. Raises `JobError` or
+    `PlanError` where it is not within reach."""
+    return read_trials(study_storage(plan, sweep_folder(plan, home)), plan.sweep_id)
+
+
+def check_repeats(changes: StudyChanges, sweep_id: str, records: Sequence[StudyTrial]) -> None:
+    """Raises `PlanError` unless all trials that are to be repeated can be, and there are any."""
+    possible = _repeatable(changes, records)
+    if changes.retry_failed and not possible:
+        raise PlanError(
+            f"retry: a trial of sweep {sweep_id} must have failed, but none has that was not "
+            "repeated: nothing to retry. Trials that diverged or were cancelled are repeated by "
+            f"number: kd-sweep retry {sweep_id} NUMBER."
+        )
+    refused = set(changes.retry) - set(possible)
+    if refused:
+        number = min(refused)
+        raise PlanError(
+            f"retry: trial {number} of sweep {sweep_id} must have failed, diverged or been "
+            f"cancelled, and not be repeated yet, but {_what_it_is(number, records)}. `kd-sweep "
+            f"trials {sweep_id}` lists them."
+        )
+
+
+def _repeatable(changes: StudyChanges, records: Sequence[StudyTrial]) -> list[int]:
+    """Returns the numbers of the wanted trials that can be repeated."""
+    repeated = {record.retry_of for record in records}
+    return [
+        record.number
+        for record in records
+        if record.state in REPEATABLE
+        and record.number not in repeated
+        and (
+            record.number in changes.retry
+            or (changes.retry_failed and record.state is TrialState.FAILED)
+        )
+    ]
+
+
+def _what_it_is(number: int, records: Sequence[StudyTrial]) -> str:
+    repeats = [record.number for record in records if record.retry_of == number]
+    if repeats:
+        return f"trial {repeats[-1]} repeats it"
+    states = [record.state for record in records if record.number == number]
+    return f"it is {states[0]}" if states else "there is none of this number"
 
 
 def _warm_start(store: StudyStore, plan: SweepPlan, home: Path, *, source: str) -> Iterator[str]:

@@ -67,6 +67,11 @@ def driver_lock(folder: Path) -> Path:
     return folder / "driver.lock"
 
 
+def plan_file(folder: Path) -> Path:
+    """Returns the file with the plan that the sweep's newest driver runs."""
+    return folder / "plan.json"
+
+
 def requests_folder(folder: Path) -> Path:
     """Returns the folder in which other processes leave what they want of the sweep's driver."""
     return folder / "requests"

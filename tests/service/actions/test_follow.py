@@ -41,7 +41,7 @@ from service.events import (
     TrialStarted,
     to_line,
 )
-from service.plan.places import end_marker, sweep_folder
+from service.plan.places import end_marker, plan_file, sweep_folder
 from service.record.records import SweepRecord
 from service.record.runs import Runs
 from service.states import TrialState
@@ -167,6 +167,7 @@ def driver(workspace: Workspace) -> Iterator[threading.Event]:
 
     def run() -> None:
         with sweep_lock(folder), driver_log(folder) as write:
+            plan_file(folder).write_text(plan_of().model_dump_json())
             for event in EVENTS:
                 write(event)
             up.set()
@@ -211,6 +212,21 @@ def test_a_driver_that_was_killed_is_said_to_be_gone(
     assert found.message == f"its driver is gone. Go on with: kd-sweep resume {SWEEP}"
     end_marker(folder_of(here)).write_text("completed")
     assert sweep_status("toy", here).state is TrialState.COMPLETED, "the record only waits"
+
+
+def test_a_sweep_that_only_begins_is_known_before_it_is_recorded(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    workspace = Workspace(tmp_path)
+    with pytest.raises(TrackingError, match="no sweep is recorded"):
+        sweep_status("latest", workspace)
+    with driver(workspace) as over:
+        for reference in (SWEEP, SWEEP[:5], "toy", "latest"):
+            found = sweep_status(reference, workspace)
+            assert (found.sweep_id, found.state) == (SWEEP, TrialState.RUNNING)
+        assert list_statuses(workspace) == [found]
+        assert next(iter(read_logs("latest", workspace))) == to_line(EVENTS[0])
+        with pytest.raises(JobError, match=f"its driver is gone.*resume {SWEEP}"):
+            watch_sweep("toy", workspace, on_event=lambda event: over.set())
 
 
 def test_the_error_that_ended_a_driver_is_its_message(

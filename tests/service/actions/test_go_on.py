@@ -7,7 +7,7 @@ import pytest
 from fakes import MemoryClient, make_sweep_plan
 from records_support import make_store, plan_of, record_sweep
 
-from service.actions import run
+from service.actions import go_on, run
 from service.actions.go_on import (
     extend_sweep,
     resume_sweep,
@@ -19,7 +19,7 @@ from service.actions.run import RunEvent, RunResult, SweepBegins
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import SweepJob
-from service.driver.open_study import apply_changes, open_study
+from service.driver.open_study import apply_changes, check_repeats, open_study, trials_of
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError, TrackingError
@@ -27,7 +27,8 @@ from service.events import SweepSummary
 from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
-from service.search.ask import ask
+from service.search.ask import ask, retry
+from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.search.tell import tell
 from service.states import TrialState
@@ -84,11 +85,49 @@ def test_failed_trials_are_put_in_line_once(tmp_path: Path) -> None:
     assert asked is not None and asked.retry_of == 0
 
 
-def test_a_completed_trial_is_not_repeated(tmp_path: Path) -> None:
-    store = make_study(tmp_path, "tiny", [TrialState.COMPLETED])
-    with pytest.raises(ValueError, match="must have failed, diverged or been cancelled"):
-        plan = make_sweep_plan(name="tiny")
-        list(apply_changes(StudyChanges(retry=(0,)), store, plan, home=tmp_path))
+@pytest.mark.parametrize(
+    ("trials", "message"),
+    [
+        ((0,), "trial 0 .* but trial 4 repeats it"),
+        ((1,), "trial 1 .* must have failed, .* but it is completed"),
+        ((3, 1, 2), "trial 1 "),
+        ((9,), "trial 9 .* but there is none of this number"),
+        ((), "none has that was not repeated: nothing to retry.*kd-sweep retry tiny-1 NUMBER"),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused(
+    tmp_path: Path, trials: tuple[int, ...], message: str
+) -> None:
+    states = [TrialState.FAILED, TrialState.COMPLETED, TrialState.DIVERGED, TrialState.CANCELLED]
+    store = make_study(tmp_path, "tiny", states)
+    retry(store, 0)
+    records = trials_of(make_sweep_plan(name="tiny"), tmp_path)
+    with pytest.raises(PlanError, match=f"^retry: .*{message}"):
+        check_repeats(StudyChanges(retry=trials, retry_failed=not trials), "tiny-1", records)
+    check_repeats(StudyChanges(retry=(2, 3)), "tiny-1", records)
+
+
+def test_trials_that_were_named_are_repeated_once(tmp_path: Path) -> None:
+    store = make_study(tmp_path, "tiny", [TrialState.DIVERGED, TrialState.CANCELLED])
+    plan, changes = make_sweep_plan(name="tiny"), StudyChanges(retry=(0, 1))
+    assert len(list(apply_changes(changes, store, plan, home=tmp_path))) == 2
+    assert [asked.number for asked in reconcile(store)] == [1], "a cancelled one as itself"
+    assert list(apply_changes(changes, store, plan, home=tmp_path)) == []
+
+
+def test_with_nothing_to_retry_nothing_is_driven(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "run_at", None)
+    plan = plan_of()
+    with pytest.raises(JobError, match=f"{plan.sweep_id}/study.journal: the study's journal must"):
+        retry_trials("latest", workspace)
+    store = open_study(plan, sweep_folder(plan, workspace.home))
+    asked = ask(store)
+    assert asked is not None
+    tell(store, asked.number, TrialState.COMPLETED, 1.0)
+    with pytest.raises(PlanError, match="nothing to retry"):
+        retry_trials("latest", workspace)
 
 
 def test_a_warm_start_says_what_it_could_use(tmp_path: Path) -> None:
@@ -137,6 +176,7 @@ def test_going_on_here_drives_the_recorded_plan(
     events: list[RunEvent] = []
     result = resume_sweep("latest", workspace, on_event=events.append)
     extend_sweep("latest", workspace, trials=5)
+    monkeypatch.setattr(go_on, "_check_repeats", lambda *_: None)
     retry_trials("latest", workspace, trials=[3, 0])
     retry_trials("latest", workspace)
     assert isinstance(result, RunResult) and result.state == "completed"

@@ -59,7 +59,7 @@ def test_a_sweep_that_was_finished_says_how_to_run_it_afresh() -> None:
 
 
 def test_a_stopped_sweep_says_how_to_go_on() -> None:
-    assert "go on: the same kd-sweep run" in shown(run_view(result(TrialState.CANCELLED)))
+    assert "go on: kd-sweep resume " in shown(run_view(result(TrialState.CANCELLED)))
 
 
 def test_a_server_has_a_page_and_a_file_a_command() -> None:

@@ -205,3 +205,18 @@ def test_watching_leaves_the_signals_alone() -> None:
         display.on_event(started(0))
         assert signal.getsignal(signal.SIGINT) == before
     assert console.export_text().startswith("trial 0 started")
+
+
+@pytest.mark.parametrize(("kind", "command"), [(RunDisplay, "resume"), (WatchDisplay, "watch")])
+def test_who_leaves_with_ctrl_c_is_told_how_to_go_on(
+    kind: type[WatchDisplay], command: str
+) -> None:
+    console = Console(force_terminal=False, file=StringIO(), record=True, width=40)
+    plan = make_sweep_plan()
+    with pytest.raises(KeyboardInterrupt, match="twice"), kind(console) as display:
+        display.on_event(SweepBegins(plan))
+        raise KeyboardInterrupt("twice")
+    assert console.export_text().endswith(f": kd-sweep {command} {plan.sweep_id}\n")
+    with pytest.raises(KeyboardInterrupt, match="early"), kind(console):
+        raise KeyboardInterrupt("early")
+    assert console.export_text() == "", "nothing runs yet"
