@@ -50,6 +50,16 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
+class TrialAdvanced:
+    """A running trial has done `step` optimiser steps of `num_steps`; said at each percent, once a
+    second at most."""
+
+    trial: int
+    step: int
+    num_steps: int
+
+
+@dataclass(frozen=True)
 class TrialEvaluated:
     """A running trial's validation metrics at evaluation number `evaluation` (1-based)."""
 
@@ -102,6 +112,7 @@ DriverEvent = (
     | SweepGoesOn
     | SlotsUp
     | TrialStarted
+    | TrialAdvanced
     | TrialEvaluated
     | TrialEnded
     | SweepEnded
@@ -115,6 +126,7 @@ KINDS = {
         SweepGoesOn,
         SlotsUp,
         TrialStarted,
+        TrialAdvanced,
         TrialEvaluated,
         TrialEnded,
         SweepEnded,

@@ -102,10 +102,15 @@ class Recorder:
     steps: dict[int, dict[str, float]] = field(default_factory=dict)
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    advances: list[tuple[int, int]] = field(default_factory=list)
 
     def notice(self, text: str) -> None:
         """Keeps a notice."""
         self.notices.append(text)
+
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Keeps how far the trial is."""
+        self.advances.append((step, num_steps))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keeps a step."""

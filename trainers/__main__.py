@@ -33,6 +33,9 @@ class LineReporter:
         self._file, self._stop_after = file, stop_after
         self._step = 0
 
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Drops it: steps are shown with their metrics."""
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keeps the step, shows each tenth."""
         self._keep(step, metrics)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service import actions
+from service.cli.fitting import FittedTable
 from service.cli.notebook import NotebookPanel
 from service.cli.plan_table import plan_view
 from service.events import (
@@ -28,6 +30,7 @@ from service.events import (
     SlotsUp,
     SweepEnded,
     SweepGoesOn,
+    TrialAdvanced,
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
@@ -43,6 +46,24 @@ if TYPE_CHECKING:
 MAX_NOTICES = 3
 
 
+@dataclass(frozen=True)
+class Running:
+    """A trial in a slot: its name, its last evaluation and the objective's value there, and how
+    many steps it has done of how many."""
+
+    name: str
+    evaluation: int = 0
+    value: float | None = None
+    step: int = 0
+    num_steps: int = 0
+
+    def where(self) -> str:
+        """Returns how far it is, in words."""
+        if self.num_steps:
+            return f"step {self.step:,} of {self.num_steps:,}"
+        return f"evaluation {self.evaluation}" if self.evaluation else "training"
+
+
 class SweepProgress:
     """What the events have said so far. `now` gives seconds; it is asked at each event."""
 
@@ -52,7 +73,7 @@ class SweepProgress:
         self.metric, self._sign = objective.metric, 1 if objective.direction == "maximize" else -1
         self.stage: tuple[str, float] | None = None
         self.ended: Counter[TrialState] = Counter()
-        self.running: dict[int, tuple[str, int, float | None]] = {}
+        self.running: dict[int, Running] = {}
         self.best: tuple[float, int, str] | None = None
         self.notices: list[str] = []
         self.slots = 0
@@ -71,7 +92,7 @@ class SweepProgress:
             case SlotsUp():
                 self._slots_up(event)
                 return f"slots ready: {event.num_slots} of {event.num_planned}"
-            case TrialStarted() | TrialEvaluated() | TrialEnded():
+            case TrialStarted() | TrialAdvanced() | TrialEvaluated() | TrialEnded():
                 return self._trial(event)
             case Notice():
                 text = brief(event.text)
@@ -81,12 +102,14 @@ class SweepProgress:
                 self.running.clear()
                 return f"sweep {event.summary.state}"
 
-    def _trial(self, event: TrialStarted | TrialEvaluated | TrialEnded) -> str | None:
+    def _trial(
+        self, event: TrialStarted | TrialAdvanced | TrialEvaluated | TrialEnded
+    ) -> str | None:
         match event:
             case TrialStarted():
                 return self._begin(event)
-            case TrialEvaluated():
-                self._evaluated(event)
+            case TrialAdvanced() | TrialEvaluated():
+                self._advance(event)
                 return None
             case TrialEnded():
                 return self._end(event)
@@ -161,13 +184,21 @@ class SweepProgress:
     def _begin(self, event: TrialStarted) -> str:
         name = event.label or describe(event.hyperparameters)
         self._names[event.trial] = name
-        self.running[event.trial] = (name, 0, None)
+        self.running[event.trial] = Running(name)
         again = f" (attempt {event.attempt + 1})" if event.attempt else ""
         return f"trial {event.trial} started{again}: {name}"
 
-    def _evaluated(self, event: TrialEvaluated) -> None:
-        name = self._names.get(event.trial, "")
-        self.running[event.trial] = (name, event.evaluation, event.metrics.get(self.metric))
+    def _advance(self, event: TrialAdvanced | TrialEvaluated) -> None:
+        """Notes what is new of a trial, unless it has ended: another thread may say so late."""
+        known = self.running.get(event.trial)
+        if known is None:
+            return
+        if isinstance(event, TrialAdvanced):
+            known = replace(known, step=event.step, num_steps=event.num_steps)
+        else:
+            value = event.metrics.get(self.metric)
+            known = replace(known, evaluation=event.evaluation, value=value)
+        self.running[event.trial] = known
 
     def _end(self, event: TrialEnded) -> str:
         self.running.pop(event.trial, None)
@@ -270,21 +301,25 @@ def panel(progress: SweepProgress) -> RenderableType:
     return Group(*lines)
 
 
-def _bar(text: str, share: float, right: str) -> Table:
+def _bar(text: str, share: float, right: str) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text(text), ProgressBar(total=1.0, completed=share, width=30), Text(right))
-    return grid
+    grid.add_row(ProgressBar(total=1.0, completed=share, width=30), Text(right))
+    return Group(Text(text), grid)
 
 
-def _running_table(progress: SweepProgress) -> Table:
-    grid = Table.grid(padding=(0, 2))
+def _running_table(progress: SweepProgress) -> RenderableType:
     # `sorted` copies the items before it compares them, in one call that holds the interpreter's
     # lock: a trial that starts meanwhile cannot change the dict under this loop.
-    for number, (name, evaluation, value) in sorted(progress.running.items()):
-        state = f"evaluation {evaluation}" if evaluation else "training"
-        shown = "" if value is None else f"{progress.metric} {value:.4g}"
-        grid.add_row(Text(f"  trial {number}", style="cyan"), Text(name), Text(state), Text(shown))
-    return grid
+    rows = [
+        (
+            Text(f"  trial {number}", style="cyan"),
+            Text(trial.name),
+            Text(trial.where()),
+            Text("" if trial.value is None else f"{progress.metric} {trial.value:.4g}"),
+        )
+        for number, trial in sorted(progress.running.items())
+    ]
+    return FittedTable(("", "", "", ""), rows)
 
 
 class WatchDisplay:

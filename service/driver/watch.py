@@ -8,7 +8,7 @@ from typing import Any
 from service.driver.ledger import Ledger
 from service.driver.place import Sweep
 from service.driver.requests import asked_to_stop
-from service.events import SlotsUp
+from service.events import SlotsUp, TrialAdvanced
 from service.slots.board import BoardStatus
 
 POLL_S = 0.2
@@ -39,6 +39,7 @@ class Watch:
         self._get, self._draining_nodes = get, draining_nodes
         self._ledger: Ledger | None = None
         self._num_up = 0
+        self._shown: dict[int, int] = {}  # trial → percent of its steps
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -71,6 +72,7 @@ class Watch:
         if len(status.alive) != self._num_up:
             self._num_up = len(status.alive)
             self._sweep.on_event(SlotsUp(self._num_up, num_planned))
+        self._show_steps(status)
         if status.is_stopped:
             self._sweep.stop.set()
         self._obey()
@@ -80,6 +82,14 @@ class Watch:
             self.problem = f"no slot can start its workers: {reason}"
         if self._sweep.stop.is_set() or self.problem is not None:
             self._stop(status)
+
+    def _show_steps(self, status: BoardStatus) -> None:
+        """Shows how far trials are, by the percent: each is also a line of a job's log."""
+        for trial, (step, num_steps) in status.steps.items():
+            percent = 100 * step // num_steps
+            if self._shown.get(trial) != percent:
+                self._shown[trial] = percent
+                self._sweep.on_event(TrialAdvanced(trial, step, num_steps))
 
     def _obey(self) -> None:
         """Does what other processes ask for in the sweep's folder."""

@@ -9,7 +9,7 @@ looked at again behind it, also when the call waited for just that: between the 
 condition holds and the moment in which its waiter runs, other calls may run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.slots.board_slots import SlotSide
@@ -22,7 +22,7 @@ from trainers.trial.reporting import Leave
 class BoardStatus:
     """Slots that have workers, that are at a trial, that could not start (with the reason), and
     that were given back; leases in the queue; whether the board is closed, and whether the user has
-    stopped the sweep."""
+    stopped the sweep. steps: by trial, how many its workers have done, and of how many."""
 
     alive: list[str]
     busy: list[str]
@@ -31,6 +31,7 @@ class BoardStatus:
     num_queued: int
     is_closed: bool
     is_stopped: bool
+    steps: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Board(TrialSide, SlotSide):
@@ -95,4 +96,9 @@ class Board(TrialSide, SlotSide):
             num_queued=len(self._leases.queue),
             is_closed=self._is_closed,
             is_stopped=self._leases.is_stopped,
+            steps={
+                group.lease.assignment.trial: group.lease.steps
+                for group in self._groups.values()
+                if group.lease is not None and group.lease.steps[0]
+            },
         )

@@ -60,6 +60,12 @@ class SlotSide(BoardState):
             lambda: lease.num_handled >= number or not lease.takes_reports, self._lease_ttl_s
         )
 
+    async def note_step(self, lease_id: str, step: int, num_steps: int) -> None:
+        """Notes how far the lease's trial is, for `status`."""
+        lease = self._leases.by_id.get(lease_id)
+        if lease is not None:
+            lease.steps = (step, num_steps)
+
     async def say(self, lease_id: str, said: Said) -> None:
         """Passes a worker's notice on to whoever follows the lease."""
         lease = self._leases.by_id.get(lease_id)

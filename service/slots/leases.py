@@ -20,7 +20,8 @@ class Lease:
 
     last_asked: when its trial asked for news, on the board's clock; num_sent, num_handled: reports
     that came from the workers, and those that the trial has dealt with; leave: why the workers are
-    to leave at their next step boundary; is_over: its last news is written.
+    to leave at their next step boundary; is_over: its last news is written; steps: how many its
+    workers have done, and of how many.
     """
 
     assignment: Assignment
@@ -30,6 +31,7 @@ class Lease:
     num_handled: int = 0
     leave: Leave = Leave.NO
     is_over: bool = False
+    steps: tuple[int, int] = (0, 0)
 
     @property
     def takes_reports(self) -> bool:

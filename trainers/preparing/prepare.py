@@ -22,7 +22,6 @@ from trainers.preparing.keys import SCORES, Keys, input_fingerprints, read_score
 from trainers.preparing.scoring import score, score_as_trials, with_entropy
 from trainers.tasks import locate, table
 from trainers.training.run import run_trial
-from trainers.trial.budget import num_steps_of
 from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import SilentReporter
 from trainers.trial.sources import (
@@ -125,8 +124,7 @@ class _Preparation:
             trust_remote_code=self.request.trusts(role),
             paths=TrialPaths(teacher=None, student=str(start), data=str(data)),
         )
-        examples = self.task.read_prepared(data).num_train_examples
-        reporter = _FitReporter(f"{role} fit", trial.config, examples, self.progress)
+        reporter = _FitReporter(f"{role} fit", self.progress)
         result = run_trial(trial, temporary, reporter=reporter)
         if result.student is None:
             raise ValueError(
@@ -168,13 +166,12 @@ class _Preparation:
 class _FitReporter(SilentReporter):
     """Reports steps as the fraction of the fit that is done."""
 
-    def __init__(self, stage: str, config: TrialConfig, num_examples: int, progress: ProgressCall):
+    def __init__(self, stage: str, progress: ProgressCall):
         self._stage, self._progress = stage, progress
-        self._num_steps = num_steps_of(config, num_examples)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def advanced(self, step: int, num_steps: int) -> None:
         """Reports how far the fit is."""
-        self._progress(self._stage, step / self._num_steps)
+        self._progress(self._stage, step / num_steps)
 
 
 def fit_config(fit: FitConfig, request: PrepareRequest, task: Task) -> TrialConfig:

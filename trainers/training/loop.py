@@ -161,6 +161,7 @@ class _Run:
             return False
         self.progress.step += 1
         if self.world.is_first:
+            self.loop.reporter.advanced(self.progress.step, self.num_steps)
             self.loop.reporter.log(
                 self.progress.step,
                 {

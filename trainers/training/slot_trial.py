@@ -3,7 +3,9 @@
 import gc
 import json
 import logging
+import math
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +22,7 @@ from trainers.trial.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 60.0
+SHOW_EVERY_S = 1.0
 RESULT, STUDENT_FOLDER = "result.json", "student"
 # What a trial leaves in its folder beside its student, and its run gets as artifacts.
 ARTIFACTS = ("samples.json", RESULT)
@@ -83,6 +86,15 @@ class SlotReporter:
         self._assignment = assignment
         self._sink = sink
         self._unread: Any = None
+        self._shown_at = -math.inf
+
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Tells the board how far the trial is, once a second at most; nothing waits for it."""
+        now = time.monotonic()
+        if now - self._shown_at >= SHOW_EVERY_S:
+            self._shown_at = now
+            lease = self._assignment.lease
+            self._worker.config.board.note_step.remote(lease, step, num_steps)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Passes training metrics of `step` to the sink."""

@@ -55,6 +55,9 @@ OUTCOMES = {
 class Reporter(Protocol):
     """Called on rank 0 only; every call returns at once."""
 
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Takes how far the trial is: `step` optimiser steps of `num_steps`."""
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the training metrics of optimiser step `step` (1-based)."""
 
@@ -71,6 +74,9 @@ class Reporter(Protocol):
 
 class SilentReporter:
     """A reporter that keeps nothing and lets the trial run to its end, as in supervised fits."""
+
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Drops how far the trial is."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Drops the metrics."""

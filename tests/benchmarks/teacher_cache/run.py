@@ -282,6 +282,9 @@ class Clock:
     def __init__(self) -> None:
         self.train, self.evaluation, self.waited, self._mark = 0.0, 0.0, 0.0, 0.0
 
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Drops how far it is."""
+
     def notice(self, text: str) -> None:
         """Drops the text."""
 

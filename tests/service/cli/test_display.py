@@ -10,6 +10,7 @@ from fakes import make_sweep_plan
 from rich.console import Console
 
 from service.actions.run import SweepBegins
+from service.cli.app import Screen
 from service.cli.display import (
     LiveDisplay,
     PlainDisplay,
@@ -28,6 +29,7 @@ from service.events import (
     SweepEnded,
     SweepGoesOn,
     SweepSummary,
+    TrialAdvanced,
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
@@ -145,6 +147,12 @@ def test_a_sweep_that_goes_on_is_counted_on_and_timed_anew() -> None:
     assert progress.counts() == "9 of 10 done (8 completed, 1 failed)"
 
 
+def shown_at(progress: SweepProgress, width: int) -> list[str]:
+    console = Screen(width=width, file=StringIO(), record=True)
+    console.print(panel(progress))
+    return console.export_text().splitlines()
+
+
 def test_the_panel_shows_the_stage_then_the_trials() -> None:
     def shown(progress: SweepProgress) -> str:
         console = Console(width=100, file=StringIO(), record=True)
@@ -158,6 +166,39 @@ def test_the_panel_shows_the_stage_then_the_trials() -> None:
     text = shown(running)
     for part in ("0 of 4 done", "trial 0", "evaluation 2", "rouge_l 5", "slot replaced"):
         assert part in text
+
+
+def test_the_panel_shows_the_steps_inside_a_trial() -> None:
+    progress = progress_after(SlotsUp(2, 2), started(0), started(1), TrialAdvanced(0, 40, 1200))
+    rows = [line.rstrip() for line in shown_at(progress, 80) if "trial " in line]
+    assert rows == [
+        "  trial 0  forward_kl tau=2  step 40 of 1,200",
+        "  trial 1  forward_kl tau=3  training",
+    ]
+    progress.take(TrialEvaluated(0, 1, {"rouge_l": 5.0}))
+    assert progress.take(TrialAdvanced(0, 60, 1200)) is None, "a file needs no line for it"
+    assert "trial 0  forward_kl tau=2  step 60 of 1,200  rouge_l 5" in "\n".join(
+        shown_at(progress, 80)
+    )
+    progress.take(TrialEnded(0, DONE, 5.0))
+    progress.take(TrialAdvanced(0, 70, 1200))
+    assert list(progress.running) == [1], "another thread may say it late"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_panel_fits_the_terminal(width: int) -> None:
+    name = "forward_kl policy=cist rho_per_log_vocab=0.6295"
+    progress = progress_after(
+        SlotsUp(2, 2), started(0, name), TrialAdvanced(0, 40, 1200), started(1), started(2)
+    )
+    for state in (DONE, TrialState.FAILED):
+        number = 1 if state is DONE else 2
+        progress.take(TrialEnded(number, state, 5.0 if state is DONE else None))
+    lines = shown_at(progress, width)
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    for word in (*name.split(), "1,200", "(1", "completed,"):
+        assert word in words
 
 
 def test_a_terminal_gets_the_panel_and_a_file_gets_lines() -> None:

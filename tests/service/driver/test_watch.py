@@ -11,7 +11,7 @@ from fakes import make_sweep_plan
 from service.driver.place import Place, Sweep
 from service.driver.requests import ask_to_stop, asked_to_stop
 from service.driver.watch import Watch
-from service.events import SlotsUp
+from service.events import SlotsUp, TrialAdvanced
 from service.plan.places import sweep_folder
 from service.slots.board import BoardStatus
 
@@ -87,6 +87,15 @@ def test_a_stop_while_inputs_are_prepared_reaches_a_ledger_that_comes_later(
     assert stop.is_set(), "there is no ledger yet"
     watch.cover(MemoryLedger(calls))  # type: ignore[arg-type]
     assert calls == ["ledger stops"]
+
+
+def test_steps_are_shown_by_the_percent(calls: list[Any]) -> None:
+    watch, _ = make_watch(calls)
+    for step in (1, 2, 3, 5, 5, 200):
+        watch.look(status(steps={7: (step, 200)}))
+    steps = [event.step for event in calls if isinstance(event, TrialAdvanced)]
+    assert steps == [1, 2, 5, 200]
+    assert calls[-1] == TrialAdvanced(7, 200, 200)
 
 
 def test_what_other_processes_ask_for_is_done_once(calls: list[Any], tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ class SinkReporter:
     def __init__(self, log: Callable[..., None], stop_after: int | None) -> None:
         self.log, self.stop_after, self.step = log, stop_after, 0
 
+    def advanced(self, step: int, num_steps: int) -> None:
+        """Drops it."""
+
     def evaluated(self, step: int, evaluation: int, metrics: dict[str, float]) -> None:
         self.log(step, metrics)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from fakes import make_sweep_plan
 
+from trainers.training import slot_trial
 from trainers.training.slot_trial import SlotConfig, SlotReporter, Worker, run_assignment
 from trainers.trial.assignments import Assignment, Ending, LeaveTrial, Report
 from trainers.trial.reporting import Leave, Outcome, TrialResult
@@ -92,6 +93,19 @@ def test_a_trial_leaves_its_result_and_its_files(tmp_path: Path) -> None:
     assert sink.uploaded == [("result.json", None)]
     assert sink.students == ["student"]
     assert sink.closed
+
+
+def test_the_board_hears_of_steps_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, int, int]] = []
+    note = SimpleNamespace(remote=lambda *words: said.append(words))
+    worker = make_worker(trained, MemorySink(), board=SimpleNamespace(note_step=note))
+    reporter = SlotReporter(worker, make_assignment(tmp_path), None)
+    for step, now in enumerate((10.0, 10.4, 10.9, 11.0, 11.5, 12.5), start=1):
+        monkeypatch.setattr(slot_trial.time, "monotonic", lambda now=now: now)
+        reporter.advanced(step, 6)
+    assert said == [("5-0", 1, 6), ("5-0", 4, 6), ("5-0", 6, 6)]
 
 
 def test_a_finished_attempt_whose_driver_died_is_not_trained_again(tmp_path: Path) -> None:
