@@ -1,5 +1,7 @@
 """What is told of a sweep, from its events alone."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 from fakes import make_sweep_plan
@@ -93,3 +95,13 @@ def test_the_plain_facts_are_environment_variables() -> None:
     assert variables["KD_SWEEP_NEWS_TEXT"] == news.text()
     assert "KD_SWEEP_NEWS_ERROR" not in variables
     assert news.facts()["hyperparameters"] == {"divergence": "forward_kl", "tau": 2.0}
+
+
+def test_the_documentation_names_every_fact_and_variable() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "notifications.md").read_text()
+    [best] = news_of(*trial(0, 3.0))
+    failed = Newsroom(make_sweep_plan()).failed("why")
+    assert [name for name in best.facts() if f"`{name}`" not in page] == []
+    written = set(re.findall(r"`(KD_SWEEP_NEWS_\w+)`", page))
+    assert written == best.variables().keys() | failed.variables().keys()
+    assert [event for event in Happened if f"`{event}`" not in page] == []
