@@ -74,7 +74,7 @@ def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
 def _check_command(spec: SweepSpec) -> None:
     command = spec.notify.command
     if command is not None and not (Path(command).is_file() and os.access(command, os.X_OK)):
-        what = "is no program (chmod +x it)" if Path(command).exists() else "is not there"
+        what = "may not be run (chmod +x it)" if Path(command).is_file() else "is no file"
         raise PlanError(
             f"notify.command: must be a program's file, without arguments, but {command} {what}. "
             "Write what it is to do into a script, and name that."

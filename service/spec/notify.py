@@ -4,7 +4,7 @@ since all of the document is recorded and an address to notify is as good as a p
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from trainers.trial.kinds import Name
 from trainers.trial.strict import Strict
@@ -17,11 +17,15 @@ def _variable(text: str) -> str:
     if _VARIABLE.fullmatch(text) is None:
         # What came is not repeated: it may well be the address itself.
         raise ValueError(
-            "must be env:NAME, since it is recorded with the plan, but got something else. Set the "
+            "must be env:NAME, since it is recorded with the plan, but got another text. Set the "
             "variable NAME to the apprise URL where the sweep runs: export "
             "SLACK_URL=slack://…, and write env:SLACK_URL"
         )
     return text
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 Variable = Annotated[str, AfterValidator(_variable)]
@@ -30,7 +34,7 @@ Variable = Annotated[str, AfterValidator(_variable)]
 class Notify(Strict):
     """Who is told when a sweep ends, fails, or finds a new best."""
 
-    urls: tuple[Variable, ...] = Field(
+    urls: Annotated[tuple[Variable, ...], BeforeValidator(_as_list)] = Field(
         default=(),
         description="env:NAME each: variables that hold apprise URLs, where the driver runs",
     )
@@ -49,7 +53,5 @@ class Notify(Strict):
 
 
 def as_section(value: Any) -> Any:
-    """The variables may be written without their name, and one without a list."""
-    if isinstance(value, str):
-        return {"urls": [value]}
-    return {"urls": value} if isinstance(value, list | tuple) else value
+    """The variables may be written without their name."""
+    return {"urls": value} if isinstance(value, str | list | tuple) else value

@@ -11,7 +11,9 @@ from service.plan.plan import SweepPlan
 from service.spec.parse import json_schema, parse_spec
 
 
-@pytest.mark.parametrize("given", ["env:HOOK", ["env:HOOK"], {"urls": ["env:HOOK"]}])
+@pytest.mark.parametrize(
+    "given", ["env:HOOK", ["env:HOOK"], {"urls": "env:HOOK"}, {"urls": ["env:HOOK"]}]
+)
 def test_variables_may_be_written_without_their_name(given: object) -> None:
     assert parse_spec(make_document(notify=given)).notify.urls == ("env:HOOK",)
 
@@ -61,7 +63,7 @@ def test_a_program_is_found_from_here_and_must_be_one(
     assert "notify.command: must be a program's file, without arguments" in missing.output
     (folder / "tell.sh").write_text("#!/bin/sh\n")
     closed = plan(folder, document(notify={"command": "./tell.sh"}))
-    assert "is no program (chmod +x it)" in closed.output.replace("\n", " ")
+    assert "may not be run (chmod +x it)" in closed.output.replace("\n", " ")
     (folder / "tell.sh").chmod(0o755)
     shown = plan(folder, document(notify={"urls": ["env:HOOK"], "command": "./tell.sh"}), "--json")
     assert shown.exit_code == 0
