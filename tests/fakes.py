@@ -67,6 +67,10 @@ def make_sweep_plan(*, cpus: float = 2, **changes: Any) -> SweepPlan:
     return make_plan(spec, InputFacts(), Resources(num_cpus=cpus), code_version="test")
 
 
+def load_nothing(task: str) -> None:
+    """Of what workers load, what these fakes need: nothing."""
+
+
 def prepare_nothing(
     request: PrepareRequest, home: Path, progress: Callable[[str, float], None]
 ) -> Prepared:

@@ -103,7 +103,7 @@ def main(home: Path, events: Path, order: dict[str, Any]) -> None:
 
 def tools_of(order: dict[str, Any]) -> "Tools":
     """What the order wants to be done in Ray's processes."""
-    from fakes import Faults, FaultyDisk, FormulaTrainer, prepare_nothing
+    from fakes import Faults, FaultyDisk, FormulaTrainer, load_nothing, prepare_nothing
 
     from service.driver.place import Tools
 
@@ -112,7 +112,7 @@ def tools_of(order: dict[str, Any]) -> "Tools":
     if order.get("prepare") == "real":
         return Tools()
     faults = Faults(**order.get("faults", {}))
-    return Tools(prepare_nothing, FormulaTrainer(order.get("step_s", 0.0), faults))
+    return Tools(prepare_nothing, FormulaTrainer(order.get("step_s", 0.0), faults), load_nothing)
 
 
 if __name__ == "__main__":

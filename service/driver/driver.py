@@ -5,7 +5,9 @@ The order is the same on a laptop and in a Ray job, for a new sweep and for one 
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
+from service.driver.loading import load_workers
 from service.driver.lock import sweep_lock
 from service.driver.log import driver_log
 from service.driver.notify import Notifier
@@ -33,6 +35,7 @@ def run_at(
     start. Whom the spec's `notify` names is told of the end and of such failures.
     """
     folder = sweep_folder(plan, place.home)
+    load = partial(load_workers, place.tools.load, plan.spec.task)
     with sweep_lock(folder), driver_log(folder) as write:
 
         def tell(event: DriverEvent) -> None:
@@ -42,7 +45,7 @@ def run_at(
         clear_requests(folder)
         write_text(plan_file(folder), plan.model_dump_json())
         with Notifier(plan, tell) as notifier:
-            with ray_session(plan, folder, place.ray_address):
+            with ray_session(plan, folder, place.ray_address, load=load):
                 notifier.pass_on(Preparing("Ray is up", 0.0))
                 # This loads MLflow, which takes seconds, while Ray's first processes start.
                 from service.driver.stages import drive

@@ -14,7 +14,7 @@ from service.driver.study_changes import StudyChanges
 from service.events import DriverEvent
 from service.plan.places import sweep_folder
 from service.plan.plan import SweepPlan
-from trainers.training.standing import TrialFunction, standing_trainer
+from trainers.training.standing import TrialFunction, load_trainer, standing_trainer
 
 CHECKPOINT_EVERY_S = 120.0
 
@@ -22,12 +22,14 @@ CHECKPOINT_EVERY_S = 120.0
 @dataclass(frozen=True)
 class Tools:
     """What does the work inside Ray's processes; pickled by name. Tests put small ones here.
-    `trainer` is also called with `checkpoints`, their URL, where they are stored at one."""
+    `trainer` is also called with `checkpoints`, their URL, where they are stored at one; `load`
+    imports what both need for a task."""
 
     prepare: Prepare = prepare_inputs
     trainer: Callable[..., TrialFunction] = field(
         default=partial(standing_trainer, checkpoint_every_s=CHECKPOINT_EVERY_S)
     )
+    load: Callable[[str], None] = load_trainer
 
 
 @dataclass(frozen=True)

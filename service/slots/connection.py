@@ -1,22 +1,15 @@
 """This process's connection to Ray. Imported once the environment is set, see `session`."""
 
-import math
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
 
 from service.errors import JobError
 from service.plan.plan import SweepPlan
-from service.slots.leftovers import end_leftovers, make_temporary, temporary_folder
-
-# Said outright: without it Ray would join whatever RAY_ADDRESS, or a file of another Ray on this
-# machine, names.
-LOCAL = "local"
-# Slots pass small things on; data, models and checkpoints are files.
-OBJECT_STORE_BYTES = 256 * 1024**2
+from service.slots.forking import ForkServer
+from service.slots.local_ray import given_to_workers, load_slots, start_node
 
 
 @contextmanager
@@ -34,49 +27,33 @@ def ray_errors_explained(sweep_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def connected(
-    plan: SweepPlan, folder: Path, address: str | None, *, namespace: str
+def connected_to_own(
+    plan: SweepPlan, temporary: Path, *, namespace: str, forks: ForkServer
 ) -> Iterator[None]:
-    """Connects this process to a Ray of its own (`address` None) or to the one at `address`, and
-    disconnects it in the end."""
-    if address is not None:
-        with _connected_to_cluster(address, namespace):
-            yield
-        return
-    temporary = temporary_folder(folder)
-    end_leftovers(temporary)
-    make_temporary(temporary)
-    with _connected_to_own(plan, temporary, namespace):
+    """Starts a Ray with its files in `temporary`, whose workers `forks` makes, connects this
+    process to it, and ends it."""
+    with ExitStack() as stack:
+        with start_errors_explained(
+            "a Ray must start on this machine", "Is it full, or busy with other work?"
+        ):
+            node = start_node(plan, temporary)
+            stack.callback(node.kill_all_processes, check_alive=False, allow_graceful=True)
+            ray.init(
+                address=node.gcs_address,
+                namespace=namespace,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+            stack.callback(ray.shutdown)
+            forks.tell(given_to_workers(node), load_slots)
+            # Ray opens its folders to everyone, for clusters that several users share.
+            temporary.chmod(0o700)
         yield
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def _connected_to_own(plan: SweepPlan, temporary: Path, namespace: str) -> Iterator[None]:
-    workers = plan.slots * plan.workers_per_trial
-    with start_errors_explained(
-        "a Ray must start on this machine", "Is it full, or busy with other work?"
-    ):
-        ray.init(
-            address=LOCAL,
-            num_cpus=max(1, math.ceil(workers * plan.cpus_per_worker)),
-            namespace=namespace,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(temporary),
-        )
-        # Ray opens its folders to everyone, for clusters that several users share.
-        temporary.chmod(0o700)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _connected_to_cluster(address: str, namespace: str) -> Iterator[None]:
+def connected_to_cluster(address: str, *, namespace: str) -> Iterator[None]:
+    """Connects this process to the Ray at `address`, and disconnects it in the end."""
     with start_errors_explained(f"a Ray must answer at {address}", "Does the cluster still run?"):
         ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR")
     try:

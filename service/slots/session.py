@@ -6,15 +6,20 @@ before that is set.
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from service.plan.plan import SweepPlan
+from service.slots.forking import forking
+from service.slots.leftovers import end_leftovers, make_temporary, temporary_folder
 
 BOARD = "board"
 
 ENVIRONMENT = {
+    # The first workers are this job's, so that they can be forked; see `local_ray`.
+    "RAY_prestart_worker_first_driver": "0",
     # Workers at nice 15, Ray's default, starve beside anything else on the machine.
     "RAY_worker_niceness": "0",
     # A slot is several processes; Ray warns on the terminal when more start at once than it
@@ -51,24 +56,50 @@ def namespace_of(sweep_id: str) -> str:
 
 
 @contextmanager
-def ray_session(plan: SweepPlan, folder: Path, address: str | None) -> Iterator[None]:
+def ray_session(
+    plan: SweepPlan, folder: Path, address: str | None, *, load: Callable[[], None]
+) -> Iterator[None]:
     """Starts a Ray of the plan's size on this machine (`address` None), or joins the one at
-    `address`.
+    `address`. `load`: imports what trials need beside Ray, for all processes here.
 
     The caller holds the sweep's lock, so whatever still runs under this sweep's temporary folder
     belongs to a driver that was killed, and is ended first. Raises `JobError` when this Ray breaks
     under the sweep.
     """
-    settings = dict(ENVIRONMENT)
     if address is None:
-        # A token of this process's own: nobody else on the machine can talk to its Ray, and no file
-        # is left. Ray remembers the first one of a process, so a second sweep must have the same.
-        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ |= {name: value for name, value in settings.items() if name not in os.environ}
-    from service.slots.connection import connected, ray_errors_explained
+        with _own_ray(plan, folder, load):
+            yield
+        return
+    _set(ENVIRONMENT)
+    from service.slots.connection import connected_to_cluster, ray_errors_explained
 
     with (
-        connected(plan, folder, address, namespace=namespace_of(plan.sweep_id)),
+        connected_to_cluster(address, namespace=namespace_of(plan.sweep_id)),
         ray_errors_explained(plan.sweep_id),
     ):
         yield
+
+
+@contextmanager
+def _own_ray(plan: SweepPlan, folder: Path, load: Callable[[], None]) -> Iterator[None]:
+    # A token of this process's own: nobody else on the machine can talk to its Ray, and no file is
+    # left. Ray remembers the first one of a process, so a second sweep must have the same.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    _set(ENVIRONMENT | token)
+    temporary = temporary_folder(folder)
+    end_leftovers(temporary)
+    make_temporary(temporary)
+    with forking(temporary, load) as forks:
+        # This loads Ray, while the other process loads all that workers need.
+        from service.slots.connection import connected_to_own, ray_errors_explained
+
+        with (
+            connected_to_own(plan, temporary, namespace=namespace_of(plan.sweep_id), forks=forks),
+            ray_errors_explained(plan.sweep_id),
+        ):
+            yield
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _set(settings: dict[str, str]) -> None:
+    os.environ |= {name: value for name, value in settings.items() if name not in os.environ}

@@ -1,6 +1,7 @@
 """What trains the trials of a slot: `run_trial`, with all that stays loaded between them."""
 
 import functools
+import importlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,3 +39,13 @@ def standing_trainer(
         checkpoint_every_s=checkpoint_every_s,
         checkpoints=checkpoints,
     )
+
+
+def load_trainer(task: str) -> None:
+    """Imports what `run_trial` needs for the task, in a process that trains, or that is forked for
+    those that do."""
+    from trainers.tasks import table
+
+    importlib.import_module("trainers.training.run")
+
+    table.task_named(task).runtime()

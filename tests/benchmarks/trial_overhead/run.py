@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
 
-from fakes import FormulaTrainer, make_sweep_plan, prepare_nothing  # noqa: E402  # path above
+from fakes import FormulaTrainer, load_nothing, make_sweep_plan, prepare_nothing  # noqa: E402  # path above
 
 from service.driver.driver import run_at  # noqa: E402  # path above
 from service.driver.place import Place, Tools  # noqa: E402  # path above
@@ -44,7 +44,10 @@ def measure(trials: int, isolation: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="kd-bench-") as folder:
         home = Path(folder)
         place = Place(
-            home, f"sqlite:///{home}/mlflow.db", None, Tools(prepare_nothing, FormulaTrainer())
+            home,
+            f"sqlite:///{home}/mlflow.db",
+            None,
+            Tools(prepare_nothing, FormulaTrainer(), load_nothing),
         )
         began = time.monotonic()
         run_at(place, plan, on_event=on_event, stop=threading.Event())

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ from service.slots.session import ray_session
 from trainers.numerics import resolve
 from trainers.preparing.prepare import prepare
 from trainers.teachers import cache, cache_inventory
+from trainers.training.standing import load_trainer
 from trainers.trial.fields import Precision
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -29,7 +31,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home folder beside a Ray."""
     home = tmp_path_factory.mktemp("home")
-    with ray_session(make_sweep_plan(), home, None):
+    with ray_session(make_sweep_plan(), home, None, load=partial(load_trainer, "causal_lm")):
         yield home
 
 
