@@ -1,5 +1,7 @@
 """The command line: adds the commands, in the order in which `--help` shows them."""
 
+import gc
+
 from service.cli import asking, checking, cluster, rerun, sweeps
 from service.cli.app import app, write_any_text
 from service.cli.cache import group as cache_group
@@ -41,4 +43,7 @@ app.add_typer(cache_group, name="cache")
 def main() -> None:
     """Runs the command line."""
     write_any_text()
+    # A command answers and ends: what it reads is kept until then, and ten thousand trials would be
+    # walked through again and again for garbage that is not there.
+    gc.set_threshold(100_000, 20, 100)
     app(prog_name="kd-sweep")

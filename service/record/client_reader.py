@@ -51,7 +51,7 @@ class ClientReader:
 
         for run in self._pages(question):
             if search.holds(run.data.params, run.data.tags):
-                yield _stored(run, search)
+                yield _stored(run)
 
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
@@ -80,7 +80,7 @@ class ClientReader:
                 return
 
 
-def _stored(run: "Run", search: Search) -> StoredRun:
+def _stored(run: "Run") -> StoredRun:
     return StoredRun(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
@@ -89,6 +89,6 @@ def _stored(run: "Run", search: Search) -> StoredRun:
         started_ms=run.info.start_time,
         ended_ms=run.info.end_time,
         params=dict(run.data.params),
-        tags=search.kept(run.data.tags),
+        tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),
     )

@@ -4,6 +4,7 @@ may hold either, and a run that went on under this version holds both. Pure.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from service.record import tags
 from trainers.trial.metrics import TRAINING_METRICS
@@ -20,6 +21,7 @@ def logged_name(name: str) -> str:
     return (TRAIN if name in TRAINING_METRICS else EVAL) + name
 
 
+@lru_cache(maxsize=1000)  # of each of ten thousand runs
 def plain_name(name: str) -> str:
     """Returns our name of a metric that is in MLflow, or that a user names in either form."""
     return name.removeprefix(TRAIN).removeprefix(EVAL)

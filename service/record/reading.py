@@ -54,20 +54,12 @@ class Equal(NamedTuple):
 @dataclass(frozen=True)
 class Search:
     """Which runs are asked for: of these experiments, not deleted, all of `equal`, and if they are
-    given of this `status` and with an id that `begins` so. tags: those that are read, None for
-    all."""
+    given of this `status` and with an id that `begins` so."""
 
     experiments: Sequence[str]
     equal: tuple[Equal, ...] = ()
     status: str | None = None
     begins: str = ""
-    tags: tuple[str, ...] | None = None
-
-    def kept(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Returns those of a run's tags that are asked for."""
-        if self.tags is None:
-            return dict(tags)
-        return {name: tags[name] for name in self.tags if name in tags}
 
     def filter_string(self) -> str:
         """Returns the conditions in MLflow's own language, but for those that it has no words for:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from service.record import tags
@@ -165,9 +166,7 @@ def _run_record(run: StoredRun) -> RunRecord:
     known = run.tags
     config = {name: _value(text) for name, text in run.params.items()}
     int(config.get("seed", 0))  # which trials are paired by
-    searched = parse_json(known.get(tags.SEARCHED, "[]"), tags.SEARCHED)
-    if not isinstance(searched, list):
-        raise ValueError(f"{tags.SEARCHED}: must be a list of names, but got {searched!r:.60}")
+    searched = _names(known.get(tags.SEARCHED, "[]"))
     metrics = plain_metrics(run.metrics)
     objective = metrics.pop(tags.OBJECTIVE, None)
     return RunRecord(
@@ -228,10 +227,25 @@ def _own(known: Mapping[str, str]) -> dict[str, str]:
 
 def _value(text: str) -> Any:
     """Params and tags are text: JSON where it is JSON, else the text itself."""
+    # A list or an object belongs to its record alone.
+    return _scalar.__wrapped__(text) if text[:1] in ("[", "{") else _scalar(text)
+
+
+@lru_cache(maxsize=10_000)  # the trials of a sweep have most values in common
+def _scalar(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+@lru_cache(maxsize=100)
+def _names(text: str) -> tuple[str, ...]:
+    """Returns the hyperparameters that were searched."""
+    found = parse_json(text, tags.SEARCHED)
+    if not isinstance(found, list):
+        raise ValueError(f"{tags.SEARCHED}: must be a list of names, but got {found!r:.60}")
+    return tuple(found)
 
 
 def _duration_s(run: StoredRun) -> float | None:

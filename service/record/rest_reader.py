@@ -5,7 +5,6 @@ import os
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from configparser import RawConfigParser
-from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ class RestReader:
             with answering(self._uri):
                 run = _stored(one)
             if search.holds(run.params, run.tags):
-                yield replace(run, tags=search.kept(run.tags))
+                yield run
 
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""

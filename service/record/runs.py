@@ -67,9 +67,8 @@ class Runs:
         raise TrackingError(_no_such_sweep(reference, sweeps, meant) + deleted)
 
     def trials(self, sweep_id: str) -> list[RunRecord]:
-        """Returns the sweep's trials by number; empty when it has none yet. Of their tags they have
-        `tags.LISTED`; `get` returns one with all."""
-        found = self._trials(sweep_id, {}, names=tags.LISTED)
+        """Returns the sweep's trials by number; empty when it has none yet."""
+        found = self._trials(sweep_id, {})
         return sorted(_readable(run_record, found), key=lambda record: record.trial)
 
     def get(self, reference: str) -> RunRecord:
@@ -146,12 +145,10 @@ class Runs:
         search = Search(self._experiments(None), begins=reference)
         return list(islice(self._reader.runs(search), 2))
 
-    def _trials(
-        self, sweep_id: str, values: Mapping[str, str], names: tuple[str, ...] | None = None
-    ) -> list[StoredRun]:
+    def _trials(self, sweep_id: str, values: Mapping[str, str]) -> list[StoredRun]:
         wanted = {tags.SWEEP_ID: sweep_id, tags.KIND: tags.KIND_TRIAL, **values}
         equal = tuple(Equal("tags", name, value) for name, value in wanted.items())
-        return list(self._reader.runs(Search(self._experiments(sweep_id), equal, tags=names)))
+        return list(self._reader.runs(Search(self._experiments(sweep_id), equal)))
 
     def _experiments(self, sweep_id: str | None) -> list[str]:
         """Returns the experiments to look for the trials of a sweep in, None for all sweeps'."""

@@ -46,22 +46,3 @@ KIND_RERUN = "rerun"
 
 OBJECTIVE = "objective"
 """Metric that holds a trial's objective, so that trials can be ordered by it whatever it is."""
-
-LISTED = (
-    KIND,
-    SWEEP_ID,
-    SWEEP_NAME,
-    TRIAL,
-    ATTEMPT,
-    STATE,
-    LABEL,
-    SEARCHED,
-    DEVICE,
-    WORLD_SIZE,
-    TEACHER_SOURCE,
-    ERROR,
-    WARNING,
-    RERUN_OF,
-    PARENT_RUN,
-)
-"""Tags that lists of trials show or choose by; the others are read of single trials alone."""

@@ -30,7 +30,7 @@ ODD_TEXTS = {
     "quotes": 'it\'s "so"',
     "empty": "",
     "json": '{"a": [1, 2]}',
-    "spaces": "  two\nlines ",
+    "spaces": "  two\nlines\t\x01\x7f ",
 }
 NUMBERS = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "tiny": 5e-324, "third": 1 / 3}
 
@@ -83,7 +83,6 @@ SEARCHES = {
         (), (Equal("params", "tau", "0.5"), Equal("params", "tau", "1.5"))
     ),
     "a status": Search((), status="FINISHED"),
-    "some tags": Search((), tags=(KIND, "t.unicode", "nowhere")),
 }
 
 
