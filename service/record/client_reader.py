@@ -50,7 +50,7 @@ class ClientReader:
             )
 
         for run in self._pages(question):
-            if search.holds(run.data.params, run.data.tags):
+            if search.holds(run.data.tags):
                 yield _stored(run)
 
     def history(self, run_id: str, metric: str) -> list[Point]:

@@ -4,7 +4,7 @@ the store is read. Importing this file loads neither MLflow nor a database's lib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from service.errors import TrackingError
 from trainers.files.urls import without_secrets
@@ -43,40 +43,29 @@ class Point(NamedTuple):
     at_ms: int
 
 
-class Equal(NamedTuple):
-    """A tag or a param and the text that it must be."""
-
-    kind: Literal["tags", "params"]
-    name: str
-    value: str
-
-
 @dataclass(frozen=True)
 class Search:
-    """Which runs are asked for: of these experiments, not deleted, all of `equal`, and if they are
-    given of this `status` and with an id that `begins` so."""
+    """Which runs are asked for: of these experiments, not deleted, with all of `tags` and with an
+    id that `begins` so."""
 
     experiments: Sequence[str]
-    equal: tuple[Equal, ...] = ()
-    status: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
     begins: str = ""
 
     def filter_string(self) -> str:
-        """Returns the conditions in MLflow's own language, but for those that it has no words for:
+        """Returns the conditions in MLflow's own language, but for texts that it has no words for:
         `holds` finds these."""
-        found = [f"{one.kind}.`{one.name}` = {_quoted(one.value)}" for one in self._sayable()]
-        found += [f"attributes.status = '{self.status}'"] if self.status else []
+        found = [
+            f"tags.`{name}` = {quoted}"
+            for name, text in self.tags.items()
+            if (quoted := _quoted(text))
+        ]
         found += [f"attributes.run_id LIKE '{self.begins}%'"] if self.begins else []
         return " and ".join(found)
 
-    def holds(self, params: Mapping[str, str], tags: Mapping[str, str]) -> bool:
-        """Returns whether a run with these meets all of `equal`."""
-        texts = {"params": params, "tags": tags}
-        return all(texts[one.kind].get(one.name) == one.value for one in self.equal)
-
-    def _sayable(self) -> Iterator[Equal]:
-        # MLflow takes a quote of the other kind in a text, and knows no way to write both.
-        return (one for one in self.equal if not {"'", '"'} <= set(one.value))
+    def holds(self, tags: Mapping[str, str]) -> bool:
+        """Returns whether a run with these has all of `tags`."""
+        return self.tags.items() <= tags.items()
 
 
 class Reader(Protocol):
@@ -115,5 +104,8 @@ def reason(error: BaseException) -> str:
     return without_secrets(text) or type(error).__name__
 
 
-def _quoted(text: str) -> str:
-    return f'"{text}"' if "'" in text else f"'{text}'"
+def _quoted(text: str) -> str | None:
+    """Returns the text in quotes of the kind that is not in it; None for one with both, for which
+    MLflow knows no way to write it."""
+    found = [quote for quote in ("'", '"') if quote not in text]
+    return f"{found[0]}{text}{found[0]}" if found else None

@@ -71,7 +71,7 @@ class RestReader:
         for one in self._pages("POST", "runs/search", "runs", question):
             with answering(self._uri):
                 run = _stored(one)
-            if search.holds(run.params, run.tags):
+            if search.holds(run.tags):
                 yield run
 
     def history(self, run_id: str, metric: str) -> list[Point]:

@@ -15,7 +15,7 @@ from service.record.client_reader import ClientReader
 from service.record.metric_names import names_in_store
 from service.record.moved import trial_here
 from service.record.open_reader import open_reader
-from service.record.reading import Equal, Reader, Search, StoredRun
+from service.record.reading import Reader, Search, StoredRun
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.which import sweeps_meant
 from trainers.trial.trial_file import TrialFile
@@ -43,8 +43,8 @@ class Runs:
 
     def sweeps(self) -> list[SweepRecord]:
         """Returns all sweeps, the newest first."""
-        wanted = (Equal("tags", tags.KIND, tags.KIND_SWEEP),)
-        pages = self._reader.runs(Search(self._known_experiments(), wanted))
+        wanted = Search(self._known_experiments(), {tags.KIND: tags.KIND_SWEEP})
+        pages = self._reader.runs(wanted)
         found = list(_readable(sweep_record, pages))
         self._homes = {one.sweep_id: one.experiment_id for one in reversed(found)}
         return found
@@ -147,8 +147,7 @@ class Runs:
 
     def _trials(self, sweep_id: str, values: Mapping[str, str]) -> list[StoredRun]:
         wanted = {tags.SWEEP_ID: sweep_id, tags.KIND: tags.KIND_TRIAL, **values}
-        equal = tuple(Equal("tags", name, value) for name, value in wanted.items())
-        return list(self._reader.runs(Search(self._experiments(sweep_id), equal)))
+        return list(self._reader.runs(Search(self._experiments(sweep_id), wanted)))
 
     def _experiments(self, sweep_id: str | None) -> list[str]:
         """Returns the experiments to look for the trials of a sweep in, None for all sweeps'."""

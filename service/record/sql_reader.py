@@ -144,12 +144,10 @@ def _chosen(search: Search) -> sa.Select[Any]:
         columns.lifecycle_stage == "active",
         columns.experiment_id.in_([int(number) for number in search.experiments]),
     ]
-    for one in search.equal:
-        texts = TEXTS[one.kind].c
-        holds = sa.select(texts.run_uuid).where(texts.key == one.name, texts.value == one.value)
+    texts = TEXTS["tags"].c
+    for name, value in search.tags.items():
+        holds = sa.select(texts.run_uuid).where(texts.key == name, texts.value == value)
         conditions.append(columns.run_uuid.in_(holds))
-    if search.status is not None:
-        conditions.append(columns.status == search.status)
     if search.begins:
         # Not LIKE, for which SQLite takes small and large letters as the same.
         conditions.append(sa.func.substr(columns.run_uuid, 1, len(search.begins)) == search.begins)

@@ -44,7 +44,15 @@ class Evidence:
     def ranked(self, metric: str) -> list[Standing]:
         """Returns the configs by a metric, the best first; by one without a direction, the
         smallest first."""
-        return standings(self.configs, metric, self.directions.get(metric, MINIMIZE))
+        if metric not in self._ranked:
+            direction = self.directions.get(metric, MINIMIZE)
+            self._ranked[metric] = standings(self.configs, metric, direction)
+        return self._ranked[metric]
+
+    @cached_property
+    def _ranked(self) -> dict[str, list[Standing]]:
+        # Asked for again and again, and each takes as long as there are trials.
+        return {}
 
     def sign(self, metric: str) -> int:
         """Returns 1 where more of the metric is better, else -1."""

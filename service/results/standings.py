@@ -135,17 +135,21 @@ def trials_text(numbers: Sequence[int]) -> str:
 
 def _standing(name: str, group: Sequence[RunRecord], metric: str) -> Standing | None:
     valued = [
-        one
-        for one in sorted(group, key=lambda one: one.trial)
-        if one.state is TrialState.COMPLETED and one.metric(metric) is not None
+        one for one in group if one.state is TrialState.COMPLETED and one.metric(metric) is not None
     ]
     if not valued:
         return None
-    # The same config and seed again gives the same bits: it is no other measurement.
-    of_seed = {one.seed: one for one in reversed(valued)}
-    trials = [one for one in valued if of_seed[one.seed] is one]
+    trials = valued if len(valued) == 1 else _one_a_seed(valued)
     interval = mean_interval([one.metric(metric) or 0.0 for one in trials])
     return Standing(name, metric, tuple(trials), *interval)
+
+
+def _one_a_seed(trials: Sequence[RunRecord]) -> list[RunRecord]:
+    """Returns the first trial of each seed, by number: the same config and seed again gives the
+    same bits, and is no other measurement."""
+    ordered = sorted(trials, key=lambda one: one.trial)
+    of_seed = {one.seed: one for one in reversed(ordered)}
+    return [one for one in ordered if of_seed[one.seed] is one]
 
 
 def _point(standing: Standing, objectives: Sequence[tuple[str, str]]) -> list[float]:

@@ -15,12 +15,13 @@ from trainers.trial.metrics import TRAINING_METRICS
 
 ORIGINALS = 10
 EVALUATIONS = 5
-# what a copy has of its own: table → column → its value; `n` counts the copies of one original
+# what a copy has of its own: table → column → its value; `n` counts the copies of an
+# original, which has the `place`
 COPIED: dict[str, dict[str, str]] = {
     "runs": {"run_uuid": "new", "start_time": "start_time + n"},
     "params": {
         "run_uuid": "new",
-        "value": "case key when 'tau' then printf('%.6f', 0.5 + (n * 7919 % 7500) / 1000.0) "
+        "value": "case key when 'tau' then 0.5 + ((n * 7919 + place * 977) % 75000) / 10000.0 "
         "else value end",
     },
     "tags": {
@@ -57,7 +58,7 @@ def _multiply(database: sqlite3.Connection, num_trials: int) -> None:
         "where key = 'kd_sweep.kind' and value = 'trial'",
         "create temp table copies as with recursive counted(n) as (select 1 union all "
         f"select n + 1 from counted where n < {num_trials // ORIGINALS - 1}) select n, id, "
-        "printf('%06x%04x', n, place) || substr(id, 11) as new from counted, old",
+        "place, printf('%06x%04x', n, place) || substr(id, 11) as new from counted, old",
         "create temp table evaluations as with recursive counted(e) as "
         f"(select 0 union all select e + 1 from counted where e < {EVALUATIONS - 1}) "
         "select e from counted",
