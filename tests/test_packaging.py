@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-TOP_LEVEL = ("search_spaces", "service", "trainers")
+TOP_LEVEL = ("kd_sweep", "search_spaces", "service", "trainers")
 HEAVY = ("torch", "ray", "mlflow", "transformers", "datasets", "optuna")
 
 
