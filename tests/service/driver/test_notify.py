@@ -108,7 +108,7 @@ def test_a_sweep_is_told_of_before_its_end_is_shown(
         return END.summary
 
     # Neither Ray nor MLflow: what is between a sweep's lock and its stages.
-    monkeypatch.setattr(driver, "ray_session", lambda *place: nullcontext())
+    monkeypatch.setattr(driver, "ray_session", lambda *place, **rest: nullcontext())
     monkeypatch.setitem(sys.modules, "service.driver.stages", SimpleNamespace(drive=drive))
     place, stop = Place(tmp_path, "sqlite:///nothing"), threading.Event()
     assert driver.run_at(place, plan, on_event=seen.append, stop=stop) == END.summary
