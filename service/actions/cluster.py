@@ -28,7 +28,7 @@ def plan_on_cluster(
     Raises `JobError` when the cluster does not answer, `PlanError` when it cannot hold the sweep.
     """
     cluster = workspace.require_cluster()
-    dashboard.connect(cluster)
+    dashboard.check_takes_jobs(dashboard.connect(cluster))
     resources = dashboard.cluster_resources(cluster)
     plan = plan_sweep(reference, workspace, overrides=overrides, resources=resources, code=code)
     dashboard.check_workers_fit(plan, cluster)

@@ -22,6 +22,7 @@ from service.errors import JobError
 from service.events import (
     SweepEnded,
     SweepGoesOn,
+    TrialAdvanced,
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
@@ -42,6 +43,7 @@ END_TIMEOUT_S = 10
 # A driver here leaves within 15 s of being asked; on a busy machine later.
 STOP_TIMEOUT_S = 120.0
 POLL_S = 0.2
+OF_A_TRIAL = (TrialStarted, TrialAdvanced, TrialEvaluated, TrialEnded)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def stop_sweep(sweep: str, workspace: Workspace) -> SweepStatus:
     not answer, `TrackingError` for an unknown sweep."""
     if workspace.cluster is not None:
         client, job = _find(sweep, workspace)
-        return _status_there(jobs.stop(client, job))
+        ended = jobs.stop(client, job)
+        return _status_there(ended, count_trials(jobs.logs(client, ended, follow=False)))
     runs = open_record(workspace)
     found, holder = _driven(sweep, runs, workspace)
     ask_to_stop(found.folder)
@@ -251,7 +254,7 @@ def _find_here(reference: str, runs: Runs, workspace: Workspace) -> SweepHere:
 def _unrecorded(recorded: Sequence[SweepRecord], workspace: Workspace) -> list[SweepPlan]:
     """Returns the plans that are driven here, but not long enough to be recorded."""
     known = {sweep.sweep_id for sweep in recorded}
-    return [plan for plan in plans_here(workspace.home) if plan.sweep_id not in known]
+    return [plan for plan in plans_here(workspace.home, driven=True) if plan.sweep_id not in known]
 
 
 def _folder_of(sweep_id: str, runs: Runs, workspace: Workspace) -> Path:
@@ -300,5 +303,5 @@ def _state_without_driver(sweep: SweepHere) -> TrialState:
 
 def _is_about(line: str, trial: int) -> bool:
     event = from_line(line)
-    about = isinstance(event, TrialStarted | TrialEvaluated | TrialEnded) and event.trial == trial
+    about = isinstance(event, OF_A_TRIAL) and event.trial == trial
     return about or (event is not None and f"trial {trial} " in json.loads(line).get("text", ""))

@@ -10,11 +10,13 @@ from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import JobOrder
 from service.cluster.sweep_job import SweepJob
+from service.driver.lock import plans_here
 from service.driver.study_changes import StudyChanges
-from service.errors import JobError, PlanError
+from service.errors import JobError, PlanError, TrackingError
 from service.plan.plan import SweepPlan
 from service.plan.trials import points_left
 from service.record.plans import read_plan
+from service.which import sweeps_meant
 from service.workspace import Workspace
 
 
@@ -31,7 +33,7 @@ def resume_sweep(
     sweep: id, unique beginning of one, name or `latest`; on_event, stop: see `run_sweep`, for this
     machine. Raises `TrackingError` for an unknown sweep, and what running or submitting one raises.
     """
-    plan = read_plan(open_record(workspace), sweep)
+    plan = _plan_of(sweep, workspace)
     return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
 
 
@@ -45,7 +47,7 @@ def extend_sweep(
 ) -> RunResult | SweepJob:
     """Gives a sweep so many more trials, also a finished one, and goes on with it as `resume_sweep`
     does. Raises `PlanError` when its grid has no more points."""
-    plan = with_more_trials(read_plan(open_record(workspace), sweep), trials)
+    plan = with_more_trials(_plan_of(sweep, workspace), trials)
     return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
 
 
@@ -61,9 +63,23 @@ def retry_trials(
     and goes on with the sweep as `resume_sweep` does. Raises `PlanError`, and changes nothing, when
     there is none or one cannot be repeated."""
     changes = StudyChanges(retry=tuple(trials), retry_failed=not trials)
-    plan = read_plan(open_record(workspace), sweep)
+    plan = _plan_of(sweep, workspace)
     _check_repeats(changes, plan, workspace)
     return _go_on(plan, changes, workspace, on_event=on_event, stop=stop)
+
+
+def _plan_of(sweep: str, workspace: Workspace) -> SweepPlan:
+    """Returns the plan of a recorded sweep, else of one whose driver ended before it was recorded.
+    Raises `TrackingError` when there is neither."""
+    try:
+        return read_plan(open_record(workspace), sweep)
+    except TrackingError:
+        plans = plans_here(workspace.home, driven=False)
+        meant = sweeps_meant(sweep, [(plan.sweep_id, plan.spec.name) for plan in plans])
+        found = [plan for plan in plans if meant == [plan.sweep_id]]
+        if not found:
+            raise
+        return found[0]
 
 
 def _check_repeats(changes: StudyChanges, plan: SweepPlan, workspace: Workspace) -> None:

@@ -1,5 +1,6 @@
 """The dashboard of a Ray cluster: who may talk to it, and what its nodes have together."""
 
+import logging
 from typing import Any
 
 from service.errors import JobError, PlanError
@@ -8,6 +9,10 @@ from service.plan.resources import Resources
 from service.workspace import Cluster
 
 LARGEST_CLUSTER = 10_000  # nodes; Ray's own limit of a list is a hundred
+# They tell of each package and connection, between the lines that a user asked for.
+TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+NO_PORT = -1  # what an agent reports that could not listen
+AGENT_PORT = 52365  # what Ray gives every agent
 
 
 def connect(cluster: Cluster) -> Any:
@@ -22,6 +27,8 @@ def connect(cluster: Cluster) -> Any:
             "cluster: the address of Ray's dashboard must start with http:// or https://, but got "
             f"'{address}'. It is usually http://HEAD:8265."
         )
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         client = JobSubmissionClient(address, headers=_headers(cluster))
         # Asked for by hand: the client itself only checks that the version there is not ancient.
@@ -55,6 +62,30 @@ def _refused(address: str, text: str) -> str:
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's."
         )
     return f"cluster: {address} must be a Ray dashboard, but got: {text.strip()}"
+
+
+def check_takes_jobs(client: Any) -> None:
+    """Raises `JobError` when the head's agent, which starts jobs, has no port: Ray would wait for
+    it a minute at each job, and never say why."""
+    for node in _summaries(client):
+        raylet = node.get("raylet", {})
+        # None while it only starts; then Ray is asked again, see `job.submit`.
+        if raylet.get("isHeadNode") and raylet.get("dashboardAgentListenPort") == NO_PORT:
+            raise JobError(
+                f"cluster: the head {raylet.get('nodeManagerHostname')} must have a port for the "
+                f"agent that starts its jobs, but got none: {AGENT_PORT}, or the one it was given, "
+                "was taken when it started. Where several Rays run on one machine, start each with "
+                "a free one: ray start --head --dashboard-agent-listen-port PORT …"
+            )
+
+
+def _summaries(client: Any) -> list[dict[str, Any]]:
+    """Returns what the dashboard says of each node; nothing where it says it in another way."""
+    try:
+        answer = client._do_request("GET", "/nodes?view=summary").json()
+        return [node for node in answer["data"]["summary"] if isinstance(node, dict)]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def cluster_resources(cluster: Cluster) -> Resources:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.cluster.dashboard import check_takes_jobs
 from service.cluster.shipping import ship
 from service.cluster.sweep_job import (
     ORDER,
@@ -35,6 +36,7 @@ from trainers.files.urls import holds_secret
 STOP_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 60.0
 POLL_S = 0.5
+NO_AGENT = "No available agent"  # of Ray, after 10 s
 
 
 class JobOrder(BaseModel):
@@ -68,6 +70,7 @@ def submit(
     still runs.
     """
     _check_holds_no_secret(environment)
+    check_takes_jobs(client)
     sweep_id = order.plan.sweep_id
     known = jobs_of(client, sweep_id)
     if known and not again:
@@ -121,8 +124,14 @@ def _submit(client: Any, submission_id: str, request: Mapping[str, Any]) -> None
             return
         except Exception as error:  # Ray raises RuntimeError, ValueError and its own for a refusal
             # The dashboard answers before the head's agent, which starts jobs, has joined it.
-            if "No available agent" not in str(error) or time.monotonic() > end:
+            if NO_AGENT not in str(error):
                 raise JobError(f"cluster: the job was refused: {str(error).strip()}") from error
+            if time.monotonic() > end:
+                raise JobError(
+                    "cluster: the head's agent must start the job, but has not answered for "
+                    f"{START_TIMEOUT_S:.0f} s. See dashboard_agent.log in the head's folder of "
+                    "logs, or start it again: ray start --head."
+                ) from error
         time.sleep(POLL_S)
 
 

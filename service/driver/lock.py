@@ -63,12 +63,14 @@ def plan_in(folder: Path) -> SweepPlan | None:
         return None
 
 
-def plans_here(home: Path) -> list[SweepPlan]:
-    """Returns the plans that are driven now in the home folder, the newest driver's first: those
-    too whose drivers are not far enough to have made a record."""
+def plans_here(home: Path, *, driven: bool) -> list[SweepPlan]:
+    """Returns the plans of the sweeps that were begun in the home folder, the newest driver's
+    first: also of those whose drivers did not come far enough to make a record. driven: only those
+    that have a driver now."""
     locks = sweeps_folder(home).glob("*/driver.lock")
     newest = sorted(locks, key=lambda path: path.stat().st_mtime, reverse=True)
-    plans = [plan_in(lock.parent) for lock in newest if holder_of(lock.parent) is not None]
+    folders = [lock.parent for lock in newest]
+    plans = [plan_in(one) for one in folders if not driven or holder_of(one) is not None]
     return [plan for plan in plans if plan is not None]
 
 

@@ -118,8 +118,10 @@ def test_watching_begins_with_the_plan_and_ends_with_why_the_job_failed(
 def test_a_stop_there_is_seen_as_one(client: MemoryClient, there: Workspace) -> None:
     submit_sweep(PLAN, there)
     client.infos[0].message = to_line(EVENTS[0])
+    client.log = list(map(to_line, EVENTS[2:]))
     stopped = stop_sweep("latest", there)
-    assert stopped == SweepStatus(PLAN.sweep_id, TrialState.CANCELLED, PLAN.sweep_id)
+    counts = {"completed": 1}
+    assert stopped == SweepStatus(PLAN.sweep_id, TrialState.CANCELLED, PLAN.sweep_id, counts)
     assert watch_sweep("latest", there).state is TrialState.CANCELLED
 
 

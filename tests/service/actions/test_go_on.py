@@ -19,12 +19,13 @@ from service.actions.run import RunEvent, RunResult, SweepBegins
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import SweepJob
+from service.driver.lock import sweep_lock
 from service.driver.open_study import apply_changes, check_repeats, open_study, trials_of
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError, TrackingError
 from service.events import SweepSummary
-from service.plan.places import sweep_folder
+from service.plan.places import plan_file, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.search.ask import ask, retry
@@ -202,6 +203,25 @@ def test_going_on_there_is_another_job_of_the_same_sweep(
     order = jobs.order_of(client, second)
     assert order.plan.num_trials == plan_of().num_trials + 2
     assert order.max_driver_restarts == 1
+
+
+def test_a_sweep_that_ended_before_it_was_recorded_goes_on(
+    tmp_path: Path, client: MemoryClient
+) -> None:
+    make_store(tmp_path)
+    there = Workspace(tmp_path, cluster=Cluster("http://head:8265"))
+    with pytest.raises(TrackingError, match="no sweep is recorded"):
+        resume_sweep("tiny", there)
+    plan = make_sweep_plan()
+    folder = sweep_folder(plan, tmp_path)
+    with sweep_lock(folder):
+        plan_file(folder).write_text(plan.model_dump_json())
+    for reference in ("tiny", "latest", plan.sweep_id[:6]):
+        job = resume_sweep(reference, there)
+        assert isinstance(job, SweepJob) and jobs.order_of(client, job).plan == plan
+        client.infos[-1].status = "FAILED"
+    with pytest.raises(TrackingError, match="no sweep is recorded"):
+        resume_sweep("teeny", there)
 
 
 def test_a_plan_of_another_version_is_refused(

@@ -83,3 +83,35 @@ def test_a_worker_must_fit_on_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
     large = make_sweep_plan(cpus=6, resources={"cpus_per_worker": 5})
     with pytest.raises(PlanError, match="a worker of 5 CPUs and 0 GPUs.*at most 4 CPUs"):
         dashboard.check_workers_fit(large, cluster)
+
+
+class Head:
+    """A dashboard that tells of a worker's node, and of its head in the words of `raylet`."""
+
+    def __init__(self, **raylet: Any) -> None:
+        worker = {"raylet": {"isHeadNode": False, "dashboardAgentListenPort": -1}}
+        head = {"raylet": {"isHeadNode": True, "nodeManagerHostname": "lab"} | raylet}
+        self.answer: Any = {"data": {"summary": [worker, head]}}
+
+    def _do_request(self, method: str, path: str) -> Any:
+        return SimpleNamespace(json=lambda: self.answer)
+
+
+def test_a_head_whose_agent_has_no_port_is_found_out_before_a_job_waits_for_it() -> None:
+    message = "head lab must have a port .* 52365, .*--dashboard-agent-listen-port PORT"
+    with pytest.raises(JobError, match=message):
+        dashboard.check_takes_jobs(Head(dashboardAgentListenPort=-1))
+
+
+@pytest.mark.parametrize("raylet", [{"dashboardAgentListenPort": 52365}, {}])
+def test_a_head_that_takes_jobs_or_only_starts_is_used(raylet: dict[str, Any]) -> None:
+    dashboard.check_takes_jobs(Head(**raylet))
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, [], {"data": {"summary": None}}, {"data": {"summary": [1]}}]
+)
+def test_a_dashboard_that_tells_it_in_another_way_is_used(answer: Any) -> None:
+    head = Head()
+    head.answer = answer
+    dashboard.check_takes_jobs(head)

@@ -212,6 +212,15 @@ def test_a_refused_job_says_why() -> None:
         jobs.submit(client, make_order())
 
 
+def test_a_head_without_an_agent_is_named_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = MemoryClient()
+    text = "No available agent to submit job, please try again later."
+    client.submit_job = lambda **_: (_ for _ in ()).throw(RuntimeError(text))  # type: ignore[method-assign]
+    monkeypatch.setattr(jobs, "START_TIMEOUT_S", 0.0)
+    with pytest.raises(JobError, match=r"the head's agent must start the job.*dashboard_agent.log"):
+        jobs.submit(client, make_order())
+
+
 def test_another_python_there_is_refused(tmp_path: Path) -> None:
     order = make_order().model_dump(mode="json") | {"python": "2.7"}
     (tmp_path / "order.json").write_text(json.dumps(order))

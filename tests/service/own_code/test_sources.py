@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cli_support import call, document, make_folder, plan
-from fakes import make_sweep_plan
+from fakes import MemoryClient, make_sweep_plan
 
 from service.cluster import job
 from service.own_code import sources as own_modules
@@ -111,10 +111,7 @@ def test_a_job_gets_the_sources_as_a_file_and_not_in_its_metadata(
 ) -> None:
     orders, order = [], job.JobOrder(plan=plan_with_modules())
 
-    class Client:
-        def list_jobs(self) -> list[Any]:
-            return []
-
+    class Client(MemoryClient):
         def submit_job(self, *, metadata: dict[str, str], runtime_env: dict[str, Any], **_: Any):  # type: ignore[no-untyped-def]
             text = (Path(runtime_env["working_dir"]) / job.ORDER).read_text()
             orders.extend([text, metadata[job.ORDER]])
