@@ -5,7 +5,8 @@ soft_term       policy, divergence or labelled term, and scaling put together; p
 fused/          the same without logits of all positions: walk, chunks, closed forms, GPU kernel
 divergences     one value a position from softened logits; weighted (with adaptive_head): those that
                 weigh entries by the distributions; tables: by name
-labelled        terms that also depend on labels or on the training's progress
+labelled        terms that also depend on labels or on the training's progress; classifiers: those
+                of image classification, some of which couple the rows of a batch
 policies        temperatures and scalings; rescale: their gradient
 passes          what the whole batch decides; schedules: what the training learns or moves
 own/            a divergence of the user's own, and the contract that every divergence keeps
@@ -14,9 +15,8 @@ rho             which rho is worth searching, from a teacher's entropies
 
 from trainers.losses.context import LossContext, LossSums
 from trainers.losses.distillation import DistillationLoss
-from trainers.losses.labelled import LABELLED_TERMS
 from trainers.losses.policies import POLICY_FUNCTIONS, Softened, soften
-from trainers.losses.tables import DIVERGENCE_FUNCTIONS
+from trainers.losses.tables import DIVERGENCE_FUNCTIONS, LABELLED_TERMS
 
 __all__ = [
     "DIVERGENCE_FUNCTIONS",

@@ -13,6 +13,7 @@ from trainers.losses.policies import Softened, soften
 from trainers.losses.schedules import LEARNED_TEMPERATURES, MIX_SCHEDULES
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
 
 # Up to so many logits or positions a CPU computes all at once, no slower than in chunks. For ten
@@ -26,10 +27,11 @@ class DistillationLoss(nn.Module):
     count.
 
     vocab_size: V, the real vocabulary. fused: whether logits are computed chunk by chunk or all at
-    once, or None: whichever suits the batch's size; both give the same but for rounding. What the
-    loss learns (curriculum) or moves (interpolated) is in its state_dict, and learned values are
-    parameters for the student's optimiser. It belongs inside the module that DDP or FSDP wraps.
-    Raises `ValueError` for a `module:function` divergence that cannot be used.
+    once, or None: whichever suits the batch's size; both give the same but for rounding. One that
+    couples rows is never chunked. What the loss learns (curriculum) or moves (interpolated) is in
+    its state_dict, and learned values are parameters for the student's optimiser. It belongs inside
+    the module that DDP or FSDP wraps. Raises `ValueError` for a `module:function` divergence that
+    cannot be used.
     """
 
     def __init__(self, config: TrialConfig, vocab_size: int, *, fused: bool | None = None) -> None:
@@ -60,10 +62,10 @@ class DistillationLoss(nn.Module):
         """
         batch = LossInputs(hidden, head, labels, signal)
         _check(self.vocab_size, batch)
-        term = None if signal is None else self.term
+        term = None if signal is None else self._term(context)
         settings = BatchSettings() if signal is None else self._settings(batch, context)
         sums = fused_sums if self._is_fused(hidden, head) else plain_sums
-        return sums(self.config, term, settings, batch)
+        return sums(self.config if term is None else term.config, term, settings, batch)
 
     @torch.no_grad()
     def softened(self, student_logits: Tensor, teacher_logits: Tensor) -> Softened:
@@ -83,9 +85,18 @@ class DistillationLoss(nn.Module):
         if self.mix is not None:
             self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
 
+    def _term(self, context: LossContext) -> SoftTerm:
+        """Returns the soft loss at its weight of this step."""
+        num_rising = self.config.soft_warmup * context.num_steps
+        if context.step + 1 >= num_rising:
+            return self.term
+        share = (context.step + 1) / num_rising
+        return self.term.with_soft_weight(share * self.config.soft_weight)
+
     def _is_fused(self, hidden: Tensor, head: OutputHead) -> bool:
-        if head.is_identity:
-            return False  # the logits are all there already
+        row = DIVERGENCES.get(self.config.divergence)
+        if head.is_identity or (row is not None and row.couples_rows):
+            return False  # the logits are all there already, or all needed at once
         if self.fused is not None:
             return self.fused
         if hidden.device.type != "cpu":

@@ -5,7 +5,7 @@ Every term takes a `LabelledInput` and its own parameters by name, and returns `
 that the policy's scaling multiplies, and values [N] that it does not.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,8 @@ from trainers.losses.policies import Softened
 class LabelledInput:
     """Some positions: softened logits, unsoftened ones in float [N, V], labels [N], and what a
     first pass or a schedule decides: row_weight [N] (token_scaled) and mix in [0, 1]
-    (interpolated)."""
+    (interpolated). hard_rest: the cross-entropy in the soft loss with which the hard loss would
+    have weight 1."""
 
     softened: Softened
     student_logits: Tensor
@@ -27,6 +28,7 @@ class LabelledInput:
     labels: Tensor
     row_weight: Tensor | None = None
     mix: Tensor | None = None
+    hard_rest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,6 @@ def interpolated(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     target = torch.lerp(softened.student.detach(), softened.teacher, mix)
     student, teacher = log_probabilities(softened.student, target)
     return Parts(kl(teacher, student))
-
-
-LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, float]], Parts]] = {
-    "decoupled": decoupled,
-    "normalised": normalised,
-    "token_scaled": token_scaled,
-    "interpolated": interpolated,
-}
 
 
 # A logit whose softmax is exactly 0, in float32 too, and whose difference from itself is 0, where

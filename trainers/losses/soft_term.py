@@ -1,19 +1,23 @@
 """The soft loss of some positions: policy, divergence or labelled term, and scaling put
 together."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from trainers.losses.divergences import MIRRORS, in_float
-from trainers.losses.labelled import LABELLED_TERMS, LabelledInput
+from trainers.losses.labelled import LabelledInput
 from trainers.losses.own.load import load, own_parameters
 from trainers.losses.passes import BatchSettings
 from trainers.losses.policies import Softened, soften
-from trainers.losses.tables import DIVERGENCE_FUNCTIONS
+from trainers.losses.tables import DIVERGENCE_FUNCTIONS, LABELLED_TERMS
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
+
+# Below it a soft weight is as good as none.
+SMALLEST_WEIGHT = 1e-30
 
 
 class SoftTerm:
@@ -25,6 +29,12 @@ class SoftTerm:
         self.vocab_size = vocab_size
         self.function = _function(config)
         self.parameters = _parameters(config)
+
+    def with_soft_weight(self, soft_weight: float) -> "SoftTerm":
+        """Returns the same at another soft weight."""
+        changed = copy.copy(self)
+        changed.config = self.config.model_copy(update={"soft_weight": soft_weight})
+        return changed
 
     def softened(
         self, student_logits: Tensor, teacher_logits: Tensor, settings: BatchSettings
@@ -52,6 +62,7 @@ class SoftTerm:
             labels,
             settings.row_weight,
             settings.mix,
+            (1 - self.config.hard_weight) / max(self.config.soft_weight, SMALLEST_WEIGHT),
         )
         parts = LABELLED_TERMS[self.config.divergence](rows, self.parameters)
         value = softened.weight * parts.scaled

@@ -1,16 +1,32 @@
 """The function of each divergence: of softened logits [N, V], returning [N].
 
 A divergence's function bears the name of its row in `trainers.trial.catalogue`. Labelled terms,
-which take more than the softened logits, have a table of their own (`labelled.LABELLED_TERMS`).
+which take more than the softened logits, have a table of their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
-from trainers.losses import divergences, weighted
-from trainers.losses.labelled import LABELLED_TERMS
+from trainers.losses import classifiers, divergences, labelled, weighted
+from trainers.losses.labelled import LabelledInput, Parts
 from trainers.trial.catalogue import DIVERGENCES
+
+LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, Any]], Parts]] = {
+    row.__name__: row
+    for row in (
+        labelled.decoupled,
+        labelled.normalised,
+        labelled.token_scaled,
+        labelled.interpolated,
+        classifiers.refined,
+        classifiers.improved_kl,
+        classifiers.entropy_gated,
+        classifiers.correlation,
+        classifiers.multi_level,
+    )
+}
 
 
 def _function_of(name: str) -> Callable[..., Tensor]:

@@ -138,9 +138,10 @@ def concrete_score(
     """¼ Σ_ij a_i b_j (d_i - d_j)² with d = student_logits - teacher_logits, [N].
 
     a, b are weights over the vocabulary, held constant: `student` (q, q), `uniform_student`
-    (1/V, q), `teacher_student` (p, q). With `student` the gradient is q [d - E_q d], exactly
-    reverse KL's: with the same scaling the two are one point of a search. On logits that are not
-    softened, with q at temperature tau, that is tau² times reverse KL's gradient at tau.
+    (1/V, q), `teacher_student` (p, q), `teacher_teacher` (p, p). With `student` the gradient is
+    q [d - E_q d], exactly reverse KL's: with the same scaling the two are one point of a search. On
+    logits that are not softened, with q at temperature tau, that is tau² times reverse KL's
+    gradient at tau.
     Kim et al. 2025 (CSD), whose code back-propagates a surrogate with another value.
     """
     gap = in_float(student_logits) - in_float(teacher_logits.detach())
@@ -148,6 +149,8 @@ def concrete_score(
         student, teacher = log_probabilities(student_logits, teacher_logits)
         inner = student.exp()
         outer = _outer_weights(Weighting(weighting), inner, teacher)
+        if weighting == Weighting.TEACHER_TEACHER:
+            inner = outer
         gap_centre = (inner * gap).sum(-1, keepdim=True)
     # Centred first: the sum over pairs ignores a constant in d, float32 does not.
     centred = gap - gap_centre
@@ -173,6 +176,6 @@ def centred_mse(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def _outer_weights(weighting: Weighting, student: Tensor, log_teacher: Tensor) -> Tensor:
     if weighting == Weighting.STUDENT:
         return student
-    if weighting == Weighting.TEACHER_STUDENT:
+    if weighting in (Weighting.TEACHER_STUDENT, Weighting.TEACHER_TEACHER):
         return log_teacher.exp()
     return torch.full_like(student, 1 / student.shape[-1])

@@ -39,6 +39,22 @@ class Weighting(StrEnum):
     STUDENT = "student"
     UNIFORM_STUDENT = "uniform_student"
     TEACHER_STUDENT = "teacher_student"
+    TEACHER_TEACHER = "teacher_teacher"
+
+
+class Outliers(StrEnum):
+    """What entropy_gated learns where the teacher's entropy is out of range."""
+
+    HARD_LOSS = "hard_loss"
+    HARD_TARGET = "hard_target"
+
+
+class Masks(StrEnum):
+    """How multi_level leaves out what the teacher is sure of."""
+
+    PER_SAMPLE = "per_sample"
+    AS_PUBLISHED = "as_published"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -83,8 +99,9 @@ class DivergenceTraits:
     smooth: it has no sign, sort or switch, so that rounding cannot take another branch. detached: a
     part is held constant in the gradient, which is therefore not the value's. row_local: a
     position's value depends on that position alone; else a first pass over the batch comes before
-    the gradients. not_all_zero: a rule between its parameters. overflows_below: a parameter below
-    this value can make the loss overflow; None: none can.
+    the gradients, or, with couples_rows, all logits of a micro-batch are in memory at once.
+    not_all_zero: a rule between its parameters. overflows_below: a parameter below this value can
+    make the loss overflow; None: none can.
     """
 
     summary: str
@@ -95,6 +112,7 @@ class DivergenceTraits:
     zero_at_equality: bool = True
     shift_invariant: bool = True
     row_local: bool = True
+    couples_rows: bool = False
     smooth: bool = True
     detached: bool = False
     needs_labels: bool = False
@@ -228,6 +246,67 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
         not_all_zero=NotAllZero(("mix_end",), "the target never moves to the teacher"),
         detached=True,
     ),
+    "refined": DivergenceTraits(
+        "KL of the teacher's surest entry to the label, plus KL among those ranked below the label",
+        parameters={
+            "target_weight": Parameter(1.0, 0.0, 100.0),
+            "non_target_weight": Parameter(8.0, 0.0, 100.0),
+            "target_tau": Parameter(1.0, 1e-3, 1e3),
+        },
+        not_all_zero=NotAllZero(
+            ("target_weight", "non_target_weight"), "the teacher has no part in the loss"
+        ),
+        zero_at_equality=False,
+        smooth=False,
+        needs_labels=True,
+    ),
+    "improved_kl": DivergenceTraits(
+        "cross-entropy to the teacher, plus gaps of logit gaps over pairs weighted by the teacher",
+        parameters={
+            "cross_entropy_weight": Parameter(1.0, 0.0, 100.0),
+            "pair_weight": Parameter(8.0, 0.0, 100.0),
+            "pair_tau": Parameter(100.0, 1e-3, 1e3),
+        },
+        not_all_zero=NotAllZero(
+            ("cross_entropy_weight", "pair_weight"), "the teacher has no part in the loss"
+        ),
+        default_scalings={Policy.FIXED: Scaling.NONE},
+        zero_at_equality=False,
+    ),
+    "entropy_gated": DivergenceTraits(
+        "forward KL where the teacher's entropy is in range, elsewhere the label (our reading)",
+        parameters={
+            "entropy_min": Parameter(0.05, 0.0, 1.0, at_most="entropy_max"),
+            "entropy_max": Parameter(0.95, 0.0, 1.0),
+            "outliers": Parameter(Outliers.HARD_LOSS),
+        },
+        zero_at_equality=False,
+        smooth=False,
+        needs_labels=True,
+    ),
+    "correlation": DivergenceTraits(
+        "1 less Pearson's correlation of p and q, between classes and within each class",
+        parameters={
+            "between_weight": Parameter(1.0, 0.0, 100.0),
+            "within_weight": Parameter(1.0, 0.0, 100.0),
+        },
+        not_all_zero=NotAllZero(
+            ("between_weight", "within_weight"), "the teacher has no part in the loss"
+        ),
+        row_local=False,
+        couples_rows=True,
+    ),
+    "multi_level": DivergenceTraits(
+        "forward KL at five temperatures, plus products of classes and of rows with one another",
+        parameters={
+            "class_weight": Parameter(1.0, 0.0, 100.0),
+            "batch_weight": Parameter(1.0, 0.0, 100.0),
+            "masks": Parameter(Masks.PER_SAMPLE),
+        },
+        row_local=False,
+        couples_rows=True,
+        smooth=False,
+    ),
 }
 
 # Divergences whose gradient, with these parameters, is exactly that of another one.
@@ -294,7 +373,9 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
         "per position: (logits - mean) / (standard deviation * tau), for teacher and student apart",
         parameters={"tau": Parameter(2.0, 1e-3, 1e3), **CLAMP},
         default_scaling=Scaling.TAU_SQUARED,
-        scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
+        scalings=frozenset(
+            {Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED, Scaling.TEACHER_SQUARED}
+        ),
         scale_free=True,
     ),
     Policy.CURRICULUM: PolicyTraits(

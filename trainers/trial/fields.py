@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from trainers.trial.catalogue import Policy, Scaling, Weighting
+from trainers.trial.catalogue import Masks, Outliers, Policy, Scaling, Weighting
 from trainers.trial.kinds import (
     Attention,
     Count,
@@ -49,6 +49,14 @@ class Schedule(StrEnum):
     COSINE = "cosine"
     LINEAR = "linear"
     CONSTANT = "constant"
+    STEP = "step"
+
+
+class Decay(StrEnum):
+    """Which weights decay; norms and biases are those with fewer than two dimensions."""
+
+    MATRICES = "matrices"
+    ALL = "all"
 
 
 class Precision(StrEnum):
@@ -188,12 +196,51 @@ class LossFields(Fields):
     adaptivity: Annotated[
         Number | None, Field(description="token adaptive: strength; 0 is the fixed temperature")
     ] = None
+    target_tau: Annotated[
+        Number | None, Field(description="refined: temperature of its part with the label")
+    ] = None
+    cross_entropy_weight: Annotated[
+        Number | None, Field(description="improved KL: weight of cross-entropy to the teacher")
+    ] = None
+    pair_weight: Annotated[
+        Number | None, Field(description="improved KL: weight of the pairs of entries")
+    ] = None
+    pair_tau: Annotated[
+        Number | None, Field(description="improved KL: temperature of the pairs' weights")
+    ] = None
+    entropy_min: Annotated[
+        Number | None, Field(description="entropy gated: least entropy of the teacher over ln V")
+    ] = None
+    entropy_max: Annotated[
+        Number | None, Field(description="entropy gated: largest entropy of the teacher over ln V")
+    ] = None
+    outliers: Annotated[
+        Outliers | None, Field(description="entropy gated: what is learned out of that range")
+    ] = None
+    between_weight: Annotated[
+        Number | None, Field(description="correlation: weight of that over a row's classes")
+    ] = None
+    within_weight: Annotated[
+        Number | None, Field(description="correlation: weight of that over a class's rows")
+    ] = None
+    class_weight: Annotated[
+        Number | None, Field(description="multi-level: weight of the classes' products")
+    ] = None
+    batch_weight: Annotated[
+        Number | None, Field(description="multi-level: weight of the rows' products")
+    ] = None
+    masks: Annotated[
+        Masks | None, Field(description="multi-level: what is left out as sure already")
+    ] = None
     hard_weight: Annotated[
         NonNegative, Field(description="weight of cross-entropy to the labels")
     ] = 0.1
     soft_weight: Annotated[
         NonNegative, Field(description="weight of the divergence to the teacher")
     ] = 0.9
+    soft_warmup: Annotated[
+        Fraction, Field(description="share of the steps over which soft_weight rises from 0")
+    ] = 0.0
 
 
 class LossPermissions(Fields):
@@ -222,7 +269,13 @@ class TrainingFields(Fields):
     optimizer: Optimizer = Optimizer.ADAMW
     learning_rate: Annotated[Positive, Field(description="peak learning rate")] = 5e-4
     weight_decay: NonNegative = 0.01
-    schedule: Schedule = Schedule.COSINE
+    decay: Annotated[
+        Decay, Field(description="all: biases and norms decay too, as in CIFAR-100's literature")
+    ] = Decay.MATRICES
+    schedule: Annotated[
+        Schedule,
+        Field(description="step: a tenth after 5/8, 3/4 and 7/8 of the steps, each time"),
+    ] = Schedule.COSINE
     warmup: Annotated[
         Fraction, Field(description="share of the steps with a rising learning rate")
     ] = 0.0

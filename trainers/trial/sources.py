@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, model_validator
 
 from trainers.trial.config import TrialConfig
-from trainers.trial.fields import Data, Precision, TaskName
+from trainers.trial.fields import Data, Decay, Optimizer, Precision, Schedule, TaskName
 from trainers.trial.kinds import Count, Epochs, Fraction, Name, NonNegative, Positive, Seed, Workers
 from trainers.trial.strict import Strict
 
@@ -37,6 +37,15 @@ class FitConfig(Strict):
     warmup: Fraction = 0.0
     precision: Precision = Precision.AUTO
     seed: Seed = 0
+    # What is left out of a document, so that models that were fitted before keep their keys.
+    optimizer: Optimizer = Field(
+        default=Optimizer.ADAMW, exclude_if=lambda value: value == Optimizer.ADAMW
+    )
+    schedule: Schedule = Field(
+        default=Schedule.COSINE, exclude_if=lambda value: value == Schedule.COSINE
+    )
+    decay: Decay = Field(default=Decay.MATRICES, exclude_if=lambda value: value == Decay.MATRICES)
+    clip_norm: NonNegative = Field(default=1.0, exclude_if=lambda value: value == 1.0)
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitConfig":

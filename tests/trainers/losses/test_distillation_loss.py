@@ -64,7 +64,11 @@ def test_any_split_of_a_batch_gives_the_same_sums_and_gradients(name: str, polic
 
 
 def test_rows_that_are_not_local_say_so() -> None:
-    assert [name for name, row in DIVERGENCES.items() if not row.row_local] == ["token_scaled"]
+    assert [name for name, row in DIVERGENCES.items() if not row.row_local] == [
+        "token_scaled",
+        "correlation",
+        "multi_level",
+    ]
     apart = [policy for policy, row in POLICIES.items() if not row.row_local]
     assert apart == [Policy.TOKEN_ADAPTIVE]
 
@@ -105,8 +109,25 @@ OTHER = {
     "mix_start": 0.7,
     "mix_end": 0.5,
     "mix_rate": 0.3,
+    "target_tau": 3.0,
+    "cross_entropy_weight": 2.0,
+    "pair_weight": 3.0,
+    "pair_tau": 2.0,
+    "entropy_min": 0.55,
+    "entropy_max": 0.5,
+    "outliers": "hard_target",
+    "between_weight": 2.0,
+    "within_weight": 3.0,
+    "class_weight": 2.0,
+    "batch_weight": 3.0,
+    "masks": "as_published",
 }
-BASE = {"cist": {"rho": 3.0}, "fixed_teacher": {"tau": 2.0}, "fixed": {"tau": 2.0}}
+BASE = {
+    "entropy_gated": {"entropy_max": 0.6},
+    "cist": {"rho": 3.0},
+    "fixed_teacher": {"tau": 2.0},
+    "fixed": {"tau": 2.0},
+}
 
 
 def _owned() -> list[tuple[str, str, str]]:
@@ -138,6 +159,7 @@ def test_every_parameter_changes_the_loss(name: str, policy: str, parameter: str
     given = dict(BASE.get(policy, {}))
     if parameter == "rho_per_log_vocab":
         given = {}
+    given |= BASE.get(name, {})
     config = TrialConfig(divergence=name, policy=policy, **given)
     other = TrialConfig(divergence=name, policy=policy, **(given | {parameter: OTHER[parameter]}))
     first, second = _outcome(config), _outcome(other)

@@ -27,6 +27,7 @@ SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
     ("alpha_beta", {"alpha": 1.0, "beta": 1.0}),
     ("concrete_score", {"weighting": Weighting.UNIFORM_STUDENT}),
     ("concrete_score", {"weighting": "teacher_student"}),
+    ("concrete_score", {"weighting": "teacher_teacher"}),
     ("entropy_switched", {"entropy_weight": 10.0}),
 ]
 

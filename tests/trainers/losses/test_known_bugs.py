@@ -6,7 +6,7 @@ from fused_loss_support import make_batch, make_config, run
 from torch import Tensor
 
 from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss, LossContext
-from trainers.losses.labelled import LABELLED_TERMS
+from trainers.losses.tables import LABELLED_TERMS
 from trainers.losses.weighted import adaptive_kl, alpha_beta
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig

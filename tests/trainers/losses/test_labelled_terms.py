@@ -136,7 +136,8 @@ def test_extremes_shifts_and_the_teacher(logits: tuple[Tensor, Tensor], name: st
 
 @pytest.mark.parametrize("name", sorted(LABELLED_TERMS))
 def test_keeps_what_its_traits_declare(logits: tuple[Tensor, Tensor], name: str) -> None:
-    config, traits = TrialConfig(divergence=name), DIVERGENCES[name]
+    gate = {"entropy_max": 0.3} if name == "entropy_gated" else {}
+    config, traits = TrialConfig(divergence=name, **gate), DIVERGENCES[name]
     values = _values(config, logits, _settings(name))
     assert bool((values >= 0).all()) == traits.nonnegative
     leaf = logits[1].clone().requires_grad_()

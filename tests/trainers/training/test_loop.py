@@ -67,15 +67,24 @@ def test_linear_and_constant_schedules() -> None:
     assert loops.learning_rate(config(schedule="constant"), 99, 100) == 1.0
 
 
-def test_only_matrices_decay() -> None:
+def test_the_step_schedule_falls_where_cifars_literature_has_it() -> None:
+    """There epochs count from 1, and the rates hold from epochs 151, 181 and 211 of 240 on."""
+    rates = [loops.learning_rate(config(schedule="step"), step, 240) for step in range(240)]
+    changes = [step + 1 for step in range(1, 240) if rates[step] != rates[step - 1]]
+    assert changes == [151, 181, 211]
+    assert [rates[0], rates[150], rates[180], rates[210]] == pytest.approx([1, 0.1, 0.01, 0.001])
+
+
+@pytest.mark.parametrize(("decay", "of_biases"), [("matrices", 0.0), ("all", 0.3)])
+def test_what_decays(decay: str, of_biases: float) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-    optimizer = loops.make_optimizer(config(weight_decay=0.3), module)
+    optimizer = loops.make_optimizer(config(weight_decay=0.3, decay=decay), module)
     decays = {
         tuple(p.shape): group["weight_decay"]
         for group in optimizer.param_groups
         for p in group["params"]
     }
-    assert decays == {(2, 3): 0.3, (2,): 0.0}
+    assert decays == {(2, 3): 0.3, (2,): of_biases}
     assert type(loops.make_optimizer(config(optimizer="sgd"), module)) is torch.optim.SGD
 
 

@@ -192,7 +192,8 @@ def alpha_beta(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Ten
 def concrete_score(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """¼ Σ_ij a_i b_j (d_i - d_j)², weights constant; gradient ½ a (d - E_b d) + ½ b (d - E_a d)."""
     weighting = Weighting(given.parameters["weighting"])
-    inner = torch.softmax(given.student, dim=-1)
+    of_teacher = weighting == Weighting.TEACHER_TEACHER
+    inner = torch.softmax(given.teacher if of_teacher else given.student, dim=-1)
     outer = inner
     if weighting == Weighting.TEACHER_STUDENT:
         outer = torch.softmax(given.teacher, dim=-1)

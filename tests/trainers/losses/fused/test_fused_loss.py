@@ -254,6 +254,7 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
         ("alpha_beta", {"alpha": 1.2, "beta": 0.3}),
         ("concrete_score", {"weighting": "uniform_student"}),
         ("concrete_score", {"weighting": "teacher_student"}),
+        ("concrete_score", {"weighting": "teacher_teacher"}),
         ("decoupled", {"target_weight": 3.0, "non_target_weight": 0.5}),
         ("normalised", {"gamma": 0.3}),
     ],
