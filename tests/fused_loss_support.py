@@ -10,8 +10,9 @@ from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.losses.context import LossInputs
 from trainers.losses.fused import chunks, weight_gradient
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 PAIRS = [(name, policy) for name, row in DIVERGENCES.items() for policy in sorted(row.policies)]
 SEQUENCE_IDS = torch.arange(200) // 9

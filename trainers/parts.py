@@ -310,6 +310,10 @@ class Task(Protocol):
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of the prepared data in `folder`. Raises `ValueError` for none."""
 
+    def why_not_cached(self, config: TrialConfig) -> str:
+        """Returns why no cache can hold what the teacher says in trials like `config`; empty where
+        one can."""
+
     def check_objective(self, metric: str, config: TrialConfig) -> None:
         """Raises `ValueError` unless trials like `config` measure `metric`."""
 

@@ -9,9 +9,10 @@ from search_spaces.space import SearchSpace
 from service.plan.duplicates import duplicates
 from service.plan.estimates import InputFacts
 from service.spec.document import SweepSpec
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Scaling
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.rules import parameter_owners
+from trainers.trial.traits import Scaling
 
 Trial = tuple[dict[str, Any], TrialConfig]
 FLAT_TEACHER = 0.5

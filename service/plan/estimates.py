@@ -110,7 +110,7 @@ def tokens_held(facts: InputFacts) -> int | None:
     if not facts.num_train_tokens or not facts.num_train_examples:
         return None
     validation = (facts.num_validation_examples or 0) / facts.num_train_examples
-    return round(facts.num_train_tokens * (1 + validation))
+    return round(facts.num_train_tokens * (max(1, facts.num_views) + validation))
 
 
 def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:

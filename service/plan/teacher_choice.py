@@ -9,6 +9,7 @@ from search_spaces.space import SearchSpace
 from service.errors import PlanError
 from service.spec.document import SweepSpec
 from service.words import GIB, size
+from trainers.tasks import table
 from trainers.trial.fields import Precision
 from trainers.trial.strict import Strict
 
@@ -58,7 +59,7 @@ def choose_teacher(spec: SweepSpec, dtypes: Sequence[str], cost: CacheCost) -> T
         return TeacherChoice(reason=ASKED_FOR)
     # A cache that must be there and cannot be stops the sweep here, before anything is spent; one
     # that is only preferred is left out, and the reason shown.
-    reason = _too_large(spec, cost)
+    reason = table.task_named(spec.task).why_not_cached(spec.budget()) or _too_large(spec, cost)
     if reason and mode == "required":
         raise PlanError(f"teacher_cache.mode: required must be possible, but {reason}. Use auto.")
     if mode == "auto":

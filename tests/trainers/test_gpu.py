@@ -19,11 +19,12 @@ from trainers.tasks import table
 from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
 from trainers.training.run import KeptBetweenTrials, run_trial
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.reporting import Outcome, SilentReporter, TrialResult
 from trainers.trial.sources import Prepared
+from trainers.trial.traits import Policy
 from trainers.trial.trial_file import TrialFile
 
 pytestmark = [

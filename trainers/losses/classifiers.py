@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainers.losses.divergences import kl, log_probabilities
 from trainers.losses.labelled import HIDDEN, LabelledInput, Parts
-from trainers.trial.catalogue import Masks, Outliers
+from trainers.trial.traits import Masks, Outliers
 
 # MLKD's temperatures 4, 3, 5, 2 and 6 over its first one.
 MULTIPLES = (1.0, 0.75, 1.25, 0.5, 1.5)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from trainers.losses.context import LossContext
 from trainers.losses.divergences import in_float, log_probabilities
-from trainers.trial.catalogue import Policy
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from trainers.losses.divergences import in_float
 from trainers.losses.rescale import Slope, centred_over
-from trainers.trial.catalogue import POLICIES, Policy, Scaling
+from trainers.trial.catalogue import POLICIES
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy, Scaling
 
 
 @dataclass(frozen=True)

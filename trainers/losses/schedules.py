@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.losses.context import LossContext
-from trainers.trial.catalogue import Policy
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 MOMENTUM = 0.99
 SMALLEST_LOSS = 1e-15

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainers.losses.adaptive_head import head_share
 from trainers.losses.divergences import both_kls, in_float, kl, log_probabilities
-from trainers.trial.catalogue import Weighting
+from trainers.trial.traits import Weighting
 
 # How close to 0 alpha, beta or their sum may come before `alpha_beta` is computed by differences of
 # powers: its formula as written subtracts numbers that differ by about that part of their size.

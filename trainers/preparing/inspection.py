@@ -32,7 +32,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
         update={
             "teacher_parameters": teacher.num_parameters,
             "student_parameters": student.num_parameters,
-            "teacher_hidden_size": teacher.hidden_size,
+            "teacher_hidden_size": facts.teacher_hidden_size or teacher.hidden_size,
             **_measured(request, keys, task, teacher, student),
             "fingerprints": {"text": keys.records},
             "found": {"teacher": teacher.origin, "student": student.origin, **facts.found},

@@ -13,7 +13,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from trainers.trial.catalogue import Masks, Outliers, Policy, Scaling, Weighting
 from trainers.trial.kinds import (
     Attention,
     Count,
@@ -27,6 +26,7 @@ from trainers.trial.kinds import (
     Seed,
 )
 from trainers.trial.strict import Strict
+from trainers.trial.traits import Masks, Outliers, Policy, Scaling, Weighting
 
 
 class TaskName(StrEnum):

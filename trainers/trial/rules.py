@@ -6,16 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.nearest import nearest
-from trainers.trial.catalogue import (
-    DIVERGENCES,
-    POLICIES,
-    DivergenceTraits,
-    NotAllZero,
-    Parameter,
-    Policy,
-    PolicyTraits,
-)
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.fields import LanguageDataFields, Loss, LossFields, TrainingFields
+from trainers.trial.traits import DivergenceTraits, NotAllZero, Parameter, Policy, PolicyTraits
 
 CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # Each parameter that another one limits, with that one.

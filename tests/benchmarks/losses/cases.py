@@ -11,8 +11,9 @@ from trainers.losses import DistillationLoss, LossContext
 from trainers.losses.fused.chunks import aligned_buffer, chunk_rows, linear, pad
 from trainers.losses.passes import measures
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import POLICIES, Policy
+from trainers.trial.catalogue import POLICIES
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 Step = Callable[[], None]
 SEQUENCE = 128

@@ -24,7 +24,9 @@ def preset(name: str) -> SweepSpec:
 
 
 def test_the_presets_of_the_documentation_are_there() -> None:
-    assert {"demo", "temperature", "cist", "divergence-family"} <= set(preset_names())
+    assert {"demo", "temperature", "cist", "divergence-family", "digits", "cifar100"} <= set(
+        preset_names()
+    )
     assert "_starter" not in preset_names()
 
 

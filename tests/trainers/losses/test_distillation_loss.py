@@ -9,9 +9,10 @@ from torch import Tensor
 
 from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.rules import parameter_owners
+from trainers.trial.traits import Policy
 
 NUM, VOCAB, WIDTH = 24, 19, 6
 CONTEXT = LossContext(sequence_ids=torch.arange(NUM) // 5, step=4, num_steps=10)

@@ -7,7 +7,8 @@ from trainers.losses import DIVERGENCE_FUNCTIONS, LABELLED_TERMS, POLICY_FUNCTIO
 from trainers.losses.divergences import MIRRORS
 from trainers.losses.fused.closed_form import CLOSED_FORMS
 from trainers.losses.own.contract import check
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy, Weighting
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
+from trainers.trial.traits import Policy, Weighting
 
 SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
     ("jeffreys", {"weight": 0.0}),

@@ -11,8 +11,9 @@ from trainers.losses.context import LossContext
 from trainers.losses.passes import BatchSettings, adaptive_temperature, hellinger
 from trainers.losses.schedules import MixSchedule
 from trainers.losses.soft_term import SoftTerm
-from trainers.trial.catalogue import POLICIES, POLICY_TWINS, TWINS, Policy
+from trainers.trial.catalogue import POLICIES, POLICY_TWINS, TWINS
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 ROWS, VOCAB = 4, 17
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, DivergenceTraits, PolicyTraits
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
+from trainers.trial.traits import DivergenceTraits, PolicyTraits
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "losses.md"
 

@@ -7,8 +7,9 @@ from torch import Tensor
 from trainers.losses import POLICY_FUNCTIONS, soften
 from trainers.losses.passes import BatchSettings, adaptive_temperature, hellinger
 from trainers.losses.soft_term import SoftTerm
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 ROWS, VOCAB = 5, 12
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from trainers.trial.catalogue import DIVERGENCES, POLICIES, Policy
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.rules import parameter_owners
+from trainers.trial.traits import Policy
 
 
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))

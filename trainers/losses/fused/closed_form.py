@@ -23,7 +23,7 @@ from torch import Tensor
 from trainers.losses import weighted
 from trainers.losses.adaptive_head import head_share
 from trainers.losses.labelled import HIDDEN
-from trainers.trial.catalogue import Weighting
+from trainers.trial.traits import Weighting
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 from trainers.losses.passes import BatchSettings
 from trainers.losses.policies import POLICY_FUNCTIONS, PolicyInput, scaled_weight
 from trainers.losses.soft_term import SoftTerm
-from trainers.trial.catalogue import Policy
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 # The divergences that the kernel knows are one family: each row's beta of the generalized JSD, from
 # its parameters.

@@ -33,8 +33,9 @@ from trainers.losses.plain import cross_entropy
 from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead
-from trainers.trial.catalogue import POLICIES, Scaling
+from trainers.trial.catalogue import POLICIES
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Scaling
 
 
 def fused_sums(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses.divergences import in_float
-from trainers.trial.catalogue import DivergenceTraits
+from trainers.trial.traits import DivergenceTraits
 
 # As large as top-k losses want it, and as small as differences over every column allow.
 NUM_ROWS, VOCAB = 6, 128

@@ -80,6 +80,10 @@ class CausalLm:
         """Returns the facts of tokenised data."""
         return facts.read_prepared(folder)
 
+    def why_not_cached(self, config: TrialConfig) -> str:
+        """The text stays the same."""
+        return ""
+
     def check_objective(self, metric: str, config: TrialConfig) -> None:
         """Raises `ValueError` for a metric of texts where none is generated."""
         if METRICS[metric].needs_text and not config.generation_prompts:

@@ -82,6 +82,7 @@ def inspect(
         num_validation_examples=facts.num_validation,
         num_views=facts.num_views,
         vocab_size=len(facts.class_names),
+        teacher_hidden_size=len(facts.class_names),  # logits are what is stored
         found={"data": f"{place}: {described}{ready}"},
     )
 

@@ -12,6 +12,7 @@ from trainers.tasks.image_classification.inputs import ImageKeys
 from trainers.tasks.image_classification.metrics import METRICS
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
+from trainers.trial.fields import Augmentation
 from trainers.trial.metrics import Metric
 from trainers.trial.sources import PrepareRequest, Role
 
@@ -78,6 +79,12 @@ class ImageClassification:
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of prepared images."""
         return facts.read_prepared(folder)
+
+    def why_not_cached(self, config: TrialConfig) -> str:
+        """Views that are new in every epoch are met once."""
+        if config.augmentation == Augmentation.NONE or config.views:
+            return ""
+        return "each epoch has new views of the images; data.views: N has N that take turns"
 
     def check_objective(self, metric: str, config: TrialConfig) -> None:
         """Every metric is measured in every trial."""

@@ -12,8 +12,9 @@ from trainers.losses import DistillationLoss, distillation, soft_term
 from trainers.losses.fused import chunks, closed_form
 from trainers.losses.own import load as custom
 from trainers.signal import OutputHead
-from trainers.trial.catalogue import DIVERGENCES, Policy
+from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
+from trainers.trial.traits import Policy
 
 
 @pytest.fixture(autouse=True)

@@ -75,6 +75,9 @@ class Points:
     def check_request(self, request: Any) -> None:
         pass
 
+    def why_not_cached(self, config: Any) -> str:
+        return ""
+
     def check_objective(self, metric: str, config: Any) -> None:
         pass
 
