@@ -17,6 +17,7 @@ from trainers.files.names import absolute_path
 
 SQLITE = "sqlite:///"
 HOME_VARIABLE = "KD_SWEEP_HOME"
+DRIVER_LOCK = "driver.lock"  # in the folder of each sweep
 DEFAULT_EXPERIMENT = "kd-sweep"  # of MLflow, where a sweep names none
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import SpecError
+from trainers.files.names import CONTROL
 from trainers.nearest import nearest
-from trainers.trial.kinds import CONTROL
 
 FILE = "kd-sweep.toml"
 TOKEN = "token_env"

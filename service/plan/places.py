@@ -3,7 +3,7 @@ Optuna study. Pure."""
 
 from pathlib import Path
 
-from service.home import caches_folder, sweeps_folder
+from service.home import DRIVER_LOCK, caches_folder, sweeps_folder
 from service.plan.plan import SweepPlan
 from service.spec.document import SweepSpec
 from trainers.files.urls import is_url
@@ -64,7 +64,7 @@ def own_modules_folder(folder: Path) -> Path:
 
 def driver_lock(folder: Path) -> Path:
     """Returns the file that the sweep's driver holds locked, with its host and process in it."""
-    return folder / "driver.lock"
+    return folder / DRIVER_LOCK
 
 
 def plan_file(folder: Path) -> Path:

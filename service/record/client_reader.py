@@ -53,6 +53,11 @@ class ClientReader:
             if search.holds(run.data.tags):
                 yield _stored(run)
 
+    def artifact_place(self, run_id: str) -> str:
+        """Returns where the run's files are, as MLflow has it."""
+        with answering(self._uri):
+            return str(self._client.get_run(run_id).info.artifact_uri)
+
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
         with answering(self._uri):
@@ -60,9 +65,9 @@ class ClientReader:
         return [Point(one.step, one.value, one.timestamp) for one in found]
 
     def artifacts(self, run_id: str) -> list[str]:
-        """Returns the names of the files and folders that the run keeps, at the top."""
-        with answering(self._uri):
-            return [entry.path for entry in self._client.list_artifacts(run_id)]
+        """Returns the names of the files and folders that the run keeps, at the top. Raises what
+        MLflow raises."""
+        return [entry.path for entry in self._client.list_artifacts(run_id)]
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copies an artifact (file or folder) into `folder`, which is there, and returns where it

@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from service.errors import SpecError
-from service.record.records import RunRecord
-from service.record.run_entries import as_text
+from service.record.records import RunRecord, as_text
 from service.states import TrialState
 from trainers.nearest import nearest
 from trainers.trial.config import TrialConfig

@@ -15,8 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote
 
-from service.home import SQLITE, spool_folder, sqlite_path, sqlite_uri, sweeps_folder
-from service.plan.places import driver_lock
+from service.home import DRIVER_LOCK, SQLITE, spool_folder, sqlite_path, sqlite_uri, sweeps_folder
 from service.record.client import artifact_root
 from trainers.files import store
 from trainers.trial.trial_file import TrialFile
@@ -99,7 +98,7 @@ def _is_same(old: Path, root: Path) -> bool:
 
 
 def _is_in_use(home: Path) -> bool:
-    for path in sweeps_folder(home).glob(f"*/{driver_lock(Path()).name}"):
+    for path in sweeps_folder(home).glob(f"*/{DRIVER_LOCK}"):
         with store.locked(path, wait=False) as is_free:
             if not is_free:
                 return True

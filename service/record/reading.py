@@ -79,6 +79,11 @@ class Reader(Protocol):
         """Yields the runs, the newest first and of equally new ones by id."""
         ...
 
+    def artifact_place(self, run_id: str) -> str:
+        """Returns where the run's files are, as MLflow has it. Raises `TrackingError` for a run that
+        is not there, too."""
+        ...
+
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
         ...

@@ -225,6 +225,11 @@ def _own(known: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def as_text(value: Any) -> str:
+    """Returns text as it is and everything else as JSON, which is how params and tags keep it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _value(text: str) -> Any:
     """Params and tags are text: JSON where it is JSON, else the text itself."""
     # A list or an object belongs to its record alone.

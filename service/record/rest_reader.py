@@ -74,6 +74,12 @@ class RestReader:
             if search.holds(run.tags):
                 yield run
 
+    def artifact_place(self, run_id: str) -> str:
+        """Returns where the run's files are, as MLflow has it."""
+        with answering(self._uri):
+            answer = self._ask("GET", "runs/get", {"run_id": run_id})
+            return str(answer["run"]["info"]["artifact_uri"])
+
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
         question = {"run_id": run_id, "metric_key": metric}

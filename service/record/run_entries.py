@@ -8,7 +8,7 @@ from typing import Any
 from service.plan.plan import SweepPlan
 from service.record import tags
 from service.record.entries import InputEntry, ModelFacts, RunEntry, reference_to
-from service.record.records import RunRecord
+from service.record.records import RunRecord, as_text
 from service.states import TrialState
 from service.words import describe
 from trainers.tasks import table
@@ -159,11 +159,6 @@ def _inputs(trial: TrialFile) -> Iterator[InputEntry]:
                 source=trial.paths.data,
                 context=context,
             )
-
-
-def as_text(value: Any) -> str:
-    """Returns text as it is and everything else as JSON, which is how params and tags keep it."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _spec_sha(plan: SweepPlan) -> str:

@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from service.errors import TrackingError
 from service.record import tags
-from service.record.client_reader import ClientReader
+from service.record.artifacts import Artifacts
 from service.record.metric_names import names_in_store
 from service.record.moved import trial_here
 from service.record.open_reader import open_reader
-from service.record.reading import Reader, Search, StoredRun
+from service.record.reading import Reader, Search, StoredRun, answering
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.which import sweeps_meant
 from trainers.trial.trial_file import TrialFile
@@ -34,7 +34,7 @@ class Runs:
 
     def __init__(self, uri: str, experiment: str | None = None, home: Path | None = None) -> None:
         self.uri, self._experiment, self._home = uri, experiment, home
-        self._files = ClientReader(uri)
+        self._files = Artifacts(uri)
         self._homes: dict[str, str] = {}  # sweep id → the experiment of its newest run
 
     @cached_property
@@ -127,13 +127,16 @@ class Runs:
 
     def has_artifact(self, run_id: str, name: str) -> bool:
         """Returns whether the run keeps a file or folder of that name, at the top."""
-        return name in self._files.artifacts(run_id)
+        place = self._reader.artifact_place(run_id)
+        with answering(self.uri):
+            return name in self._files.names(run_id, place)
 
     def download(self, run_id: str, artifact: str, folder: Path) -> Path:
         """Copies an artifact (file or folder) into `folder` and returns where it is."""
+        place = self._reader.artifact_place(run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return self._files.download(run_id, artifact, folder)
+            return self._files.download(run_id, place, artifact, folder)
         except Exception as error:
             raise TrackingError(
                 f"run '{run_id}': needs the artifact '{artifact}', but got: {error}"

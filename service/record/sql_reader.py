@@ -25,10 +25,8 @@ def _table(name: str, *columns: str) -> sa.TableClause:
 
 VERSION = _table("alembic_version", "version_num")
 EXPERIMENTS = _table("experiments", "experiment_id", "name", "lifecycle_stage", "workspace")
-RUNS = _table(
-    "runs", "run_uuid", "name", "experiment_id", "status", "start_time", "end_time",
-    "lifecycle_stage",
-)  # fmt: skip
+FACTS = ("run_uuid", "name", "experiment_id", "status", "start_time", "end_time")
+RUNS = _table("runs", *FACTS, "lifecycle_stage", "artifact_uri")
 TEXTS = {kind: _table(kind, "run_uuid", "key", "value") for kind in ("params", "tags")}
 LATEST = _table("latest_metrics", "run_uuid", "key", "value", "is_nan")
 METRICS = _table("metrics", "run_uuid", "key", "step", "value", "is_nan", "timestamp")
@@ -101,6 +99,15 @@ class SqlReader:
                     metrics=metrics[run_id],
                 )
 
+    def artifact_place(self, run_id: str) -> str:
+        """Returns where the run's files are, as MLflow has it."""
+        columns = RUNS.c
+        rows = self._rows(sa.select(columns.artifact_uri).where(columns.run_uuid == run_id))
+        with answering(self._uri):
+            if not rows:
+                raise LookupError(f"no run '{run_id}'")
+        return str(rows[0][0])
+
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
         columns = METRICS.c
@@ -152,7 +159,7 @@ def _chosen(search: Search) -> sa.Select[Any]:
         # Not LIKE, for which SQLite takes small and large letters as the same.
         conditions.append(sa.func.substr(columns.run_uuid, 1, len(search.begins)) == search.begins)
     return (
-        sa.select(*columns[:-1])
+        sa.select(*(columns[name] for name in FACTS))
         .where(*conditions)
         .order_by(columns.start_time.desc(), columns.run_uuid)
     )

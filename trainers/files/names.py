@@ -15,6 +15,8 @@ ENDINGS = frozenset(
     ".safetensors .sqlite .tar .tgz .toml .tsv .txt .xls .xlsx .xml .xz .yaml .yml .zip "
     ".zst".split()
 )
+# What no name has: control characters, and halves of surrogate pairs.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # What the Hugging Face hub takes for the name of a repository.
 _ON_A_HUB = re.compile(r"(\b[\w\-.]+\b/)?\b[\w\-.]{1,96}\b", re.ASCII)
 

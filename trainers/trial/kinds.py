@@ -4,10 +4,11 @@ Each number has an upper bound far above what anyone trains with, so that whatev
 several of them is still a finite number.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from trainers.files.names import CONTROL
 
 
 def _no_switch(value: Any) -> Any:
@@ -41,7 +42,6 @@ Gpus = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False), NOT_A_SWITC
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 LONGEST_NAME = 1_000
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _name(text: str) -> str:

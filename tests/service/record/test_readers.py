@@ -101,6 +101,7 @@ def answers(reader: Reader, made: dict[str, str]) -> dict[str, object]:
     found["nowhere"] = list(reader.runs(Search(())))
     found["active"] = sorted(reader.experiments())
     found["deleted"] = sorted(reader.experiments(deleted=True))
+    found["places"] = [reader.artifact_place(made[name]) for name in ("odd", "deleted")]
     for metric in ("loss", "inf", "absent"):
         found[metric] = sorted(map(repr, reader.history(made["odd"], metric)))
     return found
@@ -163,6 +164,12 @@ def test_a_server_answers_what_its_store_does(
     assert answers(ClientReader(server.uri), made) == by_sql
     monkeypatch.setattr("service.record.rest_reader.PAGE", 2)
     assert answers(RestReader(f"{server.uri}/"), made) == by_sql
+
+
+def test_a_run_that_is_not_there_is_named(store: tuple[str, dict[str, str]]) -> None:
+    for reader in (SqlReader(store[0]), ClientReader(store[0])):
+        with pytest.raises(TrackingError, match="must answer, but got: .*'0badcafe'|0badcafe.*not"):
+            reader.artifact_place("0badcafe")
 
 
 def test_the_schema_is_that_of_the_mlflow_that_writes() -> None:
