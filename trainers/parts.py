@@ -267,6 +267,10 @@ class Task(Protocol):
         are trained on; None where the tokenizer's chat template, or nothing, makes prompts."""
 
     @property
+    def position_name(self) -> str:
+        """What a learned position is called, in the plural."""
+
+    @property
     def default_metric(self) -> str:
         """The objective of a sweep that names none."""
 

@@ -48,16 +48,19 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
 
 
 def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
+    from trainers.tasks import table as task_table
+
     estimate = plan.estimate
     tokens = UNKNOWN
     if estimate.tokens is not None and estimate.tokens_per_trial is not None:
         each = count(estimate.tokens_per_trial)
-        tokens = f"about {count(estimate.tokens)} response tokens, {each} a trial"
+        name = task_table.task_named(plan.spec.task).position_name
+        tokens = f"about {count(estimate.tokens)} {name}, {each} a trial"
     time = UNKNOWN
     if estimate.duration_s is not None:
         time = f"about {duration(estimate.duration_s)} at most ({estimate.basis})"
     free = plan.cluster.disk_free
-    rows = [("tokens", tokens), ("time", time)]
+    rows = [("learned from", tokens), ("time", time)]
     if estimate.cpu_hours is not None:
         gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
         rows.append(("hours", f"about {estimate.cpu_hours:.2g} CPU hours{gpus}"))

@@ -24,6 +24,7 @@ class CausalLm:
 
     name: str = "causal_lm"
     default_metric: str = "rouge_l"
+    position_name: str = "response tokens"
     pipeline: str = "text-generation"
 
     @property

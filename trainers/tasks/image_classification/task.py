@@ -26,6 +26,7 @@ class ImageClassification:
 
     name: str = "image_classification"
     default_metric: str = "top1"
+    position_name: str = "images"
     pipeline: str = "image-classification"
 
     @property

@@ -56,6 +56,7 @@ class Points:
 
     name: str = "points"
     default_metric: str = "accuracy"
+    position_name: str = "points"
     pipeline: str | None = None
 
     @property
