@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import PlanError
-from service.own_code.sweep import own_modules_of
+from service.own_code.sweep import find_own_modules, own_modules_of
 from service.plan.estimates import InputFacts
 from service.plan.measured import known_trial_s
 from service.plan.places import storage_folder
@@ -15,7 +15,7 @@ from service.plan.resources import Resources, local_resources
 from service.plan.search_rows import search_rows
 from service.provenance import code_version
 from service.spec.document import SweepSpec
-from service.spec.file import load_sweep
+from service.spec.file import LoadedSweep, load_sweep
 from service.workspace import Workspace
 from trainers.files.fingerprints import of_model
 from trainers.preparing.inspection import inspect
@@ -32,22 +32,36 @@ def plan_sweep(
     """Returns the plan of the sweep file or preset `reference`.
 
     overrides: `a.b=value` each; resources: what the sweep may take, this machine's by default;
-    code: where modules of the user's own are, the workspace's folder by default.
+    code: where modules of the user's own are; by default they are looked for where the sweep's
+    relative paths are, beside its file and then in the workspace's folder.
 
     Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
     """
-    spec = load_sweep(reference, overrides, workspace.folder, workspace.storage)
+    loaded = load_sweep(reference, overrides, workspace.folder, workspace.storage)
+    spec = loaded.spec
     _check_command(spec)
-    own = own_modules_of(spec, code or workspace.folder)
-    facts = input_facts(spec, workspace.home)
+    place, told = find_own_modules(spec, loaded.folders) if code is None else (code, [])
+    own = own_modules_of(spec, place)
+    facts = _facts_of(loaded, workspace.home)
     found = facts.fingerprints | own.fingerprints()
-    return make_plan(
+    made = make_plan(
         spec,
         facts.model_copy(update={"fingerprints": found}),
         resources or local_resources(storage_folder(spec, workspace.home)),
         code_version=code_version(),
         own_modules=own.kept,
     )
+    return made.model_copy(update={"warnings": (*loaded.notes, *told, *made.warnings)})
+
+
+def _facts_of(loaded: LoadedSweep, home: Path) -> InputFacts:
+    try:
+        return input_facts(loaded.spec, home)
+    except PlanError as error:
+        if len(loaded.folders) == 1:
+            raise
+        folders = ", then in ".join(map(str, loaded.folders))
+        raise PlanError(f"{error} (Relative paths are looked for in {folders}.)") from error
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The user's own divergences that a sweep names; most sweeps name none, and need no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.own_code.sources import OwnModules
@@ -17,6 +18,19 @@ def own_modules_of(spec: SweepSpec, folder: Path) -> OwnModules:
     from service.own_code.check import check_for_sweep
 
     return check_for_sweep(spec, names, folder)
+
+
+def find_own_modules(spec: SweepSpec, folders: Sequence[Path]) -> tuple[Path, list[str]]:
+    """Returns the first of `folders` that has a module that the sweep names, or the last, and what
+    to tell the user where others have one of this name, too."""
+    tops = {name.partition(":")[0].partition(".")[0] for name in _divergences(spec) if ":" in name}
+    having = [folder for folder in folders if any(_has_module(folder, top) for top in tops)]
+    notes = [f"own modules: those in {having[0]} were taken; {one} has some, too" for one in having]
+    return (having or list(folders)[-1:])[0], notes[1:]
+
+
+def _has_module(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
 
 
 def _divergences(spec: SweepSpec) -> list[str]:

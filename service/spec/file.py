@@ -1,6 +1,7 @@
 """Reads a sweep: a YAML file or a shipped preset, with `--set` overrides, strictly."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +10,7 @@ from typing import Any
 from service.errors import SpecError
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
-from service.spec.paths import with_absolute_paths
+from service.spec.paths import PathFinder, with_absolute_paths
 from service.spec.yaml_text import decode, read_yaml
 from trainers.nearest import nearest
 
@@ -33,14 +34,25 @@ _REPLACES = {
 }
 
 
+@dataclass(frozen=True)
+class LoadedSweep:
+    """A sweep as it was read. `folders`: where its relative names were looked for, in this order;
+    `notes`: what the user should know of what was found there."""
+
+    spec: SweepSpec
+    folders: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
 def load_sweep(
     reference: str,
     overrides: Sequence[str],
     folder: Path,
     storage: Mapping[str, str] = MappingProxyType({}),
-) -> SweepSpec:
-    """Returns the spec in the file or preset `reference`, with `a.b=value` overrides; relative
-    paths are taken from `folder`, and fields of its storage that it does not have from `storage`.
+) -> LoadedSweep:
+    """Returns the sweep in the file or preset `reference`, with `a.b=value` overrides. Its relative
+    paths are looked for beside its file, then in `folder`; those of overrides in `folder`, and so
+    those of `storage`, which has fields of its storage that the document does not have.
     Raises `SpecError`: where, which rule, what came, what to do."""
     document = read_document(reference, folder)
     for override in overrides:
@@ -48,7 +60,22 @@ def load_sweep(
     given = document.setdefault("storage", {}) if storage else None
     if isinstance(given, dict):
         document["storage"] = dict(storage) | given
-    return with_absolute_paths(parse_spec(document), folder)
+    finder = PathFinder(_folders(reference, folder), _given(overrides, storage, given))
+    spec = with_absolute_paths(parse_spec(document), finder)
+    return LoadedSweep(spec, tuple(finder.folders), tuple(finder.notes))
+
+
+def _folders(reference: str, folder: Path) -> list[Path]:
+    """Returns the folder of the sweep's file, if it is one, and the one to work in."""
+    path = folder / Path(reference).expanduser()
+    beside = [path.parent.resolve()] if path.is_file() else []
+    return list(dict.fromkeys([*beside, folder.resolve()]))
+
+
+def _given(overrides: Sequence[str], storage: Mapping[str, str], own: Any) -> set[str]:
+    """Returns the fields that do not come from the sweep's file."""
+    of_storage = {f"storage.{name}" for name in storage if name not in (own or {})}
+    return {override.partition("=")[0].strip() for override in overrides} | of_storage
 
 
 def read_document(reference: str, folder: Path) -> dict[str, Any]:

@@ -54,3 +54,19 @@ def test_what_is_wrong_is_refused(workspace: Workspace) -> None:
     (workspace.folder / "rows.jsonl").unlink()
     with pytest.raises(PlanError, match="rows.jsonl is missing"):
         plan_sweep("sweep.yaml", workspace, resources=FOUR)
+
+
+def test_a_sweep_in_another_folder_is_planned_with_what_is_beside_it(workspace: Workspace) -> None:
+    folder = workspace.folder / "configs"
+    folder.mkdir()
+    (folder / "sweep.yaml").write_text((workspace.folder / "sweep.yaml").read_text())
+    (folder / "rows.jsonl").write_text((workspace.folder / "rows.jsonl").read_text())
+    plan = plan_sweep("configs/sweep.yaml", workspace, resources=FOUR)
+    assert plan.spec.data.train == str(folder / "rows.jsonl")
+    assert plan.warnings[0] == (
+        f"data.train: {folder}/rows.jsonl was taken; there is {workspace.folder}/rows.jsonl, too"
+    )
+    for path in (folder, workspace.folder):
+        (path / "rows.jsonl").unlink()
+    with pytest.raises(PlanError, match=f"looked for in {folder}, then in {workspace.folder}"):
+        plan_sweep("configs/sweep.yaml", workspace, resources=FOUR)

@@ -117,7 +117,8 @@ def test_a_profile_is_a_value_and_leaves_the_environment_alone(
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(app, ["--profile", "lab", "sweeps", "--json"])
     assert json.loads(result.stdout) == []
-    assert (home / "mlflow.db").is_file()
+    result = CliRunner().invoke(app, ["--profile", "lab", "trials", "latest"])
+    assert f"no sweep is recorded in 'sqlite:///{home}/mlflow.db'" in result.stderr
     assert {name: os.environ.get(name) for name in known} == before
 
 
@@ -130,10 +131,10 @@ def test_a_sweep_that_names_no_storage_takes_the_environments(
     }
     storage = Workspace.from_environment(variables, tmp_path).storage
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(make_document()))
-    spec = sweep_file.load_sweep("sweep.yaml", [], tmp_path, storage)
+    spec = sweep_file.load_sweep("sweep.yaml", [], tmp_path, storage).spec
     assert spec.storage.path == "s3://bucket/kd"
     assert spec.storage.study_url == "postgresql://optuna@db/optuna"
-    own = sweep_file.load_sweep("sweep.yaml", ["storage.path=there"], tmp_path, storage)
+    own = sweep_file.load_sweep("sweep.yaml", ["storage.path=there"], tmp_path, storage).spec
     assert own.storage.path == str(tmp_path / "there")
 
 

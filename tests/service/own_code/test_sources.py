@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from cli_support import call, document, make_folder, plan
-from fakes import MemoryClient, make_sweep_plan
+from fakes import MemoryClient, make_document, make_sweep_plan
 
 from service.cluster import job
 from service.own_code import sources as own_modules
 from service.own_code.sources import read_modules, unpack
+from service.own_code.sweep import find_own_modules
 from service.plan.plan import SweepPlan
+from service.spec.parse import parse_spec
 from trainers.files.fingerprints import of_modules
 from trainers.trial.trial_file import TrialPaths
 
@@ -48,6 +50,19 @@ def test_another_source_makes_another_sweep(folder: Path) -> None:
     assert "kept_losses.py; kept with the sweep" in call("plan", "sweep.yaml").stdout
     (folder / "kept_losses.py").write_text(LOSS.replace("sum(-1)", "sum(-1).mul(2)"))
     assert planned(folder, "kept_losses:forward")["sweep_id"] != first["sweep_id"]
+
+
+def test_a_module_beside_the_sweeps_file_comes_first(tmp_path: Path) -> None:
+    spec = parse_spec(make_document(search={"divergence": {"choice": ["mine:f", "forward_kl"]}}))
+    beside, working = tmp_path / "configs", tmp_path
+    folders = [beside, working]
+    assert find_own_modules(spec, folders) == (working, []), "it may be installed"
+    (working / "mine.py").touch()
+    assert find_own_modules(spec, folders) == (working, [])
+    (beside / "mine").mkdir(parents=True)
+    (beside / "mine" / "__init__.py").touch()
+    note = f"own modules: those in {beside} were taken; {working} has some, too"
+    assert find_own_modules(spec, folders) == (beside, [note])
 
 
 def test_sweeps_of_shipped_divergences_keep_nothing(folder: Path) -> None:

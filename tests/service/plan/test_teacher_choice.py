@@ -15,7 +15,7 @@ from service.plan.resources import Resources
 from service.plan.teacher_choice import CacheCost, cache_dtypes, choose_teacher, hidden_states
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
-from service.spec.paths import with_absolute_paths
+from service.spec.paths import PathFinder, with_absolute_paths
 
 GIB = 1024**3
 KNOWN = InputFacts(
@@ -178,7 +178,7 @@ def test_where_the_cache_lies_does_not_decide_the_sweep_nor_fill_its_disk() -> N
 def test_a_folder_is_one_of_the_specs_and_a_url_is_left_alone(
     tmp_path: Path, written: str | None, root: str, url: str | None
 ) -> None:
-    absolute = with_absolute_paths(spec({"folder": written}), tmp_path / "there")
+    absolute = with_absolute_paths(spec({"folder": written}), PathFinder([tmp_path / "there"]))
     assert teacher_caches_folder(absolute, tmp_path / "home") == tmp_path / root
     assert absolute.teacher_cache.url == url
 

@@ -5,9 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from service.errors import SpecError
-from service.spec.file import apply_override, load_sweep, parse_yaml, read_document, starter_text
+from service.spec.file import (
+    LoadedSweep,
+    apply_override,
+    load_sweep,
+    parse_yaml,
+    read_document,
+    starter_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +120,7 @@ def test_bad_overrides_are_explained(override: str, message: str) -> None:
     ],
 )
 def test_what_looks_like_a_path_becomes_one(tmp_path: Path, field: str, name: str) -> None:
-    spec = load_sweep("temperature", [f"{field}={name}"], tmp_path)
+    spec = load_sweep("temperature", [f"{field}={name}"], tmp_path).spec
     section, _, key = field.partition(".")
     found = getattr(getattr(spec, section), key)
     assert found == os.path.realpath(tmp_path / name)
@@ -121,7 +129,7 @@ def test_what_looks_like_a_path_becomes_one(tmp_path: Path, field: str, name: st
 @pytest.mark.parametrize("field", ["data.train", "teacher.model", "tokenizer.model"])
 @pytest.mark.parametrize("name", ["gpt2", "owner/name-2.5-0.5B"])
 def test_a_hub_name_stays_one(tmp_path: Path, field: str, name: str) -> None:
-    spec = load_sweep("temperature", [f"{field}={name}"], tmp_path)
+    spec = load_sweep("temperature", [f"{field}={name}"], tmp_path).spec
     section, _, key = field.partition(".")
     assert getattr(getattr(spec, section), key) == name
 
@@ -151,8 +159,68 @@ def test_what_no_file_can_be_called_is_refused(
 def test_local_paths_become_absolute(tmp_path: Path) -> None:
     (tmp_path / "teachers").mkdir()
     overrides = ["teacher.model=teachers", "student.model=gpt2", "data.train=data/a.jsonl"]
-    spec = load_sweep("temperature", overrides, tmp_path)
+    spec = load_sweep("temperature", overrides, tmp_path).spec
     assert spec.teacher.model == str(tmp_path / "teachers")
     assert spec.student.model == "gpt2"
     assert spec.data.train == str(tmp_path / "data" / "a.jsonl")
     assert spec.data.validation == "builtin:docstrings"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A working folder with a sweep in `configs`, and names that are in one of them or both."""
+    files = ["configs/beside.jsonl", "working.jsonl", "configs/both.jsonl", "both.jsonl"]
+    for name in ["configs/models/x", "models/x", *files]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def loaded(project: Path, *overrides: str, **sections: object) -> LoadedSweep:
+    document = read_document("temperature", project) | sections
+    (project / "configs" / "sweep.yaml").write_text(yaml.safe_dump(document))
+    return load_sweep("configs/sweep.yaml", overrides, project)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("beside.jsonl", "configs/beside.jsonl"),
+        ("working.jsonl", "working.jsonl"),
+        ("both.jsonl", "configs/both.jsonl"),
+        ("../both.jsonl", "both.jsonl"),
+        ("nowhere.jsonl", "nowhere.jsonl"),
+    ],
+)
+def test_a_sweeps_paths_are_looked_for_beside_its_file_first(
+    project: Path, name: str, found: str
+) -> None:
+    there = {"train": name, "validation": "owner/hub-name"}
+    got = loaded(project, data=there)
+    assert got.spec.data.train == str(project / found)
+    assert got.spec.data.validation == "owner/hub-name"
+    assert got.folders == (project / "configs", project)
+    both = f"data.train: {project}/configs/both.jsonl was taken; there is {project}/both.jsonl, too"
+    assert got.notes == ((both,) if name == "both.jsonl" else ())
+
+
+def test_models_and_places_of_storage_are_looked_for_there_too(project: Path) -> None:
+    teacher, storage = {"model": "models"}, {"path": "models"}
+    got = loaded(project, teacher=teacher, storage=storage, teacher_cache={"folder": "new"})
+    assert got.spec.teacher.model == got.spec.storage.path == str(project / "configs/models")
+    assert got.spec.teacher_cache.folder == str(project / "new")
+    assert [note.partition(":")[0] for note in got.notes] == ["teacher.model", "storage.path"]
+
+
+def test_what_the_command_line_or_the_environment_names_is_in_the_working_folder(
+    project: Path,
+) -> None:
+    assert loaded(project, "data.train=both.jsonl").spec.data.train == str(project / "both.jsonl")
+    document = "data={train: both.jsonl, validation: both.jsonl}"
+    assert loaded(project, document).spec.data.validation == str(project / "both.jsonl")
+    with_storage = load_sweep("configs/sweep.yaml", [], project, {"path": "models"})
+    assert with_storage.spec.storage.path == str(project / "models")
+
+
+def test_a_preset_has_no_folder_of_its_own(tmp_path: Path) -> None:
+    assert load_sweep("temperature", [], tmp_path).folders == (tmp_path,)

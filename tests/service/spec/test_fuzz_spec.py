@@ -18,7 +18,7 @@ from service.plan.search_rows import search_rows
 from service.spec.document import SweepSpec
 from service.spec.file import load_sweep, parse_yaml, preset_names, preset_text
 from service.spec.parse import parse_spec
-from service.spec.paths import with_absolute_paths
+from service.spec.paths import PathFinder, with_absolute_paths
 
 TEXTS = [preset_text(name) for name in (*preset_names(), "_starter")]
 DOCUMENTS = [parse_yaml(text, "preset") for text in TEXTS] + [
@@ -68,7 +68,8 @@ def plan_of(spec: SweepSpec) -> SweepPlan:
 def test_a_changed_sweep_is_planned_or_refused(document: dict[str, Any]) -> None:
     spec = ends_well(lambda: parse_spec(document), SpecError)
     if spec is not None:
-        absolute = ends_well(lambda: with_absolute_paths(spec, Path("/nowhere")), SpecError)
+        finder = PathFinder([Path("/nowhere"), Path("/neither")])
+        absolute = ends_well(lambda: with_absolute_paths(spec, finder), SpecError)
         if absolute is not None:
             ends_well(lambda: plan_of(absolute), PlanError)
 
