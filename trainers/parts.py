@@ -340,13 +340,14 @@ class TaskRuntime(Protocol):
         """Writes the prepared data of `request` into `folder`. What it needs beside the records is
         made under `home`. Raises `ValueError` when an input is missing or wrong."""
 
-    def open_data(self, folder: Path) -> Data:
-        """Returns the prepared data in `folder`."""
+    def open_data(self, folder: Path, *, trust: bool = False) -> Data:
+        """Returns the prepared data in `folder`. `trust`: whether code that its tokenizer brings
+        along may run."""
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""
 
-    def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
+    def initialise(self, source: ModelSource, role: str, *, data: Any, folder: Path) -> None:
         """Writes into `folder` a model with the architecture of `source.config`, its weights drawn
         from `source.init_seed`. Raises `ValueError` for a config that is wrong."""
 
@@ -370,9 +371,9 @@ class TaskRuntime(Protocol):
     def network(self, model: Any, num_classes: int) -> Network:
         """Returns the model taken apart; its head has `num_classes` rows."""
 
-    def hidden_size(self, folder: Path) -> int:
-        """Returns the width D of the hidden states of the model in `folder`, which is not
-        loaded."""
+    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
+        """Returns the width D of the hidden states of the model in `folder`, which is not loaded;
+        code that it brings along runs only when `trust`."""
 
     def recompute_activations(self, model: Any) -> None:
         """Makes the model compute activations again in the backward pass instead of keeping

@@ -14,6 +14,7 @@ from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, 
 from service.plan.trials import ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
 from trainers.trial.kinds import RelativeName, SweepId
+from trainers.trial.sources import CODE_ROLES
 from trainers.trial.strict import Strict
 from trainers.trial.trial_file import Trust
 
@@ -48,10 +49,10 @@ class SweepPlan(Strict):
     @property
     def trust_remote_code(self) -> Trust:
         """Whether code that the models bring along may run, or whose."""
-        trusted = self.spec.teacher.trust_remote_code, self.spec.student.trust_remote_code
-        if trusted[0] == trusted[1]:
-            return trusted[0]  # also what images of earlier versions read
-        return ("teacher",) if trusted[0] else ("student",)
+        request = self.spec.prepare_request()
+        trusted = tuple(role for role in CODE_ROLES if request.trusts(role))
+        # all or none in one word, which is also what images of earlier versions read
+        return bool(trusted) if len(trusted) in (0, len(CODE_ROLES)) else trusted
 
 
 def make_plan(

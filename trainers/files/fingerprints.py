@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 BLOCK = 1 << 22
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 CODE, GENERATION = "*.py", "generation_config.json"
-TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.jinja")
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "*.jinja",
+    "*.model",
+    "*.tiktoken",
+)
 
 
 def of_document(document: Any) -> str:

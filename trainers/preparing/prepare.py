@@ -25,6 +25,7 @@ from trainers.training.run import run_trial
 from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import SilentReporter
 from trainers.trial.sources import (
+    CodeRole,
     FitConfig,
     ModelSource,
     Prepared,
@@ -32,7 +33,7 @@ from trainers.trial.sources import (
     Role,
     Scores,
 )
-from trainers.trial.trial_file import TrialFile, TrialPaths
+from trainers.trial.trial_file import TrialFile, TrialPaths, Trust
 
 ProgressCall = Callable[[str, float], None]
 
@@ -108,7 +109,9 @@ class _Preparation:
         def make(temporary: Path) -> None:
             start = temporary / "start"
             if folder is None:
-                self.task.runtime().initialise(source, role, data=data, folder=start)
+                trust = self.request.trusts("tokenizer")
+                opened = self.task.runtime().open_data(data, trust=trust)
+                self.task.runtime().initialise(source, role, data=opened, folder=start)
             if source.fit is not None:
                 self._fit(source.fit, role, start if folder is None else folder, data, temporary)
             _flatten(temporary)
@@ -121,7 +124,7 @@ class _Preparation:
             config=fit_config(fit, self.request, self.task),
             device=_device(),
             numerics=_numerics(fit),
-            trust_remote_code=self.request.trusts(role),
+            trust_remote_code=self._trust(role),
             paths=TrialPaths(teacher=None, student=str(start), data=str(data)),
         )
         reporter = _FitReporter(f"{role} fit", self.progress)
@@ -131,6 +134,11 @@ class _Preparation:
                 f"{role}.fit: the loss must stay finite, but it diverged after {result.steps} "
                 f"steps. Lower {role}.fit.learning_rate={fit.learning_rate}."
             )
+
+    def _trust(self, role: Role) -> Trust:
+        """What the trial that a fit is trusts: the model is its student."""
+        own: tuple[CodeRole, ...] = ("student",) if self.request.trusts(role) else ()
+        return (*own, "tokenizer") if self.request.trusts("tokenizer") else own
 
     def _scores(self, found: Mapping[str, str], models: Mapping[str, Path]) -> Scores | None:
         config = self.request.scored_as

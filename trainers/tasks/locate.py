@@ -59,6 +59,20 @@ def first_of(config: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
+def _check_code(config: Mapping[str, Any], folder: Path, place: str, *, trust: bool) -> None:
+    """Refuses a model that only its own code can make, which may not run."""
+    if trust or not config.get("auto_map"):
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+        raise ValueError(
+            f"{place}: the model in {folder} must be one that transformers knows, but it brings "
+            f"code of its own for a {config.get('model_type')!r:.40}. Read that, and set "
+            f"trust_remote_code: true beside {place.rpartition('.')[2]}, or take another model."
+        )
+
+
 def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -91,6 +105,8 @@ def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool)
             f"{place}: folder {folder} is not a model: config.json is missing. "
             "Name a folder that save_pretrained wrote."
         )
-    weights.check_quantiser(read_config(folder), place)
+    config = read_config(folder)
+    _check_code(config, folder, place, trust=source.trust_remote_code)
+    weights.check_quantiser(config, place)
     if with_weights:
         weights.check_weights(folder, place, allow_pickle=source.allow_pickle)

@@ -36,7 +36,7 @@ def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BY
     built or loaded but descriptions, except that the teacher's weights are hashed."""
     runtime = request.task.runtime()
     data = runtime.open_data(request.data)
-    hidden_size = runtime.hidden_size(request.teacher)
+    hidden_size = runtime.hidden_size(request.teacher, trust=request.trust_remote_code)
     row_bytes = hidden_size * BYTES[request.storage_dtype]
     rows_per_shard = max(1, shard_bytes // row_bytes)
     shards = [s for split in data.splits.values() for s in _shards(split, rows_per_shard)]

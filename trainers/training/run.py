@@ -163,7 +163,9 @@ def _inputs(
 ) -> _Inputs:
     task = table.task_named(trial.config.task)
     runtime, folder = task.runtime(), Path(trial.paths.data)
-    data = kept.get("data", (task.name, str(folder)), lambda: runtime.open_data(folder))
+    trust = trial.trusts("tokenizer")
+    key = (task.name, str(folder), trust)
+    data = kept.get("data", key, lambda: runtime.open_data(folder, trust=trust))
     return _Inputs(runtime, data, numerics, world)
 
 

@@ -14,6 +14,8 @@ from trainers.trial.strict import Strict
 BUILTIN_PREFIX = "builtin:"
 Role = Literal["teacher", "student"]
 ROLES: tuple[Role, ...] = get_args(Role)
+CodeRole = Literal["teacher", "student", "tokenizer"]
+CODE_ROLES: tuple[CodeRole, ...] = get_args(CodeRole)
 
 
 def _check_one_of(source: BaseModel, first: str, second: str) -> None:
@@ -93,6 +95,10 @@ class TokenizerSource(Strict):
 
     model: Name | None = None
     train: TokenizerTraining | None = None
+    trust_remote_code: bool = Field(
+        default=False,
+        exclude_if=lambda trust: not trust,  # sweeps without it keep their ids
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TokenizerSource":
@@ -122,8 +128,9 @@ class Columns(Strict):
 
 
 PLACE = (
-    "a file (.jsonl, .json with one array, .csv, each also .gz; .parquet, .arrow), a folder that "
-    "save_to_disk wrote, a Hugging Face data set, or builtin:docstrings"
+    "a file (.jsonl, .json with one array, .csv, each also .gz; .parquet, .arrow), a pattern of "
+    "files (data/*.parquet), a folder that save_to_disk wrote or that was cloned from a hub, a "
+    "Hugging Face data set, or builtin:docstrings"
 )
 
 
@@ -199,8 +206,11 @@ class PrepareRequest(Data):
         description="the trial whose evaluation teacher and student are scored with before any",
     )
 
-    def trusts(self, role: Role) -> bool:
-        """Returns whether code that the model of that role brings along may run."""
+    def trusts(self, role: CodeRole) -> bool:
+        """Returns whether code that the model of that role, or the tokenizer, brings along may run.
+        A tokenizer that is not named is the teacher's."""
+        if role == "tokenizer":
+            return (self.tokenizer or self.teacher).trust_remote_code
         return self.source(role).trust_remote_code
 
     def source(self, role: Role) -> ModelSource:

@@ -11,11 +11,11 @@ from trainers.files.store import write_text
 from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
 from trainers.trial.kinds import LARGEST_COUNT, CountOrNone, Workers
-from trainers.trial.sources import Role
+from trainers.trial.sources import CodeRole
 from trainers.trial.strict import Strict
 
 FORMAT_VERSION: Literal[1] = 1
-Trust = bool | tuple[Role, ...]
+Trust = bool | tuple[CodeRole, ...]
 
 
 class TrialPaths(Strict):
@@ -95,8 +95,9 @@ class TrialFile(Strict):
         json.dumps(numerics, allow_nan=False)  # raises ValueError: the file could not keep it
         return numerics
 
-    def trusts(self, role: Role) -> bool:
-        """Returns whether code that the model of that role brings along may run."""
+    def trusts(self, role: CodeRole) -> bool:
+        """Returns whether code that the model of that role, or the tokenizer, brings along may
+        run."""
         given = self.trust_remote_code
         return given if isinstance(given, bool) else role in given
 

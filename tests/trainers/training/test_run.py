@@ -14,7 +14,7 @@ from training_support import Recorder, gpt2, trial
 
 from trainers.files import fingerprints
 from trainers.tasks.causal_lm import building
-from trainers.tasks.causal_lm.data import TokenSplit
+from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.run import KeptBetweenTrials, check_fingerprints, run_trial
 from trainers.trial.reporting import Leave, Outcome, SilentReporter, TrialResult
@@ -173,7 +173,8 @@ def test_a_resumed_trial_ends_with_the_bits_of_one_that_was_never_interrupted(
 ) -> None:
     # with dropout, so that the random state matters
     source = ModelSource(config=gpt2(1, 16, resid_pdrop=0.2))
-    building.initialise(source, "student", Path(prepared.data) / "tokenizer", tmp_path / "start")
+    tokenizer = TokenData.open(Path(prepared.data)).tokenizer
+    building.initialise(source, "student", tokenizer, tmp_path / "start")
     file = trial(prepared, tau=2.0, steps=8, evaluations=4)
     paths = file.paths.model_copy(update={"student": str(tmp_path / "start")})
     file = file.model_copy(update={"paths": paths})

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainers.trial.config import TrialConfig
+from trainers.trial.sources import CODE_ROLES
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 PATHS = TrialPaths(teacher="/teacher", student="/student", data="/data")
@@ -29,22 +30,20 @@ def test_a_clamp_that_the_policy_has_is_kept(tmp_path: Path, clamp: dict[str, fl
 
 
 @pytest.mark.parametrize(
-    ("given", "teacher", "student"),
+    ("given", "trusted"),
     [
-        (True, True, True),  # as earlier versions wrote it, for both
-        (False, False, False),
-        (["teacher"], True, False),
-        (["student"], False, True),
+        (True, ("teacher", "student", "tokenizer")),  # as earlier versions wrote it
+        (False, ()),
+        (["teacher"], ("teacher",)),
+        (["student", "tokenizer"], ("student", "tokenizer")),
     ],
 )
-def test_code_is_trusted_by_role(
-    tmp_path: Path, given: object, teacher: bool, student: bool
-) -> None:
+def test_code_is_trusted_by_role(tmp_path: Path, given: object, trusted: tuple[str, ...]) -> None:
     content = TrialFile(config=TrialConfig(), paths=PATHS).model_dump(mode="json")
     path = tmp_path / "trial.json"
     path.write_text(json.dumps(content | {"trust_remote_code": given}))
     trial = TrialFile.read(path)
-    assert (trial.trusts("teacher"), trial.trusts("student")) == (teacher, student)
+    assert tuple(role for role in CODE_ROLES if trial.trusts(role)) == trusted
     trial.write(path)
     assert json.loads(path.read_text())["trust_remote_code"] == given
 

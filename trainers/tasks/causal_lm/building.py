@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -34,12 +34,11 @@ SIZES = (
 )
 
 
-def initialise(source: ModelSource, role: str, tokenizer_folder: Path, folder: Path) -> None:
+def initialise(source: ModelSource, role: str, tokenizer: Any, folder: Path) -> None:
     """Writes into `folder` a model with the architecture of `source.config`, weights drawn from
     `source.init_seed`. Vocabulary size and special tokens come from the tokenizer unless given.
     Raises `ValueError` for a config that makes no such model, naming the field."""
     quieten()
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     assert source.config is not None
     given = {"vocab_size": num_entries(tokenizer), **source.config}
     for name in SPECIAL_TOKENS:

@@ -11,11 +11,10 @@ from typing import Any
 import datasets
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from trainers.files import fingerprints
 from trainers.parts import SPLIT_NAMES
-from trainers.tasks.causal_lm import batches
+from trainers.tasks.causal_lm import batches, tokenizer_files
 from trainers.tasks.causal_lm.batches import BucketedOrder, TokenBatch
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, damaged
 
@@ -94,16 +93,17 @@ class TokenData:
     folder: Path
     facts: DataFacts
     splits: Mapping[str, TokenSplit]
+    trust: bool = False  # whether code that the tokenizer brings along may run
 
     @classmethod
-    def open(cls, folder: Path) -> "TokenData":
+    def open(cls, folder: Path, *, trust: bool = False) -> "TokenData":
         """Returns the data in `folder`. Raises `ValueError` when it holds none."""
         facts = DataFacts.read(folder)
         splits = {
             name: TokenSplit.open(folder, name, pad_token_id=facts.pad_token_id)
             for name in SPLIT_NAMES
         }
-        return cls(folder, facts, splits)
+        return cls(folder, facts, splits, trust)
 
     @property
     def num_classes(self) -> int:
@@ -113,7 +113,7 @@ class TokenData:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, loaded when it is first needed: a cache is built without it."""
-        return AutoTokenizer.from_pretrained(self.folder / TOKENIZER_FOLDER, local_files_only=True)
+        return tokenizer_files.load(self.folder / TOKENIZER_FOLDER, "data", trust=self.trust)
 
     def cache_key(self) -> dict[str, Any]:
         """See `trainers.parts.Data`."""

@@ -15,10 +15,10 @@ from trainers.tasks import locate
 from trainers.tasks.causal_lm import records, templates, tokenizer
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, read_prepared
 from trainers.tasks.causal_lm.record import Record
+from trainers.tasks.causal_lm.tokenizer_files import brings_code, has_vocabulary, load, load_quickly
 from trainers.tasks.causal_lm.vocabulary import (
     check_rows,
     check_same_tokens,
-    has_vocabulary,
     read_vocabulary,
 )
 from trainers.trial.facts import Facts
@@ -54,7 +54,9 @@ class TextKeys:
         if folder is None:
             source = self._request.tokenizer
             return {"train": source and source.model_dump(), "text": self.records}
-        return {"files": fingerprints.of_tokenizer(folder)}
+        # with its own code it may make other tokens of the same files
+        own = {"code": self._request.trusts("tokenizer")} if brings_code(folder) else {}
+        return {"files": fingerprints.of_tokenizer(folder), **own}
 
     @property
     def data(self) -> dict[str, Any]:
@@ -97,6 +99,8 @@ def inspect(
     found = {"tokenizer": _describe_tokenizer(request)}
     prepared = read_prepared(data) if data.is_dir() else None
     tokens = _tokenizer_folder(request, home)
+    if tokens is not None and brings_code(tokens):  # transformers may have a class of its own
+        load(tokens, "tokenizer", trust=request.trusts("tokenizer"))
     vocab_size = _vocab_size(request, prepared, tokens)
     check_vocabulary(request, configs, vocab_size, tokens)
     for role, config in configs.items():
@@ -190,7 +194,9 @@ def check_vocabulary(
         own = _own_tokenizer(source, role)
         if own is not None and own != tokens:
             place = f"{role}.model: {own}"
-            check_same_tokens(place, read_vocabulary(own), read_vocabulary(tokens))
+            theirs = read_vocabulary(own, trust=source.trust_remote_code)
+            ours = read_vocabulary(tokens, trust=request.trusts("tokenizer"))
+            check_same_tokens(place, theirs, ours)
 
 
 def _config(source: ModelSource, role: str) -> Mapping[str, Any]:
@@ -223,7 +229,9 @@ def _vocab_size(
         return prepared.num_classes
     if request.tokenizer is not None and request.tokenizer.train is not None:
         return request.tokenizer.train.vocab_size
-    return None if tokens is None else read_vocabulary(tokens).num_entries
+    if tokens is None:
+        return None
+    return read_vocabulary(tokens, trust=request.trusts("tokenizer")).num_entries
 
 
 def _vocab_rows(config: Mapping[str, Any]) -> int | None:
@@ -257,7 +265,7 @@ def _try_template(request: PrepareRequest, rows: list[Record], tokens: Path | No
             "data.template: chat needs a tokenizer with a chat template, but one that is trained "
             "on the data has none. Use alpaca, or the tokenizer of a chat model."
         )
-    loaded = None if tokens is None else tokenizer.load_quickly(tokens)
+    loaded = None if tokens is None else load_quickly(tokens)
     for record in rows if loaded is not None else ():
         templates.encode("chat", record, loaded)
 

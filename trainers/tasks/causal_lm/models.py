@@ -161,10 +161,11 @@ class LanguageModel:
         return head_of(self.model, self.vocab_size)
 
 
-def hidden_size(folder: Path) -> int:
+def hidden_size(folder: Path, *, trust: bool = False) -> int:
     """Returns the width of the last hidden states of the model in `folder`, from its config. Rows
     of the output head are as long, whatever the config calls it."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    whole = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
+    config = whole.get_text_config()
     projected = getattr(config, "word_embed_proj_dim", None)
     return int(projected or config.hidden_size)
 

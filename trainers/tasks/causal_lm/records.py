@@ -11,7 +11,7 @@ from typing import Any
 
 from trainers.files.names import local_path
 from trainers.files.urls import is_url
-from trainers.tasks.causal_lm import docstrings, rows
+from trainers.tasks.causal_lm import data_files, docstrings, rows
 from trainers.tasks.causal_lm.columns import json_columns, record_of
 from trainers.tasks.causal_lm.record import Record
 from trainers.trial.sources import BUILTIN_PREFIX, DataSource
@@ -46,7 +46,7 @@ def fingerprint(source: DataSource, split_name: str) -> str:
         return docstrings.fingerprint()
     if path is not None:
         with _readable(path, split_name):
-            return rows.fingerprint(path, _split(source, split_name))
+            return data_files.fingerprint(path, _split(source, split_name), source.config_name)
     config = f":{source.config_name}" if source.config_name else ""
     name = _split(source, split_name)
     return hashlib.sha256(f"hub:{place}{config}:{name}".encode()).hexdigest()
@@ -97,8 +97,9 @@ def _readable(path: Path, split_name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ValueError(
             f"data.{split_name}: the file must exist, but {error.filename or path} is missing. "
-            "Give a file (JSON Lines, a JSON array, CSV, parquet), a folder that save_to_disk "
-            "wrote, the name of a Hugging Face data set, or builtin:docstrings."
+            "Give a file (JSON Lines, a JSON array, CSV, parquet), a pattern of files "
+            "(data/*.parquet), a folder that save_to_disk wrote or that was cloned from a hub, the "
+            "name of a Hugging Face data set, or builtin:docstrings."
         ) from error
     except OSError as error:
         raise ValueError(
@@ -107,9 +108,13 @@ def _readable(path: Path, split_name: str) -> Iterator[None]:
 
 
 def _read_file(path: Path, split_name: str, source: DataSource) -> list[Record]:
+    split = _split(source, split_name)
     with _readable(path, split_name):
-        found = rows.read_rows(path, _split(source, split_name), json_columns(source.columns))
-        return [record_of(row, place, source) for place, row in found]
+        return [
+            record_of(row, place, source)
+            for file in data_files.files_of(path, split, source.config_name)
+            for place, row in rows.read_rows(file, split, json_columns(source.columns))
+        ]
 
 
 def _read_hub(place: str, split_name: str, source: DataSource) -> list[Record]:

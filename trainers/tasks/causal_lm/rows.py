@@ -57,6 +57,11 @@ def read_rows(path: Path, split: str, json_columns: Collection[str] = ()) -> Row
     return json_rows(content, str(path))
 
 
+def is_stored(folder: Path) -> bool:
+    """Returns whether `save_to_disk` wrote a folder, of one split or several."""
+    return any(folder.glob(STATE)) or any(folder.glob(f"*/{STATE}"))
+
+
 def fingerprint(path: Path, split: str) -> str:
     """Returns the SHA-256 of the bytes that `read_rows` reads. Raises as it does."""
     if not path.is_dir():
@@ -235,11 +240,6 @@ def _split_folder(path: Path, split: str) -> Path:
     if (path / STATE).is_file():
         return path
     splits = sorted(state.parent.name for state in path.glob(f"*/{STATE}"))
-    if not splits:
-        raise ValueError(
-            f"{path} is a folder, so save_to_disk of `datasets` must have written it, "
-            f"but {STATE} is missing. Name a file in it, or such a folder."
-        )
     if split not in splits:
         raise ValueError(
             f"{path} must hold the split '{split}', but got {', '.join(splits)}. "

@@ -12,7 +12,6 @@ from trainers.parts import SignalMaker
 from trainers.tasks.causal_lm import building, data, models, tokenizer
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
-from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER
 from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.tasks.causal_lm.writing import DataWriter
 from trainers.trial.config import TrialConfig
@@ -31,18 +30,18 @@ class CausalLmRuntime:
         that) and the facts."""
         DataWriter(request, home).write(folder)
 
-    def open_data(self, folder: Path) -> TokenData:
+    def open_data(self, folder: Path, *, trust: bool = False) -> TokenData:
         """Returns the tokenised data in `folder`."""
-        return TokenData.open(folder)
+        return TokenData.open(folder, trust=trust)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over token ids, what is learned and accepted answers."""
         return data.fingerprint(folder)
 
-    def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
+    def initialise(self, source: ModelSource, role: str, *, data: TokenData, folder: Path) -> None:
         """Writes a model whose vocabulary and special tokens are those of the data's tokenizer,
         unless the config gives others."""
-        building.initialise(source, role, data / TOKENIZER_FOLDER, folder)
+        building.initialise(source, role, data.tokenizer, folder)
 
     def describe(
         self, config: Mapping[str, Any], role: str, num_classes: int | None
@@ -77,9 +76,9 @@ class CausalLmRuntime:
         """Returns the body and the head over the real vocabulary."""
         return LanguageModel.of(model, num_classes)
 
-    def hidden_size(self, folder: Path) -> int:
+    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
         """Returns the width of the last hidden states."""
-        return models.hidden_size(folder)
+        return models.hidden_size(folder, trust=trust)
 
     def recompute_activations(self, model: Any) -> None:
         """Turns on transformers' gradient checkpointing, which keeps the inputs of layers only."""

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from trainers.tasks import locate
 from trainers.tasks.causal_lm import templates
 from trainers.tasks.causal_lm.record import Record
+from trainers.tasks.causal_lm.tokenizer_files import brings_code, has_vocabulary
 from trainers.trial.sources import ModelSource, PrepareRequest
 
 END_OF_TEXT = "<|endoftext|>"
@@ -31,28 +31,9 @@ def find(request: PrepareRequest) -> Path | None:
         return _checked(folder, "teacher.model")
     if source.model is None:
         return None
-    named = ModelSource(model=source.model)
+    named = ModelSource(model=source.model, trust_remote_code=source.trust_remote_code)
     folder = locate.named_folder(named, "tokenizer", with_weights=False)
     return _checked(folder, "tokenizer.model")
-
-
-def load_quickly(folder: Path) -> Any:
-    """Returns the tokenizer in `folder` without loading torch, or None where only `transformers`'
-    own class for it, or the folder's code, can read it."""
-    # AutoTokenizer would load torch.
-    from transformers import PreTrainedTokenizerFast
-    from transformers.utils import logging
-
-    if not (folder / "tokenizer.json").is_file():
-        return None
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of a class that is not the tokenizer's own
-    try:
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception:  # whatever is wrong with it is for the tokenizer's own class to say
-        return None
-    finally:
-        logging.set_verbosity(level)
 
 
 def train(records: list[Record], template: str, vocab_size: int, folder: Path) -> None:
@@ -104,9 +85,10 @@ def _texts(records: list[Record], template: str) -> Iterable[str]:
 
 def _checked(folder: Path, place: str) -> Path:
     locate.check_is_there(folder, place)
-    if not any(folder.glob("tokenizer*")) and not (folder / "vocab.json").is_file():
+    if not has_vocabulary(folder) and not brings_code(folder):
         raise ValueError(
-            f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing. "
-            "Name one under tokenizer, or train one: tokenizer: {train: {vocab_size: 8192}}."
+            f"{place}: folder {folder} has no tokenizer: tokenizer.json is missing (or vocab.json, "
+            "vocab.txt, spiece.model). Name one under tokenizer, or train one: "
+            "tokenizer: {train: {vocab_size: 8192}}."
         )
     return folder

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainers.tasks.causal_lm.tokenizer_files import VOCABULARY_FILES, brings_code, load
+
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-# any of these holds the entries themselves; other files only describe them
-VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -59,33 +59,30 @@ def check_same_tokens(place: str, theirs: Vocabulary, ours: Vocabulary) -> None:
         )
 
 
-def has_vocabulary(folder: Path) -> bool:
-    """Returns whether a folder has a tokenizer of its own."""
-    return any(path for pattern in VOCABULARY_FILES for path in folder.glob(pattern))
-
-
-def read_vocabulary(folder: Path) -> Vocabulary:
-    """Returns the vocabulary of the tokenizer in `folder`, as transformers numbers it. Raises
-    `ValueError` when there is none that can be read."""
-    names = (*VOCABULARY_FILES, "*.json")
+def read_vocabulary(folder: Path, *, trust: bool = False) -> Vocabulary:
+    """Returns the vocabulary of the tokenizer in `folder`, as transformers numbers it; code that it
+    brings along runs only when `trust`. Raises `ValueError` when there is none that can be read."""
+    names = (*VOCABULARY_FILES, "*.json", "*.py")
     files = sorted({path for pattern in names for path in folder.glob(pattern)})
-    return _read(folder, tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files))
+    return _read(
+        folder, tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files), trust
+    )
 
 
 @lru_cache(maxsize=4)
-def _read(folder: Path, state: tuple[tuple[str, int, int], ...]) -> Vocabulary:
+def _read(folder: Path, state: tuple[tuple[str, int, int], ...], trust: bool) -> Vocabulary:
     """`state` names the files' versions, so that a changed file is read again."""
     try:
         if (folder / "tokenizer.json").is_file():
             return _of_tokenizer_json(folder)
-        if (folder / "vocab.json").is_file():
+        if (folder / "vocab.json").is_file() and not brings_code(folder):
             return _of_vocab_json(folder)
-        return _of_loaded(folder)
     except Exception as error:  # whatever a damaged file or the loading library raises
         raise ValueError(
             f"{folder}: its tokenizer must be one that transformers reads, but got "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ) from error
+    return _of_loaded(folder, trust)
 
 
 def _of_tokenizer_json(folder: Path) -> Vocabulary:
@@ -110,11 +107,9 @@ def _of_vocab_json(folder: Path) -> Vocabulary:
     return _completed(folder, {number: token for token, number in vocab.items()}, [], rules)
 
 
-def _of_loaded(folder: Path) -> Vocabulary:
+def _of_loaded(folder: Path, trust: bool) -> Vocabulary:
     """For forms that only the libraries read (SentencePiece, tiktoken)."""
-    from transformers import AutoTokenizer
-
-    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    loaded = load(folder, "tokenizer", trust=trust)
     return Vocabulary({number: token for token, number in loaded.get_vocab().items()}, None)
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import datasets
 import numpy as np
-from transformers import AutoTokenizer
 
 from trainers.files import store
 from trainers.parts import SPLIT_NAMES
-from trainers.tasks.causal_lm import data, records, templates, tokenizer
+from trainers.tasks.causal_lm import data, records, templates, tokenizer, tokenizer_files
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, SplitFacts
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.models import quieten
@@ -44,7 +43,8 @@ class DataWriter:
         """Writes splits, tokenizer and facts into `folder`. Raises `ValueError` when an input is
         missing or wrong."""
         quieten()
-        loaded = AutoTokenizer.from_pretrained(self._tokenizer(), local_files_only=True)
+        trust = self.request.trusts("tokenizer")
+        loaded = tokenizer_files.load(self._tokenizer(), "tokenizer", trust=trust)
         written = {name: self._write_split(name, loaded, folder) for name in SPLIT_NAMES}
         loaded.save_pretrained(folder / TOKENIZER_FOLDER)
         DataFacts(

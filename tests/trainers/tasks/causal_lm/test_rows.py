@@ -268,7 +268,7 @@ def test_numbers_in_a_table_are_no_text(tmp_path: Path) -> None:
 
 def test_a_folder_says_what_it_lacks(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"save_to_disk .* state.json is missing"):
+    with pytest.raises(ValueError, match=r"save_to_disk .* cloned from a hub, but got"):
         read(tmp_path / "empty")
     stored = write_dict(tmp_path / "stored", ROWS)
     with pytest.raises(ValueError, match=r"must hold the split 'test', but got other, train"):

@@ -154,14 +154,14 @@ class PointsRuntime:
             lines = Path(getattr(request.data, name)).read_text().splitlines()
             (folder / f"{name}.json").write_text(json.dumps([json.loads(line) for line in lines]))
 
-    def open_data(self, folder: Path) -> PointData:
+    def open_data(self, folder: Path, *, trust: bool = False) -> PointData:
         names = ("train", "validation")
         return PointData({name: PointSplit(name, folder / f"{name}.json") for name in names})
 
     def fingerprint(self, folder: Path) -> str:
         return fingerprint(folder)
 
-    def initialise(self, source: Any, role: str, *, data: Path, folder: Path) -> None:
+    def initialise(self, source: Any, role: str, *, data: Any, folder: Path) -> None:
         torch.manual_seed(source.init_seed)
         PointModel(source.config["hidden_size"]).save(folder)
 
@@ -174,7 +174,7 @@ class PointsRuntime:
     def network(self, model: PointModel, num_classes: int) -> PointNetwork:
         return PointNetwork(model)
 
-    def hidden_size(self, folder: Path) -> int:
+    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
         return int(json.loads((folder / "config.json").read_text())["hidden_size"])
 
     def recompute_activations(self, model: PointModel) -> None:
