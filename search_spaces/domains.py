@@ -293,7 +293,7 @@ class Choice(_Listed):
             # them in a list it could not say which one a trial had. So they count as one here.
             if value in earlier:
                 raise ValueError(
-                    f"the values of choice must differ, but got {value!r} twice. Remove one."
+                    f"the values of choice must differ, but got {value!r:.80} twice. Remove one."
                 )
             earlier.add(value)
         return self

@@ -18,12 +18,12 @@ def parse_domain(place: str, raw: object) -> Domain:
     Raises `ValueError` that begins with `place` (such as `search.tau`) with rule, value, remedy.
     """
     if not isinstance(raw, Mapping):
-        remedy = f"{{choice: {raw}}} to list them"
-        if not isinstance(raw, list | tuple):
-            remedy = f"{{fixed: {raw}}} to pin it"
+        short = f"{raw:.80}" if isinstance(raw, str) else f"{raw!r:.80}"
+        is_list = isinstance(raw, list | tuple)
+        remedy = f"{{choice: {short}}} to list them" if is_list else f"{{fixed: {short}}} to pin it"
         raise ValueError(
-            f"{place}: a domain must be a mapping with one of {', '.join(KINDS)}, but got {raw!r}. "
-            f"Write {remedy}."
+            f"{place}: a domain must be a mapping with one of {', '.join(KINDS)}, "
+            f"but got {raw!r:.80}. Write {remedy}."
         )
     # Checked before pydantic sees it: of a union it would report one error for each member, with
     # the names of our classes in them.
@@ -32,7 +32,7 @@ def parse_domain(place: str, raw: object) -> Domain:
     if unknown:
         known = _known_keys(kinds)
         raise ValueError(
-            f"{place}: a domain knows {', '.join(known)}, but got '{unknown[0]}'."
+            f"{place}: a domain knows {', '.join(known)}, but got '{unknown[0]!s:.80}'."
             f"{nearest(str(unknown[0]), known)}"
         )
     if len(kinds) != 1:
@@ -58,12 +58,12 @@ def _check_shape(place: str, kind: str, value: object) -> None:
         return
     if not isinstance(value, list | tuple) or (kind != "choice" and len(value) != 2):
         wanted = "a list of values" if kind == "choice" else "[low, high]"
-        raise ValueError(f"{place}: {kind} must be {wanted}, but got {value!r}.")
+        raise ValueError(f"{place}: {kind} must be {wanted}, but got {value!r:.80}.")
     allowed = "text, numbers, true or false" if kind == "choice" else "numbers"
     # A bool is an int to Python, and pydantic would take it for a bound.
     for item in value:
         if not isinstance(item, Scalar) or (kind != "choice" and isinstance(item, bool)):
-            raise ValueError(f"{place}: {kind} must hold {allowed}, but got {item!r}.")
+            raise ValueError(f"{place}: {kind} must hold {allowed}, but got {item!r:.80}.")
 
 
 def _known_keys(kinds: list[str]) -> list[str]:
@@ -81,7 +81,7 @@ def _first_problem(error: ValidationError) -> str:
     # The first step of the place is the tag of the union, which the user never wrote.
     inner = [str(step) for step in first["loc"][1:]]
     at = " ".join(["item " + step if step.isdigit() else step for step in inner])
-    return f"{at}: {first['msg']}, but got {first['input']!r}"
+    return f"{at}: {first['msg']}, but got {first['input']!r:.80}"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

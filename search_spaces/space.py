@@ -270,7 +270,7 @@ def _check_condition(
         if not domain.contains(value):
             raise ValueError(
                 f"{place} must give a value that '{parent}' can take ({domain.text()}), "
-                f"but got {value!r}.{_nearest_value(value, domain)}"
+                f"but got {value!r:.80}.{_nearest_value(value, domain)}"
             )
 
 

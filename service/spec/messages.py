@@ -95,7 +95,7 @@ def explain_one(details: ErrorDetails, known: list[str]) -> str:
             f"{place}: must be given, but it is missing. Add it: kd-sweep init shows a whole spec."
         )
     if kind == "union_tag_not_found":
-        return f"{place}: must name its kind, but got {details['input']!r}. Add kind: …"
+        return f"{place}: must name its kind, but got {details['input']!r:.80}. Add kind: …"
     if kind == "value_error":
         message = details["msg"].removeprefix("Value error, ")
         # What is wrong inside the search says its own place, down to the searched name.

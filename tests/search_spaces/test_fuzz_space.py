@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from fuzz_support import ends_well, mutated
-from hypothesis import given
+from hypothesis import example, given
 
 from search_spaces.samplers import Grid, Tpe
 from search_spaces.samples import samples
@@ -24,6 +24,9 @@ SPACES: list[dict[str, Any]] = [
 
 
 @given(search=mutated(SPACES))
+@example(search={"a": list(range(9999))})
+@example(search={"a": {"choice": [list(range(9999))]}})
+@example(search={"a": {"float": list(range(9999))}})
 def test_a_changed_space_works_or_is_refused(search: dict[str, Any]) -> None:
     space = ends_well(lambda: SearchSpace.parse(search), ValueError)
     if space is not None:

@@ -46,11 +46,11 @@ LONGEST_NAME = 1_000
 
 def _name(text: str) -> str:
     if not text.strip():
-        raise ValueError(f"must be text that is not empty, but got {text!r}")
+        raise ValueError(f"must be text that is not empty, but got {text!r:.80}")
     if len(text) > LONGEST_NAME:
         raise ValueError(f"must have at most {LONGEST_NAME} characters, but got {len(text)}")
     if CONTROL.search(text):
-        raise ValueError(f"must have no control characters, but got {text!r}")
+        raise ValueError(f"must have no control characters, but got {text!r:.80}")
     return text
 
 
@@ -64,7 +64,8 @@ def relative_name(text: str) -> str:
     parts = text.split("/")
     if "\\" in text or not all(part.strip() and part not in (".", "..") for part in parts):
         raise ValueError(
-            f"must be a name below a folder, without '..', '\\' or '/' at an end, but got {text!r}"
+            "must be a name below a folder, without '..', '\\' or '/' at an end, "
+            f"but got {text!r:.80}"
         )
     return text
 

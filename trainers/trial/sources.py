@@ -23,7 +23,8 @@ def _check_one_of(source: BaseModel, first: str, second: str) -> None:
     one, other = getattr(source, first), getattr(source, second)
     if (one is None) == (other is None):
         raise ValueError(
-            f"give exactly one of {first} and {second}, but got {first}={one}, {second}={other}"
+            f"give exactly one of {first} and {second}, "
+            f"but got {first}={one!s:.80}, {second}={other!s:.80}"
         )
 
 

@@ -2,11 +2,14 @@
 only where transformers' own class for it is asked for."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 # any of these holds the entries themselves; other files only describe them
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+NEED_READERS = ("*.model", "*.tiktoken")
+READERS = ("sentencepiece", "tiktoken")
 CONFIG = "tokenizer_config.json"
 
 
@@ -29,6 +32,7 @@ def load(folder: Path, place: str, *, trust: bool) -> Any:
     with `place` when transformers cannot read it."""
     from transformers import AutoTokenizer
 
+    _check_readers(folder, place)
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
     except Exception as error:  # whatever a damaged file, the library or the folder's code raises
@@ -38,12 +42,27 @@ def load(folder: Path, place: str, *, trust: bool) -> Any:
                 "brings code of its own. Read that, and set trust_remote_code: true under "
                 "tokenizer (without a tokenizer of its own, under teacher), or name another one."
             ) from error
-        reason = (str(error).splitlines() or [""])[0]
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise ValueError(
             f"{place}: {folder}: its tokenizer must be one that transformers reads, but got "
-            f"{type(error).__name__}: {reason} Save it again with save_pretrained, or name "
+            f"{type(error).__name__}: {reason}. Save it again with save_pretrained, or name "
             "another one."
         ) from error
+
+
+def _check_readers(folder: Path, place: str) -> None:
+    """Refuses forms whose reader is not installed; transformers names another package for them."""
+    has_reader = any(find_spec(name) for name in READERS)
+    if has_reader or (folder / "tokenizer.json").is_file():
+        return
+    found = [path.name for pattern in NEED_READERS for path in sorted(folder.glob(pattern))]
+    if found:
+        raise ValueError(
+            f"{place}: {folder}: {found[0]} must be read by the package sentencepiece (or "
+            "tiktoken), but that is not installed here. Install it on every node, or save the "
+            "tokenizer where it is installed: AutoTokenizer's save_pretrained writes "
+            "tokenizer.json, which needs neither."
+        )
 
 
 def load_quickly(folder: Path) -> Any:
