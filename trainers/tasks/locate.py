@@ -47,6 +47,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(folder / "config.json")
 
 
+def check_code(source: ModelSource, role: str, config: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a model, its config being `config`, that only code which it brings
+    along can make, unless that is trusted."""
+    if source.model is None or source.trust_remote_code or not config.get("auto_map"):
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+        raise ValueError(
+            f"{role}.model: '{source.model}' must be a model that transformers knows, but it "
+            f"brings code of its own for a {config.get('model_type')!r:.40}. Read that, and set "
+            f"trust_remote_code: true under {role}, or take another model."
+        )
+
+
 def first_of(config: Mapping[str, Any], *names: str) -> int | None:
     """Returns the first number among `names` that a config has, itself or for its text model;
     architectures call the same thing by different names."""
@@ -57,20 +72,6 @@ def first_of(config: Mapping[str, Any], *names: str) -> int | None:
         if isinstance(value, int):
             return int(value)
     return None
-
-
-def _check_code(config: Mapping[str, Any], folder: Path, place: str, *, trust: bool) -> None:
-    """Refuses a model that only its own code can make, which may not run."""
-    if trust or not config.get("auto_map"):
-        return
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    if config.get("model_type") not in CONFIG_MAPPING_NAMES:
-        raise ValueError(
-            f"{place}: the model in {folder} must be one that transformers knows, but it brings "
-            f"code of its own for a {config.get('model_type')!r:.40}. Read that, and set "
-            f"trust_remote_code: true beside {place.rpartition('.')[2]}, or take another model."
-        )
 
 
 def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
@@ -105,8 +106,6 @@ def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool)
             f"{place}: folder {folder} is not a model: config.json is missing. "
             "Name a folder that save_pretrained wrote."
         )
-    config = read_config(folder)
-    _check_code(config, folder, place, trust=source.trust_remote_code)
-    weights.check_quantiser(config, place)
+    weights.check_quantiser(read_config(folder), place)
     if with_weights:
         weights.check_weights(folder, place, allow_pickle=source.allow_pickle)

@@ -7,7 +7,8 @@ from trainers.tasks.causal_lm.task import CausalLm
 from trainers.tasks.image_classification.task import ImageClassification
 from trainers.trial.metrics import Direction, Metric, directions
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (CausalLm(), ImageClassification())}
+_ALL: tuple[Task, ...] = (CausalLm(), ImageClassification())
+TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
 
 
 def task_named(name: str) -> Task:

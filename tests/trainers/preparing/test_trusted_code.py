@@ -139,7 +139,7 @@ def test_a_model_without_trust_is_refused_in_the_plan(tmp_path: Path, prepared: 
         if trust:
             inspect(asked, tmp_path / "home")
             continue
-        rule = r"student\.model: the model in .*mine must .*code of its own for a 'mine'"
+        rule = r"student\.model: '.*mine' must .*code of its own for a 'mine'.*under student"
         with pytest.raises(ValueError, match=rule):
             inspect(asked, tmp_path / "home")
     assert hidden_size(folder, trust=True) == 16

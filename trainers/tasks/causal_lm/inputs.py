@@ -22,7 +22,7 @@ from trainers.tasks.causal_lm.vocabulary import (
     read_vocabulary,
 )
 from trainers.trial.facts import Facts
-from trainers.trial.sources import ModelSource, PrepareRequest, Role
+from trainers.trial.sources import ROLES, ModelSource, PrepareRequest, Role
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
@@ -103,8 +103,9 @@ def inspect(
         load(tokens, "tokenizer", trust=request.trusts("tokenizer"))
     vocab_size = _vocab_size(request, prepared, tokens)
     check_vocabulary(request, configs, vocab_size, tokens)
-    for role, config in configs.items():
-        _check_length(request.max_tokens, role, config)
+    for role in ROLES:
+        locate.check_code(request.source(role), role, configs[role])
+        _check_length(request.max_tokens, role, configs[role])
     place = ", ".join(_describe_split(request, name) for name in SPLIT_NAMES)
     # Records are checked whenever they are planned with, also where their data was prepared: an
     # earlier version may have taken what is refused now.

@@ -52,11 +52,12 @@ def load(folder: Path, *, attention: str | None, dtype: torch.dtype, trust: bool
     return model.eval()
 
 
-def num_labels(folder: Path) -> int:
+def num_labels(folder: Path, *, trust: bool) -> int:
     """Returns the number of classes of the classifier in `folder`, which is not loaded."""
     register()
-    kind = ConvNetConfig if read_type(folder) == OWN else AutoConfig
-    return int(kind.from_pretrained(folder, local_files_only=True).num_labels)
+    is_own = read_type(folder) == OWN
+    kind, trusted = (ConvNetConfig, {}) if is_own else (AutoConfig, {"trust_remote_code": trust})
+    return int(kind.from_pretrained(folder, local_files_only=True, **trusted).num_labels)
 
 
 def read_type(folder: Path) -> str:

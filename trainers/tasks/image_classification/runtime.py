@@ -11,7 +11,6 @@ from trainers.parts import SignalMaker
 from trainers.tasks.image_classification import data, models, writing
 from trainers.tasks.image_classification.data import ImageData
 from trainers.tasks.image_classification.evaluation import ImageEvaluator
-from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.tasks.image_classification.models import Classifier
 from trainers.trial.config import TrialConfig
 from trainers.trial.sources import ModelSource, PrepareRequest
@@ -26,18 +25,18 @@ class ImageClassificationRuntime:
         """Writes both splits as arrays, and the facts."""
         writing.write(request, folder)
 
-    def open_data(self, folder: Path) -> ImageData:
-        """Returns the prepared images in `folder`."""
+    def open_data(self, folder: Path, *, trust: bool = False) -> ImageData:
+        """Returns the prepared images in `folder`, which bring no code."""
         return ImageData.open(folder)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over pixels, labels and the views that are taken."""
         return data.fingerprint(folder)
 
-    def initialise(self, source: ModelSource, role: str, *, data: Path, folder: Path) -> None:
+    def initialise(self, source: ModelSource, role: str, *, data: ImageData, folder: Path) -> None:
         """Writes a classifier with the data's classes, channels and size, unless the config gives
         others."""
-        models.initialise(source, role, ImageFacts.read(data), folder)
+        models.initialise(source, role, data.facts, folder)
 
     def describe(
         self, config: Mapping[str, Any], role: str, sizes: Mapping[str, int]
@@ -73,9 +72,9 @@ class ImageClassificationRuntime:
         """Returns the model with its logits as hidden states."""
         return Classifier(model, num_classes)
 
-    def hidden_size(self, folder: Path) -> int:
+    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
         """Returns the number of classes: logits are what is stored."""
-        return models.num_labels(folder)
+        return models.num_labels(folder, trust=trust)
 
     def recompute_activations(self, model: Any) -> None:
         """Turns on transformers' gradient checkpointing. Raises `ValueError` for a model that has
