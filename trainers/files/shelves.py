@@ -44,17 +44,27 @@ def shelf_at(place: Path | str) -> Shelf:
 
 
 def move(old: Path | str, new: Path | str) -> None:
-    """Moves all sets of one shelf to another of the same kind that is still empty; does nothing
-    when there are none, or the other one has some."""
-    if not shelf_at(old).names() or shelf_at(new).names():
-        return
+    """Moves all sets of one shelf to another of the same kind. A folder goes in one step, and only
+    where the other one is still empty; a move in an object store that was broken off is continued
+    by calling this again."""
     if isinstance(new, Path):
-        new.parent.mkdir(parents=True, exist_ok=True)
-        Path(old).rename(new)
+        if shelf_at(old).names() and not shelf_at(new).names():
+            new.parent.mkdir(parents=True, exist_ok=True)
+            Path(old).rename(new)
         return
-    # An object store copies and deletes file by file; broken off, it leaves files in both places.
-    system, source = file_system(str(old))
-    system.mv(source, file_system(str(new))[1], recursive=True)
+    for name in shelf_at(old).names():
+        _move_set(f"{old}/{name}", f"{new}/{name}")
+
+
+def _move_set(old: str, new: str) -> None:
+    """Copies a set's files and then removes them: broken off anywhere, each file is still in one of
+    the two places."""
+    system, source = file_system(old)
+    target = file_system(new)[1]
+    system.makedirs(target, exist_ok=True)
+    for path in system.ls(source, detail=False):
+        system.cp_file(path, f"{target}/{path.rsplit('/', 1)[-1]}")
+    _remove(system, source)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Leave(IntEnum):
     CANCELLED = 2  # the user cancelled this trial
     SWEEP_STOPPED = 3  # the user stopped the sweep, which may be resumed
     NODE_GOES = 4  # its node was announced to go; the trial goes on in another slot
-    ABANDONED = 5  # nobody follows this attempt any more
+    ABANDONED = 5  # nobody follows this attempt any more; another one may go on from here
 
     @property
     def outcome(self) -> Outcome:
@@ -48,7 +48,7 @@ OUTCOMES = {
     Leave.CANCELLED: Outcome.CANCELLED,
     Leave.SWEEP_STOPPED: Outcome.INTERRUPTED,
     Leave.NODE_GOES: Outcome.PREEMPTED,
-    Leave.ABANDONED: Outcome.CANCELLED,
+    Leave.ABANDONED: Outcome.INTERRUPTED,
 }
 
 

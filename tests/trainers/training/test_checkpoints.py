@@ -4,6 +4,7 @@ import io
 import logging
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,45 @@ def test_checkpoints_move_to_the_trial_that_repeats_theirs(
     state = Checkpoints(new).read_last(CPU)
     assert state is not None and state["step"] == 4
     assert Checkpoints(old).read_last(CPU) is None
+
+
+def test_a_folder_that_has_some_keeps_its_own(tmp_path: Path) -> None:
+    old, new = tmp_path / "7", tmp_path / "8"
+    write(new, {4: 1.0})
     write(old, {9: 1.0})
     shelves.move(old, new)
     state = Checkpoints(new).read_last(CPU)
-    assert state is not None and state["step"] == 4, "what it has already is its own"
+    assert state is not None and state["step"] == 4
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_a_move_in_an_object_store_that_was_broken_off_is_continued(
+    store: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    old, system = store
+    new = f"{old}8"
+    write(old, {1: 1.0, 2: 3.0, 3: 2.0})
+    left = calls
+
+    def counted(done: Any) -> Any:
+        def act(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError("the connection broke")
+            return done(*args, **options)
+
+        return act
+
+    with monkeypatch.context() as patch:
+        for name in ("cp_file", "rm_file"):
+            patch.setattr(type(system), name, counted(getattr(type(system), name)))
+        with suppress(OSError):
+            shelves.move(old, new)
+    shelves.move(old, new)
+    names = [path.rsplit("/", 1)[-1] for path in system.ls(new, detail=False)]
+    assert sorted(names) == ["step-00000001", "step-00000002", "step-00000003"]
+    told: list[str] = []
+    state = Checkpoints(new, told.append).read_last(CPU)
+    assert state is not None and state["weights"].tolist() == [3.0, 3.0, 3.0] and not told
+    assert not Checkpoints(old)._shelf.names()

@@ -144,7 +144,7 @@ def test_a_trial_that_was_stopped_keeps_its_last_evaluation_and_its_student(
     [
         (Leave.VERDICT, Outcome.STOPPED_EARLY, False),
         (Leave.CANCELLED, Outcome.CANCELLED, False),
-        (Leave.ABANDONED, Outcome.CANCELLED, False),
+        (Leave.ABANDONED, Outcome.INTERRUPTED, True),
         (Leave.SWEEP_STOPPED, Outcome.INTERRUPTED, True),
         (Leave.NODE_GOES, Outcome.PREEMPTED, True),
     ],

@@ -111,7 +111,7 @@ def answers(prepared: Prepared, said: str, monkeypatch: pytest.MonkeyPatch) -> l
         device=torch.device("cpu"),
         numerics=resolved,
     )
-    found = TextEvaluator(config, data, None, World(), resolved).evaluate(student)
+    found = TextEvaluator(config, data, None, World(), resolved).evaluate(student, {})
     return [sample["answer"] for sample in found.samples]
 
 
