@@ -29,7 +29,8 @@ def score(
     temperature 1 over ln V) and of `student` against it, without what is slow. On a GPU where there
     is one."""
     config = TrialConfig.model_validate({"task": task.name, **task.quick_evaluation})
-    scorer = _scorer(task, config, data, Precision.FLOAT32)
+    opened = task.runtime().open_data(data, trust=request.trusts("tokenizer"))
+    scorer = _scorer(task, config, opened, Precision.FLOAT32)
     network = scorer.load(teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus)
     of_teacher = scorer.score(network, None)
     start = scorer.load(student, trust=request.trusts("student"))
@@ -52,7 +53,8 @@ def score_as_trials(
     by the evaluation, and in the arithmetic, of its trials."""
     config = request.scored_as
     assert config is not None
-    scorer = _scorer(task, config, data, config.precision)
+    opened = task.runtime().open_data(data, trust=request.trusts("tokenizer"))
+    scorer = _scorer(task, config, opened, config.precision)
     quick = replace(scorer, config=config.model_copy(update=dict(task.quick_evaluation)))
     # A teacher that no single device holds samples no text: each token would cross them all.
     of_teacher = scorer if request.teacher_gpus == 1 else quick
@@ -78,11 +80,11 @@ def _timed(work: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float
     return time.perf_counter() - began, found
 
 
-def _scorer(task: Task, config: TrialConfig, data: Path, precision: Precision) -> "_Scorer":
+def _scorer(task: Task, config: TrialConfig, data: Data, precision: Precision) -> "_Scorer":
     device = "cuda" if torch.cuda.is_available() else "cpu"
     numerics = numerics_of.resolve(device, precision, torch.get_num_threads())
     numerics_of.apply(numerics)
-    return _Scorer(task, config, task.runtime().open_data(data), torch.device(device), numerics)
+    return _Scorer(task, config, data, torch.device(device), numerics)
 
 
 @dataclass(frozen=True)
