@@ -35,9 +35,18 @@ _EXPECTED: Mapping[str, str] = {
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Returns a line for each finding of `error`, raised by validating against `model`."""
-    # A default that depends on a field with an error is no finding of its own.
-    own = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
-    return [_explain_at(details, model) for details in own]
+    found = error.errors()
+    return [_explain_at(item, model) for item in found if not _follows_from(item, found)]
+
+
+def _follows_from(item: ErrorDetails, others: list[ErrorDetails]) -> bool:
+    """Whether a finding is none of its own: a default that depends on a field with an error, or a
+    list that is short by its wrong entries."""
+    place = item["loc"]
+    within = [other for other in others if other["loc"][: len(place)] == place != other["loc"]]
+    return item["type"] == "default_factory_not_called" or (
+        item["type"] == "too_short" and bool(within)
+    )
 
 
 def _explain_at(details: ErrorDetails, model: type[BaseModel]) -> str:

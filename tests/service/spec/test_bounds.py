@@ -160,3 +160,9 @@ def test_a_large_grid_has_as_many_trials_as_are_asked_for() -> None:
         trials=7,
     )
     assert plan.num_trials == 7
+
+
+def test_a_wrong_entry_does_not_also_make_its_list_too_short() -> None:
+    with pytest.raises(SpecError, match=r"generation_seeds\[0\]: value >= 0") as refusal:
+        parse_spec(make_document(evaluation={"generation_seeds": [-1]}))
+    assert len(str(refusal.value).splitlines()) == 1
