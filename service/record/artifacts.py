@@ -1,4 +1,4 @@
-"""The files that runs keep: those on this machine are copied as they are, others MLflow gets."""
+"""The files that runs keep: those on this machine are copied, others MLflow gets."""
 
 import shutil
 from pathlib import Path
