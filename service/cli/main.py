@@ -2,7 +2,7 @@
 
 import gc
 
-from service.cli import asking, checking, cluster, rerun, sweeps
+from service.cli import asking, checking, cluster, removing, rerun, sweeps
 from service.cli.app import app, write_any_text
 from service.cli.cache import group as cache_group
 
@@ -30,6 +30,8 @@ COMMANDS = (
     cluster.retry,
     rerun.rerun,
     rerun.export,
+    removing.delete,
+    removing.prune,
 )
 # What a Ray job calls; not for people.
 INNER_COMMANDS = (cluster.drive, cluster.control)

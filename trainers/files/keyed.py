@@ -10,9 +10,10 @@ from trainers.files import fingerprints
 # request.
 FORMAT = 4
 SHORT = 20
+PREPARED = "prepared"
 
 
 def keyed_folder(home: Path, kind: str, document: Mapping[str, Any]) -> Path:
     """Returns the folder under `home/prepared` for the thing of `kind` that `document` decides."""
     key = fingerprints.of_document({"format": FORMAT, **document})
-    return home / "prepared" / kind / key[:SHORT]
+    return home / PREPARED / kind / key[:SHORT]

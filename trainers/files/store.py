@@ -4,8 +4,8 @@ their content are made once, by one process at a time."""
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -55,3 +55,21 @@ def once(folder: Path, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def bytes_of(paths: Iterable[Path]) -> int:
+    """Returns the bytes of files and of all in folders; what is gone meanwhile has none."""
+    total = 0
+    for path in paths:
+        for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+            with suppress(FileNotFoundError):
+                total += file.lstat().st_size if file.is_symlink() or file.is_file() else 0
+    return total
+
+
+def remove(path: Path) -> None:
+    """Deletes a file, or a folder with all in it; does nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
