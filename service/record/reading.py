@@ -80,8 +80,8 @@ class Reader(Protocol):
         ...
 
     def artifact_place(self, run_id: str) -> str:
-        """Returns where the run's files are, as MLflow has it. Raises `TrackingError` for a run that
-        is not there, too."""
+        """Returns where the run's files are, as MLflow has it. Raises `TrackingError` for a run
+        that is not there, too."""
         ...
 
     def history(self, run_id: str, metric: str) -> list[Point]:
