@@ -8,7 +8,7 @@ from typing import Any
 from service.errors import PlanError
 from service.own_code.sweep import find_own_modules, own_modules_of
 from service.plan.estimates import InputFacts
-from service.plan.measured import known_trial_s
+from service.plan.measured import known_times
 from service.plan.places import storage_folder
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources, local_resources
@@ -82,7 +82,21 @@ def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
     except ValueError as error:
         raise PlanError(str(error)) from error
     found = facts.model_dump() | {"fingerprints": facts.fingerprints | models}
-    return InputFacts(**found, trial_s=known_trial_s(home, spec))
+    return InputFacts(**found, **_measured(spec, home))
+
+
+def _measured(spec: SweepSpec, home: Path) -> dict[str, Any]:
+    """Returns what is known of trials from an earlier sweep of these inputs."""
+    times = known_times(home, spec)
+    if times is None:
+        return {}
+    ends = times.fastest_s, times.slowest_s
+    return {
+        "trial_s": times.trial_s,
+        "num_trials_measured": times.num_trials,
+        "trial_range_s": None if None in ends else ends,
+        "start_s": times.start_s,
+    }
 
 
 def _check_command(spec: SweepSpec) -> None:

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from service.driver.driver import run_at
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
-from service.events import DriverEvent, SlotsUp, TrialEnded, TrialStarted
+from service.events import DriverEvent, Preparing, SlotsUp, TrialEnded, TrialStarted
 from service.home import spool_folder
-from service.plan.measured import remember_trial_s
+from service.plan.measured import remember_times
 from service.plan.places import sweep_folder, temperature_picture
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
@@ -106,6 +105,32 @@ class TrialTimes:
                     self.completed_s.append(seconds)
 
 
+class StartTime:
+    """How long a run took until its first slots were up, from its events, without what preparing
+    took: that is done once. `now` gives seconds; it is asked at once, and at each event until
+    then."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._last = now()
+        self._is_preparing = False
+        self._waited = 0.0
+        self.seconds: float | None = None
+
+    def take(self, event: RunEvent) -> None:
+        """Takes an event in."""
+        if self.seconds is not None:
+            return
+        now = self._now()
+        self._waited += 0.0 if self._is_preparing else now - self._last
+        self._last = now
+        match event:
+            case Preparing(share=share):
+                self._is_preparing = 0 < share < 1
+            case SlotsUp(num_slots=num_slots) if num_slots:
+                self.seconds = self._waited
+
+
 def ignore(event: RunEvent) -> None:
     """Takes an event and does nothing with it."""
 
@@ -147,17 +172,24 @@ def drive_sweep(
     """Runs what is left of `plan` on this machine, after applying `changes` to its study, and
     returns what came of all of it."""
     home, uri = workspace.home, _tracking_uri(plan, workspace)
-    times = TrialTimes(time.monotonic)
+    times, start = TrialTimes(time.monotonic), StartTime(time.monotonic)
 
     def take(event: DriverEvent) -> None:
         times.take(event)
+        start.take(event)
         on_event(event)
 
     on_event(SweepBegins(plan))
     place = Place(home, uri, changes=changes or StudyChanges())
     summary = run_at(place, plan, on_event=take, stop=stop or threading.Event())
     if times.completed_s:
-        remember_trial_s(home, plan.spec, mean(times.completed_s), sweep_id=plan.sweep_id)
+        remember_times(
+            home,
+            plan.spec,
+            times.completed_s,
+            start_s=start.seconds,
+            sweep_id=plan.sweep_id,
+        )
     result = _result(plan, uri, summary.state, home)
     if result.picture is not None:
         _record_picture(result.picture, summary.run_id, plan, workspace)

@@ -30,7 +30,7 @@ def best_view(found: "Best") -> RenderableType:
         views = [Text(line) for line in found.lines]
         return Group(*views, Text(f"no finished trial has the metric {found.metric}"))
     return Group(
-        Text(f"{found.direction} {found.metric}".strip(), style="bold"),
+        Text(_head(found), style="bold"),
         *(Text(line) for line in found.lines),
         Text(),
         _ranking(found),
@@ -41,6 +41,12 @@ def best_view(found: "Best") -> RenderableType:
             for name, text in found.warnings().items()
         ),
     )
+
+
+def _head(found: "Best") -> str:
+    if found.direction or found.grouped_by == "sweep":
+        return f"{found.direction} {found.metric}".strip()
+    return f"the lowest {found.metric} first, which does not say which trial is better"
 
 
 def run_view(result: "RunResult") -> RenderableType:

@@ -7,10 +7,7 @@ event apart; a panel that is drawn again a quarter of a second later can afford 
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -23,196 +20,14 @@ from service import actions
 from service.cli.fitting import FittedTable
 from service.cli.notebook import NotebookPanel
 from service.cli.plan_table import plan_view
-from service.events import (
-    DriverEvent,
-    Notice,
-    Preparing,
-    SlotsUp,
-    SweepEnded,
-    SweepGoesOn,
-    TrialAdvanced,
-    TrialEnded,
-    TrialEvaluated,
-    TrialStarted,
-)
+from service.cli.progress import SweepProgress
+from service.events import DriverEvent, SweepEnded
 from service.signals import StopOnSignal
-from service.states import TrialState
-from service.words import brief, describe, duration
+from service.words import duration
 
 if TYPE_CHECKING:
     from service.actions.run import RunEvent
     from service.plan.plan import SweepPlan
-
-MAX_NOTICES = 3
-
-
-@dataclass(frozen=True)
-class Running:
-    """A trial in a slot: its name, its last evaluation and the objective's value there, and how
-    many steps it has done of how many."""
-
-    name: str
-    evaluation: int = 0
-    value: float | None = None
-    step: int = 0
-    num_steps: int = 0
-
-    def where(self) -> str:
-        """Returns how far it is, in words."""
-        if self.num_steps:
-            return f"step {self.step:,} of {self.num_steps:,}"
-        return f"evaluation {self.evaluation}" if self.evaluation else "training"
-
-
-class SweepProgress:
-    """What the events have said so far. `now` gives seconds; it is asked at each event."""
-
-    def __init__(self, plan: "SweepPlan", now: Callable[[], float]) -> None:
-        self._plan, self._now = plan, now
-        objective = plan.spec.objective[0]
-        self.metric, self._sign = objective.metric, 1 if objective.direction == "maximize" else -1
-        self.stage: tuple[str, float] | None = None
-        self.ended: Counter[TrialState] = Counter()
-        self.running: dict[int, Running] = {}
-        self.best: tuple[float, int, str] | None = None
-        self.notices: list[str] = []
-        self.slots = 0
-        self._names: dict[int, str] = {}
-        self._num_before = 0
-        self._pace_from: float | None = None
-        self._stage_from: tuple[float, float] | None = None
-
-    def take(self, event: DriverEvent) -> str | None:
-        """Takes an event in; returns the line that says it, or None for what only a panel shows."""
-        match event:
-            case Preparing():
-                return self._preparing(event)
-            case SweepGoesOn():
-                return self._go_on(event)
-            case SlotsUp():
-                self._slots_up(event)
-                return f"slots ready: {event.num_slots} of {event.num_planned}"
-            case TrialStarted() | TrialAdvanced() | TrialEvaluated() | TrialEnded():
-                return self._trial(event)
-            case Notice():
-                text = brief(event.text)
-                self.notices = [*self.notices, text][-MAX_NOTICES:]
-                return text
-            case SweepEnded():
-                self.running.clear()
-                return f"sweep {event.summary.state}"
-
-    def _trial(
-        self, event: TrialStarted | TrialAdvanced | TrialEvaluated | TrialEnded
-    ) -> str | None:
-        match event:
-            case TrialStarted():
-                return self._begin(event)
-            case TrialAdvanced() | TrialEvaluated():
-                self._advance(event)
-                return None
-            case TrialEnded():
-                return self._end(event)
-
-    @property
-    def num_done(self) -> int:
-        """Trials that have ended."""
-        return sum(self.ended.values())
-
-    def eta_s(self) -> float | None:
-        """Returns about how many seconds are left at this pace; None before a trial ended."""
-        # An earlier driver's trials say nothing of this one's pace.
-        num_here = self.num_done - self._num_before
-        if self._pace_from is None or num_here <= 0:
-            return None
-        left = max(0, self._plan.num_trials - self.num_done)
-        return left * (self._now() - self._pace_from) / num_here
-
-    def share_done(self) -> float:
-        """Returns the share of the planned trials that have ended, 0 to 1."""
-        return min(1.0, self.num_done / self._plan.num_trials)
-
-    def counts(self) -> str:
-        """Returns the trials by state in words, e.g. `3 of 20 done (2 completed, 1 failed)`."""
-        parts = ", ".join(f"{count} {state}" for state, count in sorted(self.ended.items()))
-        done = f"{self.num_done} of {self._plan.num_trials} done"
-        return f"{done} ({parts})" if parts else done
-
-    def best_text(self) -> str:
-        """Returns the best trial so far in words."""
-        if self.best is None:
-            return "none yet"
-        value, number, name = self.best
-        return f"{self.metric} {value:.4g}  trial {number}: {name}"
-
-    def stage_eta_s(self) -> float | None:
-        """Returns about how many seconds the stage of preparing still takes; None when unknown."""
-        if self.stage is None or self._stage_from is None:
-            return None
-        began, share = self._stage_from
-        done = self.stage[1] - share
-        return None if done <= 0 else (self._now() - began) * (1 - self.stage[1]) / done
-
-    def _preparing(self, event: Preparing) -> str | None:
-        """A line at a stage's begin and end, and at each quarter of it."""
-        is_new = self.stage is None or self.stage[0] != event.stage
-        before = -1.0 if self.stage is None or is_new else self.stage[1]
-        self.stage = (event.stage, event.share)
-        if is_new:
-            self._stage_from = (self._now(), event.share)
-        if not is_new and event.share < 1 and int(4 * event.share) <= int(4 * before):
-            return None
-        eta = self.stage_eta_s() if 0 < event.share < 1 else None
-        left = "" if eta is None else f", about {duration(eta)} left"
-        return f"preparing: {event.stage} {event.share:.0%}{left}"
-
-    def _go_on(self, event: SweepGoesOn) -> str:
-        """Counts on from what an earlier driver's trials came to."""
-        self.ended = Counter({TrialState(name): count for name, count in event.counts.items()})
-        self._num_before = self.num_done
-        if event.best is not None and event.objective is not None:
-            name = event.label or describe(event.hyperparameters)
-            self.best = (event.objective, event.best, name)
-        return f"goes on: {self.counts()}; best so far: {self.best_text()}"
-
-    def _slots_up(self, event: SlotsUp) -> None:
-        self.stage, self.slots = None, event.num_slots
-        if self._pace_from is None and event.num_slots:
-            # Before that the trials waited for slots, which is no part of the pace.
-            self._pace_from = self._now()
-
-    def _begin(self, event: TrialStarted) -> str:
-        name = event.label or describe(event.hyperparameters)
-        self._names[event.trial] = name
-        self.running[event.trial] = Running(name)
-        again = f" (attempt {event.attempt + 1})" if event.attempt else ""
-        return f"trial {event.trial} started{again}: {name}"
-
-    def _advance(self, event: TrialAdvanced | TrialEvaluated) -> None:
-        """Notes what is new of a trial, unless it has ended: another thread may say so late."""
-        known = self.running.get(event.trial)
-        if known is None:
-            return
-        if isinstance(event, TrialAdvanced):
-            known = replace(known, step=event.step, num_steps=event.num_steps)
-        else:
-            value = event.metrics.get(self.metric)
-            known = replace(known, evaluation=event.evaluation, value=value)
-        self.running[event.trial] = known
-
-    def _end(self, event: TrialEnded) -> str:
-        self.running.pop(event.trial, None)
-        self.ended[event.state] += 1
-        name = self._names.get(event.trial, "")
-        value = event.objective
-        if value is not None and (self.best is None or self._sign * (value - self.best[0]) > 0):
-            self.best = (value, event.trial, name)
-        shown = "" if value is None else f", {self.metric} {value:.4g}"
-        error = f": {brief(event.error)}" if event.error else ""
-        # A sweep that is stopping has nothing left to do.
-        eta = None if event.state is TrialState.CANCELLED else self.eta_s()
-        left = "" if eta is None else f", about {duration(eta)} left"
-        return f"trial {event.trial} {event.state}{shown}{error}; {self.counts()}{left}"
 
 
 class Display(Protocol):
@@ -290,9 +105,7 @@ def panel(progress: SweepProgress) -> RenderableType:
         lines.append(Text("starting Ray …", style="dim"))
     else:
         total = progress.num_done + len(progress.running)
-        eta = progress.eta_s()
-        left = "" if eta is None else f"about {duration(eta)} left"
-        lines.append(_bar(progress.counts(), progress.share_done(), left))
+        lines.append(_bar(progress.counts(), progress.share_done(), progress.left_text()))
         lines.append(
             Text(f"best so far: {progress.best_text()}", style="bold") if total else Text()
         )

@@ -10,6 +10,8 @@ from service.cli.tables import table
 from service.words import count, duration, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.plan.plan import SweepPlan
 
 UNKNOWN = "not known yet"
@@ -29,7 +31,6 @@ def plan_view(plan: "SweepPlan") -> RenderableType:
 
 def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     facts, spec = plan.facts, plan.spec
-    own = plan.num_trials - len(plan.controls)
     objectives = ", ".join(f"{one.direction} {one.metric}" for one in spec.objective)
     modules = f"{', '.join(sorted(plan.own_modules))}; kept with the sweep"
     rows = [
@@ -40,11 +41,19 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
         ("objective", objectives),
         ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
-        ("trials", f"{plan.num_trials}: {own} searched, {len(plan.controls)} controls"),
+        ("trials", _trials(plan)),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
         *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
     return rows + _estimate_rows(plan)
+
+
+def _trials(plan: "SweepPlan") -> str:
+    controls = f"{len(plan.controls)} controls"
+    if plan.is_open_ended and plan.time_budget_s is not None:
+        return f"as many as begin within {duration(plan.time_budget_s)}, and {controls}"
+    own = plan.num_trials - len(plan.controls)
+    return f"{plan.num_trials}: {own} searched, {controls}"
 
 
 def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
@@ -52,13 +61,14 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
 
     estimate = plan.estimate
     tokens = UNKNOWN
-    if estimate.tokens is not None and estimate.tokens_per_trial is not None:
+    if estimate.tokens_range is not None and estimate.tokens_per_trial is not None:
         each = count(estimate.tokens_per_trial)
         name = task_table.task_named(plan.spec.task).position_name
-        tokens = f"about {count(estimate.tokens)} {name}, {each} a trial"
+        between = _between(estimate.tokens_range, count)
+        tokens = f"{between} {name}, {each} a complete trial"
     time = UNKNOWN
-    if estimate.duration_s is not None:
-        time = f"about {duration(estimate.duration_s)} at most ({estimate.basis})"
+    if estimate.duration_range_s is not None:
+        time = f"{_between(estimate.duration_range_s, duration)} ({estimate.basis})"
     free = plan.cluster.disk_free
     rows = [("learned from", tokens), ("time", time)]
     if estimate.cpu_hours is not None:
@@ -73,6 +83,11 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     ]
     rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
     return rows
+
+
+def _between(ends: "tuple[float, float]", words: "Callable[[float], str]") -> str:
+    low, high = map(words, ends)
+    return f"about {low}" if low == high else f"{low} to {high}"
 
 
 def _signal(plan: "SweepPlan") -> str:

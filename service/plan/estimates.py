@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
+from search_spaces.samples import samples
+from service.plan.trials import control_trials
 from service.spec.document import SweepSpec
 from trainers.tasks import table
 from trainers.teachers.cache import BYTES
 from trainers.trial.budget import num_evaluations_of
+from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
-from trainers.trial.sources import ModelSource
+from trainers.trial.sources import FitConfig, ModelSource
 from trainers.trial.strict import Strict
 
 # Rates seen on ordinary machines: a first guess, until a sweep has been measured.
@@ -26,6 +30,18 @@ CHECKPOINT_COPIES = 7
 TRIALS_OF_UNKNOWN_LENGTH = 40
 STEP_S = 0.02
 TOKEN_S = 0.01
+# How far the truth may be off: a guess from rates, and one from an evaluation that was measured.
+GUESSED, PREPARED = 4.0, 2.0
+# Forward and backward pass of a step against the forward pass of an evaluation.
+STEP_PASSES = 3
+# From a sweep's start until its trials can begin, beside its preparing: processes and imports.
+START_S = (10.0, 60.0)
+# Of a start that was measured: a machine may be busier, or have its files at hand.
+START_SPREAD = (0.5, 1.5)
+
+Range = tuple[float, float]
+UNKNOWN = "unknown until teacher and data were prepared once"
+OF_LENGTH = {"steps", "epochs", "batch_size"}
 
 
 class InputFacts(Facts):
@@ -34,20 +50,36 @@ class InputFacts(Facts):
     trial_s: Annotated[
         float | None, Field(gt=0, description="mean seconds of a trial in an earlier such sweep")
     ] = None
+    num_trials_measured: int | None = Field(default=None, description="that this is the mean of")
+    trial_range_s: Range | None = Field(default=None, description="the fastest and the slowest")
+    start_s: float | None = Field(default=None, description="until its trials could begin")
+
+
+@dataclass(frozen=True)
+class TrialTime:
+    """Seconds of a complete trial, from `low` to `high`, and where they come from."""
+
+    low: float
+    expected: float
+    high: float
+    source: str
 
 
 class Estimate(Strict):
-    """About what a sweep takes; None: not known yet. `basis` says where the time comes from."""
+    """About what a sweep takes where every trial uses its complete budget, and between what this
+    may lie; None: not known yet. `basis` says where the time comes from."""
 
     tokens_per_trial: int | None = Field(default=None, description="response tokens trained on")
     tokens: int | None = Field(default=None, description="the same over all trials")
-    duration_s: float | None = None
+    tokens_range: tuple[int, int] | None = None
+    duration_s: float | None = Field(default=None, description="of its trials and caches alone")
+    duration_range_s: Range | None = Field(default=None, description="from start to end")
     cpu_hours: float | None = None
     gpu_hours: float | None = None
     checkpoint_bytes: int | None = None
     teacher_cache_bytes: int | None = None
     teacher_cache_s: float | None = Field(default=None, description="to build it, once")
-    basis: str = "unknown until teacher and data were prepared once"
+    basis: str = UNKNOWN
 
     @property
     def disk_bytes(self) -> int:
@@ -64,11 +96,12 @@ def estimate_sweep(
     gpus_per_worker: float,
     cache_dtypes: Sequence[str] = (),
 ) -> Estimate:
-    """Returns about what the sweep takes when every trial uses its complete budget. cache_dtypes:
-    those of the teacher's caches; none where trials ask the teacher itself."""
+    """Returns about what the sweep takes. cache_dtypes: those of the teacher's caches; none where
+    trials ask the teacher itself."""
     tokens = tokens_per_trial(spec, facts)
     is_cached = bool(cache_dtypes)
-    trial_s, basis = _trial_seconds(spec, facts, tokens, gpus_per_worker, is_cached=is_cached)
+    time = trial_time(spec, facts, gpus_per_worker, is_cached=is_cached)
+    trial_s = None if time is None else time.expected
     trials = _reachable(spec, trials, slots, trial_s)
     build_s = _build_seconds(spec, facts, slots, gpus_per_worker) if is_cached else None
     build_s = None if build_s is None else build_s * len(cache_dtypes)
@@ -80,10 +113,16 @@ def estimate_sweep(
         duration = trials * trial_s / slots + build_first_s
         busy_hours = (trials * trial_s + slots * build_first_s) * workers / 3600
     student = _student_parameters(spec, facts)
+    least = _least_trials(spec, facts, trials)
+    before = _range_before_trials(spec, facts, gpus_per_worker, build_first_s)
     return Estimate(
         tokens_per_trial=tokens,
         tokens=None if tokens is None else tokens * trials,
+        tokens_range=_tokens_range(spec, facts, (least, trials)),
         duration_s=duration,
+        duration_range_s=None
+        if time is None
+        else _duration_range(spec, time, before, (least / slots, math.ceil(trials / slots))),
         cpu_hours=None if busy_hours is None else busy_hours * spec.resources.cpus_per_worker,
         gpu_hours=None if busy_hours is None else busy_hours * gpus_per_worker,
         checkpoint_bytes=(
@@ -91,7 +130,7 @@ def estimate_sweep(
         ),
         teacher_cache_bytes=cache_bytes(facts, cache_dtypes) if is_cached else None,
         teacher_cache_s=build_s,
-        basis=basis,
+        basis=UNKNOWN if time is None else time.source,
     )
 
 
@@ -115,13 +154,64 @@ def tokens_held(facts: InputFacts) -> int | None:
 
 def tokens_per_trial(spec: SweepSpec, facts: InputFacts) -> int | None:
     """Returns the response tokens that a complete trial trains on, or None when unknown."""
+    return _tokens_of(spec.budget(), facts)
+
+
+def _tokens_of(budget: TrialConfig | FitConfig, facts: InputFacts) -> int | None:
     if not facts.num_train_tokens or not facts.num_train_examples:
         return None
-    budget = spec.budget()
     if budget.steps is None:
         return round((budget.epochs or 0) * facts.num_train_tokens)
     per_example = facts.num_train_tokens / facts.num_train_examples
     return round(budget.steps * budget.batch_size * per_example)
+
+
+def _tokens_range(
+    spec: SweepSpec, facts: InputFacts, trials: tuple[float, float]
+) -> tuple[int, int] | None:
+    """Returns the response tokens of so many complete trials; of searched lengths the shortest and
+    the longest."""
+    budgets = [spec.budget()]
+    if OF_LENGTH & spec.search.domains.keys():
+        budgets = [spec.trial_config(values) for values in samples(spec.search)]
+    found = [_tokens_of(budget, facts) for budget in budgets]
+    known = [tokens for tokens in found if tokens is not None]
+    return (round(min(known) * trials[0]), round(max(known) * trials[1])) if known else None
+
+
+def _least_trials(spec: SweepSpec, facts: InputFacts, trials: int) -> float:
+    """Returns how many complete trials those take together at the least: early stopping may end all
+    but the controls at its first verdict."""
+    num = num_evaluations_of(spec.budget(), facts.num_train_examples or 1)
+    rungs = spec.early_stopping.rungs(num)
+    share = rungs[0] / num if rungs else 1.0
+    controls = len(control_trials(spec))
+    return min(controls, trials) + share * max(0, trials - controls)
+
+
+def _range_before_trials(
+    spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, build_s: float
+) -> Range:
+    """Returns the seconds from the sweep's start until its trials begin."""
+    low, high = START_S
+    if facts.start_s is not None:
+        low, high = (facts.start_s * share for share in START_SPREAD)
+    # Where the teacher's entropy is known, everything was prepared.
+    is_prepared = facts.teacher_entropy_share is not None
+    made = build_s + (0.0 if is_prepared else _fit_seconds(spec, facts, gpus_per_worker))
+    return low + made / GUESSED, high + made * GUESSED
+
+
+def _duration_range(
+    spec: SweepSpec, time: TrialTime, before: Range, rounds: tuple[float, float]
+) -> Range:
+    """Returns the seconds from start to end. rounds: how many trials follow each other in a slot,
+    at the least and at the most."""
+    low, high = before[0] + rounds[0] * time.low, before[1] + rounds[1] * time.high
+    if spec.time_budget_s is None:
+        return low, high
+    # The last trials start before the budget is spent, and go on to their ends.
+    return min(low, spec.time_budget_s), min(high, spec.time_budget_s + before[1] + time.high)
 
 
 def _seconds_of_small_things(spec: SweepSpec, num_examples: int) -> float:
@@ -143,26 +233,75 @@ def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) 
     return trials if rounds > trials else min(trials, slots * math.ceil(rounds))
 
 
-def _trial_seconds(
-    spec: SweepSpec,
-    facts: InputFacts,
-    tokens: int | None,
-    gpus_per_worker: float,
-    *,
-    is_cached: bool,
-) -> tuple[float | None, str]:
+def trial_time(
+    spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, *, is_cached: bool
+) -> TrialTime | None:
+    """Returns what a complete trial takes: as earlier ones did, else by the evaluation of the
+    student that preparing measured, else a guess; None where not even that is possible. is_cached:
+    trials read the teacher from its cache."""
     if facts.trial_s is not None:
-        return facts.trial_s, "mean of the trials of an earlier sweep of these inputs"
-    student = _student_parameters(spec, facts)
+        low, high = facts.trial_range_s or (facts.trial_s / PREPARED, facts.trial_s * PREPARED)
+        num = "those" if facts.num_trials_measured is None else f"{facts.num_trials_measured}"
+        source = f"trials measured here, on {num} that an earlier sweep completed"
+        return TrialTime(low, facts.trial_s, high, source)
+    seconds = _seconds_by_evaluation(spec, facts)
+    if seconds is not None:
+        source = (
+            f"trials by an evaluation measured while preparing, within a factor of {PREPARED:g}"
+        )
+        return _spread(seconds, PREPARED, source)
+    seconds = _guessed_seconds(spec, facts, gpus_per_worker, is_cached=is_cached)
+    if seconds is None:
+        return None
+    kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
+    counted = table.task_named(spec.task).position_name
+    source = f"a guess from parameters × {counted} at {kind}, within a factor of {GUESSED:g}"
+    return _spread(seconds, GUESSED, source)
+
+
+def _spread(seconds: float, factor: float, source: str) -> TrialTime:
+    return TrialTime(seconds / factor, seconds, seconds * factor, source)
+
+
+def _seconds_by_evaluation(spec: SweepSpec, facts: InputFacts) -> float | None:
+    """Returns the seconds of a trial whose evaluations take what preparing measured, and whose
+    steps take as long for an example as that took forward, times what backward adds."""
+    tokens = tokens_per_trial(spec, facts)
+    known = (facts.evaluation_s, facts.forward_s, facts.num_validation_examples, tokens)
+    if None in known or not facts.num_train_tokens or not facts.num_validation_examples:
+        return None
+    assert tokens is not None and facts.forward_s is not None and facts.evaluation_s is not None
+    num_examples = facts.num_train_examples or 1
+    examples = tokens * num_examples / facts.num_train_tokens
+    step_s = STEP_PASSES * facts.forward_s / facts.num_validation_examples
+    evaluations = num_evaluations_of(spec.budget(), num_examples) * facts.evaluation_s
+    return examples * step_s / spec.resources.workers_per_trial + evaluations
+
+
+def _guessed_seconds(
+    spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, *, is_cached: bool
+) -> float | None:
+    tokens, student = tokens_per_trial(spec, facts), _student_parameters(spec, facts)
     teacher = _head_parameters(facts) if is_cached else _teacher_parameters(spec, facts)
     if tokens is None or student is None or teacher is None:
-        return None, Estimate().basis
+        return None
     work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
     rate = _rate(spec, gpus_per_worker) * spec.resources.workers_per_trial
     # Prompts pass through both models too and evaluation comes on top: about as much again.
-    seconds = 2 * work / rate + _seconds_of_small_things(spec, facts.num_train_examples or 1)
-    kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
-    return seconds, f"a guess from the models' sizes at {kind}; after one sweep it is measured"
+    return 2 * work / rate + _seconds_of_small_things(spec, facts.num_train_examples or 1)
+
+
+def _fit_seconds(spec: SweepSpec, facts: InputFacts, gpus_per_worker: float) -> float:
+    """Returns the seconds of the supervised fits, as far as they are known."""
+    seconds = 0.0
+    sources = (spec.teacher, _teacher_parameters), (spec.student, _student_parameters)
+    for source, parameters_of in sources:
+        tokens = None if source.fit is None else _tokens_of(source.fit, facts)
+        parameters = parameters_of(spec, facts)
+        if source.fit is not None and tokens is not None and parameters is not None:
+            work = 2 * STUDENT_FLOPS * parameters * tokens
+            seconds += work / _rate(spec, gpus_per_worker) + (source.fit.steps or 0) * STEP_S
+    return seconds
 
 
 def _build_seconds(

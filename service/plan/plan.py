@@ -11,7 +11,7 @@ from service.plan.cautions import cautions
 from service.plan.estimates import Estimate, InputFacts, cache_bytes, estimate_sweep, tokens_held
 from service.plan.resources import Resources, check_builder, check_disk, count_slots
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
-from service.plan.trials import ControlTrial, control_trials, count_trials
+from service.plan.trials import NO_TRIAL_LIMIT, ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
 from trainers.trial.kinds import RelativeName, SweepId
 from trainers.trial.sources import CODE_ROLES
@@ -45,6 +45,15 @@ class SweepPlan(Strict):
     own_modules: dict[RelativeName, str] = Field(
         default_factory=dict, description="sources of the user's own modules by relative path"
     )
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the time budget alone ends the sweep: `num_trials` is not reached."""
+        return (
+            self.time_budget_s is not None
+            and self.spec.trials is None
+            and self.num_trials - len(self.controls) >= NO_TRIAL_LIMIT
+        )
 
     @property
     def trust_remote_code(self) -> Trust:

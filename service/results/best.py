@@ -17,7 +17,7 @@ from service.record.runs import Runs
 from service.results.evidence import Evidence
 from service.results.findings import Finding, sentences
 from service.results.report import report
-from service.results.standings import MAXIMIZE, MINIMIZE, Standing, front
+from service.results.standings import MAXIMIZE, Standing, front
 from service.states import TrialState
 from service.words import EVERY_SWEEP
 from trainers.nearest import nearest
@@ -25,6 +25,7 @@ from trainers.tasks import table
 from trainers.trial.diagnosis import logit_scale_warning
 from trainers.trial.metrics import TRAINING_METRICS
 
+NEITHER = ""  # the direction of a metric that says nothing of which trial is better
 TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
 NO_EVIDENCE = Evidence((), (("", ""),))
 
@@ -75,7 +76,7 @@ class Row:
         found = self.standing
         return self.record.to_json() | {
             "metric": self.metric,
-            "direction": self.direction,
+            "direction": self.direction or None,
             "value": self.value,
             "interval": None if found is None or found.low is None else [found.low, found.high],
             "trials": [one.trial for one in ([self.record] if found is None else found.trials)],
@@ -86,7 +87,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Best(Framed):
-    """`rows`: the best by `metric` (of several sweeps, by their objectives), the best first, in
+    """`rows`: the best by `metric` (of several sweeps, by their objectives), the best first (by a
+    metric whose `direction` is empty, since it ranks no trials, the lowest), in
     groups where groups were asked for (`grouped_by`: a field of trials, or `sweep`); `winners`:
     metric → its best config; `evidence`: what all of it was judged by, empty for several sweeps."""
 
@@ -178,7 +180,8 @@ def find_best(runs: Runs, question: Question) -> Best:
         return _best_of_all([_Answer(runs, one, question) for one in runs.sweeps()], question)
     answer = _Answer(runs, runs.resolve_sweep(question.sweep), question)
     evidence = answer.evidence
-    is_whole = not question.where and question.per is None
+    ranks = evidence.objectives[0][1] != NEITHER
+    is_whole = ranks and not question.where and question.per is None
     return Best(
         *evidence.objectives[0],
         rows=_shown(answer.groups(), question.top or _default_top(question)),
@@ -236,7 +239,7 @@ def _best_of_all(answers: "Sequence[_Answer]", question: Question) -> Best:
     grouped_by = "sweep" if question.metric is None else question.per
     return Best(
         question.metric or "each sweep's objective",
-        "" if question.metric is None else ways.get(question.metric, MINIMIZE),
+        NEITHER if question.metric is None else ways.get(question.metric, NEITHER),
         rows=_shown(groups, question.top or _default_top(question)),
         winners={
             name: min(each, key=lambda one: _signed(one.mean, ways.get(name)))
@@ -297,7 +300,7 @@ class _Answer:
         metric = self.question.metric
         if metric is None:
             return found
-        return replace(found, objectives=((metric, found.directions.get(metric, MINIMIZE)),))
+        return replace(found, objectives=((metric, found.directions.get(metric, NEITHER)),))
 
     def groups(self) -> list[list[Row]]:
         """The rows of each group, the best first, and the groups by their best rows; one group

@@ -45,7 +45,7 @@ class Evidence:
         """Returns the configs by a metric, the best first; by one without a direction, the
         smallest first."""
         if metric not in self._ranked:
-            direction = self.directions.get(metric, MINIMIZE)
+            direction = self.directions.get(metric) or MINIMIZE
             self._ranked[metric] = standings(self.configs, metric, direction)
         return self._ranked[metric]
 

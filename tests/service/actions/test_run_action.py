@@ -12,15 +12,16 @@ from service import actions
 from service.actions.run import (
     RunEvent,
     RunResult,
+    StartTime,
     SweepBegins,
     TrialTimes,
     fresh_id,
     run_sweep,
 )
 from service.driver.driver import Place
-from service.events import SlotsUp, SweepSummary, TrialEnded, TrialStarted
+from service.events import Preparing, SlotsUp, SweepSummary, TrialEnded, TrialStarted
 from service.home import home_folder
-from service.plan.measured import known_trial_s
+from service.plan.measured import known_times
 from service.plan.plan import SweepPlan
 from service.states import TrialState
 from service.workspace import Workspace
@@ -90,7 +91,9 @@ def test_a_run_ends_with_what_won_and_a_picture(
     assert result.picture is not None
     assert "<!doctype html>" in result.picture.read_text()
     assert [row["trial"] for row in result.to_json()["best"]] == [1, 0]
-    assert known_trial_s(workspace.home, plan_of().spec) is not None
+    times = known_times(workspace.home, plan_of().spec)
+    assert times is not None and times.num_trials == len(ROWS)
+    assert times.start_s is not None
 
 
 def test_a_finished_sweep_is_returned_not_run_again(
@@ -150,3 +153,18 @@ def test_waiting_for_slots_is_no_part_of_a_trials_time() -> None:
     times.take(SlotsUp(2, 2))
     times.take(TrialEnded(1, TrialState.FAILED, None))
     assert times.completed_s == [10.0]
+
+
+def test_what_is_prepared_once_is_no_part_of_a_start() -> None:
+    clock = iter([0.0, 7.0, 8.0, 50.0, 52.0, 60.0])
+    start = StartTime(lambda: next(clock))
+    for event in (
+        Preparing("Ray is up", 0.0),
+        Preparing("teacher fit", 0.1),
+        Preparing("teacher fit", 0.9),
+        Preparing("teacher fit", 1.0),
+        SlotsUp(2, 2),
+        SlotsUp(1, 2),
+    ):
+        start.take(event)
+    assert start.seconds == 7 + 1 + 8

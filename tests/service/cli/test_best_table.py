@@ -101,5 +101,11 @@ def test_groups_and_sweeps_have_a_column() -> None:
     assert "sweep" in text and "metric" in text and "cross_entropy" in text
 
 
+def test_a_metric_that_ranks_no_trials_says_so() -> None:
+    row = Row(WINNER, "loss", "", Standing("x", "loss", (WINNER,), 1.0))
+    text = shown(best_view(Best("loss", "", (row,), {})))
+    assert "the lowest loss first, which does not say which trial is better" in text
+
+
 def test_nothing_to_show_is_said() -> None:
     assert "no finished trial has the metric rouge_l" in shown(best_view(best_of([])))

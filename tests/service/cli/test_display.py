@@ -15,11 +15,11 @@ from service.cli.display import (
     LiveDisplay,
     PlainDisplay,
     RunDisplay,
-    SweepProgress,
     WatchDisplay,
     display_on,
     panel,
 )
+from service.cli.progress import SweepProgress
 from service.errors import JobError
 from service.events import (
     DriverEvent,
@@ -81,6 +81,37 @@ def test_waiting_for_slots_is_no_part_of_the_pace() -> None:
     progress.take(SlotsUp(1, 1))
     assert progress.eta_s() is None
     assert "about 10 s left" in str(progress.take(TrialEnded(0, DONE, 1.0)))
+
+
+def test_a_time_budget_is_counted_down() -> None:
+    now = [0.0]
+    plan = make_sweep_plan(trials=None, time_budget_s=60)
+    progress = SweepProgress(plan, lambda: now[0])
+    progress.take(SlotsUp(2, 2))
+    progress.take(started(0))
+    now[0] = 10.0
+    line = str(progress.take(TrialEnded(0, DONE, 1.0)))
+    assert line.endswith("1 done (1 completed), 50 s left of the time budget")
+    assert progress.share_done() == pytest.approx(1 / 6)
+    now[0] = 70.0
+    assert progress.left_text() == "time budget spent"
+    assert progress.share_done() == 1.0
+
+
+def test_trials_may_end_before_their_time_budget() -> None:
+    now = [0.0]
+    progress = SweepProgress(make_sweep_plan(trials=2, time_budget_s=600), lambda: now[0])
+    progress.take(SlotsUp(1, 1))
+    now[0] = 10.0
+    line = str(progress.take(TrialEnded(0, DONE, 1.0)))
+    assert line.endswith("1 of 2 done (1 completed), about 10 s left")
+    assert progress.share_done() == 0.5
+
+
+def test_what_early_stopping_ended_is_not_the_best_so_far() -> None:
+    ends = (TrialEnded(0, TrialState.STOPPED_EARLY, 9.0), TrialEnded(1, DONE, 1.0))
+    progress = progress_after(started(0), started(1), *ends)
+    assert progress.best_text() == "rouge_l 1  trial 1: forward_kl tau=3"
 
 
 def test_the_time_left_follows_the_pace() -> None:

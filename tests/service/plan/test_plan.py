@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from service.errors import PlanError
-from service.plan.estimates import InputFacts, estimate_sweep
+from service.plan.estimates import InputFacts
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.plan.search_rows import search_rows
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
-from trainers.tasks import table
 from trainers.trial.config import LOSS_FIELDS
 
 GIB = 1024**3
@@ -176,46 +175,10 @@ def test_a_disk_too_small_is_refused_before_any_compute() -> None:
         plan(cluster=small)
 
 
-def test_tokens_follow_the_budget() -> None:
-    assert plan(training={"epochs": 3}).estimate.tokens_per_trial == 150_000
-    in_steps = plan(training={"steps": 10, "batch_size": 20}).estimate
-    assert in_steps.tokens_per_trial == 10_000
-    assert in_steps.tokens == 140_000
-
-
-def test_a_measured_trial_replaces_the_guess() -> None:
-    measured = KNOWN.model_copy(update={"trial_s": 30.0})
-    estimate = estimate_sweep(spec(), measured, trials=14, slots=2, gpus_per_worker=0)
-    assert estimate.duration_s == 14 * 30 / 2
-    assert estimate.cpu_hours == pytest.approx(14 * 30 / 3600)
-    assert "earlier sweep" in estimate.basis
-
-
-def test_a_time_budget_bounds_the_estimate() -> None:
-    measured = KNOWN.model_copy(update={"trial_s": 30.0})
-    made = plan(facts=measured, trials=None, time_budget_s=60, resources={"slots": 2})
-    assert made.estimate.duration_s == 60
-    assert made.estimate.tokens == 4 * 50_000
-
-
 def test_what_is_prepared_is_what_the_spec_names() -> None:
     request = plan(teacher={"config": {"model_type": "gpt2"}}).spec.prepare_request()
     assert request.teacher.config == {"model_type": "gpt2"}
     assert (request.data.train, request.max_tokens) == ("a", 512)
-
-
-def test_nothing_known_is_said_not_guessed() -> None:
-    estimate = plan(facts=InputFacts()).estimate
-    assert estimate.duration_s is None
-    assert estimate.tokens is None
-    assert estimate.disk_bytes == 0
-
-
-def test_a_model_from_a_config_is_counted_roughly() -> None:
-    guess = table.task_named("causal_lm").guess_parameters
-    config = {"model_type": "gpt2", "n_layer": 12, "n_embd": 768}
-    assert guess(config, 50_257) == pytest.approx(124e6, rel=0.02)
-    assert guess({}, 50_257) is None
 
 
 @pytest.mark.parametrize(

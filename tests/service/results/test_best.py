@@ -101,6 +101,12 @@ def test_any_metric_that_is_logged_can_rank(metric: str, expected: list[int]) ->
     assert numbers(ask(toy(), metric=metric)) == expected
 
 
+def test_a_metric_that_ranks_no_trials_names_no_winner() -> None:
+    found = ask(toy(), metric="perplexity")
+    assert (found.direction, found.lines) == ("", [])
+    assert found.to_json()[0]["direction"] is None
+
+
 def test_what_no_trial_logs_is_refused_before_anything_is_read() -> None:
     with pytest.raises(SpecError, match=r"--metric: .*but got 'rogue_l'. Did you mean 'rouge_l'"):
         check(Question(metric="rogue_l"))
