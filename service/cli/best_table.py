@@ -44,6 +44,10 @@ def best_view(found: "Best") -> RenderableType:
 
 
 def _head(found: "Best") -> str:
+    objectives = found.evidence.objectives
+    if len(objectives) > 1:
+        each = ", ".join(f"{direction} {metric}" for metric, direction in objectives)
+        return f"{each}: the Pareto front"
     if found.direction or found.grouped_by == "sweep":
         return f"{found.direction} {found.metric}".strip()
     return f"the lowest {found.metric} first, which does not say which trial is better"

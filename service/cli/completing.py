@@ -60,10 +60,12 @@ def documents(incomplete: str) -> Items:
 
 
 def metrics(incomplete: str) -> Items:
-    """Returns the metrics of all tasks, with their directions."""
+    """Returns what trials log, with the directions of what ranks them."""
     from trainers.tasks import table
+    from trainers.trial.metrics import TRAINING_METRICS
 
-    return _beginning(incomplete, sorted(table.known_directions().items()))
+    found = {name: str(one.direction or "") for name, one in table.known_metrics().items()}
+    return _beginning(incomplete, sorted((found | dict.fromkeys(TRAINING_METRICS, "")).items()))
 
 
 def fields(incomplete: str) -> Items:

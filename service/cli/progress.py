@@ -61,10 +61,13 @@ class SweepProgress:
         self._num_before = 0
         self._pace_from: float | None = None
         self._stage_from: tuple[float, float] | None = None
-        self._budget_from = None if plan.time_budget_s is None else now()
+        self._budget_from: float | None = None
 
     def take(self, event: DriverEvent) -> str | None:
         """Takes an event in; returns the line that says it, or None for what only a panel shows."""
+        if self._plan.time_budget_s is not None and self._budget_from is None:
+            # The first event is that Ray is up, seconds before the driver begins to count.
+            self._budget_from = self._now()
         match event:
             case Preparing():
                 return self._preparing(event)

@@ -27,7 +27,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#595959"
 HARD_LOSS_ONLY = "hard loss only"  # as the control is called
 NOTE = "a mark is a trial, open: stopped early; lines: means of completed trials; star: {}"
-LINE = 110  # characters of a line under the title
+LINE = 120  # characters of a line under the title
 # Temperatures and ratios of interest span less than two decades: plotly would name three or four.
 TICKS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
@@ -86,9 +86,12 @@ def temperature_figure(
     named: set[str] = set()
     for column, axis in enumerate(axes, start=1):
         for series, members in _series(shown, axis).items():
-            for trace in _traces(members, axis, metric, styles[series]):
+            traces = _traces(members, axis, metric, styles[series])
+            # An empty line, where no trial completed, is left out of the legend.
+            named_by = next(trace for trace in traces if len(trace.x))
+            for trace in traces:
                 trace.name, trace.legendgroup = series, series
-                trace.showlegend = series not in named and trace.mode.startswith("lines")
+                trace.showlegend = series not in named and trace is named_by
                 figure.add_trace(trace, row=1, col=column)
             named.add(series)
         figure.update_xaxes(type="log", title=axis.title, row=1, col=column)
@@ -274,8 +277,8 @@ def _lay_out(figure: "Figure", title: str, y_title: str, notes: Sequence[str]) -
             "yanchor": "top",
             "itemsizing": "constant",
         },
-        margin={"l": 80, "r": 30, "t": 70 + 20 * len(lines), "b": 130},
-        height=600 + 20 * len(lines),
+        margin={"l": 80, "r": 30, "t": 60 + 30 * len(lines), "b": 130},
+        height=590 + 30 * len(lines),
     )
 
 

@@ -107,5 +107,16 @@ def test_a_metric_that_ranks_no_trials_says_so() -> None:
     assert "the lowest loss first, which does not say which trial is better" in text
 
 
+def test_two_objectives_are_both_named() -> None:
+    objectives = (("rouge_l", "maximize"), ("cross_entropy", "minimize"))
+    record = record_of(1, {"tau": 2.0}, {"rouge_l": 30.0, "cross_entropy": 2.5})
+    evidence = Evidence((record,), objectives)
+    row = Row(record, "rouge_l", "maximize", evidence.ranked("rouge_l")[0])
+    found = Best("rouge_l", "maximize", (row,), {}, report(evidence), evidence)
+    lines = shown(best_view(found)).splitlines()
+    assert lines[0] == "maximize rouge_l, minimize cross_entropy: the Pareto front"
+    assert line_with("run", best_view(found)).split()[:3] == ["what", "rouge_l", "cross_entropy"]
+
+
 def test_nothing_to_show_is_said() -> None:
     assert "no finished trial has the metric rouge_l" in shown(best_view(best_of([])))

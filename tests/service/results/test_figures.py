@@ -83,7 +83,9 @@ def test_a_stopped_trial_has_neither_star_nor_line() -> None:
     assert best["x"] == [4.0]
     (line,) = [one for one in figure["data"] if one["mode"] == "lines+markers"]
     assert list(line["x"]) == [4.0]
-    assert not [one for one in drawn([stopped])["data"] if one["name"] == "best"]
+    alone = drawn([stopped])["data"]
+    assert not [one for one in alone if one["name"] == "best"]
+    assert [one["showlegend"] for one in alone if len(one["x"])] == [True], "it is in the legend"
 
 
 def test_with_two_objectives_the_front_has_the_stars() -> None:
