@@ -100,8 +100,9 @@ def _text_of(reference: str, folder: Path) -> str | None:
         raw = path.read_bytes() if path.is_file() else None
     except (OSError, ValueError, RuntimeError) as error:
         # In its order: no permission or too long a name, a NUL in it, ~ of an unknown user.
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error).rstrip(".")
         raise SpecError(
-            f"SPEC: must be a file that can be read, but got {_shown(reference)}: {error}. "
+            f"SPEC: must be a file that can be read, but got {_shown(reference)}: {reason}. "
             "Correct its name, or its permissions."
         ) from error
     return None if raw is None else decode(raw, reference)

@@ -224,3 +224,10 @@ def test_what_the_command_line_or_the_environment_names_is_in_the_working_folder
 
 def test_a_preset_has_no_folder_of_its_own(tmp_path: Path) -> None:
     assert load_sweep("temperature", [], tmp_path).folders == (tmp_path,)
+
+
+def test_a_name_that_no_file_can_have_is_said_in_one_line(tmp_path: Path) -> None:
+    for name in ("x" * 5000, "~nobody-of-this-name", "a\0b"):
+        with pytest.raises(SpecError, match=r"^SPEC: must be a ") as refusal:
+            read_document(name, tmp_path)
+        assert len(str(refusal.value)) < 400 and ".." not in str(refusal.value)
