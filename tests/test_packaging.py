@@ -104,7 +104,8 @@ def presets_in(folder: Path) -> set[str]:
 def test_presets_are_shipped() -> None:
     shipped = {entry.name for entry in files("service.presets").iterdir() if entry.is_file()}
     assert presets_in(ROOT / "service" / "presets") <= shipped
-    assert PYPROJECT["tool"]["setuptools"]["package-data"]["service.presets"] == ["*.yaml"]
+    data = PYPROJECT["tool"]["setuptools"]["package-data"]
+    assert data == {"service.presets": ["*.yaml"], "trainers.tasks": ["*.json"]}
 
 
 PROBE = """

@@ -79,8 +79,9 @@ def is_of_another_task(name: str, task: str) -> bool:
 
 def _check_task(config: TrialConfig) -> None:
     """Raises `ValueError` where a field is given that only another task has."""
+    given = config.model_fields_set
     for name, group in GROUPS.items():
-        if name in config.model_fields_set and is_of_another_task(name, config.task):
+        if name in given and is_of_another_task(name, config.task):
             raise ValueError(
                 f"{name} belongs to task '{group.task}', but got {name}={getattr(config, name)} "
                 f"with task '{config.task}'. Leave it out"

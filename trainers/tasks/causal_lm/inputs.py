@@ -1,14 +1,12 @@
 """What decides a language model's inputs, and what is known of them before they are prepared; no
 torch."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trainers.files import fingerprints, store
+from trainers.files import fingerprints
 from trainers.files.keyed import keyed_folder
 from trainers.parts import SPLIT_NAMES, PreparedFacts
 from trainers.tasks import locate
@@ -21,13 +19,13 @@ from trainers.tasks.causal_lm.vocabulary import (
     check_same_tokens,
     read_vocabulary,
 )
+from trainers.tasks.described import Described, described
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest, Role
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
-DESCRIPTION = "model.json"
-Describe = Callable[[Mapping[str, Any], str, int | None], tuple[dict[str, Any], int]]
+Describe = Callable[[Mapping[str, Any], str, int | None], Described]
 NUM_TRIED = 4  # records of a split that a plan encodes
 
 
@@ -146,29 +144,14 @@ def _describe_tokenizer(request: PrepareRequest) -> str:
 
 def described_model(
     request: PrepareRequest, role: Role, home: Path, describer: Callable[[], Describe]
-) -> tuple[dict[str, Any], int]:
+) -> Described:
     """See `trainers.parts.Task.describe_model`. `describer` loads torch, so it is called only for a
     config that was not described before."""
-    source = request.source(role)
-    assert source.config is not None
+    config = request.source(role).config
+    assert config is not None
     entries = _vocab_size(request, None, _tokenizer_folder(request, home))
-    asked = {"config": source.config, "entries": entries, "by": version("transformers")}
-
-    def make(folder: Path) -> None:
-        assert source.config is not None
-        config, count = describer()(source.config, role, entries)
-        found = {"config": config, "num_parameters": count}
-        (folder / DESCRIPTION).write_text(json.dumps(found, default=str) + "\n")
-
-    path = store.once(keyed_folder(home, "configs", asked), make) / DESCRIPTION
-    try:
-        found = json.loads(path.read_text())
-        return dict(found["config"]), int(found["num_parameters"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} must say what a config makes, but it is damaged ({error}). "
-            f"Delete the folder {path.parent}."
-        ) from error
+    asked = {"config": config, "entries": entries}
+    return described(asked, home, lambda: describer()(config, role, entries))
 
 
 def check_prepared(request: PrepareRequest, data: Path) -> None:

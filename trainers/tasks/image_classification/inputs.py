@@ -1,25 +1,21 @@
 """What decides an image classifier's inputs, and what is known of them before they are prepared; no
 torch."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trainers.files import store
-from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
 from trainers.parts import SPLIT_NAMES
 from trainers.tasks import locate
+from trainers.tasks.described import Described, described
 from trainers.tasks.image_classification import places
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.trial.facts import Facts
 from trainers.trial.fields import Augmentation
 from trainers.trial.sources import ModelSource, PrepareRequest, Role
 
-DESCRIPTION = "model.json"
 # What decides the images of a split beside its place.
 READ_BY = (
     "train_split",
@@ -162,20 +158,12 @@ def described_model(
     role: Role,
     home: Path,
     describer: Callable[[], Describe],
-) -> tuple[dict[str, Any], int]:
+) -> Described:
     """See `trainers.parts.Task.describe_model`. `describer` loads torch, so it is called only for a
     config that was not described before."""
     config = request.source(role).config
     assert config is not None
     facts = _facts(request, keyed_folder(home, "data", ImageKeys(request).data))
     sizes = {} if facts is None else facts.sizes
-    asked = {"config": config, "sizes": sizes, "by": version("transformers")}
-
-    def make(folder: Path) -> None:
-        full, count = describer()(config, role, sizes)
-        found = {"config": full, "num_parameters": count}
-        (folder / DESCRIPTION).write_text(json.dumps(found, default=str) + "\n")
-
-    path = store.once(keyed_folder(home, "configs", asked), make) / DESCRIPTION
-    found = read_object(path, {"config": dict, "num_parameters": int})
-    return found["config"], found["num_parameters"]
+    asked = {"config": config, "sizes": sizes}
+    return described(asked, home, lambda: describer()(config, role, sizes))

@@ -1,0 +1,39 @@
+"""Writes `trainers/tasks/described.json`: what the configs in all shipped sweeps make, as the
+installed transformers builds them.
+
+    python tests/make_described.py
+"""
+
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+
+from service.actions import documents, plan  # noqa: E402  # path above
+from service.workspace import Workspace  # noqa: E402  # path above
+from trainers.tasks import described  # noqa: E402  # path above
+
+
+def built(folder: Path) -> dict[str, Any]:
+    """What plans of all shipped sweeps build, in a home below `folder`, with nothing shipped."""
+    nothing, starter = folder / "nothing.json", folder / "starter.yaml"
+    nothing.write_text("{}")
+    starter.write_text(documents.read_starter().text)
+    workspace = Workspace(folder / "home", folder=folder)
+    with patch.object(described, "SHIPPED", nothing):
+        for name in (str(starter), *(preset.name for preset in documents.list_presets())):
+            plan.plan_sweep(name, workspace)
+    paths = sorted((folder / "home" / "prepared" / "configs").glob(f"*/{described.DESCRIPTION}"))
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as room:
+        text = json.dumps(built(Path(room)), indent=1, sort_keys=True) + "\n"
+    described.SHIPPED.write_text(text)
