@@ -57,17 +57,22 @@ def plan(
     *,
     overrides: Sequence[str] = (),
     code: Path | None = None,
+    warm_start: str | None = None,
     workspace: Workspace | None = None,
 ) -> "SweepPlan":
     """Returns the plan of a sweep file or preset; spends nothing. See
     `service.actions.plan.plan_sweep`."""
-    return actions.plan.plan_sweep(str(sweep), _at(workspace), overrides=overrides, code=code)
+    place = _at(workspace)
+    return actions.plan.plan_sweep(
+        str(sweep), place, overrides=overrides, code=code, warm_start=warm_start
+    )
 
 
 def run(
     sweep: "SweepPlan | Path | str",
     *,
     overrides: Sequence[str] = (),
+    warm_start: str | None = None,
     again: bool = False,
     display: bool = True,
     on_event: "OnEvent | None" = None,
@@ -77,11 +82,12 @@ def run(
     """Runs a plan, sweep file or preset on this machine to its end. See
     `service.actions.run.run_sweep`.
 
-    display: shows its progress, live in a notebook and on a terminal; on_event: also gets each
-    event; stop: set from elsewhere, or by an interrupt, it ends the sweep cleanly.
+    warm_start: see `plan`; display: shows its progress, live in a notebook and on a terminal;
+    on_event: also gets each event; stop: set from elsewhere, or by an interrupt, it ends the sweep
+    cleanly.
     """
     place = _at(workspace)
-    made = _planned(sweep, overrides, place)
+    made = _planned(sweep, overrides, warm_start, place)
     with _shown(display, stop) as shown:
         return actions.run.run_sweep(
             made, place, again=again, on_event=_both(shown, on_event), stop=shown.stop
@@ -162,12 +168,11 @@ def submit(
             str(sweep), place, overrides=overrides, code=code, warm_start=warm_start
         )
         if isinstance(sweep, Path | str)
-        else _without_overrides(sweep, overrides)
+        else _as_it_is(sweep, overrides, warm_start)
     )
     return actions.cluster.submit_sweep(
         made,
         place,
-        warm_start=warm_start,
         max_driver_restarts=max_driver_restarts,
         again=again,
         code=code,
@@ -263,18 +268,22 @@ def _on_cluster(given: Workspace | None) -> Workspace:
 
 
 def _planned(
-    sweep: "SweepPlan | Path | str", overrides: Sequence[str], place: Workspace
+    sweep: "SweepPlan | Path | str",
+    overrides: Sequence[str],
+    warm_start: str | None,
+    place: Workspace,
 ) -> "SweepPlan":
     if isinstance(sweep, Path | str):
-        return plan(sweep, overrides=overrides, workspace=place)
-    return _without_overrides(sweep, overrides)
+        return plan(sweep, overrides=overrides, warm_start=warm_start, workspace=place)
+    return _as_it_is(sweep, overrides, warm_start)
 
 
-def _without_overrides(made: "SweepPlan", overrides: Sequence[str]) -> "SweepPlan":
-    if overrides:
+def _as_it_is(made: "SweepPlan", overrides: Sequence[str], warm_start: str | None) -> "SweepPlan":
+    name = "overrides" if overrides else "warm_start"
+    if overrides or warm_start is not None:
         raise errors.SpecError(
-            "overrides: must be given where the sweep is planned, but got them with a plan that is "
-            "made. Give them to kd_sweep.plan, or name the sweep's file here."
+            f"{name}: must be given where the sweep is planned, but got it with a plan that is "
+            "made. Give it to kd_sweep.plan, or name the sweep's file here."
         )
     return made
 

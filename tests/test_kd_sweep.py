@@ -28,7 +28,11 @@ SHOWN = {"display", "on_event", "stop"}
 # function: the actions that it hands on, its own parameters, theirs that it makes itself
 HANDED_ON: dict[str, tuple[tuple[Callable[..., Any], ...], set[str], set[str]]] = {
     "plan": ((plan.plan_sweep,), {"sweep"}, {"reference", "resources"}),
-    "run": ((run.run_sweep,), {"sweep", "overrides", *SHOWN}, {"plan", *SHOWN - {"display"}}),
+    "run": (
+        (run.run_sweep,),
+        {"sweep", "overrides", "warm_start", *SHOWN},
+        {"plan", *SHOWN - {"display"}},
+    ),
     "resume": ((go_on.resume_sweep,), SHOWN, SHOWN - {"display"}),
     "extend": ((go_on.extend_sweep,), SHOWN, SHOWN - {"display"}),
     "retry": ((go_on.retry_trials,), SHOWN, SHOWN - {"display"}),

@@ -1,6 +1,5 @@
 """Sweeps for a Ray cluster: planned for it, and handed over."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import JobOrder
 from service.cluster.sweep_job import SweepJob
-from service.driver.study_changes import StudyChanges
 from service.plan.plan import SweepPlan
 from service.workspace import Workspace
 
@@ -22,31 +20,29 @@ def plan_on_cluster(
     code: Path | None = None,
     warm_start: str | None = None,
 ) -> SweepPlan:
-    """Returns the plan of `reference` for the workspace's cluster; see `plan_sweep`. warm_start: id
-    of an earlier sweep on the same storage, whose trials the sampler starts with.
+    """Returns the plan of `reference` for the workspace's cluster; see `plan_sweep`.
 
     Raises `JobError` when the cluster does not answer, `PlanError` when it cannot hold the sweep.
     """
     cluster = workspace.require_cluster()
     dashboard.check_takes_jobs(dashboard.connect(cluster))
     resources = dashboard.cluster_resources(cluster)
-    plan = plan_sweep(reference, workspace, overrides=overrides, resources=resources, code=code)
+    plan = plan_sweep(
+        reference,
+        workspace,
+        overrides=overrides,
+        resources=resources,
+        code=code,
+        warm_start=warm_start,
+    )
     dashboard.check_workers_fit(plan, cluster)
-    return with_warm_start(plan, warm_start) if warm_start else plan
-
-
-def with_warm_start(plan: SweepPlan, source: str) -> SweepPlan:
-    """Returns the plan under an id of its own: what the sampler knows at the start is part of what
-    the sweep is."""
-    digest = hashlib.sha256(source.encode()).hexdigest()[:4]
-    return plan.model_copy(update={"sweep_id": f"{plan.sweep_id}-w{digest}"})
+    return plan
 
 
 def submit_sweep(
     plan: SweepPlan,
     workspace: Workspace,
     *,
-    warm_start: str | None = None,
     max_driver_restarts: int = 1,
     again: bool = False,
     code: Path | None = None,
@@ -54,15 +50,10 @@ def submit_sweep(
     """Hands the plan to the workspace's cluster and returns its job, or the one that it has there
     already (`is_new` false), unless `again` starts another driver.
 
-    warm_start: as it was planned with; max_driver_restarts: how often a driver that died is started
-    again; code: folder of the user's modules that is shipped with it. Raises `JobError` when the
-    cluster refuses.
+    max_driver_restarts: how often a driver that died is started again; code: folder of the user's
+    modules that is shipped with it. Raises `JobError` when the cluster refuses.
     """
     cluster = workspace.require_cluster()
-    order = JobOrder(
-        plan=plan,
-        changes=StudyChanges(warm_start=warm_start),
-        max_driver_restarts=max_driver_restarts,
-    )
+    order = JobOrder(plan=plan, max_driver_restarts=max_driver_restarts)
     client = dashboard.connect(cluster)
     return jobs.submit(client, order, again=again, code=code, environment=cluster.environment)

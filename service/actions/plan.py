@@ -1,11 +1,13 @@
 """From a sweep's name to its plan: reads files, asks the machine, spends nothing."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.errors import PlanError
+from service.actions.record import open_record
+from service.errors import JobError, PlanError
 from service.own_code.sweep import find_own_modules, own_modules_of
 from service.plan.estimates import InputFacts
 from service.plan.measured import known_times
@@ -28,14 +30,18 @@ def plan_sweep(
     overrides: Sequence[str] = (),
     resources: Resources | None = None,
     code: Path | None = None,
+    warm_start: str | None = None,
 ) -> SweepPlan:
     """Returns the plan of the sweep file or preset `reference`.
 
     overrides: `a.b=value` each; resources: what the sweep may take, this machine's by default;
     code: where modules of the user's own are; by default they are looked for where the sweep's
-    relative paths are, beside its file and then in the workspace's folder.
+    relative paths are, beside its file and then in the workspace's folder; warm_start: an earlier
+    sweep in the same storage (id, beginning, name or `latest`), whose trials the sampler starts
+    with.
 
-    Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there.
+    Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there,
+    or an earlier sweep that cannot be learned from, `TrackingError` when there is none.
     """
     loaded = load_sweep(reference, overrides, workspace.folder, workspace.storage)
     spec = loaded.spec
@@ -51,7 +57,36 @@ def plan_sweep(
         code_version=code_version(),
         own_modules=own.kept,
     )
-    return made.model_copy(update={"warnings": (*loaded.notes, *told, *made.warnings)})
+    made = made.model_copy(update={"warnings": (*loaded.notes, *told, *made.warnings)})
+    return made if warm_start is None else _with_warm_start(made, warm_start, workspace)
+
+
+def _with_warm_start(plan: SweepPlan, reference: str, workspace: Workspace) -> SweepPlan:
+    """Returns the plan under an id of its own: what the sampler knows at the start is part of what
+    the sweep is."""
+    source = open_record(workspace).resolve_sweep(reference).sweep_id
+    digest = hashlib.sha256(source.encode()).hexdigest()[:4]
+    started = {"sweep_id": f"{plan.sweep_id}-w{digest}", "warm_start": source}
+    plan = plan.model_copy(update=started)
+    told = (_checked_warm_start(plan, workspace), *plan.warnings)
+    return plan.model_copy(update={"warnings": told})
+
+
+def _checked_warm_start(plan: SweepPlan, workspace: Workspace) -> str:
+    """Returns what the user should know of the sweep that the plan starts with."""
+    # They load Optuna.
+    from service.driver.open_study import check_warm_start, trials_to_start_with
+
+    try:
+        trials = trials_to_start_with(plan, workspace.home)
+    except (JobError, PlanError) as error:
+        if workspace.cluster is not None:  # whose nodes alone may see it
+            return f"how much the sampler can learn from {plan.warm_start} is seen on the cluster"
+        raise PlanError(
+            f"--from {plan.warm_start}: its study must be in this sweep's storage, but got: "
+            f"{error} Set storage.path or storage.study_url to those of {plan.warm_start}."
+        ) from error
+    return check_warm_start(plan, trials)
 
 
 def _facts_of(loaded: LoadedSweep, home: Path) -> InputFacts:

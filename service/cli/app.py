@@ -69,6 +69,17 @@ Sweep = Annotated[
 ]
 
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="SWEEP",
+        help="Let the sampler start with what this one found.",
+        autocompletion=completing.sweeps,
+    ),
+]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"kd-sweep {version('kd-sweep')}")

@@ -11,6 +11,7 @@ from service import actions
 from service.cli import best_table, completing, tables
 from service.cli.app import (
     AsJson,
+    From,
     Overrides,
     Screen,
     Spec,
@@ -44,9 +45,6 @@ Here = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Restarts = Annotated[int, typer.Option(min=0, help="Start a dead driver again so often.")]
-From = Annotated[
-    str | None, typer.Option("--from", metavar="SWEEP", help="Let the sampler start with it.")
-]
 
 
 def submit(
@@ -76,7 +74,6 @@ def submit(
     job = actions.cluster.submit_sweep(
         plan,
         workspace,
-        warm_start=from_,
         max_driver_restarts=max_driver_restarts,
         again=again,
         code=code,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from service import actions
 from service.cli import best_table, completing, tables
-from service.cli.app import AsJson, Overrides, Spec, errors, output, show, workspace_of
+from service.cli.app import AsJson, From, Overrides, Spec, errors, output, show, workspace_of
 from service.cli.display import RunDisplay
 from service.cli.plan_table import plan_view
 
@@ -18,13 +18,14 @@ def plan(
     context: typer.Context,
     spec: Spec,
     set_: Overrides = [],  # noqa: B006
+    from_: From = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a sweep and show what it will take. Spends nothing.
 
     Example: kd-sweep plan temperature --set trials=20
     """
-    made = actions.plan.plan_sweep(spec, workspace_of(context), overrides=set_)
+    made = actions.plan.plan_sweep(spec, workspace_of(context), overrides=set_, warm_start=from_)
     show(actions.plan.plan_json(made), plan_view(made), as_json)
 
 
@@ -33,6 +34,7 @@ def run(
     spec: Spec,
     set_: Overrides = [],  # noqa: B006
     again: Annotated[bool, typer.Option("--again", help="Run it although it is done.")] = False,
+    from_: From = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep on this machine; Ctrl-C stops it cleanly, twice at once.
@@ -40,7 +42,7 @@ def run(
     Example: kd-sweep run demo
     """
     workspace = workspace_of(context)
-    made = actions.plan.plan_sweep(spec, workspace, overrides=set_)
+    made = actions.plan.plan_sweep(spec, workspace, overrides=set_, warm_start=from_)
     console = errors() if as_json else output()
     # Ray writes notes of its own to stdout, where JSON must stand alone.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):

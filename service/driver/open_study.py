@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.driver.study_changes import StudyChanges
-from service.errors import PlanError
+from service.errors import JobError, PlanError
 from service.events import SweepGoesOn
 from service.plan.evaluations import num_evaluations
 from service.plan.places import study_storage, sweep_folder
@@ -14,7 +14,7 @@ from service.plan.plan import SweepPlan
 from service.search.ask import REPEATABLE, enqueue, retry
 from service.search.study import StudyStore
 from service.search.study_trials import Search, StudyTrial, best_trial, read_trials
-from service.search.warm_start import import_trials
+from service.search.warm_start import has_imported, import_trials, unusable
 from service.states import TrialState
 
 SHOWN_REFUSALS = 5
@@ -23,19 +23,8 @@ SHOWN_REFUSALS = 5
 def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
     """Returns the sweep's study. Its next trials are the control trials, if it is new, and repeats
     of trials that an older version ended as cancelled: those of this one keep their numbers."""
-    spec = plan.spec
     folder.mkdir(parents=True, exist_ok=True)
-    store = StudyStore.open(
-        study_storage(plan, folder),
-        plan.sweep_id,
-        Search(
-            space=plan.spec.search,
-            sampler=spec.sampler,
-            early_stopping=spec.early_stopping,
-            num_evaluations=num_evaluations(spec, None),
-            directions=tuple(objective.direction for objective in spec.objective),
-        ),
-    )
+    store = StudyStore.open(study_storage(plan, folder), plan.sweep_id, _search_of(plan))
     # Each start of a driver comes here, also after one that died half-way through this: what is
     # enqueued already is found by its label, or by the trial that it repeats.
     records = store.records()
@@ -49,6 +38,17 @@ def open_study(plan: SweepPlan, folder: Path) -> StudyStore:
         if is_ended and record.number not in repeated:
             retry(store, record.number)
     return store
+
+
+def _search_of(plan: SweepPlan) -> Search:
+    spec = plan.spec
+    return Search(
+        space=spec.search,
+        sampler=spec.sampler,
+        early_stopping=spec.early_stopping,
+        num_evaluations=num_evaluations(spec, None),
+        directions=tuple(objective.direction for objective in spec.objective),
+    )
 
 
 def so_far(store: StudyStore, plan: SweepPlan) -> SweepGoesOn | None:
@@ -76,8 +76,8 @@ def apply_changes(
     for number in sorted(_repeatable(changes, store.records())):
         retry(store, number)
         yield f"trial {number} is in line again"
-    if changes.warm_start is not None:
-        yield from _warm_start(store, plan, home, source=changes.warm_start)
+    if plan.warm_start is not None:
+        yield from _warm_start(store, plan.warm_start, plan, home)
 
 
 def trials_of(plan: SweepPlan, home: Path) -> list[StudyTrial]:
@@ -128,11 +128,41 @@ def _what_it_is(number: int, records: Sequence[StudyTrial]) -> str:
     return f"it is {states[0]}" if states else "there is none of this number"
 
 
-def _warm_start(store: StudyStore, plan: SweepPlan, home: Path, *, source: str) -> Iterator[str]:
+def check_warm_start(plan: SweepPlan, trials: Sequence[StudyTrial]) -> str:
+    """Returns what the sampler will know of the sweep that the plan starts with, which has ended
+    `trials`. Raises `PlanError` when none of them fits this search."""
+    search = _search_of(plan)
+    reasons = [reason for trial in trials if (reason := unusable(search, trial)) is not None]
+    if len(reasons) == len(trials):
+        first = f", the first because {reasons[0]}" if reasons else ""
+        raise PlanError(
+            f"--from {plan.warm_start}: one of its finished trials must fit this search, but none "
+            f"of {len(trials)} does{first}. Start without it, or with another sweep."
+        )
+    return _known(plan.warm_start, len(trials) - len(reasons), len(trials))
+
+
+def _known(source: str | None, num_used: int, num_trials: int) -> str:
+    return f"the sampler starts with {num_used} of the {num_trials} finished trials of {source}"
+
+
+def trials_to_start_with(plan: SweepPlan, home: Path) -> list[StudyTrial]:
+    """Returns the trials that have ended of the sweep that the plan starts with. Raises `JobError`
+    or `PlanError` where its study is not within reach."""
+    source = str(plan.warm_start)
     storage = study_storage(plan, sweep_folder(plan, home).with_name(source))
-    ended = [trial for trial in read_trials(storage, source) if trial.state.is_terminal]
+    return [trial for trial in read_trials(storage, source) if trial.state.is_terminal]
+
+
+def _warm_start(store: StudyStore, source: str, plan: SweepPlan, home: Path) -> Iterator[str]:
+    try:
+        ended = trials_to_start_with(plan, home)
+    except JobError:
+        if not has_imported(store):
+            raise
+        return  # it was deleted since; what was learned from it is in the study
     used, refused = import_trials(store, ended)
-    yield f"the sampler starts with {used} of the {len(ended)} finished trials of {source}"
+    yield _known(source, used, len(ended))
     for trial, reason in refused[:SHOWN_REFUSALS]:
         yield f"trial {trial.number} of {source} cannot be used: {reason}"
     if len(refused) > SHOWN_REFUSALS:

@@ -46,6 +46,10 @@ class SweepPlan(Strict):
         default_factory=dict, description="sources of the user's own modules by relative path"
     )
 
+    warm_start: str | None = Field(
+        default=None, description="id of an earlier sweep whose trials the sampler starts with"
+    )
+
     @property
     def is_open_ended(self) -> bool:
         """Whether the time budget alone ends the sweep: `num_trials` is not reached."""

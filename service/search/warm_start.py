@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from service.search.study import StudyStore
-from service.search.study_trials import IMPORTED, OUTCOME, StudyTrial
+from service.search.study_trials import IMPORTED, OUTCOME, Search, StudyTrial
 from service.states import OPTUNA_STATE, TrialState
 
 INSTRUCTIVE = frozenset({TrialState.COMPLETED, TrialState.STOPPED_EARLY, TrialState.DIVERGED})
@@ -22,7 +22,7 @@ def import_trials(
     known = {trial.user_attrs.get(IMPORTED) for trial in store.frozen_trials()}
     used, refused = 0, []
     for record in records:
-        reason = _unusable(store, record)
+        reason = unusable(store.search, record)
         if reason is not None:
             refused.append((record, reason))
             continue
@@ -34,14 +34,19 @@ def import_trials(
     return used, refused
 
 
-def _unusable(store: StudyStore, record: StudyTrial) -> str | None:
-    """Returns why the sampler cannot learn from a trial, None when it can."""
+def has_imported(store: StudyStore) -> bool:
+    """Returns whether the study holds trials of an earlier sweep."""
+    return any(IMPORTED in trial.user_attrs for trial in store.frozen_trials())
+
+
+def unusable(search: Search, record: StudyTrial) -> str | None:
+    """Returns why the sampler of `search` cannot learn from a trial, None when it can."""
     if record.state not in INSTRUCTIVE:
         return f"it is {record.state}"
-    expected = len(store.search.directions)
+    expected = len(search.directions)
     if record.state == TrialState.COMPLETED and len(record.objectives) != expected:
         return f"it has {len(record.objectives)} objective(s), this sweep has {expected}"
-    return store.search.space.problem(record.values)
+    return search.space.problem(record.values)
 
 
 def _imported(store: StudyStore, record: StudyTrial, source: str) -> Any:

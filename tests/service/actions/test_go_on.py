@@ -1,6 +1,7 @@
 """Sweeps that go on: with more trials, repeated ones, and knowledge of an earlier sweep; and those
 that stop."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,14 @@ from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import SweepJob
 from service.driver.lock import sweep_lock
-from service.driver.open_study import apply_changes, check_repeats, open_study, trials_of
+from service.driver.open_study import (
+    apply_changes,
+    check_repeats,
+    check_warm_start,
+    open_study,
+    trials_of,
+    trials_to_start_with,
+)
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import JobError, PlanError, TrackingError
@@ -131,22 +139,41 @@ def test_with_nothing_to_retry_nothing_is_driven(
         retry_trials("latest", workspace)
 
 
+def starting_with(source: str) -> SweepPlan:
+    return make_sweep_plan(name="late").model_copy(update={"warm_start": source})
+
+
 def test_a_warm_start_says_what_it_could_use(tmp_path: Path) -> None:
     make_study(tmp_path, "early", [TrialState.COMPLETED, TrialState.FAILED])
     source = make_sweep_plan(name="early").sweep_id
-    plan = make_sweep_plan(name="late")
+    plan = starting_with(source)
+    known = f"the sampler starts with 1 of the 2 finished trials of {source}"
+    assert check_warm_start(plan, trials_to_start_with(plan, tmp_path)) == known
     store = open_study(plan, sweep_folder(plan, tmp_path))
-    told = list(apply_changes(StudyChanges(warm_start=source), store, plan, home=tmp_path))
-    assert told[0] == f"the sampler starts with 1 of the 2 finished trials of {source}"
+    told = list(apply_changes(StudyChanges(), store, plan, home=tmp_path))
+    assert told[0] == known
     assert told[1].startswith(f"trial 1 of {source} cannot be used: ")
     assert store.records() == [], "they are no trials of this sweep"
+    shutil.rmtree(sweep_folder(make_sweep_plan(name="early"), tmp_path))
+    assert list(apply_changes(StudyChanges(), store, plan, home=tmp_path)) == [], "it knows them"
+
+
+def test_a_warm_start_that_teaches_nothing_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    make_study(tmp_path, "early", [TrialState.FAILED])
+    source = make_sweep_plan(name="early").sweep_id
+    plan = starting_with(source)
+    message = f"--from {source}: .* none of 1 does, the first because it is failed"
+    with pytest.raises(PlanError, match=message):
+        check_warm_start(plan, trials_to_start_with(plan, tmp_path))
+    with pytest.raises(PlanError, match="none of 0 does. Start without it"):
+        check_warm_start(plan, [])
 
 
 def test_a_warm_start_from_nowhere_is_refused(tmp_path: Path) -> None:
-    plan = make_sweep_plan()
+    plan = starting_with("no-such-sweep")
     store = open_study(plan, sweep_folder(plan, tmp_path))
     with pytest.raises(JobError, match="no-such-sweep"):
-        list(apply_changes(StudyChanges(warm_start="no-such-sweep"), store, plan, home=tmp_path))
+        list(apply_changes(StudyChanges(), store, plan, home=tmp_path))
 
 
 @pytest.fixture

@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes import make_document
+from fakes import make_document, make_sweep_plan
+from records_support import make_store, record_sweep
 
 from service.actions.plan import explain_search, plan_json, plan_sweep
+from service.driver.open_study import open_study
 from service.errors import PlanError, SpecError
+from service.plan.places import sweep_folder
+from service.plan.plan import SweepPlan
 from service.plan.resources import Resources
+from service.search.ask import ask
+from service.search.tell import tell
+from service.states import TrialState
 from service.workspace import Workspace
 
 FOUR = Resources(num_cpus=4, disk_free=10**12)
@@ -70,3 +77,21 @@ def test_a_sweep_in_another_folder_is_planned_with_what_is_beside_it(workspace: 
         (path / "rows.jsonl").unlink()
     with pytest.raises(PlanError, match=f"looked for in {folder}, then in {workspace.folder}"):
         plan_sweep("configs/sweep.yaml", workspace, resources=FOUR)
+
+
+def test_a_sweep_with_another_start_is_another_sweep(workspace: Workspace) -> None:
+    plan = plan_sweep("sweep.yaml", workspace, resources=FOUR)
+    earlier = make_sweep_plan(name="early")
+    record_sweep(make_store(workspace.home), workspace.home, earlier, [])
+    with pytest.raises(PlanError, match=f"--from {earlier.sweep_id}: its study must be in this"):
+        plan_sweep("sweep.yaml", workspace, resources=FOUR, warm_start="early")
+    store = open_study(earlier, sweep_folder(earlier, workspace.home))
+    ask(store)
+    tell(store, 0, TrialState.COMPLETED, 1.0)
+    later = plan_sweep("sweep.yaml", workspace, resources=FOUR, warm_start="latest")
+    again = plan_sweep("sweep.yaml", workspace, resources=FOUR, warm_start=earlier.sweep_id)
+    assert later == again
+    assert later.sweep_id.startswith(f"{plan.sweep_id}-w")
+    assert later.warm_start == earlier.sweep_id
+    assert later.warnings[0].startswith("the sampler starts with 1 of the 1 finished trials")
+    assert SweepPlan.model_validate_json(later.model_dump_json()) == later
