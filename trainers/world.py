@@ -1,6 +1,7 @@
 """The workers of one trial: which one this is, and the few values that they exchange."""
 
 import gc
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,11 @@ class World:
         box = torch.tensor([value], dtype=torch.uint8, device=self._wire)
         dist.broadcast(box, group_src=0, group=self.group)
         return int(box.item())
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrites `tensors` on every worker with the first one's."""
+        for tensor in tensors if self.group is not None else ():
+            dist.broadcast(tensor, group_src=0, group=self.group)
 
     def gathered(self, value: Any) -> list[Any]:
         """Returns every worker's `value`, in the order of ranks."""

@@ -107,7 +107,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         num_steps=num_steps_of(trial.config, inputs.data.splits["train"].examples_per_epoch),
         world=world,
         reporter=reporter,
-        evaluate=partial(_evaluate, evaluator, student, output, world.is_first),
+        evaluate=partial(_evaluate, evaluator, student, output, world),
         checkpoints=Checkpoints(
             f"{checkpoints}/{trial.trial}" if checkpoints else output / "checkpoints",
             reporter.notice if world.is_first else log.warning,
@@ -245,12 +245,15 @@ def _evaluate(
     evaluator: Evaluator,
     student: StudentWithLoss,
     output: Path,
-    is_first: bool,
+    world: World,
     before: Mapping[str, float],
 ) -> Evaluation:
     """One evaluation; its samples replace those of the last one in `output/samples.json`."""
+    # Each worker's batch norms have seen other examples. The first one's statistics are those that
+    # are saved, so every worker's part of the validation split has to be scored with them.
+    world.share(student.model.buffers())
     evaluation = evaluator.evaluate(student, before)
-    if is_first and evaluation.samples:
+    if world.is_first and evaluation.samples:
         output.mkdir(parents=True, exist_ok=True)
         (output / "samples.json").write_text(json.dumps(evaluation.samples, indent=2) + "\n")
     return evaluation
@@ -259,7 +262,8 @@ def _evaluate(
 def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:
     if world.group is None:
         return student
-    # Buffers are constants here (masks, rotary tables), the same on every worker.
+    # Buffers are constants (masks, rotary tables), the same on every worker, or running statistics,
+    # which `_evaluate` makes the same: exchanging them before each step would change no step.
     return nn.parallel.DistributedDataParallel(
         student, process_group=world.group, broadcast_buffers=False
     )

@@ -1,6 +1,8 @@
 """Trials over images: prepared, cached, trained, interrupted, refused."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ from trainers.tasks.image_classification.models import Classifier
 from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
 from trainers.training.run import check_fingerprints, run_trial
+from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.sources import Prepared, PrepareRequest
 from trainers.trial.trial_file import TrialFile, TrialPaths
+from trainers.world import World
 
 TASK = "image_classification"
 VIEWED = {"augmentation": "crop", "views": 3}
@@ -192,6 +196,45 @@ def test_a_batch_without_images_touches_no_statistics(prepared: Prepared, data: 
     assert all(weight.grad is not None for weight in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.training
+
+
+def test_two_workers_score_the_student_that_is_saved(tmp_path: Path) -> None:
+    """Their batch norms see other images; all are scored with the first one's, which is saved."""
+    # more images than one worker scores at once
+    digits = {"train": "builtin:digits", "validation": "builtin:digits", "max_train_examples": 300}
+    prepared = prepare(request_of(**VIEWED, data=digits), tmp_path / "home")
+    pair = trial_of(prepared, epochs=2).model_copy(update={"world_size": 2})
+    pair.write(tmp_path / "trial.json")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "trainers", str(tmp_path / "trial.json"), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "result.json").read_text())["metrics"]
+    evaluator = (
+        table.task_named(TASK)
+        .runtime()
+        .evaluator(
+            pair.config,
+            ImageData.open(Path(prepared.data)),
+            teacher=None,
+            world=World(),
+            numerics=numerics.resolve("cpu", Precision.FLOAT32, 1),
+        )
+    )
+    runtime = table.task_named(TASK).runtime()
+    model = runtime.load_model(
+        tmp_path / "out" / "student",
+        torch.device("cpu"),
+        attention=None,
+        dtype=torch.float32,
+        trust=False,
+    )
+    student = StudentWithLoss.build(
+        runtime.network(model, 10), pair.config, device=torch.device("cpu"), numerics={}
+    )
+    numbers = evaluator.evaluate(student, {}).metrics
+    for name in ("top1", "cross_entropy", "calibration_error"):
+        assert told[name] == pytest.approx(numbers[name], rel=1e-5), name
 
 
 def test_the_fingerprint_is_found_again(prepared: Prepared) -> None:
