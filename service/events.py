@@ -18,6 +18,13 @@ class Preparing:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Something is waited for that tells nothing of itself: `what` in words."""
+
+    what: str
+
+
+@dataclass(frozen=True)
 class SweepGoesOn:
     """A sweep goes on that an earlier driver began. `counts`: its trials that have ended, by state;
     of the best of these: its number `best`, None when there is none, `objective`, and what
@@ -40,7 +47,7 @@ class SlotsUp:
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """An attempt (0 = the first) at a trial was handed to the slots; `label` names a control
+    """An attempt (0 = the first) at a trial goes to a slot that is free; `label` names a control
     trial."""
 
     trial: int
@@ -109,6 +116,7 @@ class Notice:
 
 DriverEvent = (
     Preparing
+    | Waiting
     | SweepGoesOn
     | SlotsUp
     | TrialStarted
@@ -123,6 +131,7 @@ KINDS = {
     kind.__name__: kind
     for kind in (
         Preparing,
+        Waiting,
         SweepGoesOn,
         SlotsUp,
         TrialStarted,

@@ -12,7 +12,7 @@ from service.driver.driver import run_at
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
-from service.events import DriverEvent, Preparing, SlotsUp, TrialEnded, TrialStarted
+from service.events import DriverEvent, Preparing, SlotsUp, TrialEnded, TrialStarted, Waiting
 from service.home import spool_folder
 from service.plan.measured import remember_times
 from service.plan.places import sweep_folder, temperature_picture
@@ -87,16 +87,11 @@ class TrialTimes:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._started: dict[int, float] = {}
-        self._slots_are_up = False
         self.completed_s: list[float] = []
 
     def take(self, event: RunEvent) -> None:
         """Takes an event in."""
         match event:
-            case SlotsUp(num_slots=num_slots) if num_slots and not self._slots_are_up:
-                # The first trials wait for their slots: that is no part of what a trial takes.
-                self._slots_are_up = True
-                self._started = dict.fromkeys(self._started, self._now())
             case TrialStarted(trial=trial):
                 self._started[trial] = self._now()
             case TrialEnded(trial=trial, state=state) if trial in self._started:
@@ -127,6 +122,8 @@ class StartTime:
         match event:
             case Preparing(share=share):
                 self._is_preparing = 0 < share < 1
+            case Waiting():
+                self._is_preparing = False
             case SlotsUp(num_slots=num_slots) if num_slots:
                 self.seconds = self._waited
 

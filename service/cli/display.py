@@ -101,15 +101,16 @@ def panel(progress: SweepProgress) -> RenderableType:
         eta = progress.stage_eta_s() if share < 1 else None
         left = "" if eta is None else f", about {duration(eta)} left"
         lines.append(_bar(f"preparing: {name}", share, f"{share:.0%}{left}"))
-    elif progress.slots == 0:
-        lines.append(Text("starting Ray …", style="dim"))
-    else:
+    elif progress.slots:
         total = progress.num_done + len(progress.running)
         lines.append(_bar(progress.counts(), progress.share_done(), progress.left_text()))
         lines.append(
             Text(f"best so far: {progress.best_text()}", style="bold") if total else Text()
         )
         lines.append(_running_table(progress))
+    waits = progress.waits_text()
+    if waits is not None:
+        lines.append(Text(waits, style="dim"))
     lines.extend(Text(notice, style="yellow") for notice in progress.notices)
     return Group(*lines)
 

@@ -16,6 +16,7 @@ from service.events import (
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
+    Waiting,
 )
 from service.states import TrialState
 from service.words import brief, describe, duration
@@ -41,7 +42,7 @@ class Running:
         """Returns how far it is, in words."""
         if self.num_steps:
             return f"step {self.step:,} of {self.num_steps:,}"
-        return f"evaluation {self.evaluation}" if self.evaluation else "training"
+        return f"evaluation {self.evaluation}" if self.evaluation else "opening models"
 
 
 class SweepProgress:
@@ -57,6 +58,7 @@ class SweepProgress:
         self.best: tuple[float, int, str] | None = None
         self.notices: list[str] = []
         self.slots = 0
+        self._waits_for: tuple[str, float] | None = None
         self._names: dict[int, str] = {}
         self._num_before = 0
         self._pace_from: float | None = None
@@ -65,12 +67,13 @@ class SweepProgress:
 
     def take(self, event: DriverEvent) -> str | None:
         """Takes an event in; returns the line that says it, or None for what only a panel shows."""
-        if self._plan.time_budget_s is not None and self._budget_from is None:
-            # The first event is that Ray is up, seconds before the driver begins to count.
-            self._budget_from = self._now()
+        self._begin_budget(event)
         match event:
             case Preparing():
                 return self._preparing(event)
+            case Waiting():
+                self.stage, self._waits_for = None, (event.what, self._now())
+                return f"{event.what} …"
             case SweepGoesOn():
                 return self._go_on(event)
             case SlotsUp():
@@ -86,11 +89,18 @@ class SweepProgress:
                 self.running.clear()
                 return f"sweep {event.summary.state}"
 
+    def _begin_budget(self, event: DriverEvent) -> None:
+        """Counts from the first event after Ray has started, about when the driver does."""
+        if self._plan.time_budget_s is not None and self._budget_from is None:
+            if not isinstance(event, Waiting):
+                self._budget_from = self._now()
+
     def _trial(
         self, event: TrialStarted | TrialAdvanced | TrialEvaluated | TrialEnded
     ) -> str | None:
         match event:
             case TrialStarted():
+                self._waits_for = None
                 return self._begin(event)
             case TrialAdvanced() | TrialEvaluated():
                 self._advance(event)
@@ -154,6 +164,13 @@ class SweepProgress:
         value, number, name = self.best
         return f"{self.metric} {value:.4g}  trial {number}: {name}"
 
+    def waits_text(self) -> str | None:
+        """Returns what is waited for and how long already, None while something happens."""
+        if self._waits_for is None:
+            return None
+        what, since = self._waits_for
+        return f"{what} … {self._now() - since:.0f} s"
+
     def stage_eta_s(self) -> float | None:
         """Returns about how many seconds the stage of preparing still takes; None when unknown."""
         if self.stage is None or self._stage_from is None:
@@ -166,7 +183,7 @@ class SweepProgress:
         """A line at a stage's begin and end, and at each quarter of it."""
         is_new = self.stage is None or self.stage[0] != event.stage
         before = -1.0 if self.stage is None or is_new else self.stage[1]
-        self.stage = (event.stage, event.share)
+        self.stage, self._waits_for = (event.stage, event.share), None
         if is_new:
             self._stage_from = (self._now(), event.share)
         if not is_new and event.share < 1 and int(4 * event.share) <= int(4 * before):

@@ -13,7 +13,7 @@ from service.driver.log import driver_log
 from service.driver.notify import Notifier
 from service.driver.place import Place
 from service.driver.requests import clear_requests
-from service.events import DriverEvent, Preparing, SweepEnded, SweepSummary
+from service.events import DriverEvent, SweepEnded, SweepSummary, Waiting
 from service.plan.places import plan_file, sweep_folder
 from service.plan.plan import SweepPlan
 from service.slots.session import ray_session
@@ -45,8 +45,10 @@ def run_at(
         clear_requests(folder)
         write_text(plan_file(folder), plan.model_dump_json())
         with Notifier(plan, tell) as notifier:
+            where = place.ray_address
+            notifier.pass_on(Waiting(f"joining Ray at {where}" if where else "starting Ray"))
             with ray_session(plan, folder, place.ray_address, load=load):
-                notifier.pass_on(Preparing("Ray is up", 0.0))
+                notifier.pass_on(Waiting("opening study and record"))
                 # This loads MLflow, which takes seconds, while Ray's first processes start.
                 from service.driver.stages import drive
 

@@ -5,6 +5,8 @@ Both are thin: what a trial is and what a result means is decided in `service.dr
 calls them from the thread that is inside `Tuner.fit`, one call at a time.
 """
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -14,14 +16,16 @@ from service.driver.ledger import Ledger
 from service.slots.messages import Message
 from service.slots.trial import MESSAGE
 
+POLL_S = 0.05
+
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
-    """Gives Tune the ledger's next trial, and tells the ledger of trials whose actor died for
-    good."""
+    """Gives Tune the ledger's next trial, and tells the ledger of trials whose actor died for good.
+    `num_slots`: returns how many slots have workers."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, num_slots: Callable[[], int]) -> None:
         super().__init__()
-        self._ledger = ledger
+        self._ledger, self._num_slots = ledger, num_slots
         self._numbers: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -30,7 +34,11 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Returns the next trial's ticket, or Tune's word for "there are no more"."""
+        """Returns the next trial's ticket; None while no slot is free, and Tune asks again; or
+        Tune's word for "there are no more"."""
+        # A trial that waited for its slot would have the wait in its time.
+        if not self._wait_for_slot():
+            return None
         # Once told that there are no more, Tune never asks again: the ledger must not say so while
         # another trial may still come.
         ticket = self._ledger.next_ticket()
@@ -38,6 +46,15 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
             return str(Searcher.FINISHED)
         self._numbers[trial_id] = ticket.trial.trial
         return {"ticket": ticket}
+
+    def _wait_for_slot(self) -> bool:
+        """Returns whether a slot is free, or none is needed any more. Waits while no trial is open:
+        Tune has nothing else to do then, and would sleep for a second before it asks again."""
+        while not self._ledger.stopping and self._ledger.num_open >= self._num_slots():
+            if self._ledger.num_open:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

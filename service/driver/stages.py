@@ -24,7 +24,7 @@ from service.driver.teacher_cache import cache_teacher
 from service.driver.tickets import TrialSetting
 from service.driver.watch import Watch
 from service.errors import JobError
-from service.events import DriverEvent, Notice, SweepSummary
+from service.events import DriverEvent, Notice, SweepSummary, Waiting
 from service.home import spool_folder
 from service.own_code.sources import unpack
 from service.plan.evaluations import num_evaluations
@@ -120,6 +120,7 @@ def _prepare(sweep: Sweep, board: Any) -> SharedInputs | None:
     # Seconds of imports, done while the task works and this process waits.
     imports = threading.Thread(target=importlib.import_module, args=("service.driver.tuning",))
     imports.start()
+    sweep.on_event(Waiting("looking at models and data"))
     task = start_preparing(plan, place.home, board, place.tools.prepare)
     try:
         _check_storage(sweep)

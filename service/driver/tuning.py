@@ -14,6 +14,7 @@ from service.driver.ledger import Ledger
 from service.driver.place import Sweep
 from service.driver.searcher import LedgerScheduler, LedgerSearcher
 from service.driver.watch import Watch
+from service.events import Waiting
 from service.home import spool_folder
 from service.plan.places import checkpoints_url, slots_folder
 from service.record.run_entries import model_facts
@@ -37,10 +38,13 @@ def tune_trials(sweep: Sweep, board: Any, ledger: Ledger, watch: Watch) -> None:
     """Runs what is left of the budget; when it returns, all trials have their final states."""
     pool = _pool(sweep, board)
     watch.cover(ledger)
+    num = sweep.plan.slots
+    sweep.on_event(Waiting("starting a slot" if num == 1 else f"starting {num} slots"))
     pool.start()
     try:
-        _tune(sweep, ledger)
+        _tune(sweep, ledger, watch)
     finally:
+        sweep.on_event(Waiting("ending the slots"))
         watch.close()  # before slots go down, which it would show
         ledger.stop()
         ended = pool.close(grace_s=STOP_GRACE_S if sweep.stop.is_set() else END_GRACE_S)
@@ -76,12 +80,12 @@ def _trainer(sweep: Sweep) -> Callable[[], TrialFunction]:
     return trainer if url is None else partial(trainer, checkpoints=url)
 
 
-def _tune(sweep: Sweep, ledger: Ledger) -> None:
+def _tune(sweep: Sweep, ledger: Ledger, watch: Watch) -> None:
     name = f"tune-{uuid.uuid4().hex[:8]}"
     tuner = tune.Tuner(
         tune.with_resources(train_in_slot, TRIAL_RESOURCES),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(ledger),
+            search_alg=LedgerSearcher(ledger, lambda: watch.num_up),
             scheduler=LedgerScheduler(ledger),
             num_samples=-1,  # as many as the ledger gives
             # Without it Tune asks a searcher for a trial only when none is pending.

@@ -23,7 +23,7 @@ class Watch:
     so that from there on all are the same.
 
     get: turns the board's answers into values; draining_nodes: the nodes whose end is announced.
-    `problem`: why no trial can run, None as long as one may.
+    `problem`: why no trial can run, None as long as one may; `num_up`: slots that have workers.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Watch:
         self._sweep, self._board = sweep, board
         self._get, self._draining_nodes = get, draining_nodes
         self._ledger: Ledger | None = None
-        self._num_up = 0
+        self.num_up = 0
         self._shown: dict[int, int] = {}  # trial → percent of its steps
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -63,15 +63,20 @@ class Watch:
             ledger.stop()
 
     def _run(self) -> None:
-        while self.problem is None and not self._over.wait(POLL_S):
-            self.look(self._get(self._board.status.remote()))
+        try:
+            while self.problem is None and not self._over.wait(POLL_S):
+                self.look(self._get(self._board.status.remote()))
+        except Exception as error:  # whatever it is: nobody would ever see a slot come up
+            self.problem = f"the sweep's board no longer answers: {type(error).__name__}: {error}"
+            if self._ledger is not None:
+                self._ledger.stop()
 
     def look(self, status: BoardStatus) -> None:
         """Does what follows from the board's status, and from a stop."""
         num_planned = self._sweep.plan.slots
-        if len(status.alive) != self._num_up:
-            self._num_up = len(status.alive)
-            self._sweep.on_event(SlotsUp(self._num_up, num_planned))
+        if len(status.alive) != self.num_up:
+            self.num_up = len(status.alive)
+            self._sweep.on_event(SlotsUp(self.num_up, num_planned))
         self._show_steps(status)
         if status.is_stopped:
             self._sweep.stop.set()

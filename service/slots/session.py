@@ -25,6 +25,8 @@ ENVIRONMENT = {
     # A slot is several processes; Ray warns on the terminal when more start at once than it
     # expects.
     "RAY_worker_maximum_startup_concurrency": "64",
+    # A busy machine takes more than the 30 s that Ray gives its own processes to start.
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # A worker that holds the interpreter's lock for ten minutes (the default) is not coming back.
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",

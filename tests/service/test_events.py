@@ -11,6 +11,7 @@ from service.events import (
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
+    Waiting,
     from_line,
     to_line,
 )
@@ -18,6 +19,7 @@ from service.states import TrialState
 
 EVENTS: list[DriverEvent] = [
     Preparing("data", 0.5),
+    Waiting("starting Ray"),
     SweepGoesOn({"completed": 3}, 1, 9.5, None, {"tau": 2.0}),
     SweepGoesOn({"failed": 3}),
     SlotsUp(1, 2),

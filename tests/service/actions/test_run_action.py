@@ -14,12 +14,11 @@ from service.actions.run import (
     RunResult,
     StartTime,
     SweepBegins,
-    TrialTimes,
     fresh_id,
     run_sweep,
 )
 from service.driver.driver import Place
-from service.events import Preparing, SlotsUp, SweepSummary, TrialEnded, TrialStarted
+from service.events import Preparing, SlotsUp, SweepSummary, TrialEnded, TrialStarted, Waiting
 from service.home import home_folder
 from service.plan.measured import known_times
 from service.plan.plan import SweepPlan
@@ -143,26 +142,14 @@ def test_a_fresh_id_is_the_next_that_is_free() -> None:
     assert fresh_id("a-1", {"a-1", "a-1-2"}) == "a-1-3"
 
 
-def test_waiting_for_slots_is_no_part_of_a_trials_time() -> None:
-    clock = iter([0.0, 100.0, 110.0, 110.0, 117.0])
-    times = TrialTimes(lambda: next(clock))
-    times.take(TrialStarted(0, 0, None, {}))
-    times.take(SlotsUp(1, 1))
-    times.take(TrialEnded(0, TrialState.COMPLETED, 1.0))
-    times.take(TrialStarted(1, 0, None, {}))
-    times.take(SlotsUp(2, 2))
-    times.take(TrialEnded(1, TrialState.FAILED, None))
-    assert times.completed_s == [10.0]
-
-
 def test_what_is_prepared_once_is_no_part_of_a_start() -> None:
     clock = iter([0.0, 7.0, 8.0, 50.0, 52.0, 60.0])
     start = StartTime(lambda: next(clock))
     for event in (
-        Preparing("Ray is up", 0.0),
+        Waiting("opening study and record"),
         Preparing("teacher fit", 0.1),
         Preparing("teacher fit", 0.9),
-        Preparing("teacher fit", 1.0),
+        Waiting("starting 2 slots"),
         SlotsUp(2, 2),
         SlotsUp(1, 2),
     ):

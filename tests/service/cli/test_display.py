@@ -33,6 +33,7 @@ from service.events import (
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
+    Waiting,
 )
 from service.states import TrialState
 
@@ -112,6 +113,20 @@ def test_what_early_stopping_ended_is_not_the_best_so_far() -> None:
     ends = (TrialEnded(0, TrialState.STOPPED_EARLY, 9.0), TrialEnded(1, DONE, 1.0))
     progress = progress_after(started(0), started(1), *ends)
     assert progress.best_text() == "rouge_l 1  trial 1: forward_kl tau=3"
+
+
+def test_a_wait_has_a_name_until_something_happens() -> None:
+    now = [0.0]
+    progress = SweepProgress(make_sweep_plan(), lambda: now[0])
+    progress.take(Preparing("teacher cache", 1.0))
+    assert progress.take(Waiting("starting 2 slots")) == "starting 2 slots …"
+    now[0] = 7.0
+    assert [line.rstrip() for line in shown_at(progress, 80)] == ["starting 2 slots … 7 s"]
+    progress.take(SlotsUp(1, 2))
+    progress.take(started(0))
+    assert progress.waits_text() is None
+    progress.take(Waiting("ending the slots"))
+    assert shown_at(progress, 80)[-1].rstrip() == "ending the slots … 0 s"
 
 
 def test_the_time_left_follows_the_pace() -> None:
@@ -204,7 +219,7 @@ def test_the_panel_shows_the_steps_inside_a_trial() -> None:
     rows = [line.rstrip() for line in shown_at(progress, 80) if "trial " in line]
     assert rows == [
         "  trial 0  forward_kl tau=2  step 40 of 1,200",
-        "  trial 1  forward_kl tau=3  training",
+        "  trial 1  forward_kl tau=3  opening models",
     ]
     progress.take(TrialEvaluated(0, 1, {"rouge_l": 5.0}))
     assert progress.take(TrialAdvanced(0, 60, 1200)) is None, "a file needs no line for it"

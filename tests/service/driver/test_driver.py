@@ -63,12 +63,14 @@ def processes_of(home: Path, document: dict[str, Any]) -> list[str]:
     return [command for command, _ in processes().values() if folder in command]
 
 
-def slots_start(home: Path, document: dict[str, Any]) -> bool:
+def slots_start(sweep: SweepProcess) -> bool:
     """Whether the sweep's Ray, and not another one of this machine, has begun to start slots. Its
-    workers show a title in place of their command line, so they are told by their parent's."""
-    found, raylets = processes(), processes_of(home, document)
+    workers show a title in place of their command line, and were forked by a child of the
+    driver."""
+    found = processes()
     return any(
-        title.startswith("ray::TrainController") and found.get(parent, ("", 0))[0] in raylets
+        title.startswith("ray::TrainController")
+        and found.get(parent, ("", 0))[1] == sweep.process.pid
         for title, parent in found.values()
     )
 
@@ -155,7 +157,7 @@ def test_drivers_that_are_killed_or_stopped_lose_nothing(
         early.process.send_signal(signal.SIGKILL)
         early.wait()
     early = start("stopped-while-slots-start")
-    early.wait_for(lambda: slots_start(tmp_path, LONG))
+    early.wait_for(lambda: slots_start(early))
     stop(early, tmp_path)
     killed = start("killed")
     in_the_middle(killed)

@@ -149,3 +149,12 @@ def test_the_thread_looks_until_it_is_closed(calls: list[Any]) -> None:
     seen = len(calls)
     end.wait(0.5)
     assert len(calls) == seen
+
+
+def test_a_board_that_is_gone_ends_the_waiting_for_slots(calls: list[Any]) -> None:
+    watch, _ = make_watch(calls)
+    watch._get = lambda value: {}["board"]
+    watch.cover(MemoryLedger(calls))  # type: ignore[arg-type]
+    watch._run()
+    assert watch.problem == "the sweep's board no longer answers: KeyError: 'board'"
+    assert calls == ["ledger stops"]
