@@ -40,12 +40,29 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         *([("own modules", modules)] if plan.own_modules else []),
         ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
         ("objective", objectives),
+        ("before trials", _own_scores(plan)),
         ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
         ("trials", _trials(plan)),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
         *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
     return rows + _estimate_rows(plan)
+
+
+def _own_scores(plan: "SweepPlan") -> str:
+    """What teacher and undistilled student score themselves, where a student without its teacher
+    has the metric."""
+    facts, shown = plan.facts, []
+    if not facts.undistilled_scores:
+        return "teacher and undistilled student are scored once, as trials are"
+    for objective in plan.spec.objective:
+        for who, scores in (
+            ("teacher", facts.teacher_scores),
+            ("undistilled student", facts.undistilled_scores),
+        ):
+            if objective.metric in scores:
+                shown.append(f"{who} {objective.metric} {scores[objective.metric]:.4g}")
+    return ", ".join(shown)
 
 
 def _trials(plan: "SweepPlan") -> str:

@@ -88,16 +88,16 @@ def _is_folder(name: str) -> bool:
 
 def _measured(
     request: PrepareRequest, keys: Keys, task: Task, teacher: _Model, student: _Model
-) -> dict[str, float]:
-    """What an earlier preparation measured: the teacher's entropy, and how long an evaluation of
-    the student takes."""
+) -> dict[str, Any]:
+    """What an earlier preparation measured: the teacher's entropy, the scores of teacher and
+    undistilled student, and how long an evaluation of the student takes."""
     folders = (teacher.folder, student.folder, keys.data_folder)
     if not all(folder is not None and folder.is_dir() for folder in folders):
         return {}
     assert teacher.folder is not None and student.folder is not None
     data = task.read_prepared(keys.data_folder)
     found = input_fingerprints(teacher.folder, student.folder, data)
-    measured = {}
+    measured: dict[str, Any] = {}
     path = keys.metrics_folder(found) / "metrics.json"
     if path.is_file():
         metrics = read_object(path, {"teacher": dict})["teacher"]
@@ -107,4 +107,5 @@ def _measured(
     if folder is not None and folder.is_dir():
         scores = read_scores(folder)
         measured |= {"evaluation_s": scores.evaluation_s, "forward_s": scores.forward_s}
+        measured |= {"teacher_scores": scores.teacher, "undistilled_scores": scores.undistilled}
     return measured

@@ -23,6 +23,12 @@ class Facts(Strict):
     teacher_entropy_share: float | None = Field(
         default=None, description="mean entropy at tau = 1 over ln V"
     )
+    teacher_scores: dict[str, float] = Field(
+        default_factory=dict, description="its own, measured as trials are; empty: not yet"
+    )
+    undistilled_scores: dict[str, float] = Field(
+        default_factory=dict, description="the same of the student before any trial"
+    )
     evaluation_s: float | None = Field(
         default=None, description="of one evaluation of the undistilled student, measured"
     )

@@ -1,0 +1,70 @@
+"""What a plan shows of time, tokens and scores."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from fakes import make_document
+from rich.console import Console
+
+from service.cli.plan_table import plan_view
+from service.plan.estimates import InputFacts
+from service.plan.plan import make_plan
+from service.plan.resources import Resources
+from service.spec.parse import parse_spec
+
+KNOWN: dict[str, Any] = {
+    "num_train_examples": 1000,
+    "num_train_tokens": 50_000,
+    "teacher_entropy_share": 0.3,
+    "trial_s": 30.0,
+    "trial_range_s": (20.0, 60.0),
+    "num_trials_measured": 9,
+    "start_s": 20.0,
+}
+
+
+def row(name: str, facts: dict[str, Any], **document: Any) -> str:
+    """The row of the plan's table that begins with `name`."""
+    spec = parse_spec(make_document(**document))
+    plan = make_plan(spec, InputFacts(**facts), Resources(num_cpus=2), code_version="test")
+    console = Console(record=True, width=200, file=StringIO())
+    console.print(plan_view(plan))
+    (line,) = [one for one in console.export_text().splitlines() if one.startswith(name)]
+    return line.removeprefix(name).strip()
+
+
+def test_time_and_tokens_are_ranges() -> None:
+    stopping = {"kind": "successive_halving", "grace": 0.5}
+    shown = {"early_stopping": stopping, "training": {"epochs": 1}}
+    time = row("time", KNOWN, **shown)
+    # Two slots, four trials: two complete ones at the least, one in each slot.
+    assert time == "30 s to 2 min (trials measured here, on 9 that an earlier sweep completed)"
+    tokens = row("learned from", KNOWN, **shown)
+    assert tokens == "100,000 to 200,000 response tokens, 50,000 a complete trial"
+    assert row("time", {}) == "not known yet"
+
+
+def test_without_early_stopping_the_tokens_are_no_range() -> None:
+    tokens = row("learned from", KNOWN, training={"epochs": 1})
+    assert tokens.startswith("about 200,000 response tokens")
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("rouge_l", "teacher rouge_l 25.5, undistilled student rouge_l 10"),
+        ("top1_agreement", "undistilled student top1_agreement 0.2"),
+    ],
+)
+def test_what_is_scored_before_trials_is_shown(metric: str, expected: str) -> None:
+    scores = {"rouge_l": 10.0, "top1_agreement": 0.2}
+    facts = KNOWN | {"teacher_scores": {"rouge_l": 25.5}, "undistilled_scores": scores}
+    assert row("before trials", facts, objective={"metric": metric}) == expected
+    unknown = row("before trials", KNOWN, objective={"metric": metric})
+    assert unknown == "teacher and undistilled student are scored once, as trials are"
+
+
+def test_a_time_budget_alone_has_no_number_of_trials() -> None:
+    budget = {"trials": None, "time_budget_s": 600, "controls": "default"}
+    assert row("trials", {}, **budget) == "as many as begin within 10 min, and 4 controls"
