@@ -96,7 +96,8 @@ def _facts_of(loaded: LoadedSweep, home: Path) -> InputFacts:
         if len(loaded.folders) == 1:
             raise
         folders = ", then in ".join(map(str, loaded.folders))
-        raise PlanError(f"{error} (Relative paths are looked for in {folders}.)") from error
+        text = f"{error} (Relative paths in the sweep's file are looked for in {folders}.)"
+        raise PlanError(text) from error
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Any]:

@@ -21,9 +21,11 @@ OBJECT_STORE = "--object-store-memory=100000000"
 
 
 class HandCluster:
-    """`address` is what drivers join, `dashboard` what submitters talk to."""
+    """`address` is what drivers join, `dashboard` what submitters talk to; `agent_port` is that of
+    each node's agent, a free one by default."""
 
-    def __init__(self) -> None:
+    def __init__(self, agent_port: int | None = None) -> None:
+        self._agent_port = agent_port
         self.folder = Path(tempfile.mkdtemp(prefix="kdc-", dir="/tmp"))
         self._ports = {"port": free_port(), "dashboard-port": free_port()}
         self.address = f"127.0.0.1:{self._ports['port']}"
@@ -104,7 +106,7 @@ class HandCluster:
             [str(BIN / "ray"), "start", *arguments, OBJECT_STORE, "--disable-usage-stats"]
             # Ray's own port for it may be taken by another cluster on this machine, and without its
             # agent a head takes no job.
-            + [f"--dashboard-agent-listen-port={free_port()}"]
+            + [f"--dashboard-agent-listen-port={self._agent_port or free_port()}"]
             + [f"--temp-dir={self.folder / name}"],
             env=os.environ | self.environment,
             stdout=subprocess.PIPE,
@@ -120,9 +122,9 @@ class HandCluster:
 
 
 @contextlib.contextmanager
-def running_cluster(nodes: int = 2) -> Iterator[HandCluster]:
+def running_cluster(nodes: int = 2, agent_port: int | None = None) -> Iterator[HandCluster]:
     """A head and so many nodes of one CPU for as long as the context lasts."""
-    made = HandCluster()
+    made = HandCluster(agent_port)
     try:
         made.start(nodes)
         yield made

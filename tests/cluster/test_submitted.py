@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from fakes import REAL, make_document
-from hand_cluster import HandCluster, running_cluster
+from hand_cluster import HandCluster, free_port, running_cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -44,15 +44,15 @@ class Shell:
     def json(self, *words: str) -> Any:
         return json.loads(self(*words, "--json"))
 
-    def wait_for(self, sweep: str, status: str, timeout_s: float = 300) -> dict[str, Any]:
+    def wait_for(self, sweep: str, state: str, timeout_s: float = 300) -> dict[str, Any]:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             row: dict[str, Any] = self.json("status", sweep)
-            if row["status"] == status:
+            if row["state"] == state:
                 return row
-            assert row["status"] not in ("FAILED", "STOPPED"), row.get("message", "")[-3000:]
+            assert row["state"] not in ("failed", "cancelled"), row["message"]
             time.sleep(2)
-        raise AssertionError(f"{row} is not {status}")
+        raise AssertionError(f"{row} is not {state}")
 
     def states(self, sweep: str) -> list[str]:
         return [row["state"] for row in self.json("trials", sweep)]
@@ -79,17 +79,20 @@ def test_a_sweep_is_submitted_stopped_resumed_and_extended(
     while not shell.json("status", sweep)["trials"].get("running"):
         assert time.monotonic() < end, shell("logs", sweep)
         time.sleep(2)
-    stopped = shell.json("stop", sweep)
-    assert stopped["status"] in ("SUCCEEDED", "FAILED"), "the driver left by itself"
+    assert shell.json("stop", sweep)["state"] == "cancelled"
     assert "running" not in shell.states(sweep)
+    assert f"was stopped. Go on with: kd-sweep resume {sweep}" in shell("watch", sweep, code=130)
+    assert [row["state"] for row in shell.json("status")] == ["cancelled"]
 
     resumed = shell.json("resume", sweep)
     assert resumed["job"] == f"{sweep}-a2"
     shell("watch", sweep)
-    assert shell.wait_for(sweep, "SUCCEEDED")["trials"]["completed"] == 4
+    assert shell.wait_for(sweep, "completed")["trials"] == {"completed": 4}
+    assert len(shell.states(sweep)) == 4, "what was cancelled went on under its number"
     shell.json("extend", sweep, "--trials", "2")
-    assert shell.wait_for(sweep, "SUCCEEDED")["trials"]["completed"] == 6
-    assert shell.states(sweep).count("completed") == 6
+    assert shell.wait_for(sweep, "completed")["trials"] == {"completed": 6}
+    assert shell.states(sweep) == ["completed"] * 6
+    assert "nothing to retry" in shell("retry", sweep, code=3)
     lines = shell("logs", sweep, "--trial", "0").splitlines()
     assert all('"trial": 0' in line for line in lines)
 
@@ -106,3 +109,18 @@ def test_more_than_the_cluster_has_is_refused(cluster: HandCluster, tmp_path: Pa
     spec.write_text(yaml.safe_dump(DOCUMENT | {"resources": {"cpus_per_worker": 2}}))
     error = shell("submit", str(spec), "--yes", code=3)
     assert "a worker of 2 CPUs" in error and "at most 1 CPUs" in error
+
+
+def test_a_second_ray_whose_agent_has_no_port_is_found_out_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text(yaml.safe_dump(DOCUMENT))
+    with (
+        running_cluster(nodes=0, agent_port=port),
+        running_cluster(nodes=0, agent_port=port) as second,
+    ):
+        shell = Shell(second, tmp_path)
+        began = time.monotonic()
+        error = shell("submit", str(spec), "--yes", code=4)
+    assert "--dashboard-agent-listen-port" in error
+    assert time.monotonic() - began < 30, "Ray itself waits for a minute"

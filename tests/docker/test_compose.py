@@ -185,10 +185,10 @@ def test_a_sweep_is_submitted_from_outside_and_finishes(stack: Compose, tmp_path
 
     job = ask("submit", "demo", "--yes", *TINY_SWEEP)
     end = time.monotonic() + SWEEP_S
-    while (status := ask("status")[0]["status"]) in ("PENDING", "RUNNING"):
+    while (state := ask("status")[0]["state"]) in ("pending", "running"):
         assert time.monotonic() < end, as_a_client(stack, tmp_path, "logs", job["sweep_id"])
         time.sleep(3)
-    assert status == "SUCCEEDED", as_a_client(stack, tmp_path, "logs", job["sweep_id"])
+    assert state == "completed", as_a_client(stack, tmp_path, "logs", job["sweep_id"])
     best = ask("best", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{MLFLOW_PORT}")
     assert {row["sweep_id"] for row in best} == {job["sweep_id"]}
     assert [row["state"] for row in best] == ["completed", "completed"]

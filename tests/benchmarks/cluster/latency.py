@@ -70,7 +70,7 @@ class User:
 
     def wait(self, sweep: str) -> None:
         """Returns when the sweep is over."""
-        until(lambda: self("status", sweep)["status"] == "SUCCEEDED")
+        until(lambda: self("status", sweep)["state"] == "completed")
 
     def steps(self, sweep: str) -> Steps:
         """Returns of each trial the moments (s since 1970) and numbers of its steps, in order."""

@@ -75,7 +75,8 @@ def test_a_sweep_in_another_folder_is_planned_with_what_is_beside_it(workspace: 
     )
     for path in (folder, workspace.folder):
         (path / "rows.jsonl").unlink()
-    with pytest.raises(PlanError, match=f"looked for in {folder}, then in {workspace.folder}"):
+    message = f"file are looked for in {folder}, then in {workspace.folder}"
+    with pytest.raises(PlanError, match=message):
         plan_sweep("configs/sweep.yaml", workspace, resources=FOUR)
 
 
