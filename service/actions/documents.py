@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from service.errors import SpecError
 from service.spec.file import (
     parse_yaml,
     preset_names,
@@ -13,6 +14,7 @@ from service.spec.file import (
 )
 from service.spec.parse import json_schema
 from service.workspace import Workspace
+from trainers.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,18 @@ def read_starter() -> SweepDocument:
     """Returns a commented sweep to start from; it plans and runs as it is."""
     text = starter_text()
     return SweepDocument(text, parse_yaml(text, "starter"))
+
+
+def answer_schema(command: str) -> dict[str, Any]:
+    """Returns the JSON Schema of what `command` prints with `--json`; of `watch` and `logs`, of
+    each line. Raises `SpecError` with the nearest names for an unknown one."""
+    from service.actions.json_types import BY_COMMAND, adapter_of
+
+    if command not in BY_COMMAND:
+        raise SpecError(
+            f"--of: must be a command, but got '{command}'.{nearest(command, list(BY_COMMAND))}"
+        )
+    return adapter_of(command).json_schema(mode="serialization")
 
 
 def sweep_schema() -> dict[str, Any]:

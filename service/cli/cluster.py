@@ -1,5 +1,6 @@
 """The commands for Ray clusters, and for sweeps that were started before."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,13 +24,14 @@ from service.cli.app import (
 )
 from service.cli.display import RunDisplay, WatchDisplay
 from service.cli.plan_table import plan_view
+from service.events import from_line, to_line
 from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
 from service.words import printable
 from service.workspace import Workspace
 
 if TYPE_CHECKING:
-    from service.actions.run import RunResult
+    from service.actions.run import RunEvent, RunResult
     from service.cluster.sweep_job import SweepJob
 
 Address = Annotated[
@@ -116,24 +118,30 @@ def logs(
     address: Here = None,
     follow: Annotated[bool, typer.Option("--follow", help="Until it ends.")] = False,
     trial: Annotated[int | None, typer.Option(help="Lines of this trial only.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print what a sweep's driver wrote.
+    """Print what a sweep's driver wrote; with --json each line is an object.
 
     Example: kd-sweep logs latest --follow --trial 7
     """
     workspace = workspace_on_cluster(context, address)
     for line in actions.follow.read_logs(sweep, workspace, follow=follow, trial=trial):
-        typer.echo(printable(line))
+        is_event = from_line(line) is not None
+        typer.echo(json.dumps({"text": line}) if as_json and not is_event else printable(line))
 
 
-def watch(context: typer.Context, sweep: Sweep, address: Here = None) -> None:
-    """Show a sweep as `run` shows it, until it ends; Ctrl-C only looks away.
+def watch(
+    context: typer.Context, sweep: Sweep, address: Here = None, as_json: AsJson = False
+) -> None:
+    """Show a sweep as `run` shows it, until it ends; Ctrl-C only looks away. With --json each event
+    is a line.
 
     Example: kd-sweep watch latest
     """
     workspace = workspace_on_cluster(context, address)
     with WatchDisplay(Screen()) as display:
-        ended = actions.follow.watch_sweep(sweep, workspace, on_event=display.on_event)
+        show_event = _print_event if as_json else display.on_event
+        ended = actions.follow.watch_sweep(sweep, workspace, on_event=show_event)
     if ended.state is TrialState.CANCELLED:
         _say(f"sweep {ended.sweep_id} was stopped. {_go_on(ended.sweep_id, workspace)}")
         raise typer.Exit(STOPPED_EXIT_CODE)
@@ -158,12 +166,15 @@ def stop_trial(
     sweep: Sweep,
     trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0)],
     address: Here = None,
+    as_json: AsJson = False,
 ) -> None:
     """Cancel one running trial of a sweep; the sweep goes on.
 
     Example: kd-sweep stop-trial latest 7
     """
     actions.follow.stop_trial(sweep, workspace_on_cluster(context, address), trial=trial)
+    if as_json:
+        show({"sweep": sweep, "trial": trial, "state": "cancelled"}, Text(), True)
     _say(f"trial {trial} is cancelled; train it again with: kd-sweep retry {sweep} {trial}")
 
 
@@ -234,6 +245,16 @@ def control(sweep_id: str, words: list[str]) -> None:
     from service.cluster.drive import control as send
 
     send(sweep_id, words)
+
+
+def _print_event(event: "RunEvent") -> None:
+    """Prints an event as a line of JSON."""
+    if isinstance(event, actions.run.SweepBegins):
+        plan = event.plan
+        begins = {"sweep_id": plan.sweep_id, "num_trials": plan.num_trials}
+        typer.echo(json.dumps({"event": "SweepBegins"} | begins))
+    else:
+        typer.echo(to_line(event))
 
 
 def _run_display(as_json: bool) -> RunDisplay:

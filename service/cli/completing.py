@@ -80,6 +80,13 @@ def conditions(incomplete: str) -> Items:
     return [(f"{name}=", text) for name, text in fields(incomplete)]
 
 
+def answers(incomplete: str) -> Items:
+    """Returns the commands whose JSON has a schema."""
+    from service.actions.json_types import BY_COMMAND
+
+    return _beginning(incomplete, [(name, "") for name in BY_COMMAND])
+
+
 def caches(incomplete: str) -> Items:
     """Returns the keys of the home folder's teacher caches."""
     workspace = _workspace()

@@ -76,12 +76,25 @@ def presets(
     show(rows, tables.rows_view(rows), as_json)
 
 
-def schema() -> None:
-    """Print the JSON Schema of a sweep file, for editors.
+def schema(
+    of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Of what a command prints with --json.",
+            autocompletion=completing.answers,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = True,
+) -> None:
+    """Print the JSON Schema of a sweep file, for editors, or of a command's --json.
 
     Example: kd-sweep schema > sweep.schema.json
     """
-    show(actions.documents.sweep_schema(), Text(), True)
+    if of is None:
+        show(actions.documents.sweep_schema(), Text(), True)
+    else:
+        show(actions.documents.answer_schema(of), Text(), True)
 
 
 def init(as_json: AsJson = False) -> None:
