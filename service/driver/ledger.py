@@ -96,12 +96,11 @@ class Recorder(Protocol):
 
 @dataclass
 class _OpenTrial:
-    """A trial between its ticket and its end. `last`: the objective at its newest evaluation."""
+    """A trial between its ticket and its end; `metrics` are those of its newest evaluation."""
 
     asked: Asked
     trial: TrialFile
     run_id: str
-    last: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     lease: str | None = None
 
@@ -243,13 +242,11 @@ class Ledger:
         # The study has the value and the verdict before they are acted on: the driver after one
         # that dies here ends the trial, instead of training it on.
         if not math.isfinite(value):
-            self._stop(entry, TrialState.DIVERGED)
+            self._end(entry, TrialState.DIVERGED)
             return True
-        entry.last = value
         if stop:
-            self._stop(entry, TrialState.STOPPED_EARLY)
-            return True
-        return False
+            self._end(entry, TrialState.STOPPED_EARLY, values=[value])
+        return stop
 
     def _retrying(self, entry: _OpenTrial, attempt: int, vote: Vote) -> None:
         entry.trial = entry.trial.model_copy(update={"attempt": attempt})
@@ -278,10 +275,6 @@ class Ledger:
         resumes = vote.result.outcome is Outcome.INTERRUPTED
         values = values if state is TrialState.COMPLETED else []
         self._end(entry, state, values=values, resumes=resumes)
-
-    def _stop(self, entry: _OpenTrial, state: TrialState) -> None:
-        values = [entry.last] if entry.last is not None else []
-        self._end(entry, state, values=values if state is TrialState.STOPPED_EARLY else [])
 
     def _end(
         self,
