@@ -108,7 +108,7 @@ def panel(progress: SweepProgress) -> RenderableType:
             Text(f"best so far: {progress.best_text()}", style="bold") if total else Text()
         )
         lines.append(_running_table(progress))
-    waits = progress.waits_text()
+    waits = progress.wait.text()
     if waits is not None:
         lines.append(Text(waits, style="dim"))
     lines.extend(Text(notice, style="yellow") for notice in progress.notices)

@@ -45,6 +45,50 @@ class Running:
         return f"evaluation {self.evaluation}" if self.evaluation else "opening models"
 
 
+class Wait:
+    """What is waited for at present, if anything is, and since when. `now` gives seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._for: tuple[str, float] | None = None
+
+    def begin(self, what: str) -> str:
+        """Notes the wait; returns the line that says it."""
+        self._for = (what, self._now())
+        return f"{what} …"
+
+    def end(self) -> None:
+        """Notes that something happens again."""
+        self._for = None
+
+    def text(self) -> str | None:
+        """Returns the wait and how long it has taken, None where there is none."""
+        if self._for is None:
+            return None
+        what, since = self._for
+        return f"{what} … {self._now() - since:.0f} s"
+
+
+class TimeBudget:
+    """How much is left of a time budget, if there is one. `now` gives seconds."""
+
+    def __init__(self, budget_s: float | None, now: Callable[[], float]) -> None:
+        self._budget_s, self._now = budget_s, now
+        self._since: float | None = None
+
+    def take(self, event: DriverEvent) -> None:
+        """Begins with the first event after Ray has started, about when the driver does."""
+        if self._budget_s is not None and self._since is None and not isinstance(event, Waiting):
+            self._since = self._now()
+
+    def left_s(self) -> float | None:
+        """Returns the seconds in which trials may start; those that run then go on to their ends.
+        None without a budget, and before it has begun."""
+        if self._since is None or self._budget_s is None:
+            return None
+        return max(0.0, self._budget_s - (self._now() - self._since))
+
+
 class SweepProgress:
     """What the events have said so far. `now` gives seconds; it is asked at each event."""
 
@@ -58,22 +102,22 @@ class SweepProgress:
         self.best: tuple[float, int, str] | None = None
         self.notices: list[str] = []
         self.slots = 0
-        self._waits_for: tuple[str, float] | None = None
+        self.wait = Wait(now)
         self._names: dict[int, str] = {}
         self._num_before = 0
         self._pace_from: float | None = None
         self._stage_from: tuple[float, float] | None = None
-        self._budget_from: float | None = None
+        self._budget = TimeBudget(plan.time_budget_s, now)
 
     def take(self, event: DriverEvent) -> str | None:
         """Takes an event in; returns the line that says it, or None for what only a panel shows."""
-        self._begin_budget(event)
+        self._budget.take(event)
         match event:
             case Preparing():
                 return self._preparing(event)
             case Waiting():
-                self.stage, self._waits_for = None, (event.what, self._now())
-                return f"{event.what} …"
+                self.stage = None
+                return self.wait.begin(event.what)
             case SweepGoesOn():
                 return self._go_on(event)
             case SlotsUp():
@@ -89,18 +133,12 @@ class SweepProgress:
                 self.running.clear()
                 return f"sweep {event.summary.state}"
 
-    def _begin_budget(self, event: DriverEvent) -> None:
-        """Counts from the first event after Ray has started, about when the driver does."""
-        if self._plan.time_budget_s is not None and self._budget_from is None:
-            if not isinstance(event, Waiting):
-                self._budget_from = self._now()
-
     def _trial(
         self, event: TrialStarted | TrialAdvanced | TrialEvaluated | TrialEnded
     ) -> str | None:
         match event:
             case TrialStarted():
-                self._waits_for = None
+                self.wait.end()
                 return self._begin(event)
             case TrialAdvanced() | TrialEvaluated():
                 self._advance(event)
@@ -116,14 +154,8 @@ class SweepProgress:
     def eta_s(self) -> float | None:
         """Returns about how many seconds are left: at this pace, of which nothing is known before a
         trial ended, but no more than of the time budget; None where neither says."""
-        left = [one for one in (self._pace_eta_s(), self._budget_left_s()) if one is not None]
+        left = [one for one in (self._pace_eta_s(), self._budget.left_s()) if one is not None]
         return min(left, default=None)
-
-    def _budget_left_s(self) -> float | None:
-        """Seconds in which trials may start; those that run then go on to their ends."""
-        if self._budget_from is None or self._plan.time_budget_s is None:
-            return None
-        return max(0.0, self._plan.time_budget_s - (self._now() - self._budget_from))
 
     def _pace_eta_s(self) -> float | None:
         # An earlier driver's trials say nothing of this one's pace.
@@ -135,7 +167,7 @@ class SweepProgress:
 
     def left_text(self) -> str:
         """Returns what is left in words, empty where nothing is known of it."""
-        eta, budget = self.eta_s(), self._budget_left_s()
+        eta, budget = self.eta_s(), self._budget.left_s()
         if eta is None:
             return ""
         if budget is None or eta < budget:
@@ -145,7 +177,7 @@ class SweepProgress:
     def share_done(self) -> float:
         """Returns the share of the planned trials that have ended, or of the time budget that is
         spent, whichever is more, 0 to 1."""
-        budget, left = self._plan.time_budget_s, self._budget_left_s()
+        budget, left = self._plan.time_budget_s, self._budget.left_s()
         spent = 0.0 if budget is None or left is None else 1 - left / budget
         return max(spent, min(1.0, self.num_done / self._plan.num_trials))
 
@@ -164,13 +196,6 @@ class SweepProgress:
         value, number, name = self.best
         return f"{self.metric} {value:.4g}  trial {number}: {name}"
 
-    def waits_text(self) -> str | None:
-        """Returns what is waited for and how long already, None while something happens."""
-        if self._waits_for is None:
-            return None
-        what, since = self._waits_for
-        return f"{what} … {self._now() - since:.0f} s"
-
     def stage_eta_s(self) -> float | None:
         """Returns about how many seconds the stage of preparing still takes; None when unknown."""
         if self.stage is None or self._stage_from is None:
@@ -183,7 +208,8 @@ class SweepProgress:
         """A line at a stage's begin and end, and at each quarter of it."""
         is_new = self.stage is None or self.stage[0] != event.stage
         before = -1.0 if self.stage is None or is_new else self.stage[1]
-        self.stage, self._waits_for = (event.stage, event.share), None
+        self.stage = (event.stage, event.share)
+        self.wait.end()
         if is_new:
             self._stage_from = (self._now(), event.share)
         if not is_new and event.share < 1 and int(4 * event.share) <= int(4 * before):

@@ -133,11 +133,6 @@ class Ledger:
         """Whether `stop` was called."""
         return self._stopping.is_set()
 
-    @property
-    def num_open(self) -> int:
-        """How many trials have a ticket and no end."""
-        return len(self._open)
-
     def next_ticket(self) -> Ticket | None:
         """Returns the next trial's ticket; None when the budget is spent or the sweep is
         stopping."""

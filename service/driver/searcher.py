@@ -50,8 +50,8 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     def _wait_for_slot(self) -> bool:
         """Returns whether a slot is free, or none is needed any more. Waits while no trial is open:
         Tune has nothing else to do then, and would sleep for a second before it asks again."""
-        while not self._ledger.stopping and self._ledger.num_open >= self._num_slots():
-            if self._ledger.num_open:
+        while not self._ledger.stopping and len(self._numbers) >= self._num_slots():
+            if self._numbers:
                 return False
             time.sleep(POLL_S)
         return True

@@ -124,7 +124,7 @@ def test_a_wait_has_a_name_until_something_happens() -> None:
     assert [line.rstrip() for line in shown_at(progress, 80)] == ["starting 2 slots … 7 s"]
     progress.take(SlotsUp(1, 2))
     progress.take(started(0))
-    assert progress.waits_text() is None
+    assert progress.wait.text() is None
     progress.take(Waiting("ending the slots"))
     assert shown_at(progress, 80)[-1].rstrip() == "ending the slots … 0 s"
 

@@ -12,15 +12,14 @@ def make_searcher(ledger: Any, num_slots: Any) -> Any:
 
 def test_a_trial_comes_when_its_slot_is_there_and_no_sooner() -> None:
     tickets = [SimpleNamespace(trial=SimpleNamespace(trial=number)) for number in range(2)]
-    ledger = SimpleNamespace(stopping=False, num_open=0, next_ticket=lambda: tickets.pop(0))
+    ledger = SimpleNamespace(stopping=False, next_ticket=lambda: tickets.pop(0))
     looks = iter([0, 0, 1, 1, 2])
     searcher = make_searcher(ledger, lambda: next(looks))
     assert searcher.suggest("a")["ticket"].trial.trial == 0
-    ledger.num_open = 1
     assert searcher.suggest("b") is None, "the one slot is taken: Tune asks again"
     assert searcher.suggest("b")["ticket"].trial.trial == 1
 
 
 def test_a_sweep_that_stops_waits_for_no_slot() -> None:
-    ledger = SimpleNamespace(stopping=True, num_open=0, next_ticket=lambda: None)
+    ledger = SimpleNamespace(stopping=True, next_ticket=lambda: None)
     assert make_searcher(ledger, lambda: 0).suggest("a") == "FINISHED"
