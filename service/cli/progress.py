@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.plan.plan import SweepPlan
 
 MAX_NOTICES = 3
+WAITS_BEFORE_STAGES = 2  # for Ray, and for study and record: see `service.driver.driver`
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ class TimeBudget:
 
     def __init__(self, budget_s: float | None, now: Callable[[], float]) -> None:
         self._budget_s, self._now = budget_s, now
+        self._num_waits = 0
         self._since: float | None = None
 
     def take(self, event: DriverEvent) -> None:
-        """Begins with the first event after Ray has started, about when the driver does."""
-        if self._budget_s is not None and self._since is None and not isinstance(event, Waiting):
+        """Begins with the first event of the driver's own stages, about when the driver does."""
+        is_wait = isinstance(event, Waiting)
+        self._num_waits += is_wait
+        has_begun = not is_wait or self._num_waits > WAITS_BEFORE_STAGES
+        if self._budget_s is not None and self._since is None and has_begun:
             self._since = self._now()
 
     def left_s(self) -> float | None:

@@ -99,6 +99,19 @@ def test_a_time_budget_is_counted_down() -> None:
     assert progress.share_done() == 1.0
 
 
+def test_a_time_budget_counts_from_where_the_driver_does() -> None:
+    now = [0.0]
+    plan = make_sweep_plan(trials=None, time_budget_s=60)
+    progress = SweepProgress(plan, lambda: now[0])
+    for what in ("starting Ray", "opening study and record"):
+        progress.take(Waiting(what))
+        assert progress.left_text() == ""
+        now[0] += 10
+    progress.take(Waiting("looking at models and data"))
+    now[0] += 10
+    assert progress.left_text() == "50 s left of the time budget"
+
+
 def test_trials_may_end_before_their_time_budget() -> None:
     now = [0.0]
     progress = SweepProgress(make_sweep_plan(trials=2, time_budget_s=600), lambda: now[0])
