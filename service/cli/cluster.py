@@ -120,7 +120,9 @@ def logs(
     trial: Annotated[int | None, typer.Option(help="Lines of this trial only.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a sweep's driver wrote; with --json each line is an object.
+    """Print what a sweep's driver wrote.
+
+    With --json each line is an object.
 
     Example: kd-sweep logs latest --follow --trial 7
     """
@@ -133,8 +135,9 @@ def logs(
 def watch(
     context: typer.Context, sweep: Sweep, address: Here = None, as_json: AsJson = False
 ) -> None:
-    """Show a sweep as `run` shows it, until it ends; Ctrl-C only looks away. With --json each event
-    is a line.
+    """Show a sweep as `run` shows it, until it ends; Ctrl-C only looks away.
+
+    With --json each event is a line.
 
     Example: kd-sweep watch latest
     """
