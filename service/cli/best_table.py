@@ -153,7 +153,7 @@ def _value(row: "Row", metric: str) -> str:
 
 def _numbers(row: "Row", found: "Best") -> str:
     trials = (row.record,) if row.standing is None else row.standing.trials
-    if found.spans_sweeps:
+    if found.spans_sweeps and found.grouped_by != "sweep":
         return f"{row.record.sweep_id}/{row.record.trial}"
     shown = [str(one.trial) for one in trials[:MOST_NUMBERS]]
     return ", ".join([*shown, *(["…"] if len(trials) > len(shown) else [])])

@@ -52,19 +52,24 @@ class AtFloor:
 
 @dataclass(frozen=True)
 class TeacherNoBetter:
-    """The teacher scores hardly better than the student before any trial."""
+    """The teacher scores hardly better than the student before any trial; noise: what two such
+    scores differ by anyway, None where that is not known."""
 
     metric: str
     teacher: float
     undistilled: float
+    noise: float | None = None
 
     def sentence(self) -> str:
         """See `Finding`."""
         return (
             f"the teacher is hardly better than the undistilled student ({self.metric} "
-            f"{_short(self.teacher)} against {_short(self.undistilled)}): there is little to learn "
-            "from it"
+            f"{_short(self.teacher)} against {_short(self.undistilled)}{self._noise()}): there is "
+            "little to learn from it"
         )
+
+    def _noise(self) -> str:
+        return "" if not self.noise else f", of which {_short(self.noise)} may be noise"
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,10 @@ def _teacher_no_better(evidence: Evidence) -> Iterator[Finding]:
         return
     name = evidence.known(metric).error or ""
     errors = [scores.get(name, 0.0) for scores in (evidence.teacher, evidence.undistilled)]
-    noise = max(2 * math.hypot(*errors), HARDLY * abs(undistilled))
-    if evidence.sign(metric) * (teacher - undistilled) <= noise:
-        yield TeacherNoBetter(metric, teacher, undistilled)
+    noise = 2 * math.hypot(*errors)
+    least = max(noise, HARDLY * abs(undistilled))
+    if evidence.sign(metric) * (teacher - undistilled) <= least:
+        yield TeacherNoBetter(metric, teacher, undistilled, noise or None)
 
 
 def _metric_of_teachers(evidence: Evidence) -> str:

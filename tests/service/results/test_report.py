@@ -199,6 +199,12 @@ def test_a_teacher_that_is_hardly_better_is_said(
     assert (found(TeacherNoBetter, sweep(), **known) is not None) is is_said
 
 
+def test_the_noise_of_the_teachers_lead_is_named() -> None:
+    scores = [{"rouge_l": value, "rouge_l_error": 1.5} for value in (5.5, 3.5)]
+    told = found(TeacherNoBetter, sweep(), teacher=scores[0], undistilled=scores[1])
+    assert "(rouge_l 5.5 against 3.5, of which 4.243 may be noise)" in told.sentence()
+
+
 def test_what_compares_with_the_teacher_does_not_judge_it() -> None:
     """A student agrees less with the teacher than the teacher itself does, however bad that is."""
     records = [record_of(1, {"tau": 2.0}, {"top1_agreement": 0.4})]
