@@ -83,11 +83,7 @@ def submit(
     _show_row(job.to_json() | {"is_new": job.is_new}, as_json)
     where = f"{job.sweep_id}{_at(workspace)}"
     if not job.is_new:
-        then = f" {_go_on(job.sweep_id, workspace)}" if job.is_over else ""
-        _say(
-            f"It was submitted before: its job {job.submission_id} is {job.state}. Nothing was "
-            f"submitted now.{then}"
-        )
+        _say(_known_already(job, workspace))
     _say(f"follow it: kd-sweep watch {where}; stop it: kd-sweep stop {where}")
 
 
@@ -274,6 +270,16 @@ def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:
         show(result.to_json(), best_table.run_view(result), as_json)
         raise typer.Exit(result.exit_code)
     _show_row(result.to_json(), as_json)
+
+
+def _known_already(job: "SweepJob", workspace: Workspace) -> str:
+    """Returns what to say of a sweep that was submitted once more, in the state it is in."""
+    said = f"It was submitted before: its job {job.submission_id} is {job.state}. Nothing was "
+    if job.state is TrialState.COMPLETED:
+        then = f" Give it more trials: kd-sweep extend {job.sweep_id} --trials N{_at(workspace)}"
+    else:
+        then = f" {_go_on(job.sweep_id, workspace)}" if job.is_over else ""
+    return f"{said}submitted now.{then}"
 
 
 def _go_on(sweep_id: str, workspace: Workspace) -> str:
