@@ -268,9 +268,8 @@ def _lay_out(figure: "Figure", title: str, y_title: str, notes: Sequence[str]) -
         title={
             "text": "<br>".join([_escaped(title), *(f"<sup>{line}</sup>" for line in lines)]),
             "x": 0.02,
-            "y": 1,
+            "y": 0.94,
             "yanchor": "top",
-            "pad": {"t": 16},
         },
         font={"family": "system-ui, sans-serif", "size": 15, "color": "#1a1a1a"},
         legend={
