@@ -21,6 +21,17 @@ def describe(hyperparameters: Mapping[str, Any]) -> str:
     return " ".join(words) or "defaults"
 
 
+def in_short(hyperparameters: Mapping[str, Any], longest: int = 60) -> str:
+    """Returns e.g. `forward_kl fixed tau=2.1`, of `longest` characters at most: the divergence
+    first, then other names, then numbers with what they are."""
+    rest = {name: value for name, value in hyperparameters.items() if value is not None}
+    names = [rest.pop("divergence", None), *(v for v in rest.values() if isinstance(v, str))]
+    words = [str(one) for one in names if one is not None]
+    words += [f"{k}={number(v)}" for k, v in sorted(rest.items()) if not isinstance(v, str)]
+    text = " ".join(words) or "defaults"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def number(value: Any) -> str:
     """Returns a value for people: a real number with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

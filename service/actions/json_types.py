@@ -62,7 +62,8 @@ class Trial(Document):
 
 class Ranked(Trial):
     """A trial of `best`: the metric that it is ranked by, its value (over seeds the mean, with an
-    interval), the trials that share its config, and the group that was asked for."""
+    interval), the trials that share its config, the group that was asked for, and with
+    `--registered` what its student is registered as."""
 
     metric: str
     direction: Direction
@@ -70,6 +71,7 @@ class Ranked(Trial):
     interval: tuple[float, float] | None
     trials: list[int]
     group: str | None
+    registered: list[str]
     warning: str | None
 
 
@@ -174,6 +176,18 @@ class Rerun(Document):
     duration_s: float
     recorded_duration_s: Number
     kept: str | None
+
+
+class Promoted(Document):
+    """A student in MLflow's model registry; uri: how MLflow loads it."""
+
+    run_id: str
+    sweep_id: str
+    trial: int
+    name: str
+    version: str
+    aliases: list[str]
+    uri: str
 
 
 class Export(Document):
@@ -359,6 +373,7 @@ BY_COMMAND: Mapping[str, Any] = {
     "retry": Run | Job,
     "rerun": Rerun,
     "export": Export,
+    "promote": Promoted,
     "delete": Deletion,
     "prune": Pruning,
     "cache list": list[Cache],

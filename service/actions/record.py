@@ -1,17 +1,18 @@
 """Questions to the record: which sweeps and trials there are, which are best, how they differ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.errors import SpecError
+from service.errors import SpecError, TrackingError
 from service.frames import Framed
 from service.home import make_home
 from service.record.moved import follow_move
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.record.store import check_address, replay_spool
+from service.record.surroundings import surroundings
 from service.results.best import Best, Question, check, find_best
 from service.results.compare import Comparison, compare
 from service.workspace import Workspace
@@ -85,4 +86,14 @@ def compare_trials(trials: Sequence[str], workspace: Workspace) -> Comparison:
     if len(trials) < 2:
         raise SpecError(f"compare: two runs or more must be named, but got {len(trials)}. Add one.")
     runs = open_record(workspace)
-    return compare([runs.get(trial) for trial in trials])
+    return compare([_with_surroundings(runs.get(trial), runs) for trial in trials])
+
+
+def _with_surroundings(record: RunRecord, runs: Runs) -> RunRecord:
+    """Returns the record with what the trial ran in, which may explain a difference; as it is where
+    its `trial.json` cannot be read."""
+    try:
+        around = surroundings(runs.trial_file(record.run_id))
+    except TrackingError:
+        return record
+    return replace(record, tags=around | record.tags)

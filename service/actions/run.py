@@ -15,13 +15,14 @@ from service.errors import TrialError
 from service.events import DriverEvent, Preparing, SlotsUp, TrialEnded, TrialStarted, Waiting
 from service.home import spool_folder
 from service.plan.measured import remember_times
-from service.plan.places import sweep_folder, temperature_picture
+from service.plan.places import study_storage, sweep_folder, temperature_picture
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
 from service.results.best import Best, Question, find_best
 from service.results.figures import temperature_page
+from service.results.report_page import report_page
 from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
 from service.workspace import Workspace
@@ -29,6 +30,7 @@ from trainers.files.store import write_text
 from trainers.files.urls import without_secrets
 
 TOP = 5
+REPORT = "report.md"
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,15 @@ OnEvent = Callable[[RunEvent], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a sweep. `picture`: an HTML page; `done_before`: nothing ran, the same sweep was
-    finished already."""
+    """What came of a sweep. `picture`: an HTML page; `study`: where the Optuna study is stored;
+    `done_before`: nothing ran, the same sweep was finished already."""
 
     sweep_id: str
     state: str
     tracking_uri: str
     best: Best
     picture: Path | None = None
+    study: str | None = None
     done_before: bool = False
 
     @property
@@ -188,8 +191,7 @@ def drive_sweep(
             sweep_id=plan.sweep_id,
         )
     result = _result(plan, uri, summary.state, home)
-    if result.picture is not None:
-        _record_picture(result.picture, summary.run_id, plan, workspace)
+    _record_report(result, summary.run_id, plan, workspace)
     return result
 
 
@@ -208,7 +210,14 @@ def _tracking_uri(plan: SweepPlan, workspace: Workspace) -> str:
 def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
     runs = Runs(uri, plan.spec.tracking.experiment)
     best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
-    return RunResult(plan.sweep_id, state, uri, best=best, picture=_picture(best, plan, home))
+    return RunResult(
+        plan.sweep_id,
+        state,
+        uri,
+        best=best,
+        picture=_picture(best, plan, home),
+        study=study_storage(plan, sweep_folder(plan, home)),
+    )
 
 
 def _picture(best: Best, plan: SweepPlan, home: Path) -> Path:
@@ -220,9 +229,14 @@ def _picture(best: Best, plan: SweepPlan, home: Path) -> Path:
     return path
 
 
-def _record_picture(picture: Path, run_id: str, plan: SweepPlan, workspace: Workspace) -> None:
+def _record_report(result: RunResult, run_id: str, plan: SweepPlan, workspace: Workspace) -> None:
+    """Keeps what was found with the sweep's run, and at the top of its page."""
     uri = _tracking_uri(plan, workspace)
     experiment = plan.spec.tracking.experiment
     spool = spool_folder(workspace.home, uri, experiment)
+    text = report_page(result.sweep_id, result.best)
     with closing(Tracker(uri, experiment, spool=spool)) as tracker:
-        tracker.log_artifact(run_id, picture)
+        if result.picture is not None:
+            tracker.log_artifact(run_id, result.picture)
+        tracker.log_text(run_id, text, REPORT)
+        tracker.describe(run_id, text)

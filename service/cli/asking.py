@@ -8,6 +8,7 @@ import typer
 from service import actions
 from service.cli import best_table, completing, tables
 from service.cli.app import AsJson, Sweep, show, workspace_of
+from service.words import EVERY_SWEEP, LATEST
 
 
 def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
@@ -72,6 +73,9 @@ def best(
     export: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the best one's trial.json.")
     ] = None,
+    registered: Annotated[
+        bool, typer.Option("--registered", help="Promoted students alone, of all sweeps.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the best configs, what speaks for and against them, and who wins under each metric.
@@ -79,9 +83,12 @@ def best(
     Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
     """
     workspace = workspace_of(context)
-    found = actions.record.best_trials(
-        sweep, workspace, metric=metric, where=where, per=per, top=top
-    )
+    ask = actions.record.best_trials
+    if registered:
+        # Of all sweeps, unless one is named: what is promoted is seldom in the newest.
+        sweep = EVERY_SWEEP if sweep == LATEST else sweep
+        ask = actions.promote.best_registered
+    found = ask(sweep, workspace, metric=metric, where=where, per=per, top=top)
     if export is not None:
         actions.record.write_best_trial(found, workspace, export)
     show(found.to_json(), best_table.best_view(found), as_json)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from service.cli.tables import table, value
+from service.record.views import view_address
 from service.results.standings import trials_text
 from service.states import TrialState
 from service.words import describe
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from service.results.best import Best, Row
     from service.results.standings import Standing
 
+LOCAL_PAGES = "http://127.0.0.1:5000"  # of `mlflow ui`
 MARK = "!"  # beside a trial that a warning below the table is about
 MOST_NUMBERS = 4  # of trials in one cell
 
@@ -36,6 +38,11 @@ def best_view(found: "Best") -> RenderableType:
         _ranking(found),
         Text(),
         table("the winner under each metric", ("metric", "what", "value"), _winners(found)),
+        *(
+            Text(f"{row.record.sweep_id}/{row.record.trial} is {', '.join(row.registered)}")
+            for row in found.rows
+            if row.registered
+        ),
         *(
             Text(f"{MARK} {name}: {text}", style="yellow")
             for name, text in found.warnings().items()
@@ -63,7 +70,7 @@ def run_view(result: "RunResult") -> RenderableType:
         views.append(_unbroken(f"picture: {result.picture}"))
     if result.state == TrialState.CANCELLED:
         views.append(Text(f"go on: kd-sweep resume {result.sweep_id}; finished trials are kept"))
-    views.append(_unbroken(f"all runs: {ui_command(result.tracking_uri)}"))
+    views += [_unbroken(line) for line in _pages(result)]
     views.append(
         Text(
             f"ask further: kd-sweep best --sweep {result.sweep_id} --per divergence; "
@@ -71,6 +78,21 @@ def run_view(result: "RunResult") -> RenderableType:
         )
     )
     return Group(*views)
+
+
+def _pages(result: "RunResult") -> list[str]:
+    """Where MLflow and Optuna show the sweep."""
+    command = ui_command(result.tracking_uri)
+    is_served = command == without_secrets(result.tracking_uri)
+    lines = [] if is_served else [f"all runs: {command}"]
+    experiment = next((one.experiment_id for one in result.best.evidence.records), None)
+    if experiment is not None:
+        server = command if is_served else LOCAL_PAGES
+        address = view_address(server, experiment, result.sweep_id)
+        lines.append(f"{'all runs' if is_served else 'then open'}: {address}")
+    if result.study is not None:
+        lines.append(f"the search: optuna-dashboard {shlex.quote(without_secrets(result.study))}")
+    return lines
 
 
 def ui_command(uri: str) -> str:

@@ -30,6 +30,7 @@ COMMANDS = (
     cluster.retry,
     rerun.rerun,
     rerun.export,
+    rerun.promote,
     removing.delete,
     removing.prune,
 )

@@ -1,4 +1,4 @@
-"""The commands that reproduce a recorded trial: here, or elsewhere."""
+"""The commands that carry a recorded trial on: trained again, exported, registered."""
 
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +62,23 @@ def export(context: typer.Context, run: Run, folder: Folder, as_json: AsJson = F
     """
     made = actions.rerun.export_trial(run, workspace_of(context), folder=folder)
     show(made.to_json(), Text(f"{made.folder}: {', '.join(made.names)}"), as_json)
+
+
+def promote(
+    context: typer.Context,
+    run: Run,
+    name: Annotated[
+        str, typer.Option("--as", metavar="NAME[@ALIAS]", help="A registered model of MLflow.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Register a trial's student in MLflow's model registry.
+
+    Example: kd-sweep promote latest/7 --as dolly-student@champion
+    """
+    made = actions.promote.promote_trial(run, workspace_of(context), name=name)
+    load = Text(f'{made.version.text}: mlflow.transformers.load_model("{made.uri}")')
+    show(made.to_json(), load, as_json)
 
 
 def _folders_of(mounts: list[str]) -> dict[str, Path]:

@@ -22,8 +22,9 @@ from typing import Any, Protocol
 from service.driver.tickets import TrialSetting
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan.plan import SweepPlan
+from service.record.entries import PENDING
 from service.search.ask import ask
-from service.search.recover import note_attempt
+from service.search.recover import note_attempt, note_run
 from service.search.study import StudyStore
 from service.search.study_trials import Asked
 from service.search.tell import report_value, tell
@@ -210,9 +211,12 @@ class Ledger:
         return self.setting.ticket(trial, run_id)
 
     def _start_run(self, asked: Asked, trial: TrialFile) -> str:
-        return self.recorder.start_trial(
+        run_id = self.recorder.start_trial(
             self.setting.sweep_run_id, trial, hyperparameters=dict(asked.values), label=asked.label
         )
+        if not run_id.startswith(PENDING):  # it has an id only once MLflow has made it
+            note_run(self.store, asked.number, run_id)
+        return run_id
 
     def _refuse(self, asked: Asked, reason: str) -> None:
         """Records a point that is no valid config as a failed trial; the sweep goes on."""

@@ -48,6 +48,7 @@ def _search_of(plan: SweepPlan) -> Search:
         early_stopping=spec.early_stopping,
         num_evaluations=num_evaluations(spec, None),
         directions=tuple(objective.direction for objective in spec.objective),
+        metrics=tuple(objective.metric for objective in spec.objective),
     )
 
 

@@ -30,6 +30,8 @@ from service.own_code.sources import unpack
 from service.plan.evaluations import num_evaluations
 from service.plan.places import checkpoints_url, end_marker, trials_folder
 from service.plan.plan import SweepPlan
+from service.record import tags
+from service.record.run_entries import DataSizes
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
@@ -40,6 +42,7 @@ from service.slots.board_actor import draining_nodes, start_board
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
 from trainers.trial.reporting import Leave
+from trainers.trial.sources import Prepared
 
 
 def drive(
@@ -74,7 +77,7 @@ def _run(sweep: Sweep) -> SweepSummary:
     for text in apply_changes(sweep.place.changes, store, plan, home=sweep.place.home):
         sweep.on_event(Notice(text))
     run_id = sweep.tracker.start_sweep(plan)
-    state = TrialState.FAILED
+    state, came_of_it = TrialState.FAILED, dict[str, float]()
     try:
         # The study first: what its trials are decides what their runs have to be.
         resumed = reconcile(store)
@@ -86,9 +89,11 @@ def _run(sweep: Sweep) -> SweepSummary:
         if resumed or num_left(plan, store) > 0:
             _prepare_and_tune(sweep, store, run_id, resumed)
         state = TrialState.CANCELLED if sweep.stop.is_set() else TrialState.COMPLETED
-        return _sum_up(sweep, store, run_id, state)
+        summary = _sum_up(sweep, store, run_id, state)
+        came_of_it = _in_numbers(summary)
+        return summary
     finally:
-        sweep.tracker.finish_sweep(run_id, state)
+        sweep.tracker.finish_sweep(run_id, state, came_of_it)
 
 
 def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: list[Asked]) -> None:
@@ -99,6 +104,9 @@ def _prepare_and_tune(sweep: Sweep, store: StudyStore, run_id: str, resumed: lis
             from service.driver.tuning import tune_trials
 
             sweep.tracker.log_metrics(run_id, 0, own_scores(shared.prepared))
+            sweep.tracker.describe_data(
+                run_id, shared.prepared.fingerprints, _data_sizes(shared.prepared)
+            )
             examples = shared.prepared.num_train_examples
             store.expect_evaluations(num_evaluations(sweep.plan.spec, examples))
             ledger = Ledger(
@@ -186,4 +194,18 @@ def _sum_up(sweep: Sweep, store: StudyStore, run_id: str, state: TrialState) -> 
         best=best.number if best else None,
         objective=best.objective if best else None,
         duration_s=sweep.duration_s,
+    )
+
+
+def _in_numbers(summary: SweepSummary) -> dict[str, float]:
+    """The sweep's own metrics: the objective of its best trial, and how many trials ended how."""
+    found = {f"trials/{state}": float(count) for state, count in summary.counts.items()}
+    best = {} if summary.best is None else {"trials/best": float(summary.best)}
+    objective = {} if summary.objective is None else {tags.OBJECTIVE: summary.objective}
+    return found | best | objective
+
+
+def _data_sizes(prepared: Prepared) -> DataSizes:
+    return DataSizes(
+        prepared.num_train_examples, prepared.num_train_tokens, prepared.num_validation_examples
     )

@@ -9,6 +9,7 @@ the entries later, this process or another, finds or makes the same run.
 import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -147,7 +148,7 @@ class Delivery:
             run_id = writes.create_run(client, self.experiment_id(), entry)
             self._runs[entry.run] = run_id
         else:
-            writes.continue_run(client, run_id, entry)
+            entry = writes.continue_run(client, run_id, entry)
         writes.describe_run(client, run_id, entry)
 
     def resolve(self, reference: str) -> str:
@@ -205,12 +206,8 @@ class Delivery:
         return found
 
     def _search_or_away(self, conditions: Mapping[str, str]) -> list[Any]:
-        try:
+        with _or_away():
             return self._search(conditions)
-        except Away:
-            raise
-        except Exception as error:
-            raise Away(f"{type(error).__name__}: {error}") from error
 
     def _search(self, conditions: Mapping[str, str]) -> list[Any]:
         text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in conditions.items())
@@ -224,6 +221,11 @@ class Delivery:
             token = page.token
             if not token:
                 return found
+
+    def tag_experiment(self, name: str, value: str) -> None:
+        """Sets a tag of the experiment. Raises `Away`."""
+        with _or_away():
+            self.client.set_experiment_tag(self.experiment_id(), name, value)
 
     def experiment_id(self) -> str:
         """Returns the experiment's id; makes the experiment when it is not there. Raises `Deleted`
@@ -240,9 +242,7 @@ class Delivery:
         return self._experiment_id
 
     def _create_experiment(self) -> str:
-        # A URI, in which a name's `?` or `%` would mean something else.
-        root = f"{artifact_root(self._uri)}/{quote(self._experiment)}"
-        location = root if self._uri.startswith(SQLITE) else None
+        location = _artifact_location(self._uri, self._experiment)
         try:
             made = self.client.create_experiment(
                 self._experiment, artifact_location=location, tags={KIND_TAG: KIND}
@@ -254,6 +254,23 @@ class Delivery:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+@contextmanager
+def _or_away() -> Iterator[None]:
+    """Has whatever is raised inside be an `Away`."""
+    try:
+        yield
+    except Away:
+        raise
+    except Exception as error:
+        raise Away(f"{type(error).__name__}: {error}") from error
+
+
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    """Returns where a local store keeps an experiment's artifacts; a server decides itself."""
+    # A URI, in which a name's `?` or `%` would mean something else.
+    return f"{artifact_root(uri)}/{quote(experiment)}" if uri.startswith(SQLITE) else None
 
 
 def _passes(error: BaseException) -> bool:

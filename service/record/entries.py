@@ -64,7 +64,8 @@ class _Entry(BaseModel):
 
 
 class InputEntry(BaseModel):
-    """A dataset that a run reads: name, digest of at most 36 characters, place, what for."""
+    """A dataset that a run reads: name, digest of at most 36 characters, place, what for, and its
+    size and the like by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,6 +73,7 @@ class InputEntry(BaseModel):
     digest: str
     source: str
     context: str
+    profile: dict[str, Any] = {}
 
 
 class RunEntry(_Entry):
@@ -132,6 +134,13 @@ class TextEntry(_Entry):
     name: str
 
 
+class TagsEntry(_Entry):
+    """Tags of a run, over those that it has."""
+
+    kind: Literal["tags"] = "tags"
+    tags: dict[str, Text]
+
+
 class StateEntry(_Entry):
     """A run's end (or its return to running), with the tags and metrics that belong to it."""
 
@@ -142,7 +151,7 @@ class StateEntry(_Entry):
 
 
 Entry = Annotated[
-    RunEntry | MetricsEntry | FileEntry | ModelEntry | TextEntry | StateEntry,
+    RunEntry | MetricsEntry | FileEntry | ModelEntry | TextEntry | TagsEntry | StateEntry,
     Field(discriminator="kind"),
 ]
 

@@ -29,9 +29,12 @@ COMPONENTS = {
 PACKAGES = ("torch", "transformers", "safetensors")
 
 
-def write_model_files(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str) -> None:
+def write_model_files(
+    folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str | None
+) -> None:
     """Makes the Hugging Face folder a model of MLflow; once more changes nothing but times. The
-    weights stay where they are: MLflow is told that they lie beside its own file."""
+    weights stay where they are: MLflow is told that they lie beside its own file. model_id: of the
+    logged model, None for a run's artifacts."""
     for component in _components(folder):
         _copy_component(folder, component)
     (folder / CARD).write_text(card(run, facts))
@@ -72,12 +75,13 @@ def _copy_component(folder: Path, component: str) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def _mlmodel(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str) -> Any:
+def _mlmodel(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str | None) -> Any:
     from mlflow.models import Model
 
     components = _components(folder)
     config = json.loads((folder / "config.json").read_text())
-    model = Model(run_id=run.run_id, model_id=model_id, model_uuid=model_id)
+    own = {} if model_id is None else {"model_id": model_id, "model_uuid": model_id}
+    model = Model(run_id=run.run_id, **own)
     model.add_flavor(
         "transformers",
         transformers_version=version("transformers"),
@@ -99,7 +103,6 @@ def _mlmodel(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str) -
 
 def _serve(model: Any, facts: ModelFacts) -> None:
     """Adds the flavour of whoever asks a model by a text and wants the answer alone."""
-    from mlflow import pyfunc
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
@@ -107,9 +110,11 @@ def _serve(model: Any, facts: ModelFacts) -> None:
     model.signature = ModelSignature(inputs=text, outputs=text)
     if facts.prompt_template is not None:
         model.metadata = {"prompt_template": facts.prompt_template}
-    pyfunc.add_to_model(
-        model,
+    # What `mlflow.pyfunc.add_to_model` writes; importing that warns of other people's type hints.
+    model.add_flavor(
+        "python_function",
         loader_module="mlflow.transformers",
-        python_env=ENVIRONMENT,
-        model_config={"return_full_text": False},
+        python_version=platform.python_version(),
+        env={"virtualenv": ENVIRONMENT},
+        config={"return_full_text": False},
     )

@@ -1,8 +1,9 @@
 """What a run of MLflow says about a sweep and about a trial: pure, from the plan and the trial."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from service.plan.plan import SweepPlan
@@ -10,13 +11,26 @@ from service.record import tags
 from service.record.entries import InputEntry, ModelFacts, RunEntry, reference_to
 from service.record.records import RunRecord, as_text
 from service.states import TrialState
-from service.words import describe
+from service.words import in_short
 from trainers.tasks import table
 from trainers.trial.sources import ModelSource
 from trainers.trial.trial_file import TrialFile
 
 DIGEST_LENGTH = 32
+LONGEST_PARAM = 500  # in older stores of MLflow, in characters
 LONGEST_TAG = 5000  # of characters, in older stores of MLflow
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    """How large a sweep's prepared data is, where that is known by now."""
+
+    num_train_examples: int | None = None
+    num_train_tokens: int | None = None
+    num_validation_examples: int | None = None
+
+
+UNKNOWN = DataSizes()
 
 
 def sweep_entry(plan: SweepPlan, *, at_ms: int) -> RunEntry:
@@ -26,6 +40,7 @@ def sweep_entry(plan: SweepPlan, *, at_ms: int) -> RunEntry:
         at_ms=at_ms,
         name=plan.sweep_id,
         tags=_sweep_tags(plan),
+        params=_sweep_params(plan),
         texts={"plan.json": plan.model_dump_json(indent=2) + "\n"},
     )
 
@@ -37,16 +52,17 @@ def trial_entry(
     *,
     label: str | None,
     at_ms: int,
+    sizes: DataSizes = UNKNOWN,
 ) -> RunEntry:
     """Returns a trial's run, without its parent, as it is when the trial starts."""
     return RunEntry(
         run=reference_to(plan.sweep_id, trial.trial),
         at_ms=at_ms,
-        # What differs comes first: lists show a name's beginning, below the sweep that they share.
-        name=f"{trial.trial} {label or describe(hyperparameters)} ({plan.sweep_id})",
+        # Its number first: lists show a name's beginning, below the sweep that they share.
+        name=f"{trial.trial} {label or in_short(hyperparameters)}",
         tags=_trial_tags(plan, trial, hyperparameters, label),
         params=_params(trial),
-        inputs=tuple(_inputs(trial)),
+        inputs=tuple(data_inputs(plan, trial.fingerprints, sizes)),
         texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},
     )
 
@@ -92,7 +108,7 @@ def rerun_entry(record: RunRecord, trial: TrialFile, *, at_ms: int) -> RunEntry:
             tags.SOURCE_NAME: "kd-sweep",
         },
         params=_params(trial),
-        inputs=tuple(_inputs(trial)),
+        inputs=tuple(_inputs_again(trial)),
         texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},
     )
 
@@ -110,7 +126,6 @@ def _sweep_tags(plan: SweepPlan) -> dict[str, str]:
         tags.SWEEP_NAME: plan.spec.name,
         tags.STATE: str(TrialState.RUNNING),
         tags.CODE_VERSION: plan.code_version,
-        tags.SPEC_SHA: _spec_sha(plan),
         tags.NUM_TRIALS: str(plan.num_trials),
         tags.OBJECTIVE_METRIC: first.metric,
         tags.OBJECTIVE_DIRECTION: first.direction,
@@ -129,19 +144,36 @@ def _trial_tags(
         tags.TRIAL: str(trial.trial),
         tags.ATTEMPT: str(trial.attempt),
         tags.STATE: str(TrialState.RUNNING),
-        tags.SEED: str(trial.config.seed),
-        tags.CODE_VERSION: plan.code_version,
-        tags.SPEC_SHA: _spec_sha(plan),
         tags.SEARCHED: json.dumps([k for k, v in hyperparameters.items() if v is not None]),
         tags.DEVICE: trial.device,
-        tags.WORLD_SIZE: str(trial.world_size),
-        tags.TEACHER_SOURCE: trial.teacher_source,
-        tags.VERSIONS: json.dumps(trial.versions),
-        tags.NUMERICS: json.dumps(trial.numerics),
         tags.SOURCE_NAME: "kd-sweep",
     }
-    found |= {tags.FINGERPRINT + name: value for name, value in trial.fingerprints.items()}
+    # The rest of what it ran in is in `trial.json`: for people, these two say where it came from.
+    around = {tags.COMMIT: "commit", tags.IMAGE: "image"}
+    found |= {
+        tag: trial.provenance[name] for tag, name in around.items() if name in trial.provenance
+    }
     return found | ({tags.LABEL: label} if label else {})
+
+
+def _sweep_params(plan: SweepPlan) -> dict[str, str]:
+    """What the sweep tries and shares, under a trial's own names or the document's; nothing that an
+    extension changes, since MLflow keeps a param as it was first written."""
+    spec = plan.spec
+    found: dict[str, Any] = {
+        "name": spec.name,
+        "teacher": _model_name(spec.teacher),
+        "student": _model_name(spec.student),
+        "data.train": spec.data.train,
+        "data.validation": spec.data.validation,
+        "controls": len(plan.controls),
+        "sampler": spec.sampler.kind,
+        "early_stopping": spec.early_stopping.kind,
+        "objective": ", ".join(f"{one.direction} {one.metric}" for one in spec.objective),
+    }
+    found |= {f"search.{name}": domain for name, domain in spec.search.written.items()}
+    found |= spec.given()
+    return {name: as_text(value)[:LONGEST_PARAM] for name, value in found.items()}
 
 
 def _params(trial: TrialFile) -> dict[str, str]:
@@ -149,17 +181,34 @@ def _params(trial: TrialFile) -> dict[str, str]:
     return {name: as_text(value) for name, value in config.items()}
 
 
-def _inputs(trial: TrialFile) -> Iterator[InputEntry]:
+def data_inputs(
+    plan: SweepPlan, fingerprints: Mapping[str, str], sizes: DataSizes
+) -> Iterator[InputEntry]:
+    """Yields the data sets that the sweep's trials read; none where they have no fingerprint."""
+    data, digest = plan.spec.data, fingerprints.get("data")
+    if not digest:
+        return
+    splits = (
+        ("training", data.train, (sizes.num_train_examples, sizes.num_train_tokens)),
+        ("validation", data.validation, (sizes.num_validation_examples, None)),
+    )
+    for context, source, (rows, tokens) in splits:
+        profile = {"num_rows": rows, "num_learned_tokens": tokens}
+        yield InputEntry(
+            name=f"{PurePath(source).name} ({context})",
+            digest=digest[:DIGEST_LENGTH],
+            source=source,
+            context=context,
+            profile={name: value for name, value in profile.items() if value is not None},
+        )
+
+
+def _inputs_again(trial: TrialFile) -> Iterator[InputEntry]:
     digest = trial.fingerprints.get("data")
-    if digest:
-        for context in ("training", "validation"):
-            yield InputEntry(
-                name=context,
-                digest=digest[:DIGEST_LENGTH],
-                source=trial.paths.data,
-                context=context,
-            )
-
-
-def _spec_sha(plan: SweepPlan) -> str:
-    return hashlib.sha256(plan.spec.model_dump_json().encode()).hexdigest()[:16]
+    for context in ("training", "validation") if digest else ():
+        yield InputEntry(
+            name=context,
+            digest=str(digest)[:DIGEST_LENGTH],
+            source=trial.paths.data,
+            context=context,
+        )

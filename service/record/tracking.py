@@ -28,11 +28,13 @@ from service.record.entries import (
     Rejected,
     RunEntry,
     StateEntry,
+    TagsEntry,
     TextEntry,
 )
-from service.record.run_entries import sweep_entry, trial_entry
+from service.record.run_entries import UNKNOWN, DataSizes, data_inputs, sweep_entry, trial_entry
 from service.record.sink import now_ms
 from service.record.spool import Outbox, note_refused, replay_folder
+from service.record.views import view_tag
 from service.states import MLFLOW_STATUS, TrialState
 from trainers.files.urls import without_secrets
 from trainers.trial.trial_file import TrialFile
@@ -56,6 +58,7 @@ class Tracker:
         # The outbox's thread and the driver's both deliver, and two must not make the same run.
         self._lock = threading.RLock()
         self._sweeps: dict[str, SweepPlan] = {}
+        self._sizes = UNKNOWN
         self._num_runs = 0
         self._outbox.start()
 
@@ -77,7 +80,20 @@ class Tracker:
                 f"but got: {error}. Start it, or unset MLFLOW_TRACKING_URI to use a file."
             ) from error
         self._sweeps[run_id] = plan
+        _keep_view(self._delivery, plan)
         return run_id
+
+    def describe_data(
+        self, sweep_run_id: str, fingerprints: Mapping[str, str], sizes: DataSizes
+    ) -> None:
+        """Keeps what the sweep's prepared data is with its run, and with those of its trials from
+        now on."""
+        self._sizes = sizes
+        plan = self._sweeps[sweep_run_id]
+        entry = sweep_entry(plan, at_ms=now_ms())
+        inputs = tuple(data_inputs(plan, fingerprints, sizes))
+        # The run as it is, with its inputs: the rest of it is recorded already.
+        self._put(entry.model_copy(update={"inputs": inputs, "texts": {}, "params": {}}))
 
     def start_trial(
         self,
@@ -92,10 +108,17 @@ class Tracker:
         the sampled values.
         """
         plan = self._sweeps[sweep_run_id]
-        entry = trial_entry(plan, trial, hyperparameters, label=label, at_ms=now_ms())
-        around = {tags.PROVENANCE + name: fact for name, fact in provenance().items()}
-        around[tags.PARENT_RUN] = sweep_run_id
-        entry = entry.model_copy(update={"tags": entry.tags | around})
+        around = provenance() | {"code_version": plan.code_version}
+        entry = trial_entry(
+            plan,
+            trial.model_copy(update={"provenance": around}),
+            hyperparameters,
+            label=label,
+            at_ms=now_ms(),
+            sizes=self._sizes,
+        )
+        parent = {tags.PARENT_RUN: sweep_run_id}
+        entry = entry.model_copy(update={"tags": entry.tags | parent})
         run_id = self.start_run(entry)
         self._num_runs += 1
         # Early twice, as a sweep grows fast at first: statistics of an empty store mislead SQLite.
@@ -135,15 +158,18 @@ class Tracker:
             )
         )
 
-    def finish_sweep(self, run_id: str, state: TrialState) -> None:
-        """Sets the sweep's state; trials that are still running by then are cancelled, so that no
-        run stays RUNNING."""
+    def finish_sweep(
+        self, run_id: str, state: TrialState, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Sets the sweep's state, and what came of it in numbers; trials that are still running by
+        then are cancelled, so that no run stays RUNNING."""
         self._put(
             StateEntry(
                 run=run_id,
                 at_ms=now_ms(),
                 status=MLFLOW_STATUS[state],
                 tags={tags.STATE: str(state)},
+                metrics=dict(metrics or {}),
             )
         )
         self._cancel_running(run_id)
@@ -156,6 +182,10 @@ class Tracker:
     def log_text(self, run_id: str, text: str, name: str) -> None:
         """Keeps `text` as the run's artifact `name`."""
         self._put(TextEntry(run=run_id, at_ms=now_ms(), text=text, name=name))
+
+    def describe(self, run_id: str, text: str) -> None:
+        """Keeps `text` (Markdown) as what MLflow's page says of the run at its top."""
+        self._put(TagsEntry(run=run_id, at_ms=now_ms(), tags={tags.NOTE: text}))
 
     def log_artifact(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         """Copies a file or folder to the run's artifacts, below the folder `artifact_path`."""
@@ -181,13 +211,8 @@ class Tracker:
 
     def analyze(self) -> None:
         """Gives SQLite the statistics without which it searches 10,000 runs 94 times slower."""
-        if not self._uri.startswith(SQLITE):
-            return
-        with closing(sqlite3.connect(sqlite_path(self._uri), timeout=5)) as database:
-            try:
-                database.execute("ANALYZE")
-            except sqlite3.Error as error:
-                logger.info("the store is busy, its statistics are renewed later: %s", error)
+        if self._uri.startswith(SQLITE):
+            _analyze(sqlite_path(self._uri))
 
     def _put(self, entry: Entry) -> None:
         """Delivers at once when nothing waits before it; else it takes its place behind."""
@@ -217,3 +242,20 @@ class Tracker:
             return
         for run_id in left:
             self.finish_trial(run_id, TrialState.CANCELLED)
+
+
+def _keep_view(delivery: Delivery, plan: SweepPlan) -> None:
+    view = view_tag(plan)
+    try:
+        if view is not None:
+            delivery.tag_experiment(*view)
+    except Away as error:  # no sweep fails for how it is looked at
+        logger.info("the view of %s is not kept: %s", plan.sweep_id, error)
+
+
+def _analyze(store: Path) -> None:
+    with closing(sqlite3.connect(store, timeout=5)) as database:
+        try:
+            database.execute("ANALYZE")
+        except sqlite3.Error as error:
+            logger.info("the store is busy, its statistics are renewed later: %s", error)

@@ -22,6 +22,7 @@ from service.record.entries import (
     ModelEntry,
     RunEntry,
     StateEntry,
+    TagsEntry,
     TextEntry,
 )
 from service.record.metric_names import logged_name
@@ -39,10 +40,18 @@ def create_run(client: MlflowClient, experiment_id: str, entry: RunEntry) -> str
     return str(run.info.run_id)
 
 
-def continue_run(client: MlflowClient, run_id: str, entry: RunEntry) -> None:
-    """Sets a run that exists back to running, with the tags of `entry`."""
+def continue_run(client: MlflowClient, run_id: str, entry: RunEntry) -> RunEntry:
+    """Sets a run that exists back to running, with the tags of `entry`; returns what of `entry` it
+    does not have yet: MLflow keeps a param as it was first written, a data set once."""
     client.update_run(run_id, status="RUNNING")
     _set_tags(client, run_id, entry.tags)
+    if not entry.params and not entry.inputs:
+        return entry
+    run = client.get_run(run_id)
+    known = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    params = {name: text for name, text in entry.params.items() if name not in run.data.params}
+    inputs = tuple(one for one in entry.inputs if (one.name, one.digest) not in known)
+    return entry.model_copy(update={"params": params, "inputs": inputs})
 
 
 def describe_run(client: MlflowClient, run_id: str, entry: RunEntry) -> None:
@@ -66,12 +75,18 @@ def write(client: MlflowClient, run_id: str, group: Sequence[Entry]) -> None:
         log_model(client, run_id, entry)
     elif isinstance(entry, TextEntry):
         client.log_text(run_id, entry.text, entry.name)
+    elif isinstance(entry, TagsEntry):
+        _set_tags(client, run_id, entry.tags)
     elif isinstance(entry, StateEntry):
         _set_state(client, run_id, entry)
 
 
 def _dataset_input(entry: InputEntry) -> DatasetInput:
-    dataset = Dataset(entry.name, entry.digest, "local", json.dumps({"uri": entry.source}))
+    # A name of a hub is no path, and neither is one that is made here.
+    kind = "local" if entry.source.startswith("/") else "external"
+    source = json.dumps({"uri": entry.source})
+    profile = json.dumps(entry.profile) if entry.profile else None
+    dataset = Dataset(entry.name, entry.digest, kind, source, profile=profile)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", entry.context)])
 
 

@@ -9,6 +9,7 @@ from service.errors import PlanError, TrackingError
 from service.own_code.sources import module_not_kept
 from service.record.records import RunRecord
 from service.record.students import download_student, find_student
+from service.record.surroundings import surroundings
 from service.rerun.original import INPUT_NAMES, RESULT, TRIAL
 from service.words import describe
 from trainers.files.store import write_text
@@ -98,8 +99,9 @@ def _not_here(trial: TrialFile) -> str:
 
 
 def _readme(record: RunRecord, trial: TrialFile) -> str:
-    image = record.tags.get("provenance.image", UNKNOWN_IMAGE)
-    where = record.tags.get("provenance.commit", f"code {record.tags.get('code_version', '')}")
+    around = record.tags | surroundings(trial)
+    image = around.get("provenance.image", UNKNOWN_IMAGE)
+    where = around.get("provenance.commit", f"code {around.get('code_version', '')}")
     workers = trial.world_size
     launch = "python -m trainers"
     if workers > 1:

@@ -11,25 +11,17 @@ from service.own_code.sources import KEPT
 from service.record import tags
 from service.record.records import RunRecord
 from service.record.runs import Runs
+from service.record.surroundings import surroundings
 from service.rerun.verdict import Numbers
 from service.states import FINISHED, TrialState
 from trainers.files.json_files import read_object
+from trainers.trial.metrics import TRAINING_METRICS
 from trainers.trial.trial_file import TrialFile
 
 INPUT_NAMES = ("teacher", "student", "data", KEPT)
 CACHE = "teacher_cache"
 RESULT, TRIAL = "result.json", "trial.json"
 LOSS = "loss"
-# What steps report, and speeds, are no part of a trial's result.
-REPORTED_ONLY = (
-    LOSS,
-    "hard_loss",
-    "soft_loss",
-    "learning_rate",
-    "gradient_norm",
-    "tokens_per_s",
-    "data_wait_share",
-)
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ def load_original(reference: str, runs: Runs, mounts: Mapping[str, Path]) -> Ori
     # the same values, without the weights' hash.
     steps = int(result["steps"]) if record.state is TrialState.STOPPED_EARLY and result else None
     metrics = result.get("metrics") or {
-        name: value for name, value in record.metrics.items() if name not in REPORTED_ONLY
+        name: value for name, value in record.metrics.items() if name not in TRAINING_METRICS
     }
     recorded = Numbers(
         metrics=metrics,
@@ -87,7 +79,8 @@ def _recorded_result(runs: Runs, record: RunRecord) -> dict[str, Any]:
 
 
 def _recorded_facts(record: RunRecord, trial: TrialFile) -> dict[str, str]:
-    facts = {name: text for name, text in record.tags.items() if name.startswith("provenance.")}
+    known = record.tags | surroundings(trial)
+    facts = {name: text for name, text in known.items() if name.startswith("provenance.")}
     facts |= {f"versions.{name}": text for name, text in trial.versions.items()}
     if "cpu_capability" in trial.numerics:
         facts["numerics.cpu_capability"] = str(trial.numerics["cpu_capability"])

@@ -137,7 +137,7 @@ def _engine(request: RerunRequest, original: Original) -> Engine:
     if request.local:
         _check_own_module(original)
         return LocalEngine()
-    image = request.image or original.record.tags.get("provenance.image")
+    image = request.image or original.recorded.facts.get("provenance.image")
     if not image:
         raise PlanError(
             f"rerun: the image of run '{request.run}' must be known, but the trial ran outside a "
@@ -173,7 +173,8 @@ def _train(
     # would be other arithmetic. The teacher is left out where there is none (a supervised fit).
     numerics = original.trial.numerics | ({"device": device} if original.trial.numerics else {})
     paths = TrialPaths.model_validate({"teacher": None} | engine.paths(original.inputs))
-    changed = {"paths": paths, "device": device, "numerics": numerics}
+    # What it ran in is the record's: the trial does not need it, and older images refuse it.
+    changed = {"paths": paths, "device": device, "numerics": numerics, "provenance": {}}
     original.trial.model_copy(update=changed).write(folder / TRIAL)
     arguments = [TRIAL, "--output", OUTPUT]
     # Early stopping is not asked again: its verdict came from trials that are not here.

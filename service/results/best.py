@@ -1,6 +1,6 @@
 """The best configs under one metric, who wins under each of the others, and what was found."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,26 +34,30 @@ NO_EVIDENCE = Evidence((), (("", ""),))
 class Question:
     """Which best trials are asked for. metric: None is each sweep's objective; where: see
     `conditions`; per: a field of trials; top: how many rows, of each group where they come in
-    groups; None for ten, three of each sweep, one of each value of `per`."""
+    groups; None for ten, three of each sweep, one of each value of `per`; registered: run id →
+    what its student is registered as, to look at these runs alone."""
 
     sweep: str = "latest"
     metric: str | None = None
     where: Sequence[str] = ()
     per: str | None = None
     top: int | None = None
+    registered: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of an answer. record: the trial, or of a config with several seeds the one nearest
     to its mean; standing: the config's, None for a trial that early stopping ended, which comes
-    behind all that completed; group: its value of the field that rows are grouped by."""
+    behind all that completed; group: its value of the field that rows are grouped by; registered:
+    as what, where only such rows are asked for."""
 
     record: RunRecord
     metric: str
     direction: str
     standing: Standing | None
     group: str | None = None
+    registered: tuple[str, ...] = ()
 
     @property
     def value(self) -> float | None:
@@ -81,6 +85,7 @@ class Row:
             "interval": None if found is None or found.low is None else [found.low, found.high],
             "trials": [one.trial for one in ([self.record] if found is None else found.trials)],
             "group": self.group,
+            "registered": list(self.registered),
             "warning": logit_scale_warning(self.record.metrics),
         }
 
@@ -176,12 +181,20 @@ def check(question: Question) -> Question:
 def find_best(runs: Runs, question: Question) -> Best:
     """Returns the answer. Raises `TrackingError` for an unknown sweep, and as `check` does."""
     question = check(question)
+    names = question.registered or {}
+    found = _find_best(runs, question)
+    rows = (replace(row, registered=names.get(row.record.run_id, ())) for row in found.rows)
+    return replace(found, rows=tuple(rows))
+
+
+def _find_best(runs: Runs, question: Question) -> Best:
     if question.sweep == EVERY_SWEEP:
         return _best_of_all([_Answer(runs, one, question) for one in runs.sweeps()], question)
     answer = _Answer(runs, runs.resolve_sweep(question.sweep), question)
     evidence = answer.evidence
     ranks = evidence.objectives[0][1] != NEITHER
-    is_whole = ranks and not question.where and question.per is None
+    is_asked_in_part = question.where or question.per or question.registered is not None
+    is_whole = ranks and not is_asked_in_part
     return Best(
         *evidence.objectives[0],
         rows=_shown(answer.groups(), question.top or _default_top(question)),
@@ -296,6 +309,8 @@ class _Answer:
         wanted = conditions(self.question.where)
         records = self.runs.trials(self.sweep.sweep_id)
         chosen = [one for one in records if all(each.holds(one) for each in wanted)]
+        if self.question.registered is not None:
+            chosen = [one for one in chosen if one.run_id in self.question.registered]
         found = evidence_of(self.sweep, chosen)
         metric = self.question.metric
         if metric is None:

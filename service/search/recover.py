@@ -9,7 +9,7 @@ from optuna.trial import TrialState as OptunaState
 
 from service.search.ask import asked_of
 from service.search.study import StudyStore
-from service.search.study_trials import ATTEMPT, OUTCOME, RESUMES, STOPPED_AT, Asked
+from service.search.study_trials import ATTEMPT, OUTCOME, RESUMES, RUN, STOPPED_AT, Asked
 from service.search.tell import finish, hold, tell
 from service.states import TrialState
 
@@ -58,6 +58,14 @@ def note_attempt(store: StudyStore, number: int, attempt: int) -> None:
     trial = store.running(number)
     if trial is not None:
         trial.set_user_attr(ATTEMPT, attempt)
+
+
+def note_run(store: StudyStore, number: int, run_id: str) -> None:
+    """Stores which run of MLflow records trial `number`, for whoever looks at the study alone. Does
+    nothing when the trial is not running, or it is stored already."""
+    trial = store.running(number)
+    if trial is not None and trial.user_attrs.get(RUN) != run_id:
+        trial.set_user_attr(RUN, run_id)
 
 
 def _end_decided(store: StudyStore, frozen: Any) -> bool:

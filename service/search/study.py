@@ -6,11 +6,13 @@ repeated, so a driver that died anywhere goes on from `recover.reconcile`. Impor
 imports Optuna.
 """
 
+import warnings
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState as OptunaState
 
 from service.errors import JobError
@@ -64,6 +66,7 @@ class StudyStore:
             pruner=_pruner(search),
         )
         _check_same_search(study, search)
+        _name_metrics(study, search)
         return cls(study, search)
 
     def expect_evaluations(self, count: int) -> None:
@@ -166,3 +169,11 @@ def _check_same_search(study: optuna.Study, search: Search) -> None:
             f"study {study.study_name}: the search space must stay {known}, but got {written}. "
             "Start another sweep; it can learn from this one."
         )
+
+
+def _name_metrics(study: optuna.Study, search: Search) -> None:
+    """Names what the study's values are, once: a journal grows with all that is written to it."""
+    if search.metrics and study.metric_names != list(search.metrics):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(search.metrics))

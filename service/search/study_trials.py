@@ -22,6 +22,7 @@ from trainers.trial.metrics import Direction
 LABEL = "label"
 OUTSIDE = "outside"  # all values of a trial that is no point of the space
 ATTEMPT = "attempt"
+RUN = "mlflow_run_id"
 STOPPED_AT = "stopped_at"  # of `intermediate`: where early stopping gave its verdict
 # Our state and objectives, stored before the trial ends in Optuna; of a cancelled one also whether
 # the next driver takes it up. None once it was taken up.
@@ -34,13 +35,15 @@ SPACE = "space"  # attribute of the study
 
 @dataclass(frozen=True)
 class Search:
-    """What a study searches and how. Early stopping and several directions exclude each other."""
+    """What a study searches and how. Early stopping and several directions exclude each other.
+    metrics: what each direction is of, as Optuna's dashboard names it."""
 
     space: SearchSpace
     sampler: Sampler
     early_stopping: EarlyStopping
     num_evaluations: int
     directions: tuple[Direction, ...] = ("maximize",)
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

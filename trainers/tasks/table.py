@@ -26,6 +26,7 @@ def known_directions() -> dict[str, Direction]:
     return {name: way for task in TASKS.values() for name, way in directions(task.metrics).items()}
 
 
-def beside_rankings() -> list[str]:
-    """Returns the metrics that are shown beside every ranking."""
-    return [name for name, metric in known_metrics().items() if metric.beside_rankings]
+def beside_rankings(task: str | None = None) -> list[str]:
+    """Returns the metrics that are shown beside every ranking, of one task or of all."""
+    known = known_metrics() if task is None else task_named(task).metrics
+    return [name for name, metric in known.items() if metric.beside_rankings]

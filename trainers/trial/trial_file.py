@@ -75,6 +75,11 @@ class TrialFile(Strict):
         default_factory=dict, description="data, teacher, student, tokenizer, own_modules"
     )
     versions: dict[str, str] = Field(default_factory=dict)
+    provenance: dict[str, str] = Field(
+        default_factory=dict,
+        description="what it ran in: code, commit, image, machine; in the record alone",
+        exclude_if=lambda facts: not facts,  # older images refuse it
+    )
     paths: TrialPaths
 
     @field_validator("config", mode="before")

@@ -16,6 +16,7 @@ from written_caches import write_cache
 
 from service.actions.follow import SweepStatus
 from service.actions.json_types import BY_COMMAND, adapter_of
+from service.actions.promote import Promoted
 from service.actions.rho import RhoReport
 from service.actions.run import SweepBegins, run_sweep
 from service.cli.main import COMMANDS, app
@@ -35,6 +36,7 @@ from service.events import (
 )
 from service.home import home_folder
 from service.plan.plan import SweepPlan
+from service.record.registry import Version
 from service.rerun.rerun import RerunResult
 from service.rerun.verdict import Numbers, judge
 from service.states import TrialState
@@ -66,6 +68,11 @@ JOB = SweepJob("toy-1", "toy-1-a2", TrialState.RUNNING, name="toy")
 STATUS = SweepStatus("toy-1", TrialState.CANCELLED, "process 7 on host", {"completed": 2}, "why")
 NUMBERS = Numbers({"rouge_l": 0.3, "kl": float("nan")}, "a", {1: 3.0}, {"versions.torch": "1"})
 OTHERS = Numbers({"rouge_l": 0.4}, None, {1: 3.1}, {"versions.torch": "2"})
+PROMOTED = Promoted(
+    record_of(0, {"tau": 1.0}, {"rouge_l": 1.0}),
+    Version("dolly", "1", ("champion",), "run"),
+    "models:/dolly@champion",
+)
 
 QUESTIONS = {
     "plan": ("plan", "sweep.yaml"),
@@ -91,6 +98,7 @@ QUESTIONS = {
     "retry": ("retry", "latest"),
     "rerun": ("rerun", "latest/0"),
     "export": ("export", "latest/0", "winner"),
+    "promote": ("promote", "latest/0", "--as", "dolly@champion"),
     "delete": ("delete", "latest", "--yes"),
     "prune": ("prune", "--yes"),
     "cache list": ("cache", "list"),
@@ -153,6 +161,7 @@ def answer_at_once(plan: SweepPlan, folder: Path, monkeypatch: pytest.MonkeyPatc
         "go_on.retry_trials": lambda *given, **named: run,
         "rerun.rerun_trial": lambda *given, **named: again,
         "rerun.export_trial": export_to(folder),
+        "promote.promote_trial": lambda *given, **named: PROMOTED,
     }
     for name, answer in answers.items():
         monkeypatch.setattr(f"service.actions.{name}", answer)

@@ -13,70 +13,22 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow_server import Server
-from records_support import make_sinks, make_store, make_tracker, plan_of, trial_of
+from models_support import FACTS, SCORES, Recorded, save_student
+from records_support import make_sinks, make_store, plan_of
 from safetensors.torch import load_file
 
 from service.record import students
 from service.record.delivery import Delivery
-from service.record.entries import Away, ModelEntry, ModelFacts
+from service.record.entries import Away
 from service.record.model_card import RecordedRun, card
 from service.record.run_entries import model_facts
-from service.record.sink import SinkFactory, now_ms
 from service.record.students import Student, download_student, find_student
-
-VALUES = {"divergence": "forward_kl", "tau": 2.0}
-FACTS = ModelFacts(
-    pipeline="text-generation",
-    prompt_template="say {prompt} now",
-    made_from={"teacher": "gpt2-xl", "student": "gpt2"},
-)
-SCORES = {"rouge_l": 12.5, "cross_entropy": 2.0}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder as a trial leaves it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("trained") / "student"
-    words = Tokenizer(models.WordLevel({"<end>": 0, "say": 1, "now": 2, "hello": 3}, "<end>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token="<end>", pad_token="<end>"
-    ).save_pretrained(folder)
-    config = GPT2Config(
-        vocab_size=4, n_embd=8, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
-
-
-class Recorded:
-    """A trial whose metrics are in the record, and its student still in its folder."""
-
-    def __init__(self, uri: str, home: Path, trained: Path) -> None:
-        self.uri, self.home, self.folder = uri, home, home / "trials" / "0" / "student"
-        shutil.copytree(trained, self.folder)
-        self.sinks = SinkFactory(uri, make_sinks(uri, home).spool, model=FACTS)
-        plan, tracker = plan_of(), make_tracker(uri, home)
-        sweep = tracker.start_sweep(plan)
-        self.run = tracker.start_trial(
-            sweep, trial_of(plan, 0, VALUES), hyperparameters=VALUES, label=None
-        )
-        tracker.close()
-        sink = self.sinks(self.run)
-        sink.log(4, SCORES | {"loss": 3.0})
-        assert sink.close(10)
-
-    @property
-    def entry(self) -> ModelEntry:
-        return ModelEntry(
-            run=self.run, at_ms=now_ms(), path=str(self.folder), name="student", facts=FACTS
-        )
-
-    def models(self) -> list[Any]:
-        return list(MlflowClient(self.uri).search_logged_models(["1"]))
+    return save_student(tmp_path_factory.mktemp("trained") / "student")
 
 
 @pytest.fixture

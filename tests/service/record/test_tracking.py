@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import platform
 import socket
 import sqlite3
 import subprocess
@@ -17,9 +18,12 @@ from records_support import make_sinks, make_store, make_tracker, plan_of, trial
 
 from service.errors import TrackingError
 from service.home import spool_folder
+from service.record.run_entries import DataSizes
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
+from service.record.views import view_address
 from service.states import TrialState
+from trainers.trial.trial_file import TrialFile
 
 VALUES = {"divergence": "forward_kl", "policy": "fixed", "tau": 2.1}
 
@@ -67,7 +71,7 @@ def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
 
     run = read(uri, run_id)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == f"7 forward_kl policy=fixed tau=2.1 ({plan.sweep_id})"
+    assert run.info.run_name == "7 forward_kl fixed tau=2.1"
     assert run.data.params["tau"] == "2.1"
     assert run.data.params["scaling"] == "tau_squared"
     assert run.data.metrics["eval/rouge_l"] == 0.5
@@ -76,14 +80,106 @@ def test_a_sweep_and_its_trial_can_be_read_back(uri: str, home: Path) -> None:
     assert run.data.tags["kd_sweep.state"] == "stopped_early"
     assert run.data.tags["kd_sweep.warning"] == "look at it"
     assert run.data.tags["mlflow.parentRunId"] == sweep
-    assert run.data.tags["kd_sweep.fingerprint.teacher"] == "t" * 64
     assert {one.dataset.digest for one in run.inputs.dataset_inputs} == {"d" * 32}
     artifacts = MlflowClient(uri).download_artifacts(run_id, "", str(home))
-    assert json.loads((Path(artifacts) / "trial.json").read_text())["trial"] == 7
+    trial = TrialFile.read(Path(artifacts) / "trial.json")
+    assert trial.trial == 7
+    # What it ran in is there, and few tags are left for people to read.
+    assert trial.fingerprints["teacher"] == "t" * 64
+    assert trial.provenance["code_version"] == plan.code_version
+    assert trial.provenance["python"] == platform.python_version()
+    own = {name for name in run.data.tags if name.startswith("kd_sweep.")}
+    assert len(own - {"kd_sweep.warning"}) <= 9, own
     assert (Path(artifacts) / "student" / "weights").read_text() == "w"
+
+
+def test_a_sweep_says_what_it_tries(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
+    assert tracker.close()
     parent = read(uri, sweep)
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["kd_sweep.objective_metric"] == "rouge_l"
+    assert parent.data.params["search.tau"] == '{"float": [0.5, 8], "log": true}'
+    assert parent.data.params["steps"] == "4"
+    assert parent.data.params["teacher"] == "a gpt2 from a config"
+
+
+def test_a_sweep_has_its_data_with_their_sizes_once(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    for _ in range(2):  # a driver that died, and the next one
+        tracker.describe_data(sweep, {"data": "d" * 64}, DataSizes(100, 4000, 20))
+    run = tracker.start_trial(sweep, trial_of(plan, 0, VALUES), hyperparameters=VALUES, label=None)
+    assert tracker.close()
+    for run_id in sweep, run:
+        found = {
+            one.dataset.name: json.loads(one.dataset.profile)
+            for one in read(uri, run_id).inputs.dataset_inputs
+        }
+        assert found == {
+            "builtin:docstrings (training)": {"num_rows": 100, "num_learned_tokens": 4000},
+            "builtin:docstrings (validation)": {"num_rows": 20},
+        }
+        assert len(read(uri, run_id).inputs.dataset_inputs) == 2
+
+
+def test_a_sweep_that_is_extended_keeps_its_params_and_gets_its_new_plan(
+    uri: str, home: Path
+) -> None:
+    plan = plan_of()
+    first = make_tracker(uri, home)
+    sweep = first.start_sweep(plan)
+    first.finish_sweep(sweep, TrialState.COMPLETED, {"objective": 0.4, "trials/completed": 6.0})
+    assert first.close()
+    moved = plan.spec.model_copy(
+        update={
+            "trials": 9,
+            "data": plan.spec.data.model_copy(update={"train": "/elsewhere.jsonl"}),
+        }
+    )
+    second = make_tracker(uri, home)
+    assert second.start_sweep(plan.model_copy(update={"spec": moved})) == sweep
+    second.describe(sweep, "* what was found")
+    assert second.close()
+    assert not list(home.rglob("rejected.log"))
+    run = read(uri, sweep)
+    assert run.data.params["data.train"] == "builtin:docstrings"
+    assert (run.data.metrics["objective"], run.data.metrics["trials/completed"]) == (0.4, 6.0)
+    assert run.data.tags["mlflow.note.content"] == "* what was found"
+    path = MlflowClient(uri).download_artifacts(sweep, "plan.json", str(home))
+    assert json.loads(Path(path).read_text())["spec"]["trials"] == 9
+
+
+def test_names_of_trials_differ_in_what_lists_show_of_them(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    sweep = tracker.start_sweep(plan)
+    long = {"divergence": "generalized_jsd", "policy": "cist", "rho_per_log_vocab": 0.9784195}
+    for number, values in enumerate((long, long | {"seed": 2}, VALUES)):
+        trial = trial_of(plan, number, values)
+        tracker.start_trial(sweep, trial, hyperparameters=values, label=None)
+    assert tracker.close()
+    names = [one.info.run_name for one in children(uri, sweep)]
+    assert len({name[:30] for name in names}) == 3
+    assert max(map(len, names)) <= 64
+
+
+def test_the_view_of_a_sweep_is_kept_with_its_experiment(uri: str, home: Path) -> None:
+    plan, tracker = plan_of(), make_tracker(uri, home)
+    tracker.start_sweep(plan)
+    tracker.close()
+    experiment = MlflowClient(uri).get_experiment_by_name("kd-sweep")
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{plan.sweep_id}"])
+    assert f"`kd_sweep.sweep_id` = '{plan.sweep_id}'" in view["searchFilter"]
+    assert {"metrics.`objective`", "params.`tau`", "metrics.`eval/rouge_l`"} <= set(
+        view["selectedColumns"]
+    )
+    assert view["orderByAsc"] is False
+    assert view_address("http://host/", experiment.experiment_id, plan.sweep_id) == (
+        f"http://host/#/experiments/{experiment.experiment_id}/runs"
+        f"?viewStateShareKey={plan.sweep_id}&workflowType=machine_learning"
+    )
 
 
 def test_a_new_attempt_and_a_new_driver_take_up_the_same_runs(uri: str, home: Path) -> None:
