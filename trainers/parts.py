@@ -271,6 +271,11 @@ class Task(Protocol):
         """What a learned position is called, in the plural."""
 
     @property
+    def uses_parameters_once(self) -> bool:
+        """Whether a position takes each parameter once, so that work is their product; a
+        convolution takes its own at every pixel."""
+
+    @property
     def default_metric(self) -> str:
         """The objective of a sweep that names none."""
 

@@ -281,8 +281,8 @@ def _seconds_by_evaluation(spec: SweepSpec, facts: InputFacts) -> float | None:
 def _guessed_seconds(
     spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, *, is_cached: bool
 ) -> float | None:
-    tokens, student = tokens_per_trial(spec, facts), _student_parameters(spec, facts)
-    teacher = _head_parameters(facts) if is_cached else _teacher_parameters(spec, facts)
+    tokens, student = tokens_per_trial(spec, facts), _student_work(spec, facts)
+    teacher = _head_parameters(facts) if is_cached else _teacher_work(spec, facts)
     if tokens is None or student is None or teacher is None:
         return None
     work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
@@ -294,7 +294,7 @@ def _guessed_seconds(
 def _fit_seconds(spec: SweepSpec, facts: InputFacts, gpus_per_worker: float) -> float:
     """Returns the seconds of the supervised fits, as far as they are known."""
     seconds = 0.0
-    sources = (spec.teacher, _teacher_parameters), (spec.student, _student_parameters)
+    sources = (spec.teacher, _teacher_work), (spec.student, _student_work)
     for source, parameters_of in sources:
         tokens = None if source.fit is None else _tokens_of(source.fit, facts)
         parameters = parameters_of(spec, facts)
@@ -308,7 +308,7 @@ def _build_seconds(
     spec: SweepSpec, facts: InputFacts, slots: int, gpus_per_worker: float
 ) -> float | None:
     """Returns the seconds of one pass of the teacher over all data, on the workers of all slots."""
-    teacher, tokens = _teacher_parameters(spec, facts), tokens_held(facts)
+    teacher, tokens = _teacher_work(spec, facts), tokens_held(facts)
     if teacher is None or tokens is None:
         return None
     workers = slots * spec.resources.workers_per_trial
@@ -322,6 +322,18 @@ def _student_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
 
 def _teacher_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
     return facts.teacher_parameters or _guess_parameters(spec.teacher, spec, facts)
+
+
+def _student_work(spec: SweepSpec, facts: InputFacts) -> int | None:
+    """Returns the products of one position in the student, None where parameters do not say."""
+    is_known = table.task_named(spec.task).uses_parameters_once
+    return _student_parameters(spec, facts) if is_known else None
+
+
+def _teacher_work(spec: SweepSpec, facts: InputFacts) -> int | None:
+    """Returns the products of one position in the teacher, None where parameters do not say."""
+    is_known = table.task_named(spec.task).uses_parameters_once
+    return _teacher_parameters(spec, facts) if is_known else None
 
 
 def _guess_parameters(source: ModelSource, spec: SweepSpec, facts: InputFacts) -> int | None:

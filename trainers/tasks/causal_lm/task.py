@@ -25,6 +25,7 @@ class CausalLm:
     name: str = "causal_lm"
     default_metric: str = "rouge_l"
     position_name: str = "response tokens"
+    uses_parameters_once: bool = True
     pipeline: str = "text-generation"
 
     @property

@@ -27,6 +27,7 @@ class ImageClassification:
     name: str = "image_classification"
     default_metric: str = "top1"
     position_name: str = "images"
+    uses_parameters_once: bool = False
     pipeline: str = "image-classification"
 
     @property

@@ -57,6 +57,7 @@ class Points:
     name: str = "points"
     default_metric: str = "accuracy"
     position_name: str = "points"
+    uses_parameters_once: bool = True
     pipeline: str | None = None
 
     @property
