@@ -229,9 +229,11 @@ def _driven(sweep: str, runs: Runs, workspace: Workspace) -> tuple[SweepHere, Ho
     found = _find_here(sweep, runs, workspace)
     holder = holder_of(found.folder)
     if holder is None:
+        status = _status_here(found)
         raise JobError(
             f"sweep {found.sweep_id}: its driver must run on this machine to be stopped here, but "
-            f"runs nowhere: the sweep is {found.state}. For a cluster's sweep give --address."
+            f"runs nowhere: the sweep is {status.state}. "
+            f"{status.message or 'For the sweep of a cluster give --address.'}"
         )
     return found, holder
 
@@ -287,7 +289,7 @@ def _status_here(sweep: SweepHere, trials: dict[str, int] | None = None) -> Swee
     message = ""
     if state is TrialState.FAILED:
         errors = [line for line in log_lines(sweep.folder) if line.startswith(ERROR)]
-        reason = errors[-1].removeprefix(ERROR) if errors else "its driver is gone."
+        reason = errors[-1].removeprefix(ERROR) if errors else "Its driver is gone."
         message = f"{reason} Go on with: kd-sweep resume {sweep.sweep_id}"
     return SweepStatus(sweep.sweep_id, state, None, trials or {}, message)
 

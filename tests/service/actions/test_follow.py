@@ -211,7 +211,9 @@ def test_a_driver_that_was_killed_is_said_to_be_gone(
         pass
     found = sweep_status("toy", here)
     assert found.state is TrialState.FAILED
-    assert found.message == f"its driver is gone. Go on with: kd-sweep resume {SWEEP}"
+    assert found.message == f"Its driver is gone. Go on with: kd-sweep resume {SWEEP}"
+    with pytest.raises(JobError, match="nowhere: the sweep is failed. Its driver is gone. Go on"):
+        stop_sweep("toy", here)
     end_marker(folder_of(here)).write_text("completed")
     assert sweep_status("toy", here).state is TrialState.COMPLETED, "the record only waits"
 
@@ -227,7 +229,7 @@ def test_a_sweep_that_only_begins_is_known_before_it_is_recorded(tmp_path: Path)
             assert (found.sweep_id, found.state) == (SWEEP, TrialState.RUNNING)
         assert list_statuses(workspace) == [found]
         assert next(iter(read_logs("latest", workspace))) == to_line(EVENTS[0])
-        with pytest.raises(JobError, match=f"its driver is gone.*resume {SWEEP}"):
+        with pytest.raises(JobError, match=f"Its driver is gone.*resume {SWEEP}"):
             watch_sweep("toy", workspace, on_event=lambda event: over.set())
 
 
