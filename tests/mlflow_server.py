@@ -14,11 +14,12 @@ START_S = 120
 
 
 class Server:
-    """`mlflow server` on a free port of this machine, which can be killed and started again."""
+    """`mlflow server` on a free port of this machine, which can be killed and started again; of a
+    store that is there, or of a fresh one in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str | None = None) -> None:
         self.folder = folder
-        self.store = make_store(folder)
+        self.store = make_store(folder) if store is None else store
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

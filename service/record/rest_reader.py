@@ -14,9 +14,12 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from service.record.client import CLIENT_ENVIRONMENT
-from service.record.reading import PAGE, Experiment, Point, Search, StoredRun, answering
+from service.record.reading import Experiment, Point, Search, StoredRun, answering
 
 API = "api/2.0/mlflow"
+PAGE = 250  # runs in one request: a busy server takes many seconds for a thousand
+# MLflow's own limit. The one for what a training loop writes is shorter.
+TIMEOUT, TIMEOUT_S = "MLFLOW_HTTP_REQUEST_TIMEOUT", "120"
 # How MLflow's client says who asks in ways that only it knows.
 OTHER_WAYS = (
     "MLFLOW_TRACKING_AUTH",
@@ -39,12 +42,12 @@ class RestReader:
 
     def __init__(self, uri: str, environment: Mapping[str, str] = os.environ) -> None:
         self._uri = uri.rstrip("/")
-        settings = CLIENT_ENVIRONMENT | dict(environment)
+        settings = CLIENT_ENVIRONMENT | {TIMEOUT: TIMEOUT_S} | dict(environment)
         with answering(uri):
             self._session = _session(settings)
             # For each request: only there they come before REQUESTS_CA_BUNDLE.
             self._options: dict[str, Any] = {
-                "timeout": float(settings["MLFLOW_HTTP_REQUEST_TIMEOUT"]),
+                "timeout": float(settings[TIMEOUT]),
                 "cert": settings.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
                 "verify": _verify(settings),
             }
