@@ -59,6 +59,7 @@ def test_a_completed_trial_is_known_to_study_run_and_user(tmp_path: Path) -> Non
     (record,) = [r for r in store.records() if r.number == 0]
     assert (record.state, record.objective) == (TrialState.COMPLETED, 30.0)
     assert record.intermediate == {1: 10.0}
+    assert store.frozen(0).user_attrs["mlflow_run_id"] == "0"
     assert desk.memory.finished == {"0": (TrialState.COMPLETED, 30.0, None)}
     assert desk.of(TrialEnded) == [TrialEnded(0, TrialState.COMPLETED, 30.0)]
     assert desk.of(TrialEvaluated)[0].metrics["cross_entropy"] == 1.0
