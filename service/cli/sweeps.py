@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from service import actions
@@ -70,7 +71,7 @@ def presets(
     """
     if name is not None:
         document = actions.documents.read_preset(name, workspace_of(context))
-        show(document.to_json(), Text(document.text), as_json)
+        show(document.to_json(), _as_written(document.text), as_json)
         return
     rows = [preset.to_json() for preset in actions.documents.list_presets()]
     show(rows, tables.rows_view(rows), as_json)
@@ -103,4 +104,10 @@ def init(as_json: AsJson = False) -> None:
     Example: kd-sweep init > my-sweep.yaml
     """
     document = actions.documents.read_starter()
-    show(document.to_json(), Text(document.text), as_json)
+    show(document.to_json(), _as_written(document.text), as_json)
+
+
+def _as_written(text: str) -> RenderableType:
+    """Returns a document for the screen; its lines are not wrapped, as it goes into files."""
+    # In a group: a text that is printed by itself loses what it says of wrapping.
+    return Group(Text(text, no_wrap=True, overflow="ignore"))

@@ -12,6 +12,7 @@ import yaml
 from cli_support import call, document, make_folder
 from pydantic import ValidationError
 from records_support import make_store, plan_of, record_of, record_sweep
+from rich.cells import cell_len
 from written_caches import write_cache
 
 from service.actions.follow import SweepStatus
@@ -39,6 +40,7 @@ from service.plan.plan import SweepPlan
 from service.record.registry import Version
 from service.rerun.rerun import RerunResult
 from service.rerun.verdict import Numbers, judge
+from service.spec.file import preset_text
 from service.states import TrialState
 from service.workspace import Workspace
 from trainers.losses.rho import rho_range
@@ -192,6 +194,30 @@ def test_the_answer_is_what_the_schema_says(
     for text in documents:
         adapter_of(command).validate_json(text)
     assert json.loads(documents[0]), "an empty answer shows nothing"
+
+
+WRITTEN = ("init", "schema", "logs", "watch")  # what goes into files and pipes is not wrapped
+
+
+@pytest.mark.parametrize("command", [one for one in QUESTIONS if one not in WRITTEN])
+def test_the_answer_fits_a_narrow_terminal(
+    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = call(*QUESTIONS[command]).stdout.splitlines()
+    # A word that is wider than the screen, such as a path, is left whole.
+    assert [
+        line
+        for line in shown
+        if cell_len(line.rstrip()) > 60 and max(map(cell_len, line.split())) <= 60
+    ] == []
+
+
+def test_a_document_is_written_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = call("init").stdout
+    monkeypatch.setenv("COLUMNS", "40")
+    assert call("init").stdout == wide
+    assert call("presets", "demo").stdout.rstrip() == preset_text("demo").rstrip()
 
 
 @pytest.mark.parametrize("command", BY_COMMAND)
