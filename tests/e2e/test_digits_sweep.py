@@ -1,0 +1,70 @@
+"""A sweep over images as a user runs it: the same command line, record and rerun as for texts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SPEC: dict[str, Any] = {
+    "name": "few-digits",
+    "task": "image_classification",
+    "teacher": {
+        "config": {"model_type": "convnet", "architecture": "small_resnet", "width": 8},
+        "fit": {"epochs": 4, "batch_size": 32, "learning_rate": 3e-3},
+    },
+    "student": {"config": {"model_type": "convnet", "architecture": "small_cnn", "width": 4}},
+    "data": {
+        "train": "builtin:digits",
+        "validation": "builtin:digits",
+        "max_train_examples": 300,
+        "augmentation": "crop",
+        "views": 2,
+    },
+    "training": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-2},
+    "search": {
+        "divergence": {"choice": ["forward_kl", "refined", "correlation"]},
+        "tau": {"float": [1, 4], "log": True},
+    },
+    "sampler": {"kind": "tpe", "seed": 0},
+    "early_stopping": {"kind": "none"},
+    "trials": 3,
+    "resources": {"slots": min(2, os.cpu_count() or 1)},
+}
+
+
+def command(home: Path, *arguments: str) -> str:
+    """Runs a command as a user would and returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=os.environ | {"KD_SWEEP_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_a_sweep_over_digits_is_recorded_exported_and_rerun(tmp_path: Path) -> None:
+    home, spec = tmp_path / "home", tmp_path / "digits.yaml"
+    spec.write_text(yaml.safe_dump(SPEC))
+    told = command(home, "service", "run", str(spec))
+    assert "rouge" not in told
+
+    rows = json.loads(command(home, "service", "trials", "latest", "--json"))
+    assert sorted(row["trial"] for row in rows) == list(range(7))
+    assert {row["state"] for row in rows} == {"completed"}
+    assert all(row["objective"] == row["metrics"]["top1"] for row in rows)
+    plan = json.loads(command(home, "service", "plan", str(spec), "--json"))
+    assert plan["teacher"]["source"] == "cache:float32"
+
+    command(home, "service", "export", "latest/4", str(tmp_path / "exported"))
+    again = command(home, "service", "rerun", "latest/4", "--local", "--json")
+    assert json.loads(again)["verdict"] == "reproduced"
