@@ -13,6 +13,7 @@ from service.record import tags
 from service.record.client import artifact_root, connect
 from service.record.open_reader import SERVERS
 from service.record.reading import answering
+from service.record.registry import versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -112,9 +113,8 @@ class Removal:
 
     def _registered(self, runs: "Sequence[Run]") -> tuple[str, ...]:
         ids = {run.info.run_id for run in runs}
-        client = self._client
-        versions = _pages(lambda token: client.search_model_versions(page_token=token))
-        return tuple(f"{one.name} version {one.version}" for one in versions if one.run_id in ids)
+        known = versions(self._uri)
+        return tuple(f"{one.name} version {one.version}" for one in known if one.run_id in ids)
 
     def _remove_model(self, model_id: str) -> None:
         from mlflow.exceptions import MlflowException
