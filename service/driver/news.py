@@ -61,7 +61,9 @@ class News:
         best = self.best
         if best is not None:
             score = f"{self.metric} {best.objective:.4g}"
-            lines.append(f"best: {score}, trial {best.trial}: {best.name}")
+            # Configs are compared by their means over seeds, of which one trial is one.
+            luck = "best trial, of one seed" if "seed" in best.hyperparameters else "best"
+            lines.append(f"{luck}: {score}, trial {best.trial}: {best.name}")
         if self.counts:
             counts = (f"{count} {state}" for state, count in sorted(self.counts.items()))
             lines.append(f"trials: {', '.join(counts)}")

@@ -52,6 +52,12 @@ def test_a_sweep_that_goes_on_remembers_its_best() -> None:
     assert "best: rouge_l 3.5, trial 7: reverse_kl tau=1" in stopped.text()
 
 
+def test_with_seeds_the_best_trial_is_not_called_the_best_config() -> None:
+    before = SweepGoesOn({"completed": 3}, 7, 3.5, None, {"tau": 1.0, "seed": 2})
+    [stopped] = news_of(before, ended(TrialState.CANCELLED, completed=3))
+    assert "best trial, of one seed: rouge_l 3.5, trial 7" in stopped.text()
+
+
 def test_a_trial_without_a_full_training_is_no_best() -> None:
     states = (TrialState.STOPPED_EARLY, TrialState.FAILED, TrialState.CANCELLED)
     assert news_of(*trial(0, 3.0, states[0]), *trial(1, None, states[1])) == []
