@@ -21,9 +21,9 @@ def view_tag(plan: SweepPlan) -> tuple[str, str] | None:
     first = plan.spec.objective[0]
     metrics = dict.fromkeys((first.metric, *table.beside_rankings(plan.spec.task)))
     columns = [
-        f"tags.`{tags.STATE}`",
         f"metrics.`{tags.OBJECTIVE}`",
         *(f"params.`{name}`" for name in plan.spec.search.written),
+        f"tags.`{tags.STATE}`",
         *(f"metrics.`{logged_name(name)}`" for name in metrics),
         "attributes.`Models`",
     ]
@@ -36,6 +36,7 @@ def view_tag(plan: SweepPlan) -> tuple[str, str] | None:
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
         "selectedColumns": columns,
+        "columnOrder": columns,
         "runsHiddenMode": "FIRST_20_RUNS",  # in charts
     }
     text = json.dumps(view)

@@ -21,6 +21,7 @@ from service.record import students
 from service.record.delivery import Delivery
 from service.record.entries import Away
 from service.record.model_card import RecordedRun, card
+from service.record.registry import register, versions
 from service.record.run_entries import model_facts
 from service.record.students import Student, download_student, find_student
 
@@ -194,6 +195,10 @@ def test_a_server_keeps_it_as_a_store_does(tmp_path: Path, trained: Path) -> Non
         copy = download_student(server.uri, found, tmp_path / "copy")
         assert weights(copy) == weights(trained)
         assert_loads(server.uri, recorded.run, trained)
+        made = register(server.uri, found, "dolly", "champion")
+        assert (made.version, versions(server.uri)) == ("1", [made])
+        promoted = mlflow.transformers.load_model("models:/dolly@champion")
+        assert promoted.tokenizer("say hello")["input_ids"] == [1, 3]
     finally:
         server.kill()
 

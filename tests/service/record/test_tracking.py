@@ -175,6 +175,7 @@ def test_the_view_of_a_sweep_is_kept_with_its_experiment(uri: str, home: Path) -
     assert {"metrics.`objective`", "params.`tau`", "metrics.`eval/rouge_l`"} <= set(
         view["selectedColumns"]
     )
+    assert view["columnOrder"][0] == "metrics.`objective`"
     assert view["orderByAsc"] is False
     assert view_address("http://host/", experiment.experiment_id, plan.sweep_id) == (
         f"http://host/#/experiments/{experiment.experiment_id}/runs"
