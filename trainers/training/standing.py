@@ -46,6 +46,7 @@ def load_trainer(task: str) -> None:
     those that do."""
     from trainers.tasks import table
 
-    importlib.import_module("trainers.training.run")
-
+    # Of what a trial comes to load in its course, the most costly.
+    for name in ("trainers.training.run", "transformers.modeling_utils"):
+        importlib.import_module(name)
     table.task_named(task).runtime()
