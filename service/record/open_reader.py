@@ -39,13 +39,15 @@ def _open_database(uri: str) -> Reader:
 
 def unusable(uri: str, error: BaseException) -> str:
     """Returns what is wrong with a store that cannot be used, and what to do."""
-    text = reason(error).splitlines()[0]
-    place = (
-        f"tracking: the store at '{without_secrets(uri)}' must be readable and up to date, but "
-        f"got: {text}."
-    )
+    text, shown = reason(error).splitlines()[0].rstrip("."), without_secrets(uri)
+    place = f"tracking: the store at '{shown}' must be readable and up to date, but got: {text}."
     if "out-of-date database schema" in text:
-        return f"{place} Make a copy of it, then run: mlflow db upgrade {shlex.quote(uri)}."
+        return f"{place} Make a copy of it, then run: mlflow db upgrade {shlex.quote(shown)}."
+    if isinstance(error, ImportError):
+        return (
+            f"{place} Install it, or pip install 'kd-sweep[postgres]' and write "
+            "postgresql+psycopg2://…"
+        )
     if "database is locked" in text:
         return f"{place} Another process writes to it: try again when that is done."
     if uri.startswith(SQLITE):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from pydantic_core import from_json
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -109,7 +110,7 @@ class RestReader:
         answer = self._session.request(method, f"{self._uri}/{API}/{path}", **sent)
         if answer.status_code != 200:
             raise OSError(_refusal(answer))
-        found = answer.json()
+        found = from_json(answer.content)  # twice as quick as the standard library's
         if not isinstance(found, dict):
             raise ValueError(f"an answer that is none of MLflow's: {answer.text:.60}")
         return found

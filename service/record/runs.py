@@ -18,6 +18,7 @@ from service.record.open_reader import open_reader
 from service.record.reading import Reader, Search, StoredRun, answering
 from service.record.records import RunRecord, SweepRecord, run_record, sweep_record
 from service.which import sweeps_meant
+from trainers.files.urls import without_secrets
 from trainers.trial.trial_file import TrialFile
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Runs:
         sweeps = self.sweeps()
         if not sweeps:
             raise TrackingError(
-                f"tracking: no sweep is recorded in '{self.uri}'. Run one first."
+                f"tracking: no sweep is recorded in '{without_secrets(self.uri)}'. Run one first."
                 f"{self._deleted_experiments()}"
             )
         meant = sweeps_meant(reference, [(one.sweep_id, one.name) for one in sweeps])

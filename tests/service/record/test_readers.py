@@ -209,8 +209,10 @@ def test_what_is_no_store_is_named(tmp_path: Path) -> None:
         open_reader(f"sqlite:///{tmp_path}/letter.db")
     with pytest.raises(TrackingError, match="must be readable.*unable to open database file"):
         open_reader(f"sqlite:///{tmp_path}/nowhere/mlflow.db")
-    with pytest.raises(TrackingError, match=r"postgresql://u:\*\*\*@127.*must be readable"):
-        open_reader("postgresql://u:hidden@127.0.0.1:9/x")
+    with pytest.raises(
+        TrackingError, match=r"//u:\*\*\*@127.*got: No module.*kd-sweep\[postgres\]"
+    ):
+        open_reader("postgresql+pg8000://u:hidden@127.0.0.1:9/x")
 
 
 def test_a_store_that_another_process_locks_is_named(tmp_path: Path) -> None:
