@@ -2,11 +2,14 @@
 “Share view” keeps one, and the address that opens it. Pure."""
 
 import json
+from typing import TYPE_CHECKING
 
-from service.plan.plan import SweepPlan
 from service.record import tags
 from service.record.metric_names import logged_name
 from trainers.tasks import table
+
+if TYPE_CHECKING:
+    from service.plan.plan import SweepPlan
 
 VIEW = "mlflow.sharedViewState."  # begins the name of an experiment's tag that holds a view
 LONGEST_VIEW = 5000  # of characters, in such a tag
@@ -14,7 +17,7 @@ LONGEST_VIEW = 5000  # of characters, in such a tag
 TRAINING = "workflowType=machine_learning"
 
 
-def view_tag(plan: SweepPlan) -> tuple[str, str] | None:
+def view_tag(plan: "SweepPlan") -> tuple[str, str] | None:
     """Returns name and value of the tag that holds the sweep's view: its trials, the best first,
     with what was searched and measured. None where that is too long to be kept."""
     sweep = f"tags.`{tags.SWEEP_ID}` = '{plan.sweep_id}'"
