@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from service.record import tags
 from service.record.metric_names import logged_name
-from trainers.tasks import table
 
 if TYPE_CHECKING:
     from service.plan.plan import SweepPlan
@@ -20,6 +19,9 @@ TRAINING = "workflowType=machine_learning"
 def view_tag(plan: "SweepPlan") -> tuple[str, str] | None:
     """Returns name and value of the tag that holds the sweep's view: its trials, the best first,
     with what was searched and measured. None where that is too long to be kept."""
+    # Not above: whatever prints an address would load all tasks.
+    from trainers.tasks import table
+
     sweep = f"tags.`{tags.SWEEP_ID}` = '{plan.sweep_id}'"
     first = plan.spec.objective[0]
     metrics = dict.fromkeys((first.metric, *table.beside_rankings(plan.spec.task)))
