@@ -35,6 +35,7 @@ ENVIRONMENT = {
 }
 # What a user may have set for work, and what would change the outcome of a test.
 UNSET = (
+    "COLUMNS",
     "KD_SWEEP_ADDRESS",
     "KD_SWEEP_PROFILE",
     "KD_SWEEP_STORAGE",
@@ -75,6 +76,9 @@ def kd_sweep_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     home = tmp_path / "kd-sweep-home"
     monkeypatch.setenv("KD_SWEEP_HOME", str(home))
     yield home
+    # Libraries set some of them too, such as MLflow where it is told of a store.
+    for name in UNSET:
+        os.environ.pop(name, None)
     if DEFAULT_HOME.exists():
         shutil.rmtree(DEFAULT_HOME)
         pytest.fail("the test wrote to ~/.kd-sweep although KD_SWEEP_HOME names another folder")

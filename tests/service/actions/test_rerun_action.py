@@ -40,6 +40,6 @@ def test_an_unknown_device_is_refused_before_anything_is_read(tmp_path: Path) ->
 
 
 def test_a_trial_without_a_student_is_not_exported(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="must have a student among its artifacts"):
+    with pytest.raises(TrackingError, match="must have a student in the record, but it has none"):
         export_trial("latest/0", workspace, folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
