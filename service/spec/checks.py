@@ -21,8 +21,8 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.fields import TaskName
 from trainers.trial.sources import INPUTS_OF
 
-# The dialect, perhaps with its driver, and something behind it.
-DATABASE = re.compile(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://[^\s]")
+# A dialect that Optuna's store knows, perhaps with its driver, and something behind it.
+DATABASE = re.compile(r"(sqlite|postgresql|mysql|mariadb|mssql|oracle)(\+[a-z0-9_]+)?://[^\s]")
 
 
 def check_spec(spec: SweepSpec) -> None:

@@ -89,6 +89,7 @@ def plan_of(**changes: Any) -> SweepPlan:
         ({"storage": {"study_url": "sqlite"}},
          r"storage\.study_url: must be the URL of a database, but got 'sqlite'"),
         ({"storage": {"study_url": "://"}}, r"storage\.study_url: must be the URL of a database"),
+        ({"storage": {"study_url": "foo://bar"}}, r"must be the URL of a database, but got 'foo:"),
         ({"storage": {"path": ""}}, r"storage\.path: must be text that is not empty, but got ''"),
         ({"tracking": {"experiment": ""}}, r"tracking\.experiment: must be text that is not empty"),
         ({"tracking": {"experiment": " "}}, r"tracking\.experiment: must be text that is"),
