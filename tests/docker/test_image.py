@@ -97,7 +97,9 @@ def test_the_command_line_answers_in_it(engine: "DockerClient", image: str) -> N
 
 def test_python_finds_its_module_in_it(engine: "DockerClient", image: str) -> None:
     code = "import kd_sweep; print(kd_sweep.plan('demo').spec.name)"
-    assert run(engine, image, "python", "-c", code).splitlines()[-1] == "demo"
+    home = {"KD_SWEEP_HOME": "/tmp/home"}
+    said = run(engine, image, "python", "-c", code, environment=home)
+    assert said.splitlines()[-1] == "demo"
 
 
 def test_the_trainer_answers_in_it_under_any_user(engine: "DockerClient", image: str) -> None:
