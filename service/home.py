@@ -44,6 +44,8 @@ def make_home(home: Path) -> None:
     in it. Raises `PlanError` when that cannot be done."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError("it may not be written")
     except OSError as error:
         raise PlanError(_unusable(home, error)) from error
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.actions.record import open_record
 from service.errors import JobError, PlanError
+from service.home import make_home
 from service.own_code.sweep import find_own_modules, own_modules_of
 from service.plan.estimates import InputFacts
 from service.plan.measured import known_times
@@ -48,6 +49,7 @@ def plan_sweep(
     _check_command(spec)
     place, told = find_own_modules(spec, loaded.folders) if code is None else (code, [])
     own = own_modules_of(spec, place)
+    make_home(workspace.home)  # what is found out of inputs is remembered there
     facts = _facts_of(loaded, workspace.home)
     found = facts.fingerprints | own.fingerprints()
     made = make_plan(

@@ -1,6 +1,7 @@
 """The Typer application that the commands are added to: options that they share, the workspace they
 work in, how errors end and how results are shown."""
 
+import errno
 import json
 import os
 import sys
@@ -19,11 +20,13 @@ from typer.core import TyperGroup
 
 from service.cli import completing
 from service.cli.environment import PROFILE_VARIABLE, environment_with
-from service.errors import SweepError
+from service.errors import PlanError, SweepError
 from service.words import printable
 from service.workspace import Workspace, cluster_at, find_cluster
 
 PIPE_WIDTH = 10_000
+# What a full or protected disk says, wherever it is met first.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class _Commands(TyperGroup):
@@ -37,6 +40,17 @@ class _Commands(TyperGroup):
                 raise
             errors().print(Text(f"error: {error}"), soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if ctx.params.get("debug") or error.errno not in UNWRITABLE:
+                raise
+            errors().print(
+                Text(
+                    f"error: disk: every file must be written, but got: {error}. Free space or "
+                    "rights there, or set KD_SWEEP_HOME to another folder."
+                ),
+                soft_wrap=True,
+            )
+            raise typer.Exit(PlanError.exit_code) from error
 
 
 app = typer.Typer(

@@ -1,5 +1,6 @@
 """The command line through the eyes of a user: bad input, exit codes, JSON, and the README."""
 
+import errno
 import json
 import socket
 from pathlib import Path
@@ -360,3 +361,17 @@ def test_rho_range_proposes_a_range_with_its_table_and_picture(folder: Path) -> 
     (plain,) = [row for row in found["rows"] if row["tau"] == 1.0]
     assert plain["share_of_log_vocab"] == pytest.approx(1.0, abs=0.01)
     assert "proposed range" in Path(found["picture"]).read_text()
+
+
+def test_a_full_or_protected_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/somewhere/plan.json")
+
+    def no_room(*_: object, **__: object) -> None:
+        raise full
+
+    monkeypatch.setattr("service.actions.plan.plan_sweep", no_room)
+    result = call("plan", "demo")
+    assert result.exit_code == 3
+    assert "No space left on device: '/somewhere/plan.json'. Free space" in result.output
+    full.errno = errno.EIO  # of which nobody can say what to do
+    assert call("plan", "demo").exception is full
