@@ -1,11 +1,9 @@
 """Makes models from configs, and says what a config would make without making it."""
 
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -14,13 +12,12 @@ from transformers.models.auto.modeling_auto import (
 
 from trainers import numerics
 from trainers.nearest import nearest
+from trainers.tasks.building import ConfigBuild
 from trainers.tasks.causal_lm.models import body_of, quieten
 from trainers.tasks.causal_lm.vocabulary import check_rows, num_entries
 from trainers.trial.sources import ModelSource
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# What any config.json says beside the model.
-ALWAYS = ("_name_or_path", "auto_map", "_commit_hash")
 # What every config has by these names or by its own, and what must be there of each.
 SIZES = (
     "vocab_size",
@@ -66,54 +63,15 @@ def describe(
 
 def _built(given: dict[str, Any], role: str) -> Any:
     """The model of a config on the meta device: shapes without numbers."""
-    _check_names(given, role)
-    config = _attempt(lambda: _config(given), given, role)
-    _check_sizes(config, given, role)
-    model = _attempt(lambda: _on_meta(config), given, role)
+    _check_type(given["model_type"], role)
+    build = ConfigBuild(given, role, AutoModelForCausalLM, never_wrong=SPECIAL_TOKENS)
+    model = build.model(lambda config: _check_sizes(config, given, role))
     body_of(model)
     _check_causal(model.config, given["model_type"], role)
     return model
 
 
-def _attempt(make: Callable[[], Any], given: dict[str, Any], role: str) -> Any:
-    try:
-        return make()
-    except Exception as error:  # configs and models raise what they like for a wrong value
-        raise ValueError(f"{role}.config{_culprit(given, error)}") from error
-
-
-def _config(given: Mapping[str, Any]) -> Any:
-    # copied, since transformers completes what it is given
-    values = {name: deepcopy(value) for name, value in given.items() if name != "model_type"}
-    return CONFIG_MAPPING[given["model_type"]](**values)
-
-
-def _on_meta(config: Any) -> Any:
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
-
-
-def _culprit(given: dict[str, Any], error: Exception) -> str:
-    """Says which field a failed build is about: the one without which there is none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    problem = f"{type(error).__name__}: {' '.join(lines)[:200]}"
-    for name, value in given.items():
-        others = {key: other for key, other in given.items() if key != name}
-        if name not in ("model_type", *SPECIAL_TOKENS) and _makes_a_model(others):
-            return f".{name}: it must fit {given['model_type']}, but got {value!r:.80} ({problem})."
-    return f": it must make a {given['model_type']}, but got {problem}."
-
-
-def _makes_a_model(given: Mapping[str, Any]) -> bool:
-    try:
-        _on_meta(_config(given))
-    except Exception:  # they raise what they like, and any error is the answer
-        return False
-    return True
-
-
-def _check_names(given: dict[str, Any], role: str) -> None:
-    model_type = given["model_type"]
+def _check_type(model_type: Any, role: str) -> None:
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         known = sorted(CONFIG_MAPPING.keys())
         near = nearest(model_type, known) if isinstance(model_type, str) else ""
@@ -126,29 +84,6 @@ def _check_names(given: dict[str, Any], role: str) -> None:
             f"{role}.config.model_type: it must be one of a causal language model (gpt2, llama, "
             f"qwen2, …), but got '{model_type}'."
         )
-    kind = CONFIG_MAPPING[model_type]
-    names = set(kind().to_dict()) | set(kind.attribute_map)
-    unknown = [name for name in sorted(set(given) - names) if not _is_heeded(name, given)]
-    if unknown:
-        listed = ", ".join(f"'{name}'" for name in unknown)
-        raise ValueError(
-            f"{role}.config: every key must be one that transformers heeds in a {model_type}, "
-            f"but got {listed}.{nearest(unknown[0], sorted(names))} Correct or remove what has no "
-            "effect."
-        )
-
-
-def _is_heeded(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether transformers makes something of a key that its config does not have, such as an
-    earlier version's name: what it knows nothing of it keeps as it is, and nothing else changes."""
-    if name in ALWAYS:
-        return True
-    others = {key: value for key, value in given.items() if key != name}
-    try:
-        found, without = _config(given).to_dict(), _config(others).to_dict()
-    except Exception:  # what raises is for the build to say, which names the field
-        return True
-    return name not in found or {**without, name: found[name]} != found
 
 
 def _check_sizes(config: Any, given: Mapping[str, Any], role: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainers.files import fingerprints
 from trainers.parts import SPLIT_NAMES
 from trainers.tasks.image_classification import views
-from trainers.tasks.image_classification.facts import FACTS_FILE, ImageFacts
+from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.trial.fields import Augmentation
 
 Numbers = NDArray[np.int64]
@@ -207,11 +207,5 @@ def _mapped(folder: Path, name: str) -> NDArray[Any]:
 def fingerprint(folder: Path) -> str:
     """Returns the SHA-256 over the content of both splits and what is done with it."""
     files = {path.name: fingerprints.of_file(path) for path in sorted(folder.glob("*.npy"))}
-    facts = folder / FACTS_FILE
-    if facts.is_file():
-        return _of(files, ImageFacts.read(folder))
-    return fingerprints.of_document(files)
-
-
-def _of(files: Mapping[str, str], facts: ImageFacts) -> str:
+    facts = ImageFacts.read(folder)
     return fingerprints.of_document([files, facts.augmentation, facts.views, facts.class_names])

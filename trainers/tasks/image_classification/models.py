@@ -1,20 +1,21 @@
 """Makes, loads and runs image classifiers of transformers, those of `networks.py` among them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageClassification
+from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging
 
 from trainers import numerics
 from trainers.nearest import nearest
 from trainers.signal import OutputHead
+from trainers.tasks.building import ConfigBuild, names_of
 from trainers.tasks.image_classification.data import ImageBatch, ImageData
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.tasks.image_classification.networks import (
@@ -80,74 +81,30 @@ def built(given: Mapping[str, Any], role: str, sizes: Mapping[str, int]) -> Any:
     """Returns the model of a config on the meta device: shapes without numbers. `sizes`: of the
     data, as far as they are known. Raises `ValueError` naming the field of one that makes none."""
     register()
-    _check_names(given, role)
-    known = _names(given["model_type"])
+    _check_type(given, role)
+    known = names_of(given["model_type"]) | {"num_labels"}
     full = {name: value for name, value in sizes.items() if name in known} | dict(given)
-    return _attempt(lambda: _on_meta(full), full, role)
+    return ConfigBuild(full, role, AutoModelForImageClassification).model()
 
 
-def _check_names(given: Mapping[str, Any], role: str) -> None:
-    kind = given["model_type"]
+def _check_type(given: Mapping[str, Any], role: str) -> None:
     types = [*MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, OWN]
-    if not isinstance(kind, str) or kind not in types:
-        near = nearest(kind, types) if isinstance(kind, str) else ""
-        raise ValueError(
-            f"{role}.config.model_type: it must be one of an image classifier (convnet, resnet, "
-            f"vit, …), but got {kind!r:.80}.{near}"
-        )
-    known = _names(kind)
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ValueError(
-            f"{role}.config: every key must be one of {kind}'s config, but got '{unknown[0]}'."
-            f"{nearest(unknown[0], known)}"
-        )
-    name = given.get("architecture", ConvNetConfig.architecture)
-    architectures = [*ARCHITECTURES, *SIZED]
-    if kind == OWN and name not in architectures:
-        near = nearest(name, architectures) if isinstance(name, str) else ""
-        raise ValueError(
-            f"{role}.config.architecture: it must be one of {', '.join(architectures)}, "
-            f"but got {name!r:.80}.{near}"
-        )
+    _check_name(
+        f"{role}.config.model_type",
+        given["model_type"],
+        types,
+        "one of an image classifier (convnet, resnet, vit, …)",
+    )
+    if given["model_type"] == OWN:
+        names = [*ARCHITECTURES, *SIZED]
+        name = given.get("architecture", ConvNetConfig.architecture)
+        _check_name(f"{role}.config.architecture", name, names, f"one of {', '.join(names)}")
 
 
-def _names(kind: str) -> list[str]:
-    config = CONFIG_MAPPING[kind]
-    return sorted({*config().to_dict(), *config.attribute_map, "num_labels"})
-
-
-def _attempt(make: Callable[[], Any], given: dict[str, Any], role: str) -> Any:
-    try:
-        return make()
-    except Exception as error:  # configs and models raise what they like for a wrong value
-        lines = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        problem = f"{type(error).__name__}: {lines[:200]}"
-        for name, value in given.items():
-            others = {key: other for key, other in given.items() if key != name}
-            if name != "model_type" and _makes_a_model(others):
-                raise ValueError(
-                    f"{role}.config.{name}: it must fit {given['model_type']}, but got "
-                    f"{value!r:.80} ({problem})."
-                ) from error
-        raise ValueError(
-            f"{role}.config: it must make a {given['model_type']}, but got {problem}."
-        ) from error
-
-
-def _on_meta(given: Mapping[str, Any]) -> Any:
-    values = {name: value for name, value in given.items() if name != "model_type"}
-    config = CONFIG_MAPPING[given["model_type"]](**values)
-    with torch.device("meta"):
-        return AutoModelForImageClassification.from_config(config)
-
-
-def _makes_a_model(given: Mapping[str, Any]) -> bool:
-    try:
-        _on_meta(given)
-    except Exception:  # they raise what they like, and any error is the answer
-        return False
-    return True
+def _check_name(place: str, name: Any, known: Sequence[str], rule: str) -> None:
+    if not isinstance(name, str) or name not in known:
+        near = nearest(name, known) if isinstance(name, str) else ""
+        raise ValueError(f"{place}: it must be {rule}, but got {name!r:.80}.{near}")
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ def test_the_fingerprint_is_found_again(prepared: Prepared) -> None:
         ),
         (
             {"student": {"config": {"model_type": "vit", "patchsize": 4}}},
-            r"student\.config: every key must be one of vit's config, but got 'patchsize'",
+            r"student\.config: every key must be one that transformers heeds in a vit, but got 'patch",
         ),
     ],
 )
