@@ -2,10 +2,12 @@
 torch."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainers.files import fingerprints
 from trainers.files.keyed import keyed_folder
 from trainers.parts import SPLIT_NAMES
 from trainers.tasks import locate
@@ -14,7 +16,7 @@ from trainers.tasks.image_classification import places
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.trial.facts import Facts
 from trainers.trial.fields import Augmentation
-from trainers.trial.sources import ModelSource, PrepareRequest, Role
+from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, Role
 
 # What decides the images of a split beside its place.
 READ_BY = (
@@ -90,9 +92,16 @@ def _facts(request: PrepareRequest, data: Path) -> ImageFacts | None:
         return ImageFacts.read(data)
     if any(is_on_hub(request, name) for name in SPLIT_NAMES):
         return None
+    found = _facts_of(request.data, fingerprints.of_document(ImageKeys(request).records))
+    return replace(found, augmentation=request.augmentation, views=request.views)
+
+
+@lru_cache(maxsize=1)  # a plan asks for each model and for the data, and reads all images once
+def _facts_of(source: DataSource, content: str) -> ImageFacts:
+    """The facts of the images that `source` names, whose fingerprint is `content`."""
     from trainers.tasks.image_classification import images
 
-    train, validation = (images.read(request.data, name) for name in SPLIT_NAMES)
+    train, validation = (images.read(source, name) for name in SPLIT_NAMES)
     images.check_same_classes(train, validation)
     return ImageFacts(
         class_names=max(train.class_names, validation.class_names, key=len),
@@ -101,9 +110,9 @@ def _facts(request: PrepareRequest, data: Path) -> ImageFacts | None:
         std=[],
         num_train=len(train),
         num_validation=len(validation),
-        augmentation=request.augmentation,
-        views=request.views,
-        fingerprint="",
+        augmentation=Augmentation.NONE,
+        views=0,
+        fingerprint=content,
     )
 
 

@@ -15,6 +15,7 @@ from trainers import numerics
 from trainers.preparing.inspection import inspect
 from trainers.preparing.prepare import prepare
 from trainers.tasks import table
+from trainers.tasks.image_classification import images
 from trainers.tasks.image_classification.data import ImageData, ViewOrder
 from trainers.tasks.image_classification.models import Classifier
 from trainers.teachers.cache import CacheRequest
@@ -276,7 +277,8 @@ def test_the_fingerprint_is_found_again(prepared: Prepared) -> None:
         ),
         (
             {"student": {"config": {"model_type": "vit", "patchsize": 4}}},
-            r"student\.config: every key must be one that transformers heeds in a vit, but got 'patch",
+            r"student\.config: every key must be one that transformers heeds in a vit, "
+            "but got 'patchsize'",
         ),
     ],
 )
@@ -310,3 +312,15 @@ def test_a_transformer_of_images_trains_too(tmp_path: Path) -> None:
     trial = trial_of(found, epochs=1, augmentation="none", views=0)
     result, _ = run(trial, tmp_path / "out")
     assert result.outcome == Outcome.COMPLETED
+
+
+def test_a_plan_reads_each_split_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    of_split = images.read
+    monkeypatch.setattr(
+        images, "read", lambda source, name: read.append(name) or of_split(source, name)
+    )
+    few = {"train": "builtin:digits", "validation": "builtin:digits", "max_train_examples": 77}
+    facts = inspect(request_of(data=few), tmp_path)
+    assert facts.num_train_examples == 77
+    assert read == ["train", "validation"]
