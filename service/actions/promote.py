@@ -11,7 +11,7 @@ from service.record.records import RunRecord
 from service.record.registry import Version, make_loadable, register, versions
 from service.record.run_entries import model_facts
 from service.record.runs import Runs
-from service.record.students import Student, find_student
+from service.record.students import Student, student_of
 from service.results.best import Best, Question, check, find_best
 from service.workspace import Workspace
 
@@ -50,12 +50,7 @@ def promote_trial(run: str, workspace: Workspace, *, name: str) -> Promoted:
         raise SpecError(f"--as: must be NAME or NAME@ALIAS, but got '{name}'.")
     runs = open_record(workspace)
     record = runs.get(run)
-    student = find_student(runs.uri, record.run_id)
-    if student is None:
-        raise TrackingError(
-            f"run '{run}': must have a student in the record, but it has none (it is "
-            f"{record.state})."
-        )
+    student = student_of(runs.uri, record, run)
     if student.model_id is None:
         _make_loadable(student, record, runs)
     version = register(runs.uri, student, model, alias or None)

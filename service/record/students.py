@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import TrackingError
 from service.record.client import connect
+from service.record.records import RunRecord
 from service.record.sink import STUDENT
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ def find_student(store: str, run_id: str) -> Student | None:
         return _find(connect(store), run_id)
     except Exception as error:  # MLflow, requests and SQLAlchemy raise many kinds
         raise TrackingError(f"tracking: '{store}' must answer, but got: {error}") from error
+
+
+def student_of(store: str, record: RunRecord, reference: str) -> Student:
+    """Returns the student of a recorded trial. Raises `TrackingError`, with `reference` as the
+    trial was named, when it has none, and as `find_student` does."""
+    student = find_student(store, record.run_id)
+    if student is None:
+        raise TrackingError(
+            f"run '{reference}': must have a student in the record, but it has none "
+            f"(it is {record.state})."
+        )
+    return student
 
 
 def download_student(store: str, student: Student, folder: Path) -> Path:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.errors import PlanError, TrackingError
+from service.errors import PlanError
 from service.own_code.sources import module_not_kept
 from service.record.records import RunRecord
-from service.record.students import download_student, find_student
+from service.record.students import download_student, student_of
 from service.record.surroundings import surroundings
 from service.rerun.original import INPUT_NAMES, RESULT, TRIAL
 from service.words import describe
@@ -42,12 +42,7 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     """
     _check_new(folder)
     record = runs.get(reference)
-    student = find_student(runs.uri, record.run_id)
-    if student is None:
-        raise TrackingError(
-            f"run '{reference}': must have a student in the record, but it has none "
-            f"(it is {record.state})."
-        )
+    student = student_of(runs.uri, record, reference)
     trial = runs.trial_file(record.run_id)
     inputs = _inputs_of(trial)
     download_student(runs.uri, student, folder)
