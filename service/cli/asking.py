@@ -10,6 +10,53 @@ from service.cli import best_table, completing, tables
 from service.cli.app import AsJson, Sweep, show, workspace_of
 from service.words import EVERY_SWEEP, LATEST
 
+# The options of `best`.
+SweepOrAll = Annotated[
+    str,
+    typer.Option(
+        "--sweep",
+        metavar="SWEEP",
+        help="Id, name, latest, or all.",
+        autocompletion=completing.sweeps_or_all,
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="Metric to rank by, any that trials log; default: each sweep's objective.",
+        autocompletion=completing.metrics,
+    ),
+]
+Conditions = Annotated[
+    list[str],
+    typer.Option(
+        metavar="CONDITION",
+        help="Keep such trials only: FIELD=VALUE, or with != < <= > >= ('tau<2'); repeatable.",
+        autocompletion=completing.conditions,
+    ),
+]
+Field = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD",
+        help="The best for each value of it, one row each.",
+        autocompletion=completing.fields,
+    ),
+]
+HowMany = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many; default: 10, of all sweeps 3 each, with --per 1 a value.",
+    ),
+]
+TrialJson = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the best one's trial.json.")
+]
+Registered = Annotated[
+    bool, typer.Option("--registered", help="Promoted students alone, of all sweeps.")
+]
+
 
 def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
     """List the recorded sweeps, the newest first.
@@ -31,51 +78,13 @@ def trials(context: typer.Context, sweep: Sweep, as_json: AsJson = False) -> Non
 
 def best(
     context: typer.Context,
-    sweep: Annotated[
-        str,
-        typer.Option(
-            "--sweep",
-            metavar="SWEEP",
-            help="Id, name, latest, or all.",
-            autocompletion=completing.sweeps_or_all,
-        ),
-    ] = "latest",
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="Metric to rank by, any that trials log; default: each sweep's objective.",
-            autocompletion=completing.metrics,
-        ),
-    ] = None,
-    where: Annotated[
-        list[str],
-        typer.Option(
-            metavar="CONDITION",
-            help="Keep such trials only: FIELD=VALUE, or with != < <= > >= ('tau<2'); repeatable.",
-            autocompletion=completing.conditions,
-        ),
-    ] = [],  # noqa: B006
-    per: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="The best for each value of it, one row each.",
-            autocompletion=completing.fields,
-        ),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="How many; default: 10, of all sweeps 3 each, with --per 1 a value.",
-        ),
-    ] = None,
-    export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the best one's trial.json.")
-    ] = None,
-    registered: Annotated[
-        bool, typer.Option("--registered", help="Promoted students alone, of all sweeps.")
-    ] = False,
+    sweep: SweepOrAll = "latest",
+    metric: Metric = None,
+    where: Conditions = [],  # noqa: B006
+    per: Field = None,
+    top: HowMany = None,
+    export: TrialJson = None,
+    registered: Registered = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the best configs, what speaks for and against them, and who wins under each metric.
