@@ -14,6 +14,8 @@ from service.errors import JobError
 
 # Ray puts sockets some 70 characters below its folder, and a socket's path has 107 at most.
 LONGEST_TEMP = 35
+# What Ray puts before the title of a process that had another command line.
+TITLE = "ray::"
 
 
 def temporary_folder(folder: Path) -> Path:
@@ -45,9 +47,10 @@ def end_leftovers(temporary: Path, ray_folder: Path | None = None) -> int:
     """Kills the processes of Ray that keep their files in `temporary`, and removes it; returns how
     many there were. ray_folder: Ray's package, the installed one by default.
 
-    Ray's daemons outlive a driver that was killed, and hold its CPUs and memory. All of them are
-    started with this folder on their command line, which no other Ray has. Others may name it too:
-    whoever reads a log there is no process of ours.
+    Ray's daemons outlive a driver that was killed, and hold its CPUs and memory; a worker can even
+    hang in Ray's library as it ends. All of them are started with this folder on their command
+    line, which no other Ray has, or have another title by now and write their output there. Others
+    may name the folder too: whoever reads a log there is no process of ours.
     """
     programs = ray_folder or _ray_folder()
     # Called with the sweep's lock held, so no living driver's Ray is among them.
@@ -83,10 +86,12 @@ def _owner(pid: int) -> int | None:
 
 def _is_of_ray(pid: int, temporary: Path, programs: Path) -> bool:
     """Returns whether the process runs a program of Ray's package, a binary or a script, and was
-    started with the folder `temporary`."""
+    started with the folder `temporary`, or has a title of Ray's and writes its output there."""
     try:
         program = os.readlink(f"/proc/{pid}/exe")
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        if arguments[0].startswith(TITLE):
+            return _names(os.readlink(f"/proc/{pid}/fd/1"), temporary)
     except OSError:
         return False
     if not any(_names(argument, temporary) for argument in arguments):

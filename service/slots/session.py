@@ -6,7 +6,6 @@ before that is set.
 
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +99,7 @@ def _own_ray(plan: SweepPlan, folder: Path, load: Callable[[], None]) -> Iterato
             ray_errors_explained(plan.sweep_id),
         ):
             yield
-    shutil.rmtree(temporary, ignore_errors=True)
+    end_leftovers(temporary)
 
 
 def _set(settings: dict[str, str]) -> None:

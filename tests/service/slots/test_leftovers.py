@@ -41,6 +41,30 @@ def test_a_binary_of_rays_is_ended(tmp_path: Path) -> None:
         assert process.wait(10) == -9
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists processes")
+def test_a_process_with_a_title_of_rays_is_ended_where_it_writes_there(tmp_path: Path) -> None:
+    """A worker has no folder in its title."""
+    logs = tmp_path / "kd-left" / "session" / "logs"
+    logs.mkdir(parents=True)
+    elsewhere = tmp_path / "other.out"
+    for title, output, is_ours in (
+        ("ray::TrainController", logs / "worker.out", True),
+        ("ray::TrainController", elsewhere, False),
+        ("someone", logs / "worker.out", False),
+    ):
+        logs.mkdir(parents=True, exist_ok=True)
+        with (
+            output.open("w") as file,
+            subprocess.Popen(
+                [title, "-c", SLEEPING], executable=sys.executable, stdout=file
+            ) as process,
+        ):
+            time.sleep(0.3)
+            assert end_leftovers(tmp_path / "kd-left") == is_ours
+            assert (process.poll() is None) is not is_ours or process.wait(10) == -9
+            process.kill()
+
+
 def test_who_only_reads_a_log_there_is_left_alone(tmp_path: Path) -> None:
     temporary = tmp_path / "kd-left"
     temporary.mkdir()
