@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,17 @@ from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
 from service.errors import TrialError
 from service.events import DriverEvent, Preparing, SlotsUp, TrialEnded, TrialStarted, Waiting
-from service.home import spool_folder
 from service.plan.measured import remember_times
-from service.plan.places import study_storage, sweep_folder, temperature_picture
+from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
-from service.record.tracking import Tracker
-from service.results.best import Best, Question, find_best
-from service.results.figures import temperature_page
-from service.results.report_page import report_page
+from service.results.best import Best
+from service.results.conclusion import Conclusion, conclude, conclude_and_keep
 from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
 from service.workspace import Workspace
-from trainers.files.store import write_text
 from trainers.files.urls import without_secrets
-
-TOP = 5
-REPORT = "report.md"
 
 
 @dataclass(frozen=True)
@@ -154,8 +146,9 @@ def run_sweep(
     ensure_store(uri, workspace.home)
     known = {one.sweep_id: one.state for one in Runs(uri, plan.spec.tracking.experiment).sweeps()}
     if known.get(plan.sweep_id) == TrialState.COMPLETED and not again:
-        found = _result(plan, uri, TrialState.COMPLETED, workspace.home)
-        return replace(found, done_before=True)
+        found = conclude(plan, uri=uri, home=workspace.home)
+        result = _result(found, plan, workspace, state=TrialState.COMPLETED)
+        return replace(result, done_before=True)
     if again:
         plan = plan.model_copy(update={"sweep_id": fresh_id(plan.sweep_id, set(known))})
     return drive_sweep(plan, workspace, on_event=on_event, stop=stop)
@@ -190,9 +183,8 @@ def drive_sweep(
             start_s=start.seconds,
             sweep_id=plan.sweep_id,
         )
-    result = _result(plan, uri, summary.state, home)
-    _record_report(result, summary.run_id, plan, workspace)
-    return result
+    found = conclude_and_keep(plan, summary.run_id, uri=uri, home=home)
+    return _result(found, plan, workspace, state=summary.state)
 
 
 def fresh_id(sweep_id: str, known: set[str]) -> str:
@@ -207,36 +199,12 @@ def _tracking_uri(plan: SweepPlan, workspace: Workspace) -> str:
     return plan.spec.tracking.uri or workspace.tracking_uri
 
 
-def _result(plan: SweepPlan, uri: str, state: str, home: Path) -> RunResult:
-    runs = Runs(uri, plan.spec.tracking.experiment)
-    best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
+def _result(found: Conclusion, plan: SweepPlan, workspace: Workspace, *, state: str) -> RunResult:
     return RunResult(
         plan.sweep_id,
         state,
-        uri,
-        best=best,
-        picture=_picture(best, plan, home),
-        study=study_storage(plan, sweep_folder(plan, home)),
+        _tracking_uri(plan, workspace),
+        best=found.best,
+        picture=found.picture,
+        study=study_storage(plan, sweep_folder(plan, workspace.home)),
     )
-
-
-def _picture(best: Best, plan: SweepPlan, home: Path) -> Path:
-    """Draws the objective against the temperature, beside the sweep's other files."""
-    path = temperature_picture(sweep_folder(plan, home))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{plan.sweep_id}: {best.metric} against temperature"
-    write_text(path, temperature_page(best.evidence, best.findings, title=title))
-    return path
-
-
-def _record_report(result: RunResult, run_id: str, plan: SweepPlan, workspace: Workspace) -> None:
-    """Keeps what was found with the sweep's run, and at the top of its page."""
-    uri = _tracking_uri(plan, workspace)
-    experiment = plan.spec.tracking.experiment
-    spool = spool_folder(workspace.home, uri, experiment)
-    text = report_page(result.sweep_id, result.best)
-    with closing(Tracker(uri, experiment, spool=spool)) as tracker:
-        if result.picture is not None:
-            tracker.log_artifact(run_id, result.picture)
-        tracker.log_text(run_id, text, REPORT)
-        tracker.describe(run_id, text)

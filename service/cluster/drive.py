@@ -17,10 +17,11 @@ from service.cluster.job import JobOrder, read_order
 from service.cluster.watchdog import Child, watch_over
 from service.driver.notify import tell_failure
 from service.driver.requests import not_running
-from service.errors import JobError
-from service.events import DriverEvent, to_line
+from service.errors import JobError, TrackingError
+from service.events import DriverEvent, Notice, to_line
 from service.home import make_home
 from service.plan.places import end_marker, sweep_folder
+from service.results.conclusion import conclude_and_keep
 from service.signals import SIGNALS, STOPPED_EXIT_CODE
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState
@@ -108,6 +109,10 @@ def _run(order: JobOrder, say: Say) -> int:
 
     place = Place(workspace.home, uri, ray_address="auto", changes=order.changes)
     summary = run_at(place, plan, on_event=on_event, stop=stop)
+    try:
+        conclude_and_keep(plan, summary.run_id, uri=uri, home=workspace.home)
+    except (TrackingError, OSError) as error:  # the sweep itself has ended as it should
+        say(to_line(Notice(f"what was found is not kept with its run: {error}")))
     return 0 if summary.state == TrialState.COMPLETED else STOPPED_EXIT_CODE
 
 

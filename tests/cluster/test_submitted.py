@@ -14,6 +14,8 @@ import yaml
 from fakes import REAL, make_document
 from hand_cluster import HandCluster, free_port, running_cluster
 
+from service.record.runs import Runs
+
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 DOCUMENT = make_document(
@@ -95,6 +97,19 @@ def test_a_sweep_is_submitted_stopped_resumed_and_extended(
     assert "nothing to retry" in shell("retry", sweep, code=3)
     lines = shell("logs", sweep, "--trial", "0").splitlines()
     assert all('"trial": 0' in line for line in lines)
+    assert_what_was_found_is_kept(sweep, Path(shell.environment["KD_SWEEP_HOME"]))
+
+
+def assert_what_was_found_is_kept(sweep: str, home: Path) -> None:
+    """The sweep's run has the picture, the report, and the same at the top of its page."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    run_id = Runs(f"sqlite:///{home}/mlflow.db").resolve_sweep(sweep).run_id
+    files = {one.path for one in client.list_artifacts(run_id)}
+    assert {"report.md", "temperature.html"} <= files
+    note = client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert " won: " in note and f"kd-sweep best --sweep {sweep}" in note
 
 
 def test_a_wrong_token_is_explained(cluster: HandCluster, tmp_path: Path) -> None:
