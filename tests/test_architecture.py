@@ -118,6 +118,7 @@ HOMES: dict[str, set[str]] = {
     "rich": {"service/cli"},
     "IPython": {"service/cli/notebook.py"},
     "apprise": {"service/driver/notify.py"},
+    "sacrebleu": {"trainers/tasks/causal_lm/answers.py"},
     "pandas": {"service/frames.py", "service/results/compare.py"},
 }
 
@@ -136,6 +137,7 @@ HEAVY = {
     "scipy",
     "pandas",
     "IPython",
+    "sacrebleu",
 }
 ANSWER_AT_ONCE = (
     "kd_sweep",

@@ -334,8 +334,8 @@ class _Answer:
 
     def winners(self) -> dict[str, Standing]:
         """The best config under each metric that ranks trials."""
-        found = {name: self.evidence.ranked(name) for name in table.known_directions()}
-        return {name: ranked[0] for name, ranked in found.items() if ranked}
+        found = {name: self.evidence.winner(name) for name in table.known_directions()}
+        return {name: winner for name, winner in found.items() if winner is not None}
 
 
 def _rows(evidence: Evidence, group: str | None) -> list[Row]:

@@ -49,6 +49,12 @@ class Evidence:
             self._ranked[metric] = standings(self.configs, metric, direction)
         return self._ranked[metric]
 
+    def winner(self, metric: str) -> Standing | None:
+        """Returns the best config by a metric; None where several have it and none is better."""
+        ranked = self.ranked(metric)
+        all_equal = len(ranked) > 1 and ranked[0].mean == ranked[-1].mean
+        return ranked[0] if ranked and not all_equal else None
+
     @cached_property
     def _ranked(self) -> dict[str, list[Standing]]:
         # Asked for again and again, and each takes as long as there are trials.

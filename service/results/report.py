@@ -195,7 +195,7 @@ def _rivals(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
     """
     ranking = [metric for metric, known in evidence.metrics.items() if known.direction]
     others = [metric for metric in ranking if metric != outcome.winner.metric]
-    first = {metric: ranked[0] for metric in others if (ranked := evidence.ranked(metric))}
+    first = {metric: one for metric in others if (one := evidence.winner(metric)) is not None}
     rivals: dict[str, list[str]] = {}
     for metric, standing in first.items():
         if standing.name != outcome.winner.name:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trainers.tasks.positions import Positions
 
+BINS = 15  # of equal width, as Guo et al. 2017 have them
 # Takes the `Positions` of N positions and returns a tensor [N].
 Quantity = Callable[[Any], Any]
 
@@ -54,6 +55,24 @@ def teacher_scale(at: "Positions") -> "Tensor":
 def largest_centred_logit(logits: "Tensor") -> "Tensor":
     """Returns max - mean of each row of logits [N, V]: their scale, blind to added constants."""
     return logits.max(-1).values - logits.mean(-1)
+
+
+def overconfidence_in(number: int) -> Quantity:
+    """Returns a function of positions: largest probability minus whether it is the label's, where
+    the former is in bin `number`; elsewhere 0."""
+
+    def quantity(at: "Positions") -> "Tensor":
+        # A bin has its upper end, and not its lower one.
+        is_here = (at.confidence * BINS).ceil().clamp(1, BINS) == number + 1
+        return (at.confidence - at.is_right.float()) * is_here
+
+    return quantity
+
+
+def sum_of_gaps(*means: float) -> float:
+    """Returns the expected calibration error of the means over all positions of each bin's
+    overconfidence."""
+    return float(sum(abs(mean) for mean in means))
 
 
 def soft_entropy(at: "Positions") -> "Tensor":
@@ -97,6 +116,12 @@ RANKING: tuple[PositionMetric, ...] = (
         needs_teacher=True,
         of=(lambda at: -at.dot(at.q, at.gap),),
     ),
+)
+CALIBRATION_ERROR = PositionMetric(
+    name="calibration_error",
+    direction="minimize",
+    of=tuple(overconfidence_in(number) for number in range(BINS)),
+    value=sum_of_gaps,
 )
 # A sharper student scores better on sampled text, so its entropy stands beside every ranking.
 STUDENT_ENTROPY = PositionMetric(

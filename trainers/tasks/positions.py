@@ -63,6 +63,16 @@ class Positions:
         softened = self._soften(self.logits, self.teacher_logits)
         return entropy(softened.float().log_softmax(-1))
 
+    @cached_property
+    def is_right(self) -> Tensor:
+        """Where the label has the largest logit [N]."""
+        return self.logits.argmax(-1) == self.labels
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """The student's largest probability [N]."""
+        return self.q.amax(-1)
+
     @staticmethod
     def dot(a: Tensor, b: Tensor) -> Tensor:
         """Returns the dot product [N] of each row of `a` and `b` [N, V]."""

@@ -79,6 +79,14 @@ def test_the_completed_come_first_and_the_stopped_behind_them() -> None:
     assert numbers(ask(toy(), top=2)) == [2, 3]
 
 
+def test_a_metric_by_which_no_config_is_better_has_no_winner() -> None:
+    sweep, records = toy()
+    alike = [replace(one, metrics=one.metrics | {"exact_match": 0.0}) for one in records]
+    assert "exact_match" not in ask((sweep, alike)).winners
+    alike[2] = replace(records[2], metrics=records[2].metrics | {"exact_match": 1.0})
+    assert ask((sweep, alike)).winners["exact_match"].typical.trial == 2
+
+
 def test_rows_name_their_metric() -> None:
     first, *_, last = ask(toy()).to_json()
     assert (first["metric"], first["direction"], first["value"]) == ("rouge_l", "maximize", 30.0)

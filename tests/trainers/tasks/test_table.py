@@ -27,6 +27,8 @@ def test_the_directions_of_a_language_model() -> None:
         ("cross_entropy", "minimize"),
         ("kl_teacher_student", "minimize"),
         ("kl_student_teacher", "minimize"),
+        ("exact_match", "maximize"),
+        ("calibration_error", "minimize"),
     ]
 
 

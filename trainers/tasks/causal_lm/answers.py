@@ -1,5 +1,7 @@
-"""Scores sampled answers against the accepted ones."""
+"""Scores sampled answers: against the accepted ones, and against each other."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,6 +9,9 @@ from typing import Any
 import numpy as np
 
 SHUFFLE_SEED = 0
+# Each is compared with all others, so the time grows with the square of their number: 1 s here.
+MAX_COMPARED = 100
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,37 @@ class Answers:
         scores = self._own_scores if of_own else self._scores(references)
         return 100 * float(np.mean(scores.ravel()))
 
+    @property
+    def exact_match(self) -> float:
+        """The share of answers that are one of the accepted ones, in percent: blind to case,
+        punctuation and space, as Super-NaturalInstructions compares them."""
+        accepted = [{_normalised(text) for text in texts} for texts in self.references]
+        return 100 * self._mean(
+            float(np.mean([_normalised(a) in ok for a, ok in zip(answers, accepted, strict=True)]))
+            for answers in self.by_seed
+        )
+
+    @property
+    def num_words(self) -> float:
+        """The mean number of words of an answer."""
+        return self._mean(
+            float(np.mean([len(answer.split()) for answer in answers])) for answers in self.by_seed
+        )
+
+    def distinct(self, size: int) -> float:
+        """Returns how many of the n-grams of words of a seed's answers differ, in percent of all
+        (distinct-n, Li et al. 2016), mean over seeds; 0 where there are none."""
+        return 100 * self._mean(_distinct(answers, size) for answers in self.by_seed)
+
+    @property
+    def self_bleu(self) -> float:
+        """BLEU-4 of each answer with all others of its seed as references, mean (Texygen, Zhu et
+        al. 2018), 0 to 100, over the first `MAX_COMPARED` answers; 0 where there is one."""
+        return self._mean(_self_bleu(answers[:MAX_COMPARED]) for answers in self.by_seed)
+
+    def _mean(self, by_seed: Iterator[float]) -> float:
+        return float(np.mean(list(by_seed)))
+
     @cached_property
     def _own_scores(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
         return self._scores(self.references)
@@ -65,3 +101,27 @@ class Answers:
 
 def _best(scorer: Any, references: list[str], answer: str) -> float:
     return max(float(scorer.score(r, answer)["rougeL"].fmeasure) for r in references)
+
+
+def _normalised(text: str) -> str:
+    return " ".join(_PUNCTUATION.sub("", text.lower()).split())
+
+
+def _distinct(answers: list[str], size: int) -> float:
+    found = [ngram for answer in answers for ngram in _ngrams(answer.split(), size)]
+    return len(set(found)) / max(len(found), 1)
+
+
+def _ngrams(words: list[str], size: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(size)), strict=False)
+
+
+def _self_bleu(answers: list[str]) -> float:
+    from sacrebleu.metrics.bleu import BLEU
+
+    if len(answers) < 2:
+        return 0.0
+    bleu = BLEU(effective_order=True)  # a short answer counts by the n-grams that it has
+    others = [answers[:i] + answers[i + 1 :] for i in range(len(answers))]
+    scores = [bleu.sentence_score(a, o).score for a, o in zip(answers, others, strict=True)]
+    return float(np.mean(scores))

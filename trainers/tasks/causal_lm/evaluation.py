@@ -30,6 +30,7 @@ class TextEvaluator:
     teacher: SignalMaker | None
     world: World
     numerics: dict[str, Any]
+    is_thorough: bool = False  # whether slow metrics are measured, too
 
     @torch.no_grad()
     def evaluate(self, student: Student, before: Mapping[str, float]) -> Evaluation:
@@ -71,7 +72,8 @@ class TextEvaluator:
             for i in range(min(SHOWN_SAMPLES, len(prompts)))
         ]
         answers = Answers(by_seed, references)
-        return {metric.name: metric.of(answers) for metric in TEXT_METRICS}, shown
+        measured = [metric for metric in TEXT_METRICS if self.is_thorough or not metric.is_slow]
+        return {metric.name: metric.of(answers) for metric in measured}, shown
 
     def _sample(self, student: Student, prompts: list[list[int]], seed: int) -> list[str]:
         """One answer to each prompt, in their order, the same list on every worker."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainers.tasks.position_metrics import (
+    CALIBRATION_ERROR,
     OF_THE_TEACHER,
     RANKING,
     STUDENT_ENTROPY,
@@ -25,10 +26,12 @@ LARGEST_EXPONENT = 700.0
 
 @dataclass(frozen=True, kw_only=True)
 class TextMetric(Metric):
-    """A metric of sampled answers: `of` returns it, over all prompts and seeds."""
+    """A metric of sampled answers: `of` returns it, over all prompts and seeds. is_slow: it takes
+    longer than a trial has for it, so only a finished student is measured by it."""
 
     of: "Callable[[Answers], float]"
     needs_text: bool = True
+    is_slow: bool = False
 
 
 def perplexity(cross_entropy: float) -> float:
@@ -49,6 +52,8 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
         of=lambda answers: answers.rouge_l(answers.references),
     ),
     *RANKING,
+    TextMetric(name="exact_match", direction="maximize", of=lambda answers: answers.exact_match),
+    CALIBRATION_ERROR,
     STUDENT_ENTROPY,
     PositionMetric(name="perplexity", of=(label_loss,), value=perplexity),
     *OF_THE_TEACHER,
@@ -56,6 +61,10 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
         name="rouge_l_shuffled", of=lambda answers: answers.rouge_l(answers.references_of_others)
     ),
     TextMetric(name="rouge_l_error", of=lambda answers: answers.rouge_l_error),
+    TextMetric(name="distinct_1", of=lambda answers: answers.distinct(1)),
+    TextMetric(name="distinct_2", of=lambda answers: answers.distinct(2)),
+    TextMetric(name="response_length", of=lambda answers: answers.num_words),
+    TextMetric(name="self_bleu", is_slow=True, of=lambda answers: answers.self_bleu),
 )
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in TABLE}

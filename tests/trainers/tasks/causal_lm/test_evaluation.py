@@ -39,11 +39,13 @@ def loaded(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def evaluate(loaded: dict[str, Any], config: TrialConfig) -> dict[str, float]:
+def evaluate(
+    loaded: dict[str, Any], config: TrialConfig, *, is_thorough: bool = False
+) -> dict[str, float]:
     resolved = numerics.resolve("cpu", Precision.FLOAT32, 1)
     data: TokenData = loaded["data"]
     student, teacher = (LanguageModel.of(loaded[who], data.num_classes) for who in MODELS)
-    evaluator = TextEvaluator(config, data, OnlineTeacher(teacher), World(), resolved)
+    evaluator = TextEvaluator(config, data, OnlineTeacher(teacher), World(), resolved, is_thorough)
     scored = StudentWithLoss.build(student, config, device=torch.device("cpu"), numerics=resolved)
     return evaluator.evaluate(scored, {}).metrics
 
@@ -60,6 +62,18 @@ def logits(loaded: dict[str, Any], which: str) -> tuple[torch.Tensor, torch.Tens
         rows.append(out[:-1][where])
         labels.append(ids[1:][where])
     return torch.cat(rows), torch.cat(labels)
+
+
+def calibration_error(q: torch.Tensor, labels: torch.Tensor) -> float:
+    """Guo et al.'s, bin by bin."""
+    confidence, guess = q.max(-1)
+    error = 0.0
+    for low in np.arange(15) / 15:
+        here = (confidence > low) & (confidence <= low + 1 / 15)
+        if here.any():
+            right = (guess[here] == labels[here]).double().mean()
+            error += float(here.double().mean() * (right - confidence[here].mean()).abs())
+    return error
 
 
 def test_metrics_are_what_their_names_say(loaded: dict[str, Any], prepared: Prepared) -> None:
@@ -80,6 +94,7 @@ def test_metrics_are_what_their_names_say(loaded: dict[str, Any], prepared: Prep
         "kl_student_teacher": (q * (log_q - log_p)).sum(-1).mean().item(),
         "student_entropy": -(q * log_q).sum(-1).mean().item(),
         "teacher_entropy": -(p * log_p).sum(-1).mean().item(),
+        "calibration_error": calibration_error(q, labels),
         "top1_agreement": (z.argmax(-1) == v.argmax(-1)).double().mean().item(),
         "teacher_entropy_mean": soft_entropy.mean().item(),
         "logit_scale_ratio": (
@@ -138,6 +153,42 @@ def test_rouge_takes_the_best_reference_and_shows_a_floor() -> None:
     # longest common subsequence 2 of 3 and 4 words: precision 2/4, recall 2/3
     (half,) = [rouge([["cat sleeps so long"]], [["the cat sleeps"]])["rouge_l"]]
     assert half == pytest.approx(100 * 2 * (2 / 4) * (2 / 3) / (2 / 4 + 2 / 3))
+
+
+def test_an_exact_match_is_blind_to_case_punctuation_and_space() -> None:
+    references = [["The cat sleeps.", "A dog"], ["owls sing"], ["x"], ["y"]]
+    answers = [["a  DOG!", "owls sings", "x", "z"], ["no", "no", "no", "no"]]
+    assert rouge(answers, references)["exact_match"] == pytest.approx(25)
+
+
+def test_distinct_counts_the_ngrams_of_a_seeds_answers() -> None:
+    references = [["x"], ["x"]]
+    repeated = rouge([["a b a b", "a b"], ["c d e", "f"]], references)
+    # 2 of 6 words and 4 of 4; of pairs (ab, ba, ab, ab) 2 of 4, (cd, de) 2 of 2
+    assert repeated["distinct_1"] == pytest.approx(100 * (2 / 6 + 4 / 4) / 2)
+    assert repeated["distinct_2"] == pytest.approx(100 * (2 / 4 + 2 / 2) / 2)
+    assert repeated["response_length"] == pytest.approx((3 + 2) / 2)
+    assert rouge([["", ""]], references)["distinct_2"] == 0
+
+
+def test_self_bleu_is_that_of_each_answer_against_the_others() -> None:
+    references = [["x"]] * 3
+    same, other = "the cat sleeps on the mat", "owls sing all night long here"
+    assert rouge([[same] * 3], references)["self_bleu"] == pytest.approx(100)
+    assert rouge([[same, other, "a b c d"]], references)["self_bleu"] < 20
+    # of "a b c d" with "a b c x": 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, 0.5 of 1 (smoothed)
+    alike = rouge([["a b c d", "a b c x"]], references[:2])["self_bleu"]
+    assert alike == pytest.approx(100 * (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** (1 / 4))
+    assert rouge([["the cat"]], references[:1])["self_bleu"] == 0
+
+
+def test_only_a_finished_student_is_measured_by_what_is_slow(
+    loaded: dict[str, Any], prepared: Prepared
+) -> None:
+    config = trial(prepared, generation_prompts=3, max_new_tokens=4).config
+    quick, thorough = evaluate(loaded, config), evaluate(loaded, config, is_thorough=True)
+    assert thorough.keys() - quick.keys() == {"self_bleu"}
+    assert {name: thorough[name] for name in quick} == quick
 
 
 def test_seeds_are_averaged() -> None:
