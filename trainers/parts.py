@@ -15,6 +15,7 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.metrics import Metric
 from trainers.trial.sources import ModelSource, PrepareRequest, Role
+from trainers.trial.subset import Subset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -314,7 +315,7 @@ class Task(Protocol):
 
     def check_models(self, request: PrepareRequest, data: Path) -> None:
         """Raises `ValueError` unless the models that the request names fit the prepared data in the
-        folder `data`, as far as that is known before they are loaded."""
+        folder `data`, as far as that is known before they are loaded, and a subset can be drawn."""
 
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of the prepared data in `folder`. Raises `ValueError` for none."""
@@ -345,9 +346,9 @@ class TaskRuntime(Protocol):
         """Writes the prepared data of `request` into `folder`. What it needs beside the records is
         made under `home`. Raises `ValueError` when an input is missing or wrong."""
 
-    def open_data(self, folder: Path, *, trust: bool = False) -> Data:
-        """Returns the prepared data in `folder`. `trust`: whether code that its tokenizer brings
-        along may run."""
+    def open_data(self, folder: Path, *, trust: bool = False, subset: Subset | None = None) -> Data:
+        """Returns the prepared data in `folder`, of its training split a `subset`. `trust`: whether
+        code that its tokenizer brings along may run. Raises `ValueError` for too small a split."""
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""

@@ -82,7 +82,7 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         each = count(estimate.tokens_per_trial)
         name = task_table.task_named(plan.spec.task).position_name
         between = _between(estimate.tokens_range, count)
-        tokens = f"{between} {name}, {each} a complete trial"
+        tokens = f"{between} {name}, {each} a complete trial{_of_how_many(plan)}"
     time = UNKNOWN
     if estimate.duration_range_s is not None:
         time = f"{_between(estimate.duration_range_s, duration)} ({estimate.basis})"
@@ -100,6 +100,14 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     ]
     rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
     return rows
+
+
+def _of_how_many(plan: "SweepPlan") -> str:
+    """Where trials learn from fewer examples than the teacher did, how many."""
+    asked, there = plan.spec.data.student_examples, plan.facts.num_train_examples
+    if asked is None or there is None:
+        return ""
+    return f", from {count(asked)} of {count(there)} examples"
 
 
 def _between(ends: "tuple[float, float]", words: "Callable[[float], str]") -> str:

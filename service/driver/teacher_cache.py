@@ -19,7 +19,7 @@ from service.driver.preparing import end_tasks
 from service.driver.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
-from service.plan.estimates import tokens_per_trial
+from service.plan.estimates import as_trials_learn, tokens_per_trial
 from service.plan.places import teacher_caches_folder
 from service.plan.plan import SweepPlan
 from service.plan.resources import free_bytes
@@ -161,7 +161,7 @@ class _Building:
                 "num_train_examples": prepared.num_train_examples,
             }
         )
-        each = tokens_per_trial(self.plan.spec, facts)
+        each = tokens_per_trial(self.plan.spec, as_trials_learn(self.plan.spec, facts))
         section = self.plan.spec.teacher_cache
         others = 0 if section.is_elsewhere else estimate.checkpoint_bytes or 0
         return CacheCost(

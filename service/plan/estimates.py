@@ -12,7 +12,7 @@ from service.plan.trials import control_trials
 from service.spec.document import SweepSpec
 from trainers.tasks import table
 from trainers.teachers.cache import BYTES
-from trainers.trial.budget import num_evaluations_of
+from trainers.trial.budget import num_evaluations_of, num_learned_from
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.sources import FitConfig, ModelSource
@@ -98,6 +98,8 @@ def estimate_sweep(
 ) -> Estimate:
     """Returns about what the sweep takes. cache_dtypes: those of the teacher's caches; none where
     trials ask the teacher itself."""
+    # Fits learn from all of the data, trials perhaps from some of it.
+    whole, facts = facts, as_trials_learn(spec, facts)
     tokens = tokens_per_trial(spec, facts)
     is_cached = bool(cache_dtypes)
     time = trial_time(spec, facts, gpus_per_worker, is_cached=is_cached)
@@ -114,7 +116,7 @@ def estimate_sweep(
         busy_hours = (trials * trial_s + slots * build_first_s) * workers / 3600
     student = _student_parameters(spec, facts)
     least = _least_trials(spec, facts, trials)
-    before = _range_before_trials(spec, facts, gpus_per_worker, build_first_s)
+    before = _range_before_trials(spec, whole, gpus_per_worker, build_first_s)
     return Estimate(
         tokens_per_trial=tokens,
         tokens=None if tokens is None else tokens * trials,
@@ -132,6 +134,16 @@ def estimate_sweep(
         teacher_cache_s=build_s,
         basis=UNKNOWN if time is None else time.source,
     )
+
+
+def as_trials_learn(spec: SweepSpec, facts: InputFacts) -> InputFacts:
+    """Returns the facts with the examples that trials learn from in place of all training data."""
+    examples, tokens = facts.num_train_examples, facts.num_train_tokens
+    if examples is None or tokens is None:
+        return facts
+    learned = num_learned_from(spec.data, examples)
+    update = {"num_train_examples": learned, "num_train_tokens": round(tokens * learned / examples)}
+    return facts.model_copy(update=update)
 
 
 def cache_bytes(facts: InputFacts, dtypes: Sequence[str]) -> int | None:

@@ -8,7 +8,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.plan.cautions import cautions
-from service.plan.estimates import Estimate, InputFacts, cache_bytes, estimate_sweep, tokens_held
+from service.plan.estimates import (
+    Estimate,
+    InputFacts,
+    as_trials_learn,
+    cache_bytes,
+    estimate_sweep,
+    tokens_held,
+)
 from service.plan.resources import Resources, check_builder, check_disk, count_slots
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import NO_TRIAL_LIMIT, ControlTrial, control_trials, count_trials
@@ -131,11 +138,12 @@ def _choose(
     # The choice needs what a sweep without a cache takes: its checkpoints share the disk, and its
     # trials read the tokens that a cache would save.
     dtypes, online = cache_dtypes(spec, gpus), estimate([])
-    held = tokens_held(facts)
+    learned = as_trials_learn(spec, facts)
+    held = tokens_held(learned)
     # How much another disk can spare is not known here; the sweep finds out when it builds.
     free = None if spec.teacher_cache.is_elsewhere else cluster.disk_free
     cost = CacheCost(
-        bytes=cache_bytes(facts, dtypes),
+        bytes=cache_bytes(learned, dtypes),
         disk_free=None if free is None else free - (online.checkpoint_bytes or 0),
         tokens_held=None if held is None else held * len(dtypes),
         tokens_read=online.tokens,

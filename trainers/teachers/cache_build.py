@@ -35,7 +35,7 @@ def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BY
     """Returns the plan of the cache in folder `root` for a prepared teacher and data: nothing is
     built or loaded but descriptions, except that the teacher's weights are hashed."""
     runtime = request.task.runtime()
-    data = runtime.open_data(request.data)
+    data = request.open_data()
     hidden_size = runtime.hidden_size(request.teacher, trust=request.trust_remote_code)
     row_bytes = hidden_size * BYTES[request.storage_dtype]
     rows_per_shard = max(1, shard_bytes // row_bytes)
@@ -207,11 +207,17 @@ _LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, Data]] = {}
 
 def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, Data]:
     """The teacher and its data, kept from one shard to the next."""
-    key = (str(request.teacher), str(request.data), str(request.numerics), str(request.attention))
+    key = (
+        str(request.teacher),
+        str(request.data),
+        str(request.subset),
+        str(request.numerics),
+        str(request.attention),
+    )
     if key not in _LOADED:
         _LOADED.clear()  # before the new one is loaded: two may not fit into memory
         runtime = request.task.runtime()
-        data = runtime.open_data(request.data)
+        data = request.open_data()
         model = runtime.load_model(
             request.teacher,
             torch.device(request.numerics["device"]),
@@ -279,7 +285,7 @@ def _describe(plan: CachePlan) -> None:
         read_object(folder / f"{shard.name}.json", cache.SHARD_FIELDS) for shard in plan.shards
     ]
     index: dict[str, Tensor] = {}
-    for name, split in plan.request.task.runtime().open_data(plan.request.data).splits.items():
+    for name, split in plan.request.open_data().splits.items():
         place = _places(split, [shard for shard in plan.shards if shard.split == name])
         # sorted by id, so that a reader finds its examples by binary search
         order = np.argsort(split.example_ids, kind="stable")

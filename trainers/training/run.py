@@ -28,6 +28,7 @@ from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import num_steps_of
 from trainers.trial.reporting import Outcome, Reporter, TrialResult
+from trainers.trial.subset import Subset
 from trainers.trial.trial_file import TrialFile
 from trainers.world import World, check_device
 
@@ -163,9 +164,9 @@ def _inputs(
 ) -> _Inputs:
     task = table.task_named(trial.config.task)
     runtime, folder = task.runtime(), Path(trial.paths.data)
-    trust = trial.trusts("tokenizer")
-    key = (task.name, str(folder), trust)
-    data = kept.get("data", key, lambda: runtime.open_data(folder, trust=trust))
+    trust, subset = trial.trusts("tokenizer"), Subset.of(trial.config)
+    key = (task.name, str(folder), trust, subset)
+    data = kept.get("data", key, lambda: runtime.open_data(folder, trust=trust, subset=subset))
     return _Inputs(runtime, data, numerics, world)
 
 
@@ -236,7 +237,7 @@ def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) 
     device = inputs.world.device
     return kept.get(
         "teacher",
-        (folder, trial.paths.data, str(device)),
+        (folder, trial.paths.data, Subset.of(trial.config), str(device)),
         lambda: CachedTeacher(cache_copy.local(folder), inputs.data.splits, device),
     )
 

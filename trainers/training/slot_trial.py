@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from trainers.files.store import write_text
 from trainers.training.standing import TrialFunction
 from trainers.trial.assignments import Assignment, Ending, LeaveTrial, Report, Said, Vote
-from trainers.trial.config import fields_in
+from trainers.trial.fields import LanguageDataFields
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
@@ -220,7 +220,7 @@ def _vote_of_error(assignment: Assignment, error: Exception) -> Vote:
     if not isinstance(error, torch.OutOfMemoryError | MemoryError):
         return Vote(Ending.ERROR, error=text)
     config = json.loads(assignment.trial_json)["config"]
-    lengths = [name for name in fields_in("data") if name in config]
+    lengths = [name for name in LanguageDataFields.model_fields if name in config]
     sizes = [f"{name}={config[name]}" for name in ("batch_size", "gradient_accumulation", *lengths)]
     return Vote(
         Ending.OUT_OF_MEMORY,

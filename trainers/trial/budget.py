@@ -3,16 +3,23 @@
 import math
 
 from trainers.trial.config import TrialConfig
+from trainers.trial.fields import SubsetFields
+
+
+def num_learned_from(config: SubsetFields, num_examples: int) -> int:
+    """Returns from how many of `num_examples` of training data trials learn."""
+    return min(config.student_examples or num_examples, num_examples)
 
 
 def num_steps_of(config: TrialConfig, num_examples: int) -> int:
     """Returns the optimiser steps of the complete budget; a fraction of an epoch is rounded up to a
-    number of steps."""
+    number of steps. num_examples: of the training data."""
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None
     # 0.07 * 100 is a little more than 7 in floating point, and must not become 8 steps
-    return max(1, math.ceil(config.epochs * math.ceil(num_examples / config.batch_size) - 1e-9))
+    per_epoch = math.ceil(num_learned_from(config, num_examples) / config.batch_size)
+    return max(1, math.ceil(config.epochs * per_epoch - 1e-9))
 
 
 def evaluation_steps(num_steps: int, evaluations: int) -> list[int]:

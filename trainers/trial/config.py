@@ -9,15 +9,8 @@ from typing import Any
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from trainers.trial.fields import (
-    Data,
-    Evaluation,
-    Group,
-    Loss,
-    TaskField,
-    TrainingFields,
-    groups,
-)
+from trainers.trial.fields import Data, Evaluation, Loss, TaskField, TrainingFields
+from trainers.trial.groups import Group, groups
 from trainers.trial.rules import check_budget, check_lengths, check_loss, loss_defaults
 
 

@@ -5,14 +5,12 @@ field has one name, type, range and default wherever it is written. To add a fie
 the class whose `Group` fits: the section it belongs to, and whether a sweep may search it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from inspect import get_annotations
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 
+from trainers.trial.groups import Fields, Group
 from trainers.trial.kinds import (
     Attention,
     Count,
@@ -25,7 +23,6 @@ from trainers.trial.kinds import (
     Positive,
     Seed,
 )
-from trainers.trial.strict import Strict
 from trainers.trial.traits import Masks, Outliers, Policy, Scaling, Weighting
 
 
@@ -73,25 +70,6 @@ class Augmentation(StrEnum):
     NONE = "none"
     CROP = "crop"
     CROP_FLIP = "crop_flip"
-
-
-@dataclass(frozen=True)
-class Group:
-    """What the fields of one class have in common.
-
-    section: where a sweep's document has them; empty for its top level. fixed_because: why a sweep
-    cannot search them; empty where it can. task: the only task that has them; None for all.
-    """
-
-    section: str
-    fixed_because: str = ""
-    task: TaskName | None = None
-
-
-class Fields(Strict):
-    """Base of the classes below, each of which says its `group`."""
-
-    group: ClassVar[Group]
 
 
 class TaskField(Fields):
@@ -290,6 +268,30 @@ class TrainingFields(Fields):
     ] = None
 
 
+class SubsetFields(Fields):
+    """How many of the training examples trials learn from."""
+
+    group = Group(section="data", fixed_because="trials that are compared share their data")
+
+    # Left out of a document where they are not given, so that sweeps without them keep their ids.
+    student_examples: Annotated[
+        Count | None,
+        Field(
+            description="training examples that trials learn from, of each class as many; the "
+            "teacher's and the student's own fit see all. Default: all",
+            exclude_if=lambda count: count is None,
+        ),
+    ] = None
+    subset_seed: Annotated[
+        Seed,
+        Field(
+            description="which ones: those of student_examples, and the images of "
+            "max_train_examples and max_validation_examples",
+            exclude_if=lambda seed: seed == 0,
+        ),
+    ] = 0
+
+
 class LanguageDataFields(Fields):
     """How long examples of text may be."""
 
@@ -364,29 +366,9 @@ class Loss(LossPermissions, LossFields):
     """All fields of the section `loss`."""
 
 
-class Data(ImageDataFields, LanguageDataFields):
+class Data(ImageDataFields, LanguageDataFields, SubsetFields):
     """All fields of the section `data` that belong to a trial."""
 
 
 class Evaluation(LanguageEvaluationFields, EvaluationFields):
     """All fields of the section `evaluation`."""
-
-
-def groups(config: type[Fields]) -> Mapping[str, Group]:
-    """Returns the group of each field of `config`, in its order. Raises `TypeError` for a field
-    that stands in a class without one, and would belong to no section."""
-    return {name: _group_of(name, config) for name in config.model_fields}
-
-
-def _group_of(name: str, config: type[Fields]) -> Group:
-    # The class that writes the field itself, not one that inherits it: `vars`, unlike `getattr`,
-    # does not find the group of a base.
-    owner = next(each for each in config.__mro__ if name in get_annotations(each))
-    group = vars(owner).get("group")
-    if not isinstance(group, Group):
-        raise TypeError(
-            f"{owner.__name__}.{name}: a field must be written in a class that says its group, "
-            f"but {owner.__name__} says none. Move it into LossFields, TrainingFields or another "
-            "class of trainers/trial/fields.py whose section fits, or give the class a group."
-        )
-    return group

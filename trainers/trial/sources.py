@@ -166,11 +166,6 @@ class DataSource(Strict):
         description="pixels of a side to which pictures are scaled and cut; default: as they are",
         exclude_if=_is_none,
     )
-    subset_seed: Seed = Field(
-        default=0,
-        description="which images max_train_examples leaves, of each class as many",
-        exclude_if=lambda seed: seed == 0,
-    )
     columns: Columns = Columns()
     template: str = Field(
         default="alpaca",
@@ -186,7 +181,7 @@ class DataSource(Strict):
 INPUTS_OF: Mapping[str, TaskName] = {
     **dict.fromkeys(("columns", "template"), TaskName.CAUSAL_LM),
     **dict.fromkeys(
-        ("image_column", "label_column", "image_size", "subset_seed"),
+        ("image_column", "label_column", "image_size"),
         TaskName.IMAGE_CLASSIFICATION,
     ),
 }

@@ -46,6 +46,24 @@ def test_tokens_follow_the_budget() -> None:
     assert in_steps.tokens == 140_000
 
 
+def test_trials_of_fewer_examples_take_less_and_fits_do_not() -> None:
+    data = DOCUMENT["data"] | {"student_examples": 100}
+    whole, some = (plan(data=each, training={"epochs": 3}) for each in (DOCUMENT["data"], data))
+    assert some.estimate.tokens_per_trial == 15_000
+    assert some.sweep_id != whole.sweep_id
+    sizes = [each.estimate.teacher_cache_bytes for each in (whole, some)]
+    head = 64 * 1000 * 4
+    assert sizes == [50_000 * 64 * 4 + head, 5_000 * 64 * 4 + head]
+    fit = {"model": "teacher", "fit": {"epochs": 1000}}
+    of_fit = plan(
+        data=data, teacher=fit, facts=KNOWN.model_copy(update={"teacher_entropy_share": None})
+    )
+    # 2 x 6 operations for each of 10 million weights and 50 million tokens, at 4 x the usual rate
+    least = 2 * 6 * 1e7 * 5e7 / 30e9 / 4
+    assert of_fit.estimate.duration_range_s is not None
+    assert of_fit.estimate.duration_range_s[0] > least
+
+
 def test_a_measured_trial_replaces_the_guess() -> None:
     measured = KNOWN.model_copy(update={"trial_s": 30.0})
     estimate = estimate_sweep(spec(), measured, trials=14, slots=2, gpus_per_worker=0)

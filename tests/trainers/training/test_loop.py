@@ -30,6 +30,9 @@ def config(**changed: Any) -> TrialConfig:
         ({"epochs": 3, "batch_size": 32}, 100, 12),
         ({"epochs": 0.5, "batch_size": 10}, 100, 5),
         ({"epochs": 0.01, "batch_size": 10}, 100, 1),
+        ({"epochs": 3, "batch_size": 32, "student_examples": 40}, 100, 6),
+        ({"epochs": 3, "batch_size": 32, "student_examples": 40}, 40, 6),
+        ({"steps": 7, "student_examples": 40}, 100, 7),
     ],
 )
 def test_the_budget_in_steps(budget: dict[str, Any], examples: int, steps: int) -> None:

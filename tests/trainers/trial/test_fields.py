@@ -3,7 +3,8 @@
 import pytest
 
 from trainers.trial.config import GROUPS, NOT_SEARCHABLE, TrialConfig, fields_in
-from trainers.trial.fields import Fields, Group, TaskName, groups
+from trainers.trial.fields import TaskName
+from trainers.trial.groups import Fields, Group, groups
 
 
 def test_a_field_without_a_section_is_refused() -> None:
@@ -29,7 +30,14 @@ def test_a_field_belongs_where_its_own_class_says() -> None:
 def test_the_sections_keep_their_order() -> None:
     sections = [group.section for group in GROUPS.values()]
     assert list(dict.fromkeys(sections)) == ["", "loss", "training", "data", "evaluation"]
-    assert fields_in("data") == ("max_tokens", "max_prompt_tokens", "augmentation", "views")
+    assert fields_in("data") == (
+        "student_examples",
+        "subset_seed",
+        "max_tokens",
+        "max_prompt_tokens",
+        "augmentation",
+        "views",
+    )
 
 
 def test_only_loss_and_training_are_searched() -> None:

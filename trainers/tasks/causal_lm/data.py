@@ -14,33 +14,45 @@ from numpy.typing import NDArray
 
 from trainers.files import fingerprints
 from trainers.parts import SPLIT_NAMES
+from trainers.tasks.balanced import balanced
 from trainers.tasks.causal_lm import batches, tokenizer_files
 from trainers.tasks.causal_lm.batches import BucketedOrder, TokenBatch
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, damaged
+from trainers.trial.subset import Subset
 
 
 class TokenSplit:
     """One split, memory-mapped: opening costs the same whatever its size, and the workers of a node
     share its pages. Examples are numbered as in the file. See `trainers.parts.Split`."""
 
-    def __init__(self, name: str, dataset: Any, pad_token_id: int = 0):
+    def __init__(
+        self, name: str, dataset: Any, pad_token_id: int = 0, subset: Subset | None = None
+    ):
         """`dataset` is what `write_split` wrote, opened by `datasets`; `pad_token_id` fills batches
-        up (its value reaches no result)."""
+        up (its value reaches no result). Raises `ValueError` for a `subset` of more examples."""
         self.name = name
         self._pad_token_id = pad_token_id
         self._dataset = dataset
         table = dataset.data
         self._tokens = _ListColumn(table.column("input_ids"), np.int32)
         self._learned = _ListColumn(table.column("learned"), np.bool_)
-        self.num_prompt_tokens: NDArray[np.int64] = _numbers(table.column("num_prompt_tokens"))
-        self.num_tokens: NDArray[np.int64] = self._tokens.lengths
-        self.num_learned: NDArray[np.int64] = _numbers(table.column("num_learned"))
-        self.example_ids: NDArray[np.int64] = _numbers(table.column("example_id"))
+        self._rows = rows = _rows(len(self._tokens.lengths), subset)
+        self.num_prompt_tokens = _numbers(table.column("num_prompt_tokens"))[rows]
+        self.num_tokens: NDArray[np.int64] = self._tokens.lengths[rows]
+        self.num_learned = _numbers(table.column("num_learned"))[rows]
+        self.example_ids = _numbers(table.column("example_id"))[rows]
 
     @classmethod
-    def open(cls, folder: Path, name: str, *, pad_token_id: int = 0) -> "TokenSplit":
-        """Returns split `name` of the prepared data in `folder`. Raises `ValueError` for one that
-        is damaged."""
+    def open(
+        cls, folder: Path, name: str, *, pad_token_id: int = 0, subset: Subset | None = None
+    ) -> "TokenSplit":
+        """Returns split `name` of the prepared data in `folder`, or a subset of it. Raises
+        `ValueError` for one that is damaged, or has fewer examples."""
+        split = cls._whole(folder, name, pad_token_id)
+        return split if subset is None else cls(name, split._dataset, pad_token_id, subset)
+
+    @classmethod
+    def _whole(cls, folder: Path, name: str, pad_token_id: int) -> "TokenSplit":
         try:
             return cls(name, datasets.load_from_disk(str(folder / name)), pad_token_id)
         except Exception as error:  # Arrow and `datasets` raise many kinds
@@ -61,15 +73,15 @@ class TokenSplit:
 
     def tokens(self, example: int) -> NDArray[np.int32]:
         """Token ids of one example."""
-        return self._tokens[example]
+        return self._tokens[self._rows[example]]
 
     def learned(self, example: int) -> NDArray[np.bool_]:
         """For each token of one example, whether the loss asks for it."""
-        return self._learned[example]
+        return self._learned[self._rows[example]]
 
     def references(self, example: int) -> list[str]:
         """All accepted answers of one example."""
-        return list(self._dataset[int(example)]["references"])
+        return list(self._dataset[int(self._rows[example])]["references"])
 
     def order(self, *, batch_size: int, seed: int) -> BucketedOrder:
         """See `trainers.parts.Split`."""
@@ -96,11 +108,17 @@ class TokenData:
     trust: bool = False  # whether code that the tokenizer brings along may run
 
     @classmethod
-    def open(cls, folder: Path, *, trust: bool = False) -> "TokenData":
-        """Returns the data in `folder`. Raises `ValueError` when it holds none."""
+    def open(
+        cls, folder: Path, *, trust: bool = False, subset: Subset | None = None
+    ) -> "TokenData":
+        """Returns the data in `folder`, of those to train on a subset. Raises `ValueError` when it
+        holds none, or too few for the subset."""
         facts = DataFacts.read(folder)
+        of_split = {"train": subset, "validation": None}
         splits = {
-            name: TokenSplit.open(folder, name, pad_token_id=facts.pad_token_id)
+            name: TokenSplit.open(
+                folder, name, pad_token_id=facts.pad_token_id, subset=of_split[name]
+            )
             for name in SPLIT_NAMES
         }
         return cls(folder, facts, splits, trust)
@@ -157,6 +175,15 @@ def _flat(values: Any, dtype: type) -> NDArray[Any]:
     zero_copy = dtype is not np.bool_
     flat: NDArray[Any] = values.to_numpy(zero_copy_only=zero_copy)
     return flat.astype(dtype, copy=False)
+
+
+def _rows(count: int, subset: Subset | None) -> NDArray[np.int64]:
+    """The rows of a split's examples, of `count` in its file."""
+    if subset is None:
+        return np.arange(count)
+    subset.check(count)
+    # Texts have no classes: all of them are of one.
+    return balanced(np.zeros(count, np.int64), subset.num_examples, subset.seed)
 
 
 def _numbers(column: Any) -> NDArray[np.int64]:

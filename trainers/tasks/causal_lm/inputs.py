@@ -22,6 +22,7 @@ from trainers.tasks.causal_lm.vocabulary import (
 from trainers.tasks.described import Described, described
 from trainers.trial.facts import Facts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest, Role
+from trainers.trial.subset import Subset
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
@@ -110,6 +111,8 @@ def inspect(
     rows = {name: _read(request, name, home) for name in SPLIT_NAMES}
     _try_template(request, [one for found in rows.values() for one in found[:NUM_TRIED]], tokens)
     train, validation = (_estimate(rows[name]) for name in SPLIT_NAMES)
+    # Of records some may be dropped: their number is the largest that there can be of examples.
+    check_subset(request, train[0] if prepared is None else prepared.num_train_examples)
     if prepared is not None:
         return Facts(
             num_train_examples=prepared.num_train_examples,
@@ -158,7 +161,27 @@ def check_prepared(request: PrepareRequest, data: Path) -> None:
     """See `trainers.parts.Task.check_models`."""
     sources = {"teacher": request.teacher, "student": request.student}
     configs = {role: _config(source, role) for role, source in sources.items()}
-    check_vocabulary(request, configs, read_prepared(data).num_classes, data / TOKENIZER_FOLDER)
+    prepared = read_prepared(data)
+    check_vocabulary(request, configs, prepared.num_classes, data / TOKENIZER_FOLDER)
+    check_subset(request, prepared.num_train_examples)
+
+
+def check_request(request: PrepareRequest) -> None:
+    """Raises `ValueError` for a template that is none, and a seed by which nothing is drawn."""
+    templates.check(request.data.template)
+    if request.subset_seed and request.student_examples is None:
+        raise ValueError(
+            "data.subset_seed: it draws the examples of data.student_examples, but got "
+            f"{request.subset_seed} without it (max_train_examples takes the first). Leave it out."
+        )
+
+
+def check_subset(request: PrepareRequest, num_examples: int | None) -> None:
+    """Raises `ValueError` where trials are to learn from more examples than there are; None passes:
+    it is not known yet."""
+    subset = Subset.of(request)
+    if subset is not None and num_examples is not None:
+        subset.check(num_examples)
 
 
 def check_vocabulary(

@@ -16,6 +16,7 @@ from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.tasks.causal_lm.writing import DataWriter
 from trainers.trial.config import TrialConfig
 from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.subset import Subset
 from trainers.world import World
 
 CHECKED_EXAMPLES = 2
@@ -30,9 +31,11 @@ class CausalLmRuntime:
         that) and the facts."""
         DataWriter(request, home).write(folder)
 
-    def open_data(self, folder: Path, *, trust: bool = False) -> TokenData:
+    def open_data(
+        self, folder: Path, *, trust: bool = False, subset: Subset | None = None
+    ) -> TokenData:
         """Returns the tokenised data in `folder`."""
-        return TokenData.open(folder, trust=trust)
+        return TokenData.open(folder, trust=trust, subset=subset)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over token ids, what is learned and accepted answers."""

@@ -46,8 +46,8 @@ class CausalLm:
         }
 
     def check_request(self, request: PrepareRequest) -> None:
-        """Raises `ValueError` for a template that is none."""
-        templates.check(request.data.template)
+        """Raises `ValueError` for a template that is none, and a seed by which nothing is drawn."""
+        inputs.check_request(request)
 
     def prompt_template(self, request: PrepareRequest) -> str | None:
         """Returns the wording of `data.template`; None for `chat`, which the tokenizer has."""
@@ -75,7 +75,8 @@ class CausalLm:
         return inputs.described_model(request, role, home, lambda: self.runtime().describe)
 
     def check_models(self, request: PrepareRequest, data: Path) -> None:
-        """Raises `ValueError` for models whose vocabulary is not that of the data's tokenizer."""
+        """Raises `ValueError` for models whose vocabulary is not that of the data's tokenizer, and
+        for a subset that cannot be drawn."""
         inputs.check_prepared(request, data)
 
     def read_prepared(self, folder: Path) -> PreparedFacts:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.files import fingerprints
-from trainers.parts import SPLIT_NAMES
+from trainers.tasks.balanced import balanced
 from trainers.tasks.image_classification import views
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.trial.fields import Augmentation
+from trainers.trial.subset import Subset
 
 Numbers = NDArray[np.int64]
 # Images of a batch that is only run forwards, by type of device.
@@ -98,15 +99,21 @@ class ImageSplit:
     """One split, memory-mapped. See `trainers.parts.Split`.
 
     An example is a view of an image: number `view * images + image`. The views that a teacher's
-    cache holds are numbered from 0; where each epoch has new ones, their numbers are larger.
+    cache holds are numbered from 0; where each epoch has new ones, their numbers are larger. A view
+    is decided by the image's row in the files, so a subset has the very views that all have.
     """
 
-    def __init__(self, name: str, folder: Path, facts: ImageFacts):
-        """Opens split `name` of the prepared images in `folder`."""
+    def __init__(self, name: str, folder: Path, facts: ImageFacts, subset: Subset | None = None):
+        """Opens split `name` of the prepared images in `folder`; of each class as many where it is
+        a `subset`."""
         self.name = name
         self._pixels = _mapped(folder, f"{name}-pixels")
         self._labels = _mapped(folder, f"{name}-labels")
         self._ids = _mapped(folder, f"{name}-ids")
+        self._rows = np.arange(len(self._labels))
+        if subset is not None:
+            subset.check(len(self._rows), len(facts.class_names))
+            self._rows = balanced(np.asarray(self._labels), subset.num_examples, subset.seed)
         self._facts = facts
         is_train = name == "train"
         self._augmentation = Augmentation(facts.augmentation if is_train else Augmentation.NONE)
@@ -118,12 +125,12 @@ class ImageSplit:
 
     def __len__(self) -> int:
         """Views that are the same in every trial."""
-        return max(1, self._num_views) * len(self._labels)
+        return max(1, self._num_views) * len(self._rows)
 
     @property
     def examples_per_epoch(self) -> int:
         """One view of each image."""
-        return len(self._labels)
+        return len(self._rows)
 
     @cached_property
     def num_learned(self) -> Numbers:
@@ -134,10 +141,10 @@ class ImageSplit:
     def example_ids(self) -> Numbers:
         """See `trainers.parts.Split`."""
         if self._augmentation == Augmentation.NONE:
-            return np.asarray(self._ids)
-        view, image = np.divmod(np.arange(len(self)), len(self._labels))
+            return np.asarray(self._ids[self._rows])
+        view, row = self._place(np.arange(len(self)))
         kind = list(Augmentation).index(self._augmentation)
-        return views.mixed(self._ids[image], view, image, kind).view(np.int64)
+        return views.mixed(self._ids[row], view, row, kind).view(np.int64)
 
     def num_positions(self, examples: Numbers) -> int:
         """One label a view."""
@@ -145,7 +152,7 @@ class ImageSplit:
 
     def order(self, *, batch_size: int, seed: int) -> ViewOrder:
         """See `trainers.parts.Split`."""
-        return ViewOrder(len(self._labels), self._num_views, batch_size, seed)
+        return ViewOrder(len(self._rows), self._num_views, batch_size, seed)
 
     def groups(self, examples: Numbers, device_type: str) -> list[Numbers]:
         """See `trainers.parts.Split`."""
@@ -154,12 +161,17 @@ class ImageSplit:
 
     def collate(self, examples: Numbers) -> ImageBatch:
         """See `trainers.parts.Split`."""
-        view, image = np.divmod(examples, len(self._labels))
-        draws = views.mixed(view, image)[: len(examples)]
-        pixels = views.views(self._pixels[image], draws, self._augmentation)
+        view, row = self._place(examples)
+        draws = views.mixed(view, row)[: len(examples)]
+        pixels = views.views(self._pixels[row], draws, self._augmentation)
         normalised = (pixels.astype(np.float32) - self._mean) / self._std
-        labels = torch.from_numpy(self._labels[image].astype(np.int64))
+        labels = torch.from_numpy(self._labels[row].astype(np.int64))
         return ImageBatch(self.name, examples, torch.from_numpy(normalised), labels)
+
+    def _place(self, examples: Numbers) -> tuple[Numbers, Numbers]:
+        """Returns the view and the image's row of each example."""
+        view, image = np.divmod(examples, len(self._rows))
+        return view, self._rows[image]
 
 
 @dataclass(frozen=True)
@@ -171,11 +183,14 @@ class ImageData:
     splits: Mapping[str, ImageSplit]
 
     @classmethod
-    def open(cls, folder: Path) -> "ImageData":
-        """Returns the images in `folder`. Raises `ValueError` when it holds none, or damaged
-        ones."""
+    def open(cls, folder: Path, subset: Subset | None = None) -> "ImageData":
+        """Returns the images in `folder`, of those to train on a subset. Raises `ValueError` when
+        it holds none, damaged ones, or too few for the subset."""
         facts = ImageFacts.read(folder)
-        return cls(folder, facts, {name: ImageSplit(name, folder, facts) for name in SPLIT_NAMES})
+        train = ImageSplit("train", folder, facts, subset)
+        return cls(
+            folder, facts, {"train": train, "validation": ImageSplit("validation", folder, facts)}
+        )
 
     @property
     def num_classes(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.tasks.balanced import balanced
 from trainers.tasks.image_classification.places import (
     DIGITS,
     ONE_OF,
@@ -52,7 +53,7 @@ class Labelled:
         return Labelled(self.pixels[chosen], self.labels[chosen], self.class_names)
 
 
-def read(source: DataSource, split_name: str) -> Labelled:
+def read(source: DataSource, split_name: str, subset_seed: int = 0) -> Labelled:
     """Returns the images of a split (train | validation), at most as many as the source asks for:
     of each class as many, drawn by `subset_seed`. Raises `ValueError` naming the place of what is
     missing, empty or malformed."""
@@ -68,19 +69,7 @@ def read(source: DataSource, split_name: str) -> Labelled:
     limit = source.max_train_examples if split_name == "train" else source.max_validation_examples
     if limit is None or limit >= len(found):
         return found
-    return found.of(balanced(found.labels, limit, source.subset_seed))
-
-
-def balanced(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Returns the numbers of `count` of the examples, in order: of each class as many (but for the
-    remainder, and classes that have fewer), drawn by `seed`."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    # The first of every class, then the second of every class, …
-    turns = np.zeros(len(labels), np.int64)
-    seen: dict[int, int] = {}
-    for place, label in enumerate(labels[order].tolist()):
-        turns[place] = seen[label] = seen.get(label, -1) + 1
-    return np.sort(order[np.argsort(turns, kind="stable")[:count]])
+    return found.of(balanced(found.labels, limit, subset_seed))
 
 
 def _read(source: DataSource, split_name: str) -> Labelled:

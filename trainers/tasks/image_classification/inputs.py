@@ -17,6 +17,7 @@ from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.trial.facts import Facts
 from trainers.trial.fields import Augmentation
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, Role
+from trainers.trial.subset import Subset
 
 # What decides the images of a split beside its place.
 READ_BY = (
@@ -26,7 +27,6 @@ READ_BY = (
     "image_column",
     "label_column",
     "image_size",
-    "subset_seed",
     "max_train_examples",
     "max_validation_examples",
 )
@@ -44,6 +44,9 @@ class ImageKeys:
         """What decides the images of both splits."""
         data = self._request.data
         read_by = {name: getattr(data, name) for name in READ_BY}
+        # Of what is not drawn from, every seed leaves the same.
+        is_drawn = data.max_train_examples or data.max_validation_examples
+        read_by["subset_seed"] = self._request.subset_seed if is_drawn else 0
         return {name: places.fingerprint(data, name) for name in SPLIT_NAMES} | {"source": read_by}
 
     @property
@@ -71,6 +74,7 @@ def inspect(
     if facts is None:
         return Facts(found={"data": f"{place} (to be loaded from the hub)"})
     check_classes(configs, facts)
+    check_subset(request, facts)
     ready = f" (ready in {data})" if data.is_dir() else ""
     shape = " x ".join(map(str, facts.shape))
     described = f"{len(facts.class_names)} classes of images of {shape}"
@@ -92,16 +96,17 @@ def _facts(request: PrepareRequest, data: Path) -> ImageFacts | None:
         return ImageFacts.read(data)
     if any(is_on_hub(request, name) for name in SPLIT_NAMES):
         return None
-    found = _facts_of(request.data, fingerprints.of_document(ImageKeys(request).records))
+    content = fingerprints.of_document(ImageKeys(request).records)
+    found = _facts_of(request.data, request.subset_seed, content)
     return replace(found, augmentation=request.augmentation, views=request.views)
 
 
 @lru_cache(maxsize=1)  # a plan asks for each model and for the data, and reads all images once
-def _facts_of(source: DataSource, content: str) -> ImageFacts:
+def _facts_of(source: DataSource, subset_seed: int, content: str) -> ImageFacts:
     """The facts of the images that `source` names, whose fingerprint is `content`."""
     from trainers.tasks.image_classification import images
 
-    train, validation = (images.read(source, name) for name in SPLIT_NAMES)
+    train, validation = (images.read(source, name, subset_seed) for name in SPLIT_NAMES)
     images.check_same_classes(train, validation)
     return ImageFacts(
         class_names=max(train.class_names, validation.class_names, key=len),
@@ -129,6 +134,14 @@ def check_request(request: PrepareRequest) -> None:
             f"data.views: images have several views only with an augmentation, but got "
             f"{request.views} with augmentation: none. Set data.augmentation to crop or crop_flip."
         )
+
+
+def check_subset(request: PrepareRequest, facts: ImageFacts) -> None:
+    """Raises `ValueError` where trials are to learn from more images than there are, or from fewer
+    than there are classes."""
+    subset = Subset.of(request)
+    if subset is not None:
+        subset.check(facts.num_train, len(facts.class_names))
 
 
 def check_classes(configs: Mapping[str, Mapping[str, Any]], facts: ImageFacts) -> None:

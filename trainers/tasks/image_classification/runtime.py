@@ -14,6 +14,7 @@ from trainers.tasks.image_classification.evaluation import ImageEvaluator
 from trainers.tasks.image_classification.models import Classifier
 from trainers.trial.config import TrialConfig
 from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.subset import Subset
 from trainers.world import World
 
 
@@ -25,9 +26,11 @@ class ImageClassificationRuntime:
         """Writes both splits as arrays, and the facts."""
         writing.write(request, folder)
 
-    def open_data(self, folder: Path, *, trust: bool = False) -> ImageData:
+    def open_data(
+        self, folder: Path, *, trust: bool = False, subset: Subset | None = None
+    ) -> ImageData:
         """Returns the prepared images in `folder`, which bring no code."""
-        return ImageData.open(folder)
+        return ImageData.open(folder, subset)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over pixels, labels and the views that are taken."""

@@ -73,10 +73,13 @@ class ImageClassification:
         return inputs.described_model(request, role, home, lambda: self.runtime().describe)
 
     def check_models(self, request: PrepareRequest, data: Path) -> None:
-        """Raises `ValueError` for models with other classes or images than the data's."""
+        """Raises `ValueError` for models with other classes or images than the data's, and for a
+        subset that cannot be drawn."""
         sources = {"teacher": request.teacher, "student": request.student}
         configs = {role: inputs.config_of(source, role) for role, source in sources.items()}
-        inputs.check_classes(configs, ImageFacts.read(data))
+        prepared = ImageFacts.read(data)
+        inputs.check_classes(configs, prepared)
+        inputs.check_subset(request, prepared)
 
     def read_prepared(self, folder: Path) -> PreparedFacts:
         """Returns the facts of prepared images."""

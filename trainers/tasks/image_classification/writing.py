@@ -19,7 +19,9 @@ SUMMED_AT_ONCE = 4096
 def write(request: PrepareRequest, folder: Path) -> None:
     """Writes both splits and the facts of a request into `folder`. Raises `ValueError` when an
     input is missing or wrong, or the splits do not fit together."""
-    train, validation = (images.read(request.data, name) for name in SPLIT_NAMES)
+    train, validation = (
+        images.read(request.data, name, request.subset_seed) for name in SPLIT_NAMES
+    )
     images.check_same_classes(train, validation)
     for name, split in zip(SPLIT_NAMES, (train, validation), strict=True):
         data.write(folder, f"{name}-pixels", split.pixels)

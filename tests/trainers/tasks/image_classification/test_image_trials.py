@@ -318,7 +318,9 @@ def test_a_plan_reads_each_split_once(tmp_path: Path, monkeypatch: pytest.Monkey
     read: list[str] = []
     of_split = images.read
     monkeypatch.setattr(
-        images, "read", lambda source, name: read.append(name) or of_split(source, name)
+        images,
+        "read",
+        lambda source, name, seed: read.append(name) or of_split(source, name, seed),
     )
     few = {"train": "builtin:digits", "validation": "builtin:digits", "max_train_examples": 77}
     facts = inspect(request_of(data=few), tmp_path)

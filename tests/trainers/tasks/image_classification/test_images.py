@@ -104,16 +104,6 @@ def test_the_built_in_digits_are_held_out_once_each() -> None:
     assert set(train.labels) == set(validation.labels) == set(range(10))
 
 
-def test_few_labels_are_as_many_of_each_class_and_drawn_by_a_seed() -> None:
-    labels = np.array([0] * 50 + [1] * 5 + [2] * 50)
-    first, again, other = (images.balanced(labels, 27, seed) for seed in (1, 1, 2))
-    assert np.bincount(labels[first]).tolist() == [11, 5, 11]
-    assert first.tolist() == again.tolist() == sorted(set(first))
-    assert first.tolist() != other.tolist()
-    # more labels are those and others
-    assert set(first) < set(images.balanced(labels, 60, 1))
-
-
 def test_fashion_mnist_is_read() -> None:
     if not FASHION.is_dir():
         pytest.skip(f"{FASHION} is absent")

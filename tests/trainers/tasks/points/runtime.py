@@ -14,8 +14,10 @@ from trainers.tasks.points.task import METRICS, NUM_CLASSES, NUM_COORDINATES, fi
 
 from trainers.parts import Evaluation
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.tasks.balanced import balanced
 from trainers.tasks.position_evaluation import PositionSums
 from trainers.tasks.positions import Positions
+from trainers.trial.subset import Subset
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 GROUP = 16
@@ -55,8 +57,12 @@ class ShuffledOrder:
 
 
 class PointSplit:
-    def __init__(self, name: str, path: Path):
+    def __init__(self, name: str, path: Path, subset: Subset | None):
         rows = json.loads(path.read_text())
+        if subset is not None:
+            subset.check(len(rows), NUM_CLASSES)
+            labels = np.array([row["label"] for row in rows])
+            rows = [rows[at] for at in balanced(labels, subset.num_examples, subset.seed)]
         self.name = name
         self._points = torch.tensor([row["point"] for row in rows])
         self._labels = torch.tensor([row["label"] for row in rows])
@@ -154,9 +160,13 @@ class PointsRuntime:
             lines = Path(getattr(request.data, name)).read_text().splitlines()
             (folder / f"{name}.json").write_text(json.dumps([json.loads(line) for line in lines]))
 
-    def open_data(self, folder: Path, *, trust: bool = False) -> PointData:
-        names = ("train", "validation")
-        return PointData({name: PointSplit(name, folder / f"{name}.json") for name in names})
+    def open_data(
+        self, folder: Path, *, trust: bool = False, subset: Subset | None = None
+    ) -> PointData:
+        of_split = {"train": subset, "validation": None}
+        return PointData(
+            {name: PointSplit(name, folder / f"{name}.json", of_split[name]) for name in of_split}
+        )
 
     def fingerprint(self, folder: Path) -> str:
         return fingerprint(folder)
