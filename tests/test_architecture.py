@@ -70,7 +70,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "cluster": {"driver", "plan", "results", "slots"},
         "driver": {"own_code", "plan", "record", "search", "slots"},
         "rerun": {"own_code", "record"},
-        "results": {"plan", "record"},
+        "results": {"plan", "record", "statistics"},
         "record": {"plan"},
         "slots": {"plan"},
         "own_code": {"plan", "spec"},
@@ -78,6 +78,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "spec": {"search"},
         "search": set(),
         "presets": set(),
+        "statistics": set(),
     },
     "trainers": {
         "__main__.py": {"files", "tasks", "teachers", "training", "trial"},
@@ -120,6 +121,7 @@ HOMES: dict[str, set[str]] = {
     "apprise": {"service/driver/notify.py"},
     "sacrebleu": {"trainers/tasks/causal_lm/answers.py"},
     "pandas": {"service/frames.py", "service/results/compare.py"},
+    "scipy": {"service/statistics"},
 }
 
 # Each costs 0.1 to 6 seconds, so only the function that needs it loads it.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from service.errors import SpecError
 from service.record.records import RunRecord
 from service.results.standings import by_config, pair_by_seed
-from service.results.statistics import PairedTest
 from service.states import TrialState
+from service.statistics.paired import PairedTest
 from trainers.files.json_files import checked_object, parse_json
 
 if TYPE_CHECKING:

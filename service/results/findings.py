@@ -7,7 +7,8 @@ from typing import Protocol
 
 from service.results.edges import Edge
 from service.results.standings import Standing
-from service.results.statistics import PairedTest, SeedSpread
+from service.statistics.paired import PairedTest
+from service.statistics.spread import SeedSpread
 
 SHOWN = 5
 

@@ -23,8 +23,8 @@ from service.results.findings import (
     TeacherNoBetter,
 )
 from service.results.standings import SEED, Standing, front, pair_by_seed
-from service.results.statistics import seed_spread
 from service.states import TrialState
+from service.statistics.spread import seed_spread
 from service.words import brief
 
 # A difference of two means with the same standard error is noise up to about twice its own error,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from service.record.records import RunRecord
-from service.results.statistics import PairedTest, mean_interval, paired_test
 from service.states import TrialState
+from service.statistics.intervals import mean_interval
+from service.statistics.paired import PairedTest, paired_by_seed
 from service.words import describe
 
 MAXIMIZE, MINIMIZE = "maximize", "minimize"
@@ -102,13 +103,12 @@ def pair_by_seed(
 ) -> PairedTest | None:
     """Returns the test of second - first over the seeds that both have with a finite value, or None
     when they share none."""
-    a = {record.seed: record.metric(metric) for record in first}
-    b = {record.seed: record.metric(metric) for record in second}
-    pairs = [(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())]
-    finite = [(x, y) for x, y in pairs if x is not None and y is not None]
-    if not finite:
-        return None
-    return paired_test([x for x, _ in finite], [y for _, y in finite])
+    return paired_by_seed(by_seed(first, metric), by_seed(second, metric))
+
+
+def by_seed(trials: Sequence[RunRecord], metric: str) -> dict[int, float]:
+    """Returns seed → value of those that have a finite one; of equal seeds the last."""
+    return {record.seed: value for record in trials if (value := record.metric(metric)) is not None}
 
 
 def front(ranked: Sequence[Standing], objectives: Sequence[tuple[str, str]]) -> list[Standing]:
@@ -140,8 +140,8 @@ def _standing(name: str, group: Sequence[RunRecord], metric: str) -> Standing | 
     if not valued:
         return None
     trials = valued if len(valued) == 1 else _one_a_seed(valued)
-    interval = mean_interval([one.metric(metric) or 0.0 for one in trials])
-    return Standing(name, metric, tuple(trials), *interval)
+    found = mean_interval([one.metric(metric) or 0.0 for one in trials])
+    return Standing(name, metric, tuple(trials), found.mean, found.low, found.high)
 
 
 def _one_a_seed(trials: Sequence[RunRecord]) -> list[RunRecord]:
