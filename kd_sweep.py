@@ -211,13 +211,14 @@ def trials(sweep: str = "latest", *, workspace: Workspace | None = None) -> "Swe
 def best(
     sweep: str = "latest",
     *,
-    metric: str | None = None,
+    metric: str | tuple[str | None, str] | None = None,
     where: Sequence[str] = (),
     per: str | None = None,
     top: int | None = None,
     workspace: Workspace | None = None,
 ) -> "Best":
-    """Returns the best trials of a sweep, or of `all`. See `service.actions.record.best_trials`."""
+    """Returns the best trials of a sweep, or of `all`; metric: a name, or (name, "maximize"). See
+    `service.actions.record.best_trials`."""
     return actions.record.best_trials(
         sweep, _at(workspace), metric=metric, where=where, per=per, top=top
     )

@@ -62,17 +62,18 @@ class Trial(Document):
 
 class Ranked(Trial):
     """A trial of `best`: the metric that it is ranked by, its value (over seeds the mean, with an
-    interval), the trials that share its config, the group that was asked for, and with
-    `--registered` what its student is registered as."""
+    interval), the trials that share its config, the group that was asked for, with `--registered`
+    what its student is registered as, and what was found of the whole sweep, in sentences."""
 
     metric: str
-    direction: Direction
+    direction: Direction | None
     value: Number
     interval: tuple[float, float] | None
     trials: list[int]
     group: str | None
     registered: list[str]
     warning: str | None
+    verdict: list[str]
 
 
 class Pairing(Document):

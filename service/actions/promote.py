@@ -12,7 +12,8 @@ from service.record.registry import Version, make_loadable, register, versions
 from service.record.run_entries import model_facts
 from service.record.runs import Runs
 from service.record.students import Student, student_of
-from service.results.best import Best, Question, check, find_best
+from service.results.best import Best, find_best
+from service.results.question import asked
 from service.workspace import Workspace
 
 
@@ -62,14 +63,14 @@ def best_registered(
     sweep: str,
     workspace: Workspace,
     *,
-    metric: str | None = None,
+    metric: str | tuple[str | None, str] | None = None,
     where: Sequence[str] = (),
     per: str | None = None,
     top: int | None = None,
 ) -> Best:
     """Returns what `record.best_trials` does, of registered students alone, each with what it is
     registered as."""
-    question = check(Question(sweep, metric, where, per, top))
+    question = asked(sweep, metric=metric, where=where, per=per, top=top)
     runs = open_record(workspace)
     names: dict[str, tuple[str, ...]] = {}
     for one in versions(runs.uri):

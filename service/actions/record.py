@@ -13,8 +13,9 @@ from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.record.store import check_address, replay_spool
 from service.record.surroundings import surroundings
-from service.results.best import Best, Question, check, find_best
+from service.results.best import Best, find_best
 from service.results.compare import Comparison, compare
+from service.results.question import asked
 from service.workspace import Workspace
 
 
@@ -58,7 +59,7 @@ def best_trials(
     sweep: str,
     workspace: Workspace,
     *,
-    metric: str | None = None,
+    metric: str | tuple[str | None, str] | None = None,
     where: Sequence[str] = (),
     per: str | None = None,
     top: int | None = None,
@@ -66,12 +67,13 @@ def best_trials(
     """Returns the best configs of a sweep, or of each sweep (`all`), what was found of them, and
     the winner under each metric.
 
-    metric: to rank by, each sweep's objective by default; where: `field=value` each, or with != <
+    metric: to rank by, each sweep's objective by default, and by (metric, maximize | minimize) that
+    way round; where: `field=value` each, or with != <
     <= > >=, all of which must hold; per: a field, for the `top` configs of each of its values (one
     by default). Raises `TrackingError` for an unknown sweep, `SpecError` for an unknown metric or
     field.
     """
-    question = check(Question(sweep, metric, where, per, top))
+    question = asked(sweep, metric=metric, where=where, per=per, top=top)
     return find_best(open_record(workspace), question)
 
 

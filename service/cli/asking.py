@@ -27,6 +27,14 @@ Metric = Annotated[
         autocompletion=completing.metrics,
     ),
 ]
+Direction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="maximize|minimize",
+        help="Which way --metric is better; default: its own, else minimize.",
+        autocompletion=completing.directions,
+    ),
+]
 Conditions = Annotated[
     list[str],
     typer.Option(
@@ -80,6 +88,7 @@ def best(
     context: typer.Context,
     sweep: SweepOrAll = "latest",
     metric: Metric = None,
+    direction: Direction = None,
     where: Conditions = [],  # noqa: B006
     per: Field = None,
     top: HowMany = None,
@@ -97,7 +106,8 @@ def best(
         # Of all sweeps, unless one is named: what is promoted is seldom in the newest.
         sweep = EVERY_SWEEP if sweep == LATEST else sweep
         ask = actions.promote.best_registered
-    found = ask(sweep, workspace, metric=metric, where=where, per=per, top=top)
+    ranking = metric if direction is None else (metric, direction)
+    found = ask(sweep, workspace, metric=ranking, where=where, per=per, top=top)
     if export is not None:
         actions.record.write_best_trial(found, workspace, export)
     show(found.to_json(), best_table.best_view(found), as_json)

@@ -57,7 +57,10 @@ def _head(found: "Best") -> str:
         return f"{each}: the Pareto front"
     if found.direction or found.grouped_by == "sweep":
         return f"{found.direction} {found.metric}".strip()
-    return f"the lowest {found.metric} first, which does not say which trial is better"
+    return (
+        f"the lowest {found.metric} first, which does not say which trial is better; "
+        "--direction maximize turns it round"
+    )
 
 
 def run_view(result: "RunResult") -> RenderableType:

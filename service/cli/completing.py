@@ -68,6 +68,11 @@ def metrics(incomplete: str) -> Items:
     return _beginning(incomplete, sorted((found | dict.fromkeys(TRAINING_METRICS, "")).items()))
 
 
+def directions(incomplete: str) -> Items:
+    """Returns the two ways in which a metric may rank."""
+    return _beginning(incomplete, [("maximize", "more is better"), ("minimize", "less is better")])
+
+
 def fields(incomplete: str) -> Items:
     """Returns the fields of a trial's config."""
     from trainers.trial.config import TrialConfig

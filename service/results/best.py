@@ -1,48 +1,36 @@
 """The best configs under one metric, who wins under each of the others, and what was found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from search_spaces.space import SearchSpace
-from service.errors import PlanError, SpecError, TrackingError
+from service.errors import PlanError, TrackingError
 from service.frames import Framed
 from service.record import tags
-from service.record.conditions import check_group, conditions, group_of
-from service.record.metric_names import plain_name
+from service.record.conditions import conditions, group_of
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.results.evidence import Evidence
 from service.results.findings import Finding, sentences
+from service.results.question import (
+    NEITHER,
+    Question,
+    check,
+    check_is_logged,
+    with_plain_metric,
+)
 from service.results.report import report
 from service.results.standings import MAXIMIZE, Standing, front
 from service.states import TrialState
 from service.words import EVERY_SWEEP
-from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial.diagnosis import logit_scale_warning
-from trainers.trial.metrics import TRAINING_METRICS
 
-NEITHER = ""  # the direction of a metric that says nothing of which trial is better
 TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
 NO_EVIDENCE = Evidence((), (("", ""),))
-
-
-@dataclass(frozen=True)
-class Question:
-    """Which best trials are asked for. metric: None is each sweep's objective; where: see
-    `conditions`; per: a field of trials; top: how many rows, of each group where they come in
-    groups; None for ten, three of each sweep, one of each value of `per`; registered: run id →
-    what its student is registered as, to look at these runs alone."""
-
-    sweep: str = "latest"
-    metric: str | None = None
-    where: Sequence[str] = ()
-    per: str | None = None
-    top: int | None = None
-    registered: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +115,8 @@ class Best(Framed):
         return sentences(self.findings)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Returns the rows of `--json`."""
-        return [row.to_json() for row in self.rows]
+        """Returns the rows of `--json`, each with all that was found: a list has no other place."""
+        return [row.to_json() | {"verdict": self.lines} for row in self.rows]
 
     def warnings(self) -> dict[str, str]:
         """Returns the warning of each shown trial that has one, by `SWEEP/NUMBER`."""
@@ -161,26 +149,10 @@ class Best(Framed):
             raise PlanError(f"--export {path}: must be writable, but got: {error}.") from error
 
 
-def check(question: Question) -> Question:
-    """Returns the question with the metric's own name. Raises `SpecError` for a metric, a field or
-    a condition that is none; reads nothing."""
-    check_group(question.per)
-    conditions(question.where)
-    if question.metric is None:
-        return question
-    metric = plain_name(question.metric)
-    known = [*table.known_metrics(), *TRAINING_METRICS, tags.OBJECTIVE]
-    if metric not in known:
-        raise SpecError(
-            f"--metric: must be one of {', '.join(known)}, but got '{question.metric}'."
-            f"{nearest(metric, known)}"
-        )
-    return replace(question, metric=metric)
-
-
 def find_best(runs: Runs, question: Question) -> Best:
-    """Returns the answer. Raises `TrackingError` for an unknown sweep, and as `check` does."""
-    question = check(question)
+    """Returns the answer. Raises `TrackingError` for an unknown sweep, `SpecError` for a metric
+    that is none of ours and that no trial has, and as `check` does."""
+    question = with_plain_metric(check(question))
     names = question.registered or {}
     found = _find_best(runs, question)
     rows = (replace(row, registered=names.get(row.record.run_id, ())) for row in found.rows)
@@ -188,9 +160,13 @@ def find_best(runs: Runs, question: Question) -> Best:
 
 
 def _find_best(runs: Runs, question: Question) -> Best:
-    if question.sweep == EVERY_SWEEP:
-        return _best_of_all([_Answer(runs, one, question) for one in runs.sweeps()], question)
-    answer = _Answer(runs, runs.resolve_sweep(question.sweep), question)
+    is_of_all = question.sweep == EVERY_SWEEP
+    sweeps = runs.sweeps() if is_of_all else [runs.resolve_sweep(question.sweep)]
+    answers = [_Answer(runs, one, question) for one in sweeps]
+    check_is_logged(question.metric, (one.records for one in answers))
+    if is_of_all:
+        return _best_of_all(answers, question)
+    (answer,) = answers
     evidence = answer.evidence
     ranks = evidence.objectives[0][1] != NEITHER
     is_asked_in_part = question.where or question.per or question.registered is not None
@@ -252,7 +228,7 @@ def _best_of_all(answers: "Sequence[_Answer]", question: Question) -> Best:
     grouped_by = "sweep" if question.metric is None else question.per
     return Best(
         question.metric or "each sweep's objective",
-        NEITHER if question.metric is None else ways.get(question.metric, NEITHER),
+        question.direction_in(ways),
         rows=_shown(groups, question.top or _default_top(question)),
         winners={
             name: min(each, key=lambda one: _signed(one.mean, ways.get(name)))
@@ -303,19 +279,24 @@ class _Answer:
     question: Question
 
     @cached_property
+    def records(self) -> list[RunRecord]:
+        """All trials of the sweep."""
+        return self.runs.trials(self.sweep.sweep_id)
+
+    @cached_property
     def evidence(self) -> Evidence:
         """What the trials that meet the question's conditions are judged by; the metric that is
         asked for stands in for the objective."""
         wanted = conditions(self.question.where)
-        records = self.runs.trials(self.sweep.sweep_id)
-        chosen = [one for one in records if all(each.holds(one) for each in wanted)]
+        chosen = [one for one in self.records if all(each.holds(one) for each in wanted)]
         if self.question.registered is not None:
             chosen = [one for one in chosen if one.run_id in self.question.registered]
         found = evidence_of(self.sweep, chosen)
         metric = self.question.metric
         if metric is None:
             return found
-        return replace(found, objectives=((metric, found.directions.get(metric, NEITHER)),))
+        way = self.question.direction_in(found.directions)
+        return replace(found, objectives=((metric, way),))
 
     def groups(self) -> list[list[Row]]:
         """The rows of each group, the best first, and the groups by their best rows; one group

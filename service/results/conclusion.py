@@ -10,8 +10,9 @@ from service.plan.places import sweep_folder, temperature_picture
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.tracking import Tracker
-from service.results.best import Best, Question, find_best
+from service.results.best import Best, find_best
 from service.results.figures import temperature_page
+from service.results.question import Question
 from service.results.report_page import report_page
 from trainers.files.store import write_text
 

@@ -50,7 +50,10 @@ def squares(student_logits, teacher_logits):
     return (student_logits - teacher_logits.detach()).square().sum(-1)
 """
 ROWS: list[tuple[dict[str, Any], dict[str, float]]] = [
-    ({"divergence": "forward_kl", "seed": 1}, {"rouge_l": 20.0, "cross_entropy": 2.0}),
+    (
+        {"divergence": "forward_kl", "seed": 1},
+        {"rouge_l": 20.0, "cross_entropy": 2.0, "perplexity": 7.4},
+    ),
     ({"divergence": "forward_kl", "seed": 2}, {"rouge_l": 21.0, "cross_entropy": 2.0}),
     ({"divergence": "reverse_kl", "seed": 1}, {"rouge_l": 30.0, "cross_entropy": float("nan")}),
     ({"divergence": "reverse_kl", "seed": 2}, {"rouge_l": 33.0, "cross_entropy": 3.0}),
@@ -111,6 +114,7 @@ QUESTIONS = {
 # The same commands where their answer has another form.
 OTHER_FORMS = [
     ("best", ("best", "--sweep", "all", "--per", "divergence")),
+    ("best", ("best", "--metric", "perplexity")),
     ("presets", ("presets", "temperature")),
     ("status", ("status", "latest")),
     ("schema", ("schema", "--of", "best")),

@@ -92,6 +92,7 @@ def test_rows_name_their_metric() -> None:
     assert (first["metric"], first["direction"], first["value"]) == ("rouge_l", "maximize", 30.0)
     assert (first["state"], last["state"]) == ("completed", "stopped_early")
     assert (first["interval"], first["trials"]) == (None, [2])
+    assert first["verdict"] == last["verdict"] == ask(toy()).lines != []
     json.dumps(ask(toy()).to_json(), allow_nan=False)
 
 
@@ -122,6 +123,40 @@ def test_what_no_trial_logs_is_refused_before_anything_is_read() -> None:
         check(Question(per="divergense"))
     with pytest.raises(SpecError, match="--where: .*'tau'"):
         check(Question(where=["tau"]))
+
+
+def test_a_metric_that_is_none_of_ours_ranks_where_it_was_logged() -> None:
+    logged = [("probe/rank", 4.0), ("rouge_2", 5.0)]
+    rows = [{"rouge_l": 10.0} | {name: value + n for name, value in logged} for n in range(2)]
+    mine = sweep_of("mine", [record_of(n, {"tau": n + 1.0}, row) for n, row in enumerate(rows)])
+    lowest = ask(mine, metric="probe/rank")
+    assert (numbers(lowest), lowest.direction, lowest.lines) == ([0, 1], "", [])
+    highest = ask(mine, metric="probe/rank", direction="maximize")
+    assert (numbers(highest), highest.direction) == ([1, 0], "maximize")
+    assert any("won: probe/rank 5" in line for line in highest.lines)
+    assert numbers(ask(mine, toy(), sweep="all", metric="probe/rank")) == [0, 1]
+    assert numbers(ask(mine, metric="cross_entropy", direction="maximize")) == []
+    assert numbers(ask(toy(), metric="cross_entropy", direction="maximize")) == [0, 1, 3]
+    # As near to one of ours as a slip of the finger; with its group it is meant.
+    assert numbers(ask(mine, metric="eval/rouge_2", direction="maximize")) == [1, 0]
+    with pytest.raises(SpecError, match=r"Did you mean 'rouge_l'.*eval/rouge_2"):
+        ask(mine, metric="rouge_2")
+
+
+def test_a_metric_that_no_trial_has_is_refused_with_those_that_they_have() -> None:
+    expected = r"logged, cross_entropy, perplexity, rouge_l, but got 'wordiness'"
+    for question in ({}, {"where": ["tau=1"]}, {"sweep": "all"}):
+        with pytest.raises(SpecError, match=expected):
+            ask(toy(), metric="wordiness", **question)
+    with pytest.raises(SpecError, match="logged, none, but got 'wordiness'"):
+        ask(sweep_of("new", []), metric="wordiness")
+
+
+def test_a_direction_is_one_and_belongs_to_a_metric() -> None:
+    with pytest.raises(SpecError, match="--direction: must be maximize or minimize, but got 'up'"):
+        check(Question(metric="perplexity", direction="up"))
+    with pytest.raises(SpecError, match="--direction: .*but got no metric"):
+        check(Question(direction="maximize"))
 
 
 @pytest.mark.parametrize(
