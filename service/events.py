@@ -65,6 +65,11 @@ class TrialAdvanced:
     step: int
     num_steps: int
 
+    @property
+    def percent(self) -> int:
+        """How much of the trial is done, 0 to 100."""
+        return 100 * self.step // self.num_steps
+
 
 @dataclass(frozen=True)
 class TrialEvaluated:
@@ -142,6 +147,12 @@ KINDS = {
         Notice,
     )
 }
+
+
+def is_for_logs(event: DriverEvent) -> bool:
+    """Returns whether an event is worth a line that is kept: of a trial's steps every tenth percent
+    is, where a display shows each."""
+    return not isinstance(event, TrialAdvanced) or event.percent % 10 == 0
 
 
 def to_line(event: DriverEvent) -> str:

@@ -18,7 +18,7 @@ from service.cluster.watchdog import Child, watch_over
 from service.driver.notify import tell_failure
 from service.driver.requests import not_running
 from service.errors import JobError, TrackingError
-from service.events import DriverEvent, Notice, to_line
+from service.events import DriverEvent, Notice, is_for_logs, to_line
 from service.home import make_home
 from service.plan.places import end_marker, sweep_folder
 from service.results.conclusion import conclude_and_keep
@@ -105,7 +105,8 @@ def _run(order: JobOrder, say: Say) -> int:
         # thread may, and only some events come from there.
         if threading.current_thread() is threading.main_thread():
             _handle(lambda number: stop.set())
-        say(to_line(event))
+        if is_for_logs(event):
+            say(to_line(event))
 
     place = Place(workspace.home, uri, ray_address="auto", changes=order.changes)
     summary = run_at(place, plan, on_event=on_event, stop=stop)

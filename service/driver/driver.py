@@ -13,7 +13,7 @@ from service.driver.log import driver_log
 from service.driver.notify import Notifier
 from service.driver.place import Place
 from service.driver.requests import clear_requests
-from service.events import DriverEvent, SweepEnded, SweepSummary, Waiting
+from service.events import DriverEvent, SweepEnded, SweepSummary, Waiting, is_for_logs
 from service.plan.places import plan_file, sweep_folder
 from service.plan.plan import SweepPlan
 from service.slots.session import ray_session
@@ -39,7 +39,8 @@ def run_at(
     with sweep_lock(folder), driver_log(folder) as write:
 
         def tell(event: DriverEvent) -> None:
-            write(event)
+            if is_for_logs(event):
+                write(event)
             on_event(event)
 
         clear_requests(folder)

@@ -89,12 +89,12 @@ class Watch:
             self._stop(status)
 
     def _show_steps(self, status: BoardStatus) -> None:
-        """Shows how far trials are, by the percent: each is also a line of a job's log."""
+        """Shows how far trials are, by the percent."""
         for trial, (step, num_steps) in status.steps.items():
-            percent = 100 * step // num_steps
-            if self._shown.get(trial) != percent:
-                self._shown[trial] = percent
-                self._sweep.on_event(TrialAdvanced(trial, step, num_steps))
+            event = TrialAdvanced(trial, step, num_steps)
+            if self._shown.get(trial) != event.percent:
+                self._shown[trial] = event.percent
+                self._sweep.on_event(event)
 
     def _obey(self) -> None:
         """Does what other processes ask for in the sweep's folder."""

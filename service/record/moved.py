@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from service.home import DRIVER_LOCK, SQLITE, spool_folder, sqlite_path, sqlite_uri, sweeps_folder
 from service.record.client import artifact_root
+from service.record.schema import is_known_in
 from trainers.files import store
 from trainers.trial.trial_file import TrialFile
 
@@ -48,10 +49,9 @@ def follow_move(uri: str, home: Path) -> None:
             old = _old_root(database, root)
             if old is None:
                 return
-            if _is_in_use(home):
-                logger.warning(
-                    "%s: its record names %s; it is left so while a sweep runs", path, old
-                )
+            reason = _reason_to_leave(database, home)
+            if reason is not None:
+                logger.warning("%s: its record names %s; %s", path, old, reason)
                 return
             # The store last: it is what says that there was a move.
             _take_over_spool(home, path, old.parent)
@@ -97,6 +97,18 @@ def _is_same(old: Path, root: Path) -> bool:
     return old.exists() and old.samefile(root)
 
 
+def _reason_to_leave(database: sqlite3.Connection, home: Path) -> str | None:
+    """Returns why a store that was moved is not changed, None where it may be."""
+    if _is_in_use(home):
+        return "it is left so while a sweep runs"
+    if not is_known_in(database):
+        return (
+            "it is left so, and artifacts are read and written there, since its tables are of "
+            "another version of MLflow than those that are known here"
+        )
+    return None
+
+
 def _is_in_use(home: Path) -> bool:
     for path in sweeps_folder(home).glob(f"*/{DRIVER_LOCK}"):
         with store.locked(path, wait=False) as is_free:
@@ -111,9 +123,6 @@ def _rename(database: sqlite3.Connection, old: Path, new: Path) -> int:
     with database:
         database.execute("BEGIN IMMEDIATE")
         for table, column in PLACES:
-            known = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-            if column not in known:  # another version of MLflow
-                continue
             for before, after in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
                 number += database.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "

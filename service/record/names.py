@@ -1,7 +1,8 @@
 """Names that a shell completes: the sweeps and trials of a local store, read from its file alone,
 since MLflow takes seconds to load. Of a server nothing is read.
 
-Whatever is wrong with the store, there is nothing to complete: a shell shows no errors.
+Whatever is wrong with the store, and where its tables are not known here, there is nothing to
+complete: a shell shows no errors.
 """
 
 import sqlite3
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from service.record import tags
+from service.record.schema import is_known_in
 
 MAX_NAMES = 1000
 _SWEEPS = """
@@ -44,7 +46,7 @@ def _rows(store: Path, query: str, values: tuple[object, ...]) -> list[tuple[str
         return []
     try:
         with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            rows = database.execute(query, values).fetchall()
+            rows = database.execute(query, values).fetchall() if is_known_in(database) else []
     except sqlite3.Error:
         return []
     return [(str(first), str(second or "")) for first, second in rows]

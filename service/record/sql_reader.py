@@ -1,5 +1,5 @@
 """Reads a store in a database by plain SQL, which takes a tenth of what MLflow's client takes. The
-tables are those of MLflow's schema in the versions that `KNOWN_SCHEMAS` names."""
+tables are those of MLflow's schema in the versions that `service.record.schema` names."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,8 @@ import sqlalchemy as sa
 
 from service.home import SQLITE, sqlite_path
 from service.record.reading import PAGE, Experiment, Point, Search, StoredRun, answering
+from service.record.schema import is_known
 
-# Alembic's versions of MLflow's tables in which those that are read here have these columns.
-KNOWN_SCHEMAS = frozenset({"dc11669786a5"})
 WORKSPACE = "default"  # the only one, unless MLflow's server was started with others
 # dialect → its function that makes one JSON object of names and values
 OBJECT_OF = {"sqlite": "json_group_object", "postgresql": "json_object_agg"}
@@ -61,8 +60,7 @@ class SqlReader:
             return False
         if not self.is_made:
             return True
-        versions = {row[0] for row in self._rows(sa.select(VERSION))}
-        if len(versions) != 1 or not versions <= KNOWN_SCHEMAS:
+        if not is_known({row[0] for row in self._rows(sa.select(VERSION))}):
             return False
         others = sa.select(EXPERIMENTS.c.name).where(EXPERIMENTS.c.workspace != WORKSPACE)
         return not self._rows(others.limit(1))

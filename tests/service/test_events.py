@@ -8,11 +8,13 @@ from service.events import (
     SweepEnded,
     SweepGoesOn,
     SweepSummary,
+    TrialAdvanced,
     TrialEnded,
     TrialEvaluated,
     TrialStarted,
     Waiting,
     from_line,
+    is_for_logs,
     to_line,
 )
 from service.states import TrialState
@@ -24,6 +26,7 @@ EVENTS: list[DriverEvent] = [
     SweepGoesOn({"failed": 3}),
     SlotsUp(1, 2),
     TrialStarted(3, 1, "hard loss only", {"tau": 2.0}),
+    TrialAdvanced(3, 60, 600),
     TrialEvaluated(3, 2, {"rouge_l": 30.0}),
     TrialEnded(3, TrialState.COMPLETED, 30.0),
     TrialEnded(4, TrialState.FAILED, None, "line one\nline two"),
@@ -37,6 +40,13 @@ def test_an_event_survives_a_log(event: DriverEvent) -> None:
     line = to_line(event)
     assert "\n" not in line
     assert from_line(line) == event
+
+
+def test_a_log_has_about_ten_lines_of_a_trials_steps_and_all_other_events() -> None:
+    steps = [TrialAdvanced(3, step, 1000) for step in range(10, 1001, 10)]
+    kept = [event.step for event in steps if is_for_logs(event)]
+    assert kept == list(range(100, 1001, 100))
+    assert all(is_for_logs(event) for event in EVENTS)
 
 
 def test_a_line_of_an_older_version_is_read() -> None:

@@ -1,5 +1,6 @@
 """A driver in a Ray job, with the sweep itself replaced: what it leaves, and how it ends."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from service.cluster.drive import drive
 from service.cluster.job import JobOrder
 from service.driver import driver
 from service.driver.place import Place
-from service.events import SweepSummary
+from service.events import Notice, SweepSummary, TrialAdvanced, from_line
 from service.home import home_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
@@ -23,7 +24,11 @@ ROWS = [({"divergence": "forward_kl", "tau": 1.0}, {"rouge_l": 10.0, "cross_entr
 def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An order of a sweep that only enters the record, as that of a job."""
 
-    def run_at(place: Place, plan: SweepPlan, **rest: Any) -> SweepSummary:
+    def run_at(
+        place: Place, plan: SweepPlan, *, on_event: Callable[[Any], None], stop: Any
+    ) -> SweepSummary:
+        for step in range(1, 101):
+            on_event(TrialAdvanced(0, step, 100))
         run = record_sweep(place.tracking_uri, place.home, plan, ROWS)
         return SweepSummary(plan.sweep_id, run, "completed", {}, 0, 10.0, 1.0)
 
@@ -47,7 +52,9 @@ def test_what_was_found_is_with_the_sweeps_run(order: Path, tmp_path: Path) -> N
     note = MlflowClient(runs.uri).get_run(sweep.run_id).data.tags["mlflow.note.content"]
     assert note == report
     assert runs.has_artifact(sweep.run_id, "temperature.html")
-    assert said == []
+    assert [from_line(line) for line in said] == [
+        TrialAdvanced(0, step, 100) for step in range(10, 101, 10)
+    ]
 
 
 def test_a_sweep_whose_report_cannot_be_kept_has_ended_all_the_same(
@@ -59,6 +66,5 @@ def test_a_sweep_whose_report_cannot_be_kept_has_ended_all_the_same(
     monkeypatch.setattr("service.cluster.drive.conclude_and_keep", refuse)
     said: list[str] = []
     assert drive(order, said.append, is_child=False) == 0
-    assert said == [
-        '{"event": "Notice", "text": "what was found is not kept with its run: the disk is full"}'
-    ]
+    expected = "what was found is not kept with its run: the disk is full"
+    assert from_line(said[-1]) == Notice(expected)

@@ -15,6 +15,7 @@ from service.home import caches_folder, make_home, record_file, spool_folder, sq
 from service.plan.places import driver_lock
 from service.record.entries import FileEntry
 from service.record.moved import follow_move, trial_here
+from service.record.names import sweep_names
 from service.record.run_entries import sweep_entry
 from service.record.runs import Runs
 from service.record.spool import SpoolFile
@@ -116,6 +117,19 @@ def test_a_home_in_use_is_left_as_it_is(old: Path, caplog: pytest.LogCaptureFixt
         follow_move(uri_of(home), home)
     assert named(home) == before
     assert "it is left so while a sweep runs" in caplog.text
+
+
+def test_tables_that_are_not_known_are_not_changed(
+    old: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(record_file(old))) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0badcafe0bad'")
+    home = move(old)
+    before = named(home)
+    follow_move(uri_of(home), home)
+    assert named(home) == before
+    assert f"its record names {old / 'artifacts'}; it is left so" in caplog.text
+    assert sweep_names(record_file(home)) == []
 
 
 @pytest.mark.parametrize("inside", [True, False])

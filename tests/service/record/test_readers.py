@@ -20,7 +20,8 @@ from service.record.client_reader import ClientReader
 from service.record.open_reader import open_reader
 from service.record.reading import Point, Reader, Search, StoredRun
 from service.record.rest_reader import RestReader
-from service.record.sql_reader import KNOWN_SCHEMAS, SqlReader
+from service.record.schema import KNOWN_SCHEMAS
+from service.record.sql_reader import SqlReader
 
 SWEEP, KIND = "kd_sweep.sweep_id", "kd_sweep.kind"
 ODD_TEXTS = {
