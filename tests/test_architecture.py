@@ -119,6 +119,7 @@ HOMES: dict[str, set[str]] = {
     "rich": {"service/cli"},
     "IPython": {"service/cli/notebook.py"},
     "apprise": {"service/driver/notify.py"},
+    "pyarrow": {"trainers/files/columns.py", "trainers/tasks/causal_lm"},
     "sacrebleu": {"trainers/tasks/causal_lm/answers.py"},
     "pandas": {"service/frames.py", "service/results/compare.py"},
     "scipy": {"service/statistics"},
@@ -139,6 +140,7 @@ HEAVY = {
     "scipy",
     "pandas",
     "IPython",
+    "pyarrow",
     "sacrebleu",
 }
 ANSWER_AT_ONCE = (

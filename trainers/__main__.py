@@ -1,7 +1,8 @@
 """`python -m trainers trial.json --output DIR`: one trial, without a cluster or a tracking server.
 
 Under torchrun every process is a worker of the trial. Progress goes to stderr; `--json` prints the
-result. DIR holds the student, samples.json, result.json and metrics.jsonl, a line for each report.
+result. DIR holds the student, samples.json, examples.parquet, result.json and metrics.jsonl, a line
+for each report.
 A trial that read a teacher cache which is not here gets it built again, in DIR/caches.
 """
 

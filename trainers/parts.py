@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.metrics import Metric
+from trainers.trial.reporting import Evaluation
 from trainers.trial.sources import ModelSource, PrepareRequest, Role
 from trainers.trial.subset import Subset
 
@@ -194,15 +195,6 @@ class StoredTeacher(Protocol):
 
 
 # -- evaluation
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of one evaluation, and what a person may look at beside them (such as generated
-    answers with their prompts)."""
-
-    metrics: dict[str, float]
-    samples: list[dict[str, Any]]
 
 
 class Evaluator(Protocol):

@@ -36,6 +36,12 @@ class PositionMetric(Metric):
     of: tuple[Quantity, ...]
     value: Callable[..., float] = the_mean
 
+    @property
+    def is_by_example(self) -> bool:
+        """Whether it is also known of each example: it ranks trials, and is a function of one
+        mean."""
+        return self.direction is not None and len(self.of) == 1
+
 
 def label_loss(at: "Positions") -> "Tensor":
     """-log q_y."""

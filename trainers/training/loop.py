@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.parts import Batch, BatchSource, Evaluation, SignalMaker, Step
+from trainers.parts import Batch, BatchSource, SignalMaker, Step
 from trainers.training.checkpoints import Checkpoints, random_state, restore_random_state
 from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import evaluation_steps
 from trainers.trial.config import TrialConfig
 from trainers.trial.diagnosis import logit_scale_warning
 from trainers.trial.fields import Decay, Optimizer, Schedule
-from trainers.trial.reporting import Leave, Outcome, Reporter
+from trainers.trial.reporting import Evaluation, Leave, Outcome, Reporter
 from trainers.world import World
 
 ADAM_BETAS = (0.9, 0.999)

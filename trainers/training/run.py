@@ -14,10 +14,11 @@ from torch import distributed as dist
 from torch import nn
 
 from trainers import numerics as numerics_of
+from trainers.files.columns import write_columns
 from trainers.files.fingerprints import of_modules, of_recorded_model, of_weights
 from trainers.losses.own.load import import_from
 from trainers.numerics import GlobalState
-from trainers.parts import Data, Evaluation, Evaluator, SignalMaker, TaskRuntime
+from trainers.parts import Data, Evaluator, SignalMaker, TaskRuntime
 from trainers.tasks import table
 from trainers.teachers import cache_copy
 from trainers.teachers.cached import CachedTeacher
@@ -27,7 +28,7 @@ from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import num_steps_of
-from trainers.trial.reporting import Outcome, Reporter, TrialResult
+from trainers.trial.reporting import EXAMPLES, SAMPLES, Evaluation, Outcome, Reporter, TrialResult
 from trainers.trial.subset import Subset
 from trainers.trial.trial_file import TrialFile
 from trainers.world import World, check_device
@@ -78,11 +79,11 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     checkpoints: str | None = None,
 ) -> TrialResult:
     """Trains `trial` and returns its result; every worker of the trial calls this with the same
-    arguments but its own rank. Writes `output/student` (Hugging Face folder), `output/samples.json`
-    and, while training, checkpoints, from which an interrupted trial resumes: in
-    `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's number. The
-    result's bits depend on `trial` alone. Raises `ValueError` when inputs are missing or do not fit
-    together."""
+    arguments but its own rank. Writes `output/student` (Hugging Face folder), answers and scores
+    of examples (`write_evaluation`) and, while training, checkpoints, from which an interrupted
+    trial resumes: in `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's
+    number. The result's bits depend on `trial` alone. Raises `ValueError` when inputs are missing
+    or do not fit together."""
     kept = kept or KeptBetweenTrials()
     # First of all: what the trial before left changed in this process must not reach this one.
     kept.globals.restore()
@@ -249,15 +250,23 @@ def _evaluate(
     world: World,
     before: Mapping[str, float],
 ) -> Evaluation:
-    """One evaluation; its samples replace those of the last one in `output/samples.json`."""
+    """One evaluation; its samples and the scores of its examples replace those of the last one."""
     # Each worker's batch norms have seen other examples. The first one's statistics are those that
     # are saved, so every worker's part of the validation split has to be scored with them.
     world.share(student.model.buffers())
     evaluation = evaluator.evaluate(student, before)
-    if world.is_first and evaluation.samples:
+    if world.is_first:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "samples.json").write_text(json.dumps(evaluation.samples, indent=2) + "\n")
+        write_evaluation(evaluation, output)
     return evaluation
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Writes what there is beside an evaluation's metrics into `folder`: `SAMPLES`, `EXAMPLES`."""
+    if evaluation.samples:
+        (folder / SAMPLES).write_text(json.dumps(evaluation.samples, indent=2) + "\n")
+    if evaluation.by_example:
+        write_columns(folder / EXAMPLES, evaluation.by_example)
 
 
 def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:

@@ -2,10 +2,15 @@
 known here: whoever runs a trial passes a `Reporter`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+# The last evaluation's answers beside their prompts, and scores by example, in a trial's folder and
+# among its run's artifacts.
+SAMPLES, EXAMPLES = "samples.json", "examples.parquet"
+EXAMPLE_ID = "example_id"
 
 
 class Outcome(StrEnum):
@@ -50,6 +55,17 @@ OUTCOMES = {
     Leave.NODE_GOES: Outcome.PREEMPTED,
     Leave.ABANDONED: Outcome.INTERRUPTED,
 }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one evaluation, and what a person may look at beside them (such as generated
+    answers with their prompts). by_example: those of single examples, each a list over the split,
+    NaN where one was not measured, and `EXAMPLE_ID`."""
+
+    metrics: dict[str, float]
+    samples: list[dict[str, Any]]
+    by_example: dict[str, list[Any]] = field(default_factory=dict)
 
 
 class Reporter(Protocol):

@@ -27,7 +27,7 @@ from gpu_time import busy_s, kernels_of, part, profiled
 
 from trainers import numerics
 from trainers.losses import DistillationLoss, LossContext
-from trainers.parts import Evaluation, SignalMaker
+from trainers.parts import SignalMaker
 from trainers.tasks import table
 from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.data import TokenSplit
@@ -42,7 +42,7 @@ from trainers.training.loop import Loop, make_optimizer, train
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
-from trainers.trial.reporting import SilentReporter
+from trainers.trial.reporting import Evaluation, SilentReporter
 from trainers.world import World
 
 TASK = table.task_named("causal_lm")

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from training_support import Recorder, gpt2, trial
 
 from trainers.files import fingerprints
+from trainers.files.columns import read_columns
 from trainers.tasks.causal_lm import building
 from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.training.checkpoints import Checkpoints
@@ -82,6 +84,8 @@ def test_a_trial_reports_every_metric_and_leaves_a_student_that_opens(
     samples = json.loads((plain.student.parent / "samples.json").read_text())
     assert len(samples) == 4
     assert samples[0]["references"] == ["The cat waits "]
+    examples = read_columns(plain.student.parent / "examples.parquet")
+    assert np.nanmean(examples["rouge_l"]) == pytest.approx(plain.metrics["rouge_l"])
     assert not (plain.student.parent / "checkpoints").exists()
 
 

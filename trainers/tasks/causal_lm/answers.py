@@ -33,6 +33,12 @@ class Answers:
         return [self.references[other[i]] for i in range(len(self.references))]
 
     @property
+    def rouge_l_by_prompt(self) -> list[float]:
+        """`rouge_l` of each prompt, mean over seeds."""
+        scores: list[float] = (100 * self._own_scores.mean(axis=0)).tolist()
+        return scores
+
+    @property
     def rouge_l_error(self) -> float:
         """The standard error of `rouge_l` against the own references over prompts, each of which
         counts once with its mean over seeds. Of a single prompt it is the largest that scores in 0
@@ -50,14 +56,20 @@ class Answers:
         return 100 * float(np.mean(scores.ravel()))
 
     @property
-    def exact_match(self) -> float:
-        """The share of answers that are one of the accepted ones, in percent: blind to case,
-        punctuation and space, as Super-NaturalInstructions compares them."""
+    def exact_match_by_prompt(self) -> list[float]:
+        """Of each prompt the share of its answers that are an accepted one, in percent: blind to
+        case, punctuation and space, as Super-NaturalInstructions compares them."""
         accepted = [{_normalised(text) for text in texts} for texts in self.references]
-        return 100 * self._mean(
-            float(np.mean([_normalised(a) in ok for a, ok in zip(answers, accepted, strict=True)]))
-            for answers in self.by_seed
-        )
+        of_prompt = list(zip(*self.by_seed, strict=True))
+        return [
+            100 * sum(_normalised(answer) in right for answer in answers) / len(answers)
+            for answers, right in zip(of_prompt, accepted, strict=True)
+        ]
+
+    @property
+    def exact_match(self) -> float:
+        """The same of all prompts."""
+        return float(np.mean(self.exact_match_by_prompt))
 
     @property
     def num_words(self) -> float:

@@ -1,6 +1,7 @@
 """Validation, the same in every trial: neither tau nor any other hyperparameter of the loss reaches
 it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +9,18 @@ from typing import Any
 import torch
 
 from trainers import numerics
-from trainers.parts import Evaluation, SignalMaker, Student
+from trainers.parts import SignalMaker, Student
 from trainers.tasks.causal_lm import generation
 from trainers.tasks.causal_lm.answers import Answers
 from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.metrics import POSITION_METRICS, TEXT_METRICS
 from trainers.tasks.position_evaluation import PositionEvaluator
 from trainers.trial.config import TrialConfig
+from trainers.trial.reporting import EXAMPLE_ID, Evaluation
 from trainers.world import World
 
 SHOWN_SAMPLES = 20
+NO_ANSWERS = Evaluation({}, [])
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,16 @@ class TextEvaluator:
         was_training = student.training
         student.train(False)
         try:
-            metrics = self._positions().measure(student)
-            samples: list[dict[str, Any]] = []
-            if self.config.generation_prompts:
-                scores, samples = self._answers(student)
-                metrics |= scores
+            found = self._positions().measure(student)
+            answered = self._answers(student) if self.config.generation_prompts else NO_ANSWERS
         finally:
             student.train(was_training)
-        return Evaluation(metrics, samples)
+        ids = {EXAMPLE_ID: self._split.example_ids.tolist()}
+        return Evaluation(
+            found.metrics | answered.metrics,
+            answered.samples,
+            ids | found.by_example | answered.by_example,
+        )
 
     @property
     def _split(self) -> TokenSplit:
@@ -58,7 +63,7 @@ class TextEvaluator:
             self._split, POSITION_METRICS, self.teacher, self.world, self.numerics
         )
 
-    def _answers(self, student: Student) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    def _answers(self, student: Student) -> Evaluation:
         """The metrics of sampled answers, and the first of them beside prompt and references."""
         prompts = _prompts(self._split, self.config.generation_prompts)
         by_seed = [self._sample(student, prompts, seed) for seed in self.config.generation_seeds]
@@ -73,7 +78,14 @@ class TextEvaluator:
         ]
         answers = Answers(by_seed, references)
         measured = [metric for metric in TEXT_METRICS if self.is_thorough or not metric.is_slow]
-        return {metric.name: metric.of(answers) for metric in measured}, shown
+        unasked = [math.nan] * (len(self._split) - len(prompts))
+        by_example = {
+            metric.name: [*metric.by_prompt(answers), *unasked]
+            for metric in measured
+            if metric.by_prompt is not None
+        }
+        metrics = {metric.name: metric.of(answers) for metric in measured}
+        return Evaluation(metrics, shown, by_example)
 
     def _sample(self, student: Student, prompts: list[list[int]], seed: int) -> list[str]:
         """One answer to each prompt, in their order, the same list on every worker."""

@@ -26,10 +26,12 @@ LARGEST_EXPONENT = 700.0
 
 @dataclass(frozen=True, kw_only=True)
 class TextMetric(Metric):
-    """A metric of sampled answers: `of` returns it, over all prompts and seeds. is_slow: it takes
-    longer than a trial has for it, so only a finished student is measured by it."""
+    """A metric of sampled answers: `of` returns it, over all prompts and seeds. by_prompt: returns
+    it for each prompt, where it is a mean over them. is_slow: it takes longer than a trial has for
+    it, so only a finished student is measured by it."""
 
     of: "Callable[[Answers], float]"
+    by_prompt: "Callable[[Answers], list[float]] | None" = None
     needs_text: bool = True
     is_slow: bool = False
 
@@ -50,9 +52,15 @@ TABLE: tuple[PositionMetric | TextMetric, ...] = (
         floor="rouge_l_shuffled",
         error="rouge_l_error",
         of=lambda answers: answers.rouge_l(answers.references),
+        by_prompt=lambda answers: answers.rouge_l_by_prompt,
     ),
     *RANKING,
-    TextMetric(name="exact_match", direction="maximize", of=lambda answers: answers.exact_match),
+    TextMetric(
+        name="exact_match",
+        direction="maximize",
+        of=lambda answers: answers.exact_match,
+        by_prompt=lambda answers: answers.exact_match_by_prompt,
+    ),
     CALIBRATION_ERROR,
     STUDENT_ENTROPY,
     PositionMetric(name="perplexity", of=(label_loss,), value=perplexity),

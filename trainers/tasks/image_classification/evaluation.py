@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from trainers.parts import Evaluation, SignalMaker, Student
+from trainers.parts import SignalMaker, Student
 from trainers.tasks.image_classification.data import ImageData
 from trainers.tasks.image_classification.metrics import BEST_TOP1, TABLE, TOP1
 from trainers.tasks.position_evaluation import PositionEvaluator
+from trainers.trial.reporting import EXAMPLE_ID, Evaluation
 from trainers.world import World
 
 
@@ -30,8 +31,9 @@ class ImageEvaluator:
         split = self.data.splits["validation"]
         evaluator = PositionEvaluator(split, TABLE, self.teacher, self.world, self.numerics)
         try:
-            metrics = evaluator.measure(student)
+            found = evaluator.measure(student)
         finally:
             student.train(was_training)
-        metrics[BEST_TOP1] = max(metrics[TOP1], before.get(BEST_TOP1, 0.0))
-        return Evaluation(metrics, [])
+        best = {BEST_TOP1: max(found.metrics[TOP1], before.get(BEST_TOP1, 0.0))}
+        ids = {EXAMPLE_ID: split.example_ids.tolist()}
+        return Evaluation(found.metrics | best, [], ids | found.by_example)

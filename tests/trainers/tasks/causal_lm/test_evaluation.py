@@ -21,6 +21,7 @@ from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
+from trainers.trial.reporting import Evaluation
 from trainers.trial.sources import Prepared
 from trainers.world import World
 
@@ -39,15 +40,19 @@ def loaded(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def evaluate(
+def evaluate(loaded: dict[str, Any], config: TrialConfig, **options: bool) -> dict[str, float]:
+    return evaluation(loaded, config, **options).metrics
+
+
+def evaluation(
     loaded: dict[str, Any], config: TrialConfig, *, is_thorough: bool = False
-) -> dict[str, float]:
+) -> Evaluation:
     resolved = numerics.resolve("cpu", Precision.FLOAT32, 1)
     data: TokenData = loaded["data"]
     student, teacher = (LanguageModel.of(loaded[who], data.num_classes) for who in MODELS)
     evaluator = TextEvaluator(config, data, OnlineTeacher(teacher), World(), resolved, is_thorough)
     scored = StudentWithLoss.build(student, config, device=torch.device("cpu"), numerics=resolved)
-    return evaluator.evaluate(scored, {}).metrics
+    return evaluator.evaluate(scored, {})
 
 
 def logits(loaded: dict[str, Any], which: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,6 +110,25 @@ def test_metrics_are_what_their_names_say(loaded: dict[str, Any], prepared: Prep
         assert metrics[name] == pytest.approx(value, rel=1e-4), name
     std = soft_entropy.std(unbiased=False).item()
     assert metrics["teacher_entropy_std"] == pytest.approx(std, rel=1e-2)
+
+
+def test_examples_have_the_scores_that_the_metrics_are_means_of(
+    loaded: dict[str, Any], prepared: Prepared
+) -> None:
+    found = evaluation(loaded, trial(prepared, generation_prompts=3, max_new_tokens=4).config)
+    split = loaded["data"].splits["validation"]
+    assert found.by_example["example_id"] == split.example_ids.tolist()
+    z, labels = logits(loaded, "student")
+    of_position = torch.nn.functional.cross_entropy(z, labels, reduction="none")
+    expected = [part.mean().item() for part in of_position.split(split.num_learned.tolist())]
+    assert found.by_example["cross_entropy"] == pytest.approx(expected, rel=1e-4)
+    for name in ("cross_entropy", "kl_teacher_student", "kl_student_teacher", "top1_agreement"):
+        mean = np.average(found.by_example[name], weights=split.num_learned)
+        assert mean == pytest.approx(found.metrics[name], rel=1e-9), name
+    for name in ("rouge_l", "exact_match"):
+        answered, rest = found.by_example[name][:3], found.by_example[name][3:]
+        assert np.mean(answered) == pytest.approx(found.metrics[name])
+        assert len(rest) == len(split) - 3 and np.isnan(rest).all()
 
 
 @pytest.mark.parametrize("change", [{"tau": 8.0}, {"policy": "cist"}, {"divergence": "reverse_kl"}])

@@ -12,6 +12,7 @@ import torch
 from training_support import Recorder
 
 from trainers import numerics
+from trainers.files.columns import read_columns
 from trainers.preparing.inspection import inspect
 from trainers.preparing.prepare import prepare
 from trainers.tasks import table
@@ -137,6 +138,9 @@ def test_a_student_learns_the_digits(prepared: Prepared, tmp_path: Path) -> None
         e["top1"] for e in recorder.evaluations.values()
     )
     assert 0 < result.metrics["calibration_error"] < 1
+    examples = read_columns(tmp_path / "examples.parquet")
+    assert set(examples) > {"example_id", "top1", "top5", "cross_entropy"}
+    assert np.mean(examples["top1"]) == pytest.approx(result.metrics["top1"])
     processor = json.loads((tmp_path / "student" / "preprocessor_config.json").read_text())
     assert processor["size"] == {"height": 8, "width": 8}
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from trainers.tasks.points.task import METRICS, NUM_CLASSES, NUM_COORDINATES, fingerprint
 
-from trainers.parts import Evaluation
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.tasks.balanced import balanced
 from trainers.tasks.position_evaluation import PositionSums
 from trainers.tasks.positions import Positions
+from trainers.trial.reporting import Evaluation
 from trainers.trial.subset import Subset
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
