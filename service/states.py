@@ -1,5 +1,5 @@
 """The one table of trial states: ours, and what Optuna and MLflow call them. `docs/states.md` walks
-through them."""
+through them. And what the trials of a controlled study are for."""
 
 from enum import StrEnum
 
@@ -19,6 +19,13 @@ class TrialState(StrEnum):
     def is_terminal(self) -> bool:
         """Whether nothing more will happen to the trial by itself."""
         return self not in (TrialState.PENDING, TrialState.RUNNING)
+
+
+class Role(StrEnum):
+    """What a trial of a controlled study is for."""
+
+    COMPARED = "compared"
+    TUNING = "tuning"  # it only chooses its cell's learning rate, and is never compared
 
 
 FINISHED = frozenset({TrialState.COMPLETED, TrialState.STOPPED_EARLY})

@@ -61,6 +61,15 @@ def make_document(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def make_study_document(**changes: Any) -> dict[str, Any]:
+    """A study of two temperatures on two seeds with as little around it as possible; a change to
+    None leaves a field out."""
+    of_a_search = dict.fromkeys(("search", "sampler", "early_stopping", "trials"))
+    own = {"kind": "study", "cells": [{"tau": [1, 2]}], "seeds": 2}
+    document = make_document() | of_a_search | own | changes
+    return {name: value for name, value in document.items() if value is not None}
+
+
 def make_sweep_plan(*, cpus: float = 2, **changes: Any) -> SweepPlan:
     """The plan of `make_document(**changes)` on a machine with so many CPUs."""
     spec = parse_spec(make_document(**changes))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from service.events import KINDS
 from service.plan.plan import SweepPlan
 from service.spec.document import SweepSpec
-from service.states import TrialState
+from service.states import Role, TrialState
 from trainers.trial.metrics import Direction
 
 Number = float | None
@@ -30,7 +30,8 @@ class Objective(Document):
 
 
 class Sweep(Document):
-    """A recorded sweep. duration_s: null while it runs."""
+    """A recorded sweep. study: its size, null of a search; confirms: the sweep whose best configs
+    it trains again; duration_s: null while it runs."""
 
     sweep_id: str
     sweep_name: str
@@ -38,13 +39,16 @@ class Sweep(Document):
     state: TrialState
     objective: Objective
     num_trials: int
+    study: dict[Literal["cells", "seeds"], int] | None
+    confirms: str | None
     started_at: str
     duration_s: Number
     facts: dict[str, Any]
 
 
 class Trial(Document):
-    """A recorded trial: metrics are the last values, null where JSON has no word for them."""
+    """A recorded trial: metrics are the last values, null where JSON has no word for them; cell,
+    role: of a controlled study's trial, which cell it is of, and whether it only tunes."""
 
     sweep_id: str
     sweep_name: str
@@ -53,6 +57,8 @@ class Trial(Document):
     run_id: str
     state: TrialState
     label: str | None
+    cell: str | None
+    role: Role | None
     hyperparameters: dict[str, Any]
     metrics: dict[str, Number]
     objective: Number

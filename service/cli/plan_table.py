@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.plan.plan import SweepPlan
+    from service.plan.study import StudyPlan
 
 UNKNOWN = "not known yet"
 
@@ -20,10 +21,13 @@ UNKNOWN = "not known yet"
 def plan_view(plan: "SweepPlan") -> RenderableType:
     """Returns the plan: what is searched, on what, with what, for how long; then its warnings."""
     space = [tuple(row.values()) for row in actions.plan.explain_search(plan)]
+    what = "sweep" if plan.study is None else "study"
     views: list[RenderableType] = [
-        table(f"sweep {plan.sweep_id}", ("", ""), _plan_rows(plan)),
+        table(f"{what} {plan.sweep_id}", ("", ""), _plan_rows(plan)),
         Text(),
-        table("search", ("hyperparameter", "domain", "only when"), space),
+        table("search", ("hyperparameter", "domain", "only when"), space)
+        if plan.study is None
+        else table("cells", ("", "cell", ""), _cell_rows(plan.study)),
     ]
     views += [Text(f"warning: {warning}", style="yellow") for warning in plan.warnings]
     return Group(*views)
@@ -41,8 +45,7 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
         ("objective", objectives),
         ("before trials", _own_scores(plan)),
-        ("sampler", f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"),
-        ("trials", _trials(plan)),
+        *_design_rows(plan),
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
         *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
@@ -63,6 +66,40 @@ def _own_scores(plan: "SweepPlan") -> str:
             if objective.metric in scores:
                 shown.append(f"{who} {objective.metric} {scores[objective.metric]:.4g}")
     return ", ".join(shown)
+
+
+def _design_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
+    """How trials are chosen: by a sampler, or as cells that are compared."""
+    spec, study = plan.spec, plan.study
+    if study is None:
+        sampler = f"{spec.sampler.kind}, early stopping {spec.early_stopping.kind}"
+        return [("sampler", sampler), ("trials", _trials(plan))]
+    shared = ", ".join(f"{name} {value}" for name, value in study.held_fixed.items())
+    compared = f"{len(study.cells)} cells x {len(study.seeds)} seeds"
+    rate, total = "the same for all cells, as given", compared
+    if study.tune is not None:
+        rates = study.tune.learning_rate
+        rate = (
+            f"tuned for each cell on seed {study.tune.seed}, which is not compared: "
+            f"{', '.join(map(str, rates))}"
+        )
+        total = f"{len(study.cells)} cells x {len(rates)} rates to tune, then {compared}"
+    elif "learning_rate" in spec.varied_names():
+        rate = "as each cell says"
+    return [
+        *([("confirms", plan.confirms)] if plan.confirms else []),
+        ("trials", f"{plan.num_trials}: {total}"),
+        ("seeds", ", ".join(map(str, study.seeds))),
+        ("learning rate", rate),
+        ("held fixed", f"initial weights, order of the data (by seed), {shared}"),
+    ]
+
+
+def _cell_rows(study: "StudyPlan") -> list[tuple[int, str, str]]:
+    return [
+        (number, cell.label, "control" if cell.is_control else "")
+        for number, cell in enumerate(study.cells, start=1)
+    ]
 
 
 def _trials(plan: "SweepPlan") -> str:

@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from service.driver.study_line import StudyLine
 from service.driver.tickets import TrialSetting
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan.plan import SweepPlan
 from service.record.entries import PENDING
-from service.search.ask import ask
 from service.search.recover import note_attempt, note_run
 from service.search.study import StudyStore
 from service.search.study_trials import Asked
@@ -122,6 +122,7 @@ class Ledger:
         self._open: dict[int, _OpenTrial] = {}
         self._stopping = threading.Event()
         self._objectives = [objective.metric for objective in self.plan.spec.objective]
+        self._line = StudyLine(self.plan, self.store)
         self._num_left = num_left(self.plan, self.store)
         self._is_budget_spent = False
 
@@ -133,6 +134,11 @@ class Ledger:
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Whether the next trial follows from some that still run: those that tune a study."""
+        return bool(self._open) and not (self.stopping or self.resumed) and self._line.is_waiting()
 
     def next_ticket(self) -> Ticket | None:
         """Returns the next trial's ticket; None when the budget is spent or the sweep is
@@ -197,7 +203,7 @@ class Ledger:
         if self._num_left <= 0 or self.host.is_out_of_time():
             return None
         self._num_left -= 1
-        return ask(self.store)
+        return self._line.ask()
 
     def _ticket(self, asked: Asked, config: TrialConfig) -> Ticket:
         trial = self.setting.trial(asked, config)
@@ -230,7 +236,7 @@ class Ledger:
         number = entry.asked.number
         entry.metrics = report.metrics
         self.host.show(TrialEvaluated(number, report.evaluation, report.metrics))
-        values = self._values(report.metrics)
+        values = _values(report.metrics, self._objectives)
         if len(values) != 1 or len(self._objectives) != 1:
             return False
         value = values[0]
@@ -264,7 +270,7 @@ class Ledger:
             return
         state = STATES[vote.result.outcome]
         entry.metrics = vote.result.metrics
-        values = self._values(vote.result.metrics)
+        values = _values(vote.result.metrics, self._objectives)
         if state is TrialState.COMPLETED and not all(map(math.isfinite, values)):
             state = TrialState.DIVERGED
         if state is TrialState.COMPLETED and len(values) != len(self._objectives):
@@ -302,8 +308,9 @@ class Ledger:
         if self._is_budget_spent:
             self.host.note_open_trials(len(self._open))
 
-    def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        return [float(metrics[name]) for name in self._objectives if name in metrics]
+
+def _values(metrics: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    return [float(metrics[name]) for name in names if name in metrics]
 
 
 def num_left(plan: SweepPlan, store: StudyStore) -> int:

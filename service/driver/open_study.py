@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.driver.study_changes import StudyChanges
+from service.driver.study_line import compared
 from service.errors import JobError, PlanError
 from service.events import SweepGoesOn
 from service.plan.evaluations import num_evaluations
@@ -49,6 +50,7 @@ def _search_of(plan: SweepPlan) -> Search:
         num_evaluations=num_evaluations(spec, None),
         directions=tuple(objective.direction for objective in spec.objective),
         metrics=tuple(objective.metric for objective in spec.objective),
+        only_in_line=spec.is_study,
     )
 
 
@@ -61,7 +63,7 @@ def so_far(store: StudyStore, plan: SweepPlan) -> SweepGoesOn | None:
     if not ended:
         return None
     counts = Counter(str(record.state) for record in ended)
-    best = best_trial(ended, plan.spec.objective[0].direction)
+    best = best_trial(compared(plan, ended), plan.spec.objective[0].direction)
     if best is None:
         return SweepGoesOn(dict(counts))
     return SweepGoesOn(dict(counts), best.number, best.objective, best.label, best.values)

@@ -34,10 +34,10 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Returns the next trial's ticket; None while no slot is free, and Tune asks again; or
-        Tune's word for "there are no more"."""
+        """Returns the next trial's ticket; None while no slot is free, or it is not decided yet
+        which comes next, and Tune asks again; or Tune's word for "there are no more"."""
         # A trial that waited for its slot would have the wait in its time.
-        if not self._wait_for_slot():
+        if not self._wait_for_slot() or self._ledger.has_to_wait:
             return None
         # Once told that there are no more, Tune never asks again: the ledger must not say so while
         # another trial may still come.

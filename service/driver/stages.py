@@ -20,6 +20,7 @@ from service.driver.preparing import end_tasks, finish_preparing, start_preparin
 from service.driver.probe import check_storage_is_shared, check_store_answers
 from service.driver.settle import settle_runs
 from service.driver.shared_inputs import SharedInputs, own_scores
+from service.driver.study_line import compared
 from service.driver.teacher_cache import cache_teacher
 from service.driver.tickets import TrialSetting
 from service.driver.watch import Watch
@@ -185,7 +186,8 @@ def _setting(sweep: Sweep, run_id: str, shared: SharedInputs) -> TrialSetting:
 
 
 def _sum_up(sweep: Sweep, store: StudyStore, run_id: str, state: TrialState) -> SweepSummary:
-    best = best_trial(store.records(), sweep.plan.spec.objective[0].direction)
+    records = compared(sweep.plan, store.records())
+    best = best_trial(records, sweep.plan.spec.objective[0].direction)
     return SweepSummary(
         sweep_id=sweep.plan.sweep_id,
         run_id=run_id,

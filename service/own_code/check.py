@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from search_spaces.samples import samples
 from service.errors import SpecError
 from service.own_code.sources import OwnModules, read_modules
 from service.spec.document import SweepSpec
@@ -57,7 +56,7 @@ def check_for_sweep(spec: SweepSpec, names: Sequence[str], folder: Path) -> OwnM
 
 
 def _check_parameters(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
-    for config in map(spec.trial_config, samples(spec.search)):
+    for config in map(spec.trial_config, spec.points()):
         if config.divergence not in functions:
             continue
         function, given = functions[config.divergence], given_parameters(config)
@@ -88,12 +87,12 @@ def _check_contract(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
 def _configs(spec: SweepSpec) -> Iterator[TrialConfig]:
     """Yields the configs of draws from the inside of the space, then of its corners."""
     space, rng = spec.search, random.Random(0)
-    drawn = (space.draw(rng) for _ in range(DRAWS))
-    return map(spec.trial_config, chain(drawn, samples(space)))
+    drawn = (space.draw(rng) for _ in range(0 if spec.is_study else DRAWS))
+    return map(spec.trial_config, chain(drawn, spec.points()))
 
 
 def _place_of(field: str, spec: SweepSpec) -> str:
-    return f"search.{field}" if field in spec.search.domains else f"loss.{field}"
+    return f"{spec.section_of(field) or 'loss'}.{field}"
 
 
 @contextmanager

@@ -37,4 +37,6 @@ def _divergences(spec: SweepSpec) -> list[str]:
     space = spec.search
     if "divergence" in space.domains:
         return [str(name) for name in space.domains["divergence"].points(2)]
-    return [str(spec.budget().model_copy(update=spec.given()).divergence)]
+    given = str(spec.budget().model_copy(update=spec.given()).divergence)
+    cells = spec.points() if spec.is_study else ()
+    return list(dict.fromkeys([given, *(str(one.get("divergence", given)) for one in cells)]))

@@ -3,9 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from search_spaces.domains import Domain
-from search_spaces.samples import samples
-from search_spaces.space import SearchSpace
 from service.plan.duplicates import duplicates
 from service.plan.estimates import InputFacts
 from service.spec.document import SweepSpec
@@ -21,13 +18,12 @@ TEMPERATURES = ("tau", "rho", "rho_per_log_vocab")
 
 def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     """Yields a sentence for each thing to look at before the sweep runs."""
-    space = spec.search
-    trials = [(values, spec.trial_config(values)) for values in samples(space)]
-    yield from spec.sampler.check(space, len(spec.objective))
+    trials = [(dict(values), spec.trial_config(values)) for values in spec.points()]
+    yield from spec.sampler.check(spec.search, len(spec.objective))
     yield from _flat_teacher(trials, facts)
-    yield from _hidden_soft_weight(trials, space)
-    yield from _idle_search(trials, space)
-    yield from duplicates(spec, space)
+    yield from _hidden_soft_weight(trials)
+    yield from _idle_search(trials, spec.varied_names())
+    yield from duplicates(spec)
     yield from _free_scale(trials)
     yield from _overflow(trials)
 
@@ -42,8 +38,8 @@ def _flat_teacher(trials: Sequence[Trial], facts: InputFacts) -> Iterator[str]:
         )
 
 
-def _hidden_soft_weight(trials: Sequence[Trial], space: SearchSpace) -> Iterator[str]:
-    varied = {name for name in TEMPERATURES if name in space.names and _varies(space.domains[name])}
+def _hidden_soft_weight(trials: Sequence[Trial]) -> Iterator[str]:
+    varied = {name for name in TEMPERATURES if _num_values(trials, name) > 1}
     for values, config in trials:
         searched = [name for name in TEMPERATURES if name in varied & values.keys()]
         has_ratio = config.hard_weight > 0 and config.soft_weight > 0
@@ -58,13 +54,13 @@ def _hidden_soft_weight(trials: Sequence[Trial], space: SearchSpace) -> Iterator
             return
 
 
-def _varies(domain: Domain) -> bool:
-    return domain.size() != 1
+def _num_values(trials: Sequence[Trial], name: str) -> int:
+    return len({values[name] for values, _ in trials if values.get(name) is not None})
 
 
-def _idle_search(trials: Sequence[Trial], space: SearchSpace) -> Iterator[str]:
+def _idle_search(trials: Sequence[Trial], names: Sequence[str]) -> Iterator[str]:
     of_soft_loss = {"divergence", "policy", "scaling", *parameter_owners()}
-    idle = [name for name in space.names if name in of_soft_loss]
+    idle = [name for name in names if name in of_soft_loss]
     if idle and all(config.soft_weight == 0 for _, config in trials):
         yield (
             "soft_weight 0 leaves the teacher out of the loss, so that searching "

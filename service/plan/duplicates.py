@@ -23,17 +23,13 @@ DECISIVE = {*FAMILIES, "tau"} | {name for _, given, _ in TWINS + POLICY_TWINS fo
 MOST_POINTS = 5_000
 
 
-def duplicates(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
-    """Yields one sentence for each two settings that give a point of the search twice."""
-    # Too many to look at: of a single name, before its values are listed, or of all together.
-    if any(_num_values(spec, space.domains[name]) > MOST_POINTS for name in _decisive(space)):
-        return
-    points = _decisive_points(spec, space)
-    if (points.size() or 0) > MOST_POINTS:
-        return
+def duplicates(spec: SweepSpec) -> Iterator[str]:
+    """Yields one sentence for each two settings that give a point of the search, or a study's cell,
+    twice."""
+    points = spec.points() if spec.is_study else _sure_points(spec, spec.search)
     # Many points may share one pair of settings, at every value of what else is searched.
     found: set[tuple[str, ...]] = set()
-    for plain, settings in _alike(map(spec.trial_config, points.enumerate(1))):
+    for plain, settings in _alike(map(spec.trial_config, points)):
         others = sorted(settings - {plain})
         if plain in settings:
             found |= {(plain, other) for other in others}
@@ -41,6 +37,16 @@ def duplicates(spec: SweepSpec, space: SearchSpace) -> Iterator[str]:
             found.add((plain, *others))
     for plain, *names in sorted(found):
         yield _sentence(plain, names)
+
+
+def _sure_points(spec: SweepSpec, space: SearchSpace) -> Iterator[Mapping[str, Any]]:
+    """Yields points of the search that can be twins; none where they are too many to look at: of a
+    single name, before its values are listed, or of all together."""
+    if any(_num_values(spec, space.domains[name]) > MOST_POINTS for name in _decisive(space)):
+        return
+    points = _decisive_points(spec, space)
+    if (points.size() or 0) <= MOST_POINTS:
+        yield from points.enumerate(1)
 
 
 def _alike(configs: Iterable[TrialConfig]) -> list[tuple[str, set[str]]]:

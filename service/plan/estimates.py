@@ -7,7 +7,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from search_spaces.samples import samples
 from service.plan.trials import control_trials
 from service.spec.document import SweepSpec
 from trainers.tasks import table
@@ -185,7 +184,7 @@ def _tokens_range(
     the longest."""
     budgets = [spec.budget()]
     if OF_LENGTH & spec.search.domains.keys():
-        budgets = [spec.trial_config(values) for values in samples(spec.search)]
+        budgets = [spec.trial_config(values) for values in spec.points()]
     found = [_tokens_of(budget, facts) for budget in budgets]
     known = [tokens for tokens in found if tokens is not None]
     return (round(min(known) * trials[0]), round(max(known) * trials[1])) if known else None

@@ -1,6 +1,5 @@
 """How many evaluations of a sweep's trials take place, which early stopping is built on. Pure."""
 
-from search_spaces.samples import samples
 from service.spec.document import SweepSpec
 from trainers.trial.budget import num_evaluations_of
 
@@ -19,5 +18,5 @@ def num_evaluations(spec: SweepSpec, num_examples: int | None) -> int:
         return budget.evaluations
     configs = [budget]
     if OF_LENGTH & spec.search.domains.keys():
-        configs = [spec.trial_config(values) for values in samples(spec.search)]
+        configs = [spec.trial_config(values) for values in spec.points()]
     return max(num_evaluations_of(config, num_examples or 1) for config in configs)

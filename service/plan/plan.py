@@ -17,6 +17,7 @@ from service.plan.estimates import (
     tokens_held,
 )
 from service.plan.resources import Resources, check_builder, check_disk, count_slots
+from service.plan.study import StudyPlan, make_study
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import NO_TRIAL_LIMIT, ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
@@ -56,6 +57,10 @@ class SweepPlan(Strict):
     warm_start: str | None = Field(
         default=None, description="id of an earlier sweep whose trials the sampler starts with"
     )
+    study: StudyPlan | None = Field(default=None, description="of kind: study, what is trained")
+    confirms: str | None = Field(
+        default=None, description="id of the sweep whose best configs a study trains again"
+    )
 
     @property
     def is_open_ended(self) -> bool:
@@ -89,8 +94,9 @@ def make_plan(
     Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, too little disk, or
     no way to a teacher cache that is required.
     """
-    controls = control_trials(spec)
-    trials = count_trials(spec) + len(controls)
+    study, told = make_study(spec) if spec.is_study else (None, ())
+    controls = control_trials(spec) if study is None else ()
+    trials = study.num_trials if study else count_trials(spec) + len(controls)
     asked = spec.resources
     gpus = asked.gpus_per_worker
     gpus = float(cluster.num_gpus > 0) if gpus is None else gpus
@@ -114,8 +120,9 @@ def make_plan(
         cluster=cluster,
         facts=facts,
         estimate=estimate,
-        warnings=tuple(cautions(spec, facts)),
+        warnings=(*told, *cautions(spec, facts)),
         own_modules=dict(own_modules or {}),
+        study=study,
     )
 
 

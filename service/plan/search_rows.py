@@ -3,7 +3,6 @@
 import math
 
 from search_spaces.domains import Domain, Fixed, Float, Int
-from search_spaces.samples import samples
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import POLICIES
 
@@ -34,7 +33,7 @@ def search_rows(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]
 def _default_rho(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]:
     """The row of the rho that a policy has where the sweep says none."""
     name, given = "rho_per_log_vocab", spec.given()
-    points = [point for point in samples(spec.search) if not RHOS.keys() & {*point, *given}]
+    points = [point for point in spec.points() if not RHOS.keys() & {*point, *given}]
     found = [
         one for one in map(spec.trial_config, points) if name in POLICIES[one.policy].parameters
     ]

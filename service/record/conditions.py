@@ -20,6 +20,8 @@ from trainers.trial.rules import parameter_owners
 OF_RUNS: Mapping[str, Callable[[RunRecord], Any]] = {
     "state": lambda record: str(record.state),
     "label": lambda record: record.label,
+    "cell": lambda record: record.cell,
+    "role": lambda record: record.tags.get("role"),
     "device": lambda record: record.tags.get("device"),
 }
 # 0.1 + 0.2 is not 0.3 in binary, and both may be recorded for one point of a search.

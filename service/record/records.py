@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from service.record import tags
 from service.record.metric_names import plain_metrics
 from service.record.reading import StoredRun
-from service.states import TrialState
+from service.states import Role, TrialState
 from trainers.files.json_files import parse_json
 
 T = TypeVar("T")
@@ -49,6 +49,16 @@ class RunRecord:
         """The seed of the trial's data order and dropout."""
         return int(self.config.get("seed", 0))
 
+    @property
+    def cell(self) -> str | None:
+        """The label of its cell, of a controlled study's trial."""
+        return self.tags.get(own_name(tags.CELL))
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether it only chose its cell's learning rate, in a study: it is compared with none."""
+        return self.tags.get(own_name(tags.ROLE)) == Role.TUNING
+
     def metric(self, name: str) -> float | None:
         """Returns a metric's last value (`objective` is one), or None when missing, NaN or
         infinite.
@@ -68,6 +78,8 @@ class RunRecord:
             "run_id": self.run_id,
             "state": str(self.state),
             "label": self.label,
+            "cell": self.cell,
+            "role": self.tags.get(own_name(tags.ROLE)),
             "hyperparameters": self.hyperparameters,
             "metrics": finite,
             "objective": objective if objective is None or math.isfinite(objective) else None,
@@ -109,6 +121,18 @@ class SweepRecord:
         found = _value(self.tags.get("search", "{}"))
         return found if isinstance(found, dict) else {}
 
+    @property
+    def study(self) -> dict[str, int] | None:
+        """Of a controlled study, how many `cells` and `seeds` it has; None of a search."""
+        found = _value(self.tags.get(own_name(tags.STUDY), "null"))
+        is_one = isinstance(found, dict) and {"cells", "seeds"} <= found.keys()
+        return {name: int(found[name]) for name in ("cells", "seeds")} if is_one else None
+
+    @property
+    def confirms(self) -> str | None:
+        """The sweep whose best configs this one trains again, on fresh seeds."""
+        return self.tags.get(own_name(tags.CONFIRMS))
+
     def scores(self, whose: str) -> dict[str, float]:
         """Returns the finite metrics that the teacher (`tags.TEACHER`), or the student before any
         trial (`tags.UNDISTILLED`), has itself; empty where they were not measured."""
@@ -133,6 +157,8 @@ class SweepRecord:
             "state": self.state,
             "objective": {"metric": self.objective_metric, "direction": self.objective_direction},
             "num_trials": self.num_trials,
+            "study": self.study,
+            "confirms": self.confirms,
             "started_at": _iso(self.started_at),
             "duration_s": self.duration_s,
             "facts": self.facts,
@@ -217,12 +243,13 @@ def _sweep_record(run: StoredRun) -> SweepRecord:
     )
 
 
+def own_name(tag: str) -> str:
+    """Returns the name under which `RunRecord.tags` and `SweepRecord.tags` have a tag of ours."""
+    return tag.removeprefix(tags.PREFIX)
+
+
 def _own(known: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name.removeprefix(tags.PREFIX): text
-        for name, text in known.items()
-        if name.startswith(tags.PREFIX)
-    }
+    return {own_name(name): text for name, text in known.items() if name.startswith(tags.PREFIX)}
 
 
 def as_text(value: Any) -> str:

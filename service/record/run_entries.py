@@ -10,7 +10,7 @@ from service.plan.plan import SweepPlan
 from service.record import tags
 from service.record.entries import InputEntry, ModelFacts, RunEntry, reference_to
 from service.record.records import RunRecord, as_text
-from service.states import TrialState
+from service.states import Role, TrialState
 from service.words import in_short
 from trainers.tasks import table
 from trainers.trial.sources import ModelSource
@@ -59,12 +59,31 @@ def trial_entry(
         run=reference_to(plan.sweep_id, trial.trial),
         at_ms=at_ms,
         # Its number first: lists show a name's beginning, below the sweep that they share.
-        name=f"{trial.trial} {label or in_short(hyperparameters)}",
+        name=f"{trial.trial} {_in_words(plan, trial, hyperparameters, label)}",
         tags=_trial_tags(plan, trial, hyperparameters, label),
         params=_params(trial),
         inputs=tuple(data_inputs(plan, trial.fingerprints, sizes)),
         texts={"trial.json": trial.model_dump_json(indent=2) + "\n"},
     )
+
+
+def _in_words(
+    plan: SweepPlan, trial: TrialFile, hyperparameters: Mapping[str, Any], label: str | None
+) -> str:
+    place = place_in_study(plan, hyperparameters)
+    if not place:
+        return label or in_short(hyperparameters)
+    name = f"{place[tags.CELL]} seed={trial.config.seed}"
+    return f"tuning: {name}" if place[tags.ROLE] == Role.TUNING else name
+
+
+def place_in_study(plan: SweepPlan, hyperparameters: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the tags that say which cell of a controlled study a trial is of, and what for."""
+    study = plan.study
+    cell = None if study is None else study.cell_of(hyperparameters)
+    if study is None or cell is None:
+        return {}
+    return {tags.CELL: cell.label, tags.ROLE: str(study.role_of(hyperparameters))}
 
 
 def model_facts(plan: SweepPlan) -> ModelFacts | None:
@@ -117,6 +136,11 @@ def _sweep_tags(plan: SweepPlan) -> dict[str, str]:
     first, *others = plan.spec.objective
     search = json.dumps(plan.spec.search.written)
     found = {tags.SEARCH: search} if len(search) <= LONGEST_TAG else {}
+    if plan.study is not None:
+        design = {"cells": len(plan.study.cells), "seeds": len(plan.study.seeds)}
+        found[tags.STUDY] = json.dumps(design)
+    if plan.confirms is not None:
+        found[tags.CONFIRMS] = plan.confirms
     for second in others:
         found[tags.SECOND_OBJECTIVE_METRIC] = second.metric
         found[tags.SECOND_OBJECTIVE_DIRECTION] = second.direction
@@ -153,6 +177,7 @@ def _trial_tags(
     found |= {
         tag: trial.provenance[name] for tag, name in around.items() if name in trial.provenance
     }
+    found |= place_in_study(plan, hyperparameters)
     return found | ({tags.LABEL: label} if label else {})
 
 
@@ -166,14 +191,23 @@ def _sweep_params(plan: SweepPlan) -> dict[str, str]:
         "student": _model_name(spec.student),
         "data.train": spec.data.train,
         "data.validation": spec.data.validation,
-        "controls": len(plan.controls),
-        "sampler": spec.sampler.kind,
-        "early_stopping": spec.early_stopping.kind,
+        **_choosing(plan),
         "objective": ", ".join(f"{one.direction} {one.metric}" for one in spec.objective),
     }
     found |= {f"search.{name}": domain for name, domain in spec.search.written.items()}
     found |= spec.given()
     return {name: as_text(value)[:LONGEST_PARAM] for name, value in found.items()}
+
+
+def _choosing(plan: SweepPlan) -> dict[str, Any]:
+    """How a sweep's trials are chosen; of a study not how many, which an extension changes."""
+    if plan.study is not None:
+        return {"kind": plan.spec.kind}
+    return {
+        "controls": len(plan.controls),
+        "sampler": plan.spec.sampler.kind,
+        "early_stopping": plan.spec.early_stopping.kind,
+    }
 
 
 def _params(trial: TrialFile) -> dict[str, str]:

@@ -27,7 +27,7 @@ def view_tag(plan: "SweepPlan") -> tuple[str, str] | None:
     metrics = dict.fromkeys((first.metric, *table.beside_rankings(plan.spec.task)))
     columns = [
         f"metrics.`{tags.OBJECTIVE}`",
-        *(f"params.`{name}`" for name in plan.spec.search.written),
+        *(f"params.`{name}`" for name in plan.spec.tried_names()),
         f"tags.`{tags.STATE}`",
         *(f"metrics.`{logged_name(name)}`" for name in metrics),
         "attributes.`Models`",

@@ -80,9 +80,12 @@ def standings(
 
 
 def by_config(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Returns the trials of each config, seeds apart, under a name for people that is unique."""
+    """Returns the trials of each config, seeds apart, under a name for people that is unique; of a
+    study those that are compared."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
+        if record.is_tuning:
+            continue
         key = {name: value for name, value in record.config.items() if name != SEED}
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(record)
     named: dict[str, list[RunRecord]] = {}

@@ -55,7 +55,7 @@ def retry(store: StudyStore, number: int) -> None:
 
 def ask(store: StudyStore) -> Asked | None:
     """Returns the next trial, now running: the first one in line, or what the sampler picks; None
-    when the sampler has no point left to try (a grid that is finished)."""
+    when there is none left (a grid that is finished, a study that samples nothing)."""
     # A fresh sampler for each draw, seeded by how many were drawn: what it picks depends on the
     # study alone, never on how often its driver was restarted.
     store.study.sampler = store.search.sampler.build(store.search.space, store.num_drawn)
@@ -90,8 +90,9 @@ def _enqueue(store: StudyStore, values: Mapping[str, Any], attributes: dict[str,
 
 
 def _is_exhausted(store: StudyStore) -> bool:
-    sampler = store.study.sampler
-    if not isinstance(sampler, GridSampler):
+    sampler, only_in_line = store.study.sampler, store.search.only_in_line
+    if not (only_in_line or isinstance(sampler, GridSampler)):
         return False
-    waiting = any(state_of(trial) is TrialState.PENDING for trial in store.frozen_trials())
-    return not waiting and next(sampler.untried(store.study), None) is None
+    if any(state_of(trial) is TrialState.PENDING for trial in store.frozen_trials()):
+        return False
+    return only_in_line or next(sampler.untried(store.study), None) is None

@@ -36,7 +36,8 @@ SPACE = "space"  # attribute of the study
 @dataclass(frozen=True)
 class Search:
     """What a study searches and how. Early stopping and several directions exclude each other.
-    metrics: what each direction is of, as Optuna's dashboard names it."""
+    metrics: what each direction is of, as Optuna's dashboard names it; only_in_line: nothing is
+    sampled, what was put in line is all there is."""
 
     space: SearchSpace
     sampler: Sampler
@@ -44,6 +45,7 @@ class Search:
     num_evaluations: int
     directions: tuple[Direction, ...] = ("maximize",)
     metrics: tuple[str, ...] = ()
+    only_in_line: bool = False
 
 
 @dataclass(frozen=True)

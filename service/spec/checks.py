@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.samples import samples
 from service.spec.document import MOST_TRIALS, SweepSpec
+from service.spec.study_checks import check_kind
 from service.spec.trial_errors import explain_trial
 from service.words import RESERVED
 from trainers.tasks import table
@@ -32,12 +32,15 @@ def check_spec(spec: SweepSpec) -> None:
     _check_study_url(spec.storage.study_url)
     _check_configs(spec)
     _check_inputs(spec)
+    check_kind(spec)
     _check_not_given(spec)
     _check_trials(spec)
     spec.sampler.check(spec.search, len(spec.objective))
     _check_early_stopping(spec)
-    for values in samples(spec.search):
-        _check_search_limits(_trial_of(spec, values), values)
+    for values in spec.points():
+        config = _trial_of(spec, values)
+        if not spec.is_study:  # whose values are each meant
+            _check_search_limits(config, values)
     _check_objectives(spec)
 
 

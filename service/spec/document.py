@@ -5,7 +5,7 @@ classes that `TrialConfig` is composed of, so a field has one name, type, range 
 it is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,9 +21,11 @@ from pydantic import (
 )
 
 from search_spaces.samplers import Sampler, Tpe
+from search_spaces.samples import samples
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
 from service.spec.notify import Notify, Variable, as_section
-from service.spec.search import Search
+from service.spec.search import Search, WrittenSpace
+from service.spec.study import SEED, Cells, Seeds, Tune, points_of
 from trainers.files.urls import is_url
 from trainers.nearest import nearest
 from trainers.tasks import table
@@ -37,6 +39,9 @@ from trainers.trial.strict import Strict
 
 MOST_TRIALS = 10**6
 LONGEST_EXPERIMENT = 180  # bytes
+SEARCH, STUDY = "search", "study"
+# What only a study has, in its document.
+OF_STUDIES = ("cells", "seeds", "tune")
 
 
 class Section(Strict):
@@ -110,8 +115,10 @@ def _default_objectives(given: dict[str, Any]) -> tuple[Objective, ...]:
 
 
 def _default_early_stopping(given: dict[str, Any]) -> EarlyStopping:
-    """With two objectives no trial is weak as such, so none is stopped."""
-    return SuccessiveHalving() if len(given.get("objective", (1,))) == 1 else NoEarlyStopping()
+    """With two objectives no trial is weak as such, and the trials of a study share their budget,
+    so none is stopped."""
+    is_one = len(given.get("objective", (1,))) == 1
+    return SuccessiveHalving() if is_one and given.get("kind") != STUDY else NoEarlyStopping()
 
 
 class ResourceRequest(Strict):
@@ -230,7 +237,10 @@ class Storage(Strict):
 class SweepSpec(Strict):
     """One sweep as its user describes it. `parse_spec` reads it and explains what is wrong."""
 
-    kind: Literal["search"] = "search"
+    kind: Annotated[
+        Literal["search", "study"],
+        Field(description="study: every cell on the same seeds, to be compared with an interval"),
+    ] = "search"
     name: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the sweep")
     ]
@@ -242,7 +252,19 @@ class SweepSpec(Strict):
     training: Training = Training()
     loss: Loss = Loss()
     evaluation: Evaluation = Evaluation()
-    search: Search = Field(description="what may be tried, by name")
+    search: Search = Field(
+        default=WrittenSpace(domains={}, written={}), description="what may be tried, by name"
+    )
+    cells: Annotated[
+        Cells,
+        Field(description="of a study: small grids, a field with a list of values is varied"),
+    ] = ()
+    seeds: Annotated[
+        Seeds | None, Field(description="of a study: how many, or which; default: 5")
+    ] = None
+    tune: Annotated[Tune | None, Field(description="of a study: a learning rate for each cell")] = (
+        None
+    )
     # After `task`, whose metric is the default; pydantic validates fields in this order.
     objective: Annotated[
         tuple[Objective, ...],
@@ -278,11 +300,47 @@ class SweepSpec(Strict):
         BeforeValidator(as_section, json_schema_input_type=Notify | tuple[Variable, ...]),
     ] = Notify()
 
+    @model_serializer(mode="wrap")
+    def _only_of_its_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what a document of its kind has not, or may leave out: a search reads, and is
+        hashed, as before there were studies."""
+        dumped: dict[str, Any] = handler(self)
+        idle = {name for name in OF_STUDIES if not getattr(self, name)}
+        idle |= set() if self.search.written else {"search"}
+        return {name: value for name, value in dumped.items() if name not in idle}
+
     @field_serializer("data", mode="wrap")
     def _data_of_the_task(self, data: Data, handler: SerializerFunctionWrapHandler) -> Any:
         """Leaves out the defaults of fields that only another task has."""
         dumped = handler(data)
         return {name: dumped[name] for name in dumped if not is_of_another_task(name, self.task)}
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it is a controlled study: no sampler, but cells on shared seeds."""
+        return self.kind == STUDY
+
+    def points(self) -> Iterator[Mapping[str, Any]]:
+        """Yields hyperparameters of trials that stand for all: of a study those of each cell, else
+        corners and draws of the search."""
+        return points_of(self.cells, self.search) if self.is_study else samples(self.search)
+
+    def varied_names(self) -> list[str]:
+        """Returns the names that are searched, or in which a study's cells differ, in the
+        document's order."""
+        named = [name for grid in self.cells for name in grid]
+        return list(dict.fromkeys([*named, *self.search.written]))
+
+    def section_of(self, name: str) -> str:
+        """Returns the section of the document that has a varied name; empty for any other."""
+        if any(name in grid for grid in self.cells):
+            return "cells"
+        return "search" if name in self.search.domains else ""
+
+    def tried_names(self) -> list[str]:
+        """Returns the hyperparameters that trials have of their own."""
+        tuned = () if self.tune is None else ("learning_rate",)
+        return [*self.varied_names(), *tuned, *((SEED,) if self.is_study else ())]
 
     def given(self) -> dict[str, Any]:
         """Returns the fields of `TrialConfig` that the sections give, without their defaults; null

@@ -109,7 +109,9 @@ def explain_one(details: ErrorDetails, known: list[str]) -> str:
         message = details["msg"].removeprefix("Value error, ")
         # What is wrong inside the search says its own place, down to the searched name.
         return with_full_stop(
-            message if message.startswith((f"{place}.", f"{place}:")) else f"{place}: {message}"
+            message
+            if message.startswith((f"{place}.", f"{place}:", f"{place}["))
+            else f"{place}: {message}"
         )
     return f"{place}: {_rule(details)}, but got {_got(details)}.{_suggestion(details)}"
 

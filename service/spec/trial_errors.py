@@ -37,9 +37,7 @@ def _first_field(message: str) -> str:
 def _section(field: str, spec: SweepSpec) -> str:
     """Returns `loss.` for a field that the document has under loss, and so on; empty where it
     stands at the top level."""
-    if field in spec.search.domains:
-        return "search."
-    section = GROUPS[field].section if field in GROUPS else ""
+    section = spec.section_of(field) or (GROUPS[field].section if field in GROUPS else "")
     return f"{section}." if section else ""
 
 

@@ -19,7 +19,7 @@ POLICIES = {"choice": ["fixed", "fixed_teacher", "token_adaptive"]}
 
 def told(search: dict[str, Any], **fields: Any) -> list[str]:
     spec = parse_spec(DOCUMENT | {"search": search} | fields)
-    return [sentence.split(", so that")[0] for sentence in duplicates(spec, spec.search)]
+    return [sentence.split(", so that")[0] for sentence in duplicates(spec)]
 
 
 def among(*names: str, **more: dict[str, Any]) -> dict[str, Any]:
