@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.trial.config import TrialConfig
+from trainers.trial.probe import is_diagnostic
 from trainers.trial.reporting import Leave
 from trainers.trial.sources import (
     DataSource,
@@ -103,6 +104,7 @@ class Recorder:
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     advances: list[tuple[int, int]] = field(default_factory=list)
+    diagnostics: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def notice(self, text: str) -> None:
         """Keeps a notice."""
@@ -113,8 +115,8 @@ class Recorder:
         self.advances.append((step, num_steps))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keeps a step."""
-        self.steps[step] = dict(metrics)
+        """Keeps a step, or what was seen of the loss after it."""
+        (self.diagnostics if all(map(is_diagnostic, metrics)) else self.steps)[step] = dict(metrics)
 
     def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:
         """Keeps an evaluation."""

@@ -1,9 +1,9 @@
 """`python -m trainers trial.json --output DIR`: one trial, without a cluster or a tracking server.
 
 Under torchrun every process is a worker of the trial. Progress goes to stderr; `--json` prints the
-result. DIR holds the student, samples.json, examples.parquet, result.json and metrics.jsonl, a line
-for each report.
-A trial that read a teacher cache which is not here gets it built again, in DIR/caches.
+result. DIR holds the student, samples.json, examples.parquet, diagnostics.json, result.json and
+metrics.jsonl, a line for each report. A trial that read a teacher cache which is not here gets it
+built again, in DIR/caches.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from trainers.files.urls import is_url
 from trainers.tasks import table
 from trainers.teachers.cache import CacheRequest
+from trainers.trial.probe import is_diagnostic
 from trainers.trial.reporting import Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
@@ -38,9 +39,9 @@ class LineReporter:
         """Drops it: steps are shown with their metrics."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keeps the step, shows each tenth."""
+        """Keeps the step, shows each tenth; diagnostics are many numbers, and in a file too."""
         self._keep(step, metrics)
-        if step % 10 == 0:
+        if step % 10 == 0 and not all(map(is_diagnostic, metrics)):
             _say(f"step {step}", metrics)
 
     def evaluated(self, step: int, evaluation: int, metrics: Mapping[str, float]) -> None:

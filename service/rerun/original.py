@@ -16,6 +16,7 @@ from service.rerun.verdict import Numbers
 from service.states import FINISHED, TrialState
 from trainers.files.json_files import read_object
 from trainers.trial.metrics import TRAINING_METRICS
+from trainers.trial.probe import is_diagnostic
 from trainers.trial.trial_file import TrialFile
 
 INPUT_NAMES = ("teacher", "student", "data", KEPT)
@@ -55,7 +56,9 @@ def load_original(reference: str, runs: Runs, mounts: Mapping[str, Path]) -> Ori
     # the same values, without the weights' hash.
     steps = int(result["steps"]) if record.state is TrialState.STOPPED_EARLY and result else None
     metrics = result.get("metrics") or {
-        name: value for name, value in record.metrics.items() if name not in TRAINING_METRICS
+        name: value
+        for name, value in record.metrics.items()
+        if name not in TRAINING_METRICS and not is_diagnostic(name)
     }
     recorded = Numbers(
         metrics=metrics,

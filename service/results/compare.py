@@ -10,6 +10,7 @@ from service.results.standings import by_config, pair_by_seed
 from service.states import TrialState
 from service.statistics.paired import PairedTest
 from trainers.files.json_files import checked_object, parse_json
+from trainers.trial.probe import is_diagnostic
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -95,7 +96,7 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
         tuple(records),
         {name: row for name, row in rows.items() if any(value != row[0] for value in row)},
         {name: [record.metric(name) for record in records] for name in metrics},
-        tuple(_pairings(records, metrics)),
+        tuple(_pairings(records, [name for name in metrics if not is_diagnostic(name)])),
     )
 
 

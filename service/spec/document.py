@@ -34,6 +34,7 @@ from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_anothe
 from trainers.trial.fields import TaskName
 from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, Workers, relative_name
 from trainers.trial.metrics import Direction
+from trainers.trial.probe import is_diagnostic
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 from trainers.trial.strict import Strict
 
@@ -88,6 +89,12 @@ class Objective(Strict):
     @classmethod
     def _known(cls, metric: str) -> str:
         known = list(table.known_directions())
+        if is_diagnostic(metric):
+            raise ValueError(
+                f"must be a metric of how good a student is ({', '.join(known)}), but got "
+                f"'{metric}', a diagnostic: it says what a loss does, and tau alone moves it, "
+                "whether or not the student gets better"
+            )
         if metric not in known:
             raise ValueError(
                 f"must be one of {', '.join(known)}, but got '{metric}'.{nearest(metric, known)}"

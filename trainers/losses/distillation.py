@@ -62,8 +62,8 @@ class DistillationLoss(nn.Module):
         """
         batch = LossInputs(hidden, head, labels, signal)
         _check(self.vocab_size, batch)
-        term = None if signal is None else self._term(context)
-        settings = BatchSettings() if signal is None else self._settings(batch, context)
+        term = None if signal is None else self.term_at(context)
+        settings = BatchSettings() if signal is None else self.settings_of(batch, context)
         sums = fused_sums if self._is_fused(hidden, head) else plain_sums
         return sums(self.config if term is None else term.config, term, settings, batch)
 
@@ -85,7 +85,7 @@ class DistillationLoss(nn.Module):
         if self.mix is not None:
             self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
 
-    def _term(self, context: LossContext) -> SoftTerm:
+    def term_at(self, context: LossContext) -> SoftTerm:
         """Returns the soft loss at its weight of this step."""
         num_rising = self.config.soft_warmup * context.num_steps
         if context.step + 1 >= num_rising:
@@ -104,7 +104,7 @@ class DistillationLoss(nn.Module):
         num_rows = hidden.shape[0]
         return num_rows > FEW_POSITIONS and num_rows * self.vocab_size > FEW_LOGITS
 
-    def _settings(self, batch: LossInputs, context: LossContext) -> BatchSettings:
+    def settings_of(self, batch: LossInputs, context: LossContext) -> BatchSettings:
         """Returns what the batch, by a first pass where needed, and the schedules decide."""
         measured = [measure(function, batch) for function in measures(self.config)]
         settings = settings_from(self.config, measured, context)

@@ -14,7 +14,8 @@ from trainers.trial.config import TrialConfig, fields_in
 from trainers.trial.sources import ModelSource, PrepareRequest, Scores
 
 # What decides an evaluation: all of its section but how often it takes place, and the arithmetic.
-EVALUATION_FIELDS = tuple(name for name in fields_in("evaluation") if name != "evaluations")
+BESIDE_EVALUATION = ("evaluations", "diagnostics_share")
+EVALUATION_FIELDS = tuple(n for n in fields_in("evaluation") if n not in BESIDE_EVALUATION)
 SCORES = "scores.json"
 NUMERIC_FIELDS = ("precision", "attention_implementation")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainers.parts import Batch, BatchSource, SignalMaker, Step
 from trainers.training.checkpoints import Checkpoints, random_state, restore_random_state
+from trainers.training.diagnostics import Diagnostics
 from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import evaluation_steps
 from trainers.trial.config import TrialConfig
@@ -38,6 +39,7 @@ class Progress:
     wait_s: float = 0.0
     tokens: int = 0
     scale_notice_given: bool = False
+    looks: list[dict[str, Any]] = field(default_factory=list)  # of the diagnostics
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Loop:
     evaluate: Callable[[Mapping[str, float]], Evaluation]
     checkpoints: Checkpoints
     checkpoint_every_s: float | None = None
+    diagnostics: Diagnostics | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class _Run:
     def train(self) -> TrainingEnd:
         self._resume()
         self.loop.module.train()
+        self._diagnose()
         with self.loop.source.steps(self.progress.step, self.num_steps) as steps:
             while self.progress.step < self.num_steps:
                 reason = self._reason_to_leave()
@@ -180,6 +184,7 @@ class _Run:
         evaluated = self.progress.step in self.evaluate_after
         if evaluated and not self._evaluate():
             return False
+        self._diagnose()
         # after the last step the student itself is saved, and all checkpoints are deleted
         is_last = self.progress.step == self.num_steps
         if not is_last and (evaluated or self._checkpoint_is_due()):
@@ -254,6 +259,10 @@ class _Run:
         if warning is not None and not progress.scale_notice_given:
             progress.scale_notice_given = True
             reporter.notice(f"{warning} (evaluation {progress.evaluation})")
+
+    def _diagnose(self) -> None:
+        if self.loop.diagnostics is not None:
+            self.loop.diagnostics.after(self.progress.step, self.progress.looks)
 
     def _checkpoint_is_due(self) -> bool:
         every = self.loop.checkpoint_every_s

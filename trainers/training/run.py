@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +24,12 @@ from trainers.teachers import cache_copy
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.checkpoints import Checkpoints
+from trainers.training.diagnostics import Diagnostics, Probe
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.student import StudentWithLoss
-from trainers.trial.budget import num_steps_of
+from trainers.trial.budget import evaluation_steps, num_steps_of
+from trainers.trial.probe import plan_probe, work_of
 from trainers.trial.reporting import EXAMPLES, SAMPLES, Evaluation, Outcome, Reporter, TrialResult
 from trainers.trial.subset import Subset
 from trainers.trial.trial_file import TrialFile
@@ -80,10 +82,10 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
 ) -> TrialResult:
     """Trains `trial` and returns its result; every worker of the trial calls this with the same
     arguments but its own rank. Writes `output/student` (Hugging Face folder), answers and scores
-    of examples (`write_evaluation`) and, while training, checkpoints, from which an interrupted
-    trial resumes: in `output/checkpoints`, or below the fsspec URL `checkpoints` under the trial's
-    number. The result's bits depend on `trial` alone. Raises `ValueError` when inputs are missing
-    or do not fit together."""
+    of examples (`write_evaluation`), diagnostics and, while training, checkpoints, from which an
+    interrupted trial resumes: in `output/checkpoints`, or below the fsspec URL `checkpoints` under
+    the trial's number. The result's bits depend on `trial` alone. Raises `ValueError` when inputs
+    are missing or do not fit together."""
     kept = kept or KeptBetweenTrials()
     # First of all: what the trial before left changed in this process must not reach this one.
     kept.globals.restore()
@@ -116,6 +118,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         ),
         checkpoint_every_s=checkpoint_every_s,
     )
+    loop = replace(loop, diagnostics=_diagnostics(loop, inputs, output))
     return _finish(train(loop), loop, inputs, output)
 
 
@@ -240,6 +243,43 @@ def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) 
         "teacher",
         (folder, trial.paths.data, Subset.of(trial.config), str(device)),
         lambda: CachedTeacher(cache_copy.local(folder), inputs.data.splits, device),
+    )
+
+
+def _diagnostics(loop: Loop, inputs: _Inputs, output: Path) -> Diagnostics | None:
+    """What looks at the trial's loss; None where there is none to look at, too little time for it,
+    or on all workers but the first."""
+    if loop.teacher is None or not loop.world.is_first:
+        return None
+    config, splits = loop.config, inputs.data.splits
+    steps = evaluation_steps(loop.num_steps, config.evaluations)
+    work = work_of(
+        trained=loop.num_steps * config.batch_size * float(splits["train"].num_learned.mean()),
+        evaluated=len(steps) * int(splits["validation"].num_learned.sum()),
+    )
+    plan = plan_probe(
+        config.diagnostics_share,
+        num_steps=loop.num_steps,
+        work=work / loop.world.size,  # the workers share the steps, and one of them looks
+        vocab_size=inputs.data.num_classes,
+    )
+    if plan is None:
+        return None
+    probe = Probe(
+        student=loop.student,
+        teacher=loop.teacher,
+        split=splits["validation"],
+        num_positions=plan.num_positions,
+        device=loop.world.device,
+        numerics=inputs.numerics,
+    )
+    return Diagnostics(
+        plan=plan,
+        probe=probe,
+        num_steps=loop.num_steps,
+        share=config.diagnostics_share,
+        reporter=loop.reporter,
+        output=output,
     )
 
 

@@ -17,7 +17,7 @@ from trainers.files.store import write_text
 from trainers.training.standing import TrialFunction
 from trainers.trial.assignments import Assignment, Ending, LeaveTrial, Report, Said, Vote
 from trainers.trial.fields import LanguageDataFields
-from trainers.trial.reporting import EXAMPLES, SAMPLES, Leave, Outcome, TrialResult
+from trainers.trial.reporting import DIAGNOSTICS, EXAMPLES, SAMPLES, Leave, Outcome, TrialResult
 from trainers.trial.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ CLOSE_TIMEOUT_S = 60.0
 SHOW_EVERY_S = 1.0
 RESULT, STUDENT_FOLDER = "result.json", "student"
 # What a trial leaves in its folder beside its student, and its run gets as artifacts.
-ARTIFACTS = (SAMPLES, EXAMPLES, RESULT)
+ARTIFACTS = (SAMPLES, EXAMPLES, DIAGNOSTICS, RESULT)
 
 
 class Sink(Protocol):

@@ -332,6 +332,8 @@ class ImageDataFields(Fields):
 
 
 ALIKE = "evaluation must be the same in every trial"
+# They change no bit of a training, and say why one loss does better: worth this much of every one.
+DIAGNOSTICS_SHARE = 0.02
 
 
 class EvaluationFields(Fields):
@@ -342,6 +344,13 @@ class EvaluationFields(Fields):
     evaluations: Annotated[
         Count, Field(description="evaluations spread over the budget, the last at its end")
     ] = 5
+    diagnostics_share: Annotated[
+        Fraction,
+        Field(
+            description="of a trial's time that looking at its loss may take; 0: no diagnostics",
+            exclude_if=lambda share: share == DIAGNOSTICS_SHARE,  # older images refuse it
+        ),
+    ] = DIAGNOSTICS_SHARE
 
 
 class LanguageEvaluationFields(Fields):

@@ -7,9 +7,9 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-# The last evaluation's answers beside their prompts, and scores by example, in a trial's folder and
-# among its run's artifacts.
-SAMPLES, EXAMPLES = "samples.json", "examples.parquet"
+# The last evaluation's answers beside their prompts, scores by example, and what was seen of the
+# loss, in a trial's folder and among its run's artifacts.
+SAMPLES, EXAMPLES, DIAGNOSTICS = "samples.json", "examples.parquet", "diagnostics.json"
 EXAMPLE_ID = "example_id"
 
 

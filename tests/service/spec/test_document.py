@@ -118,6 +118,11 @@ def test_two_objectives_switch_early_stopping_off() -> None:
         ({"sampler": {"kind": "tpe", "starts": 2}}, "sampler.starts: only known .*num_startup"),
         ({"early_stopping": {"kind": "median", "grace": 0.1}}, "early_stopping.grace: value >= 0."),
         ({"objective": {"metric": "rouge"}}, r"metric: must be one of .* Did you mean 'rouge_l'\?"),
+        (
+            {"objective": {"metric": "probe/off_top5"}},
+            r"metric: must be a metric of how good a student is \(rouge_l, .*\), but got "
+            "'probe/off_top5', a diagnostic: it says what a loss does",
+        ),
         ({"objective": [3]}, r"^objective\[0\]: must be a mapping of names to values, but got 3"),
         ({"sampler": {}}, "^sampler: must name its kind, but got {}. Add kind"),
         ({"controls": "all"}, "controls: must be one of 'default' or 'none', but got 'all'"),
