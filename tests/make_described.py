@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from images_support import write_like_fashion  # noqa: E402  # path above
+
 from service.actions import documents, plan  # noqa: E402  # path above
 from service.workspace import Workspace  # noqa: E402  # path above
 from trainers.tasks import described  # noqa: E402  # path above
@@ -23,14 +25,22 @@ from trainers.tasks import described  # noqa: E402  # path above
 def built(folder: Path) -> dict[str, Any]:
     """What plans of all shipped sweeps build, in a home below `folder`, with nothing shipped."""
     nothing, starter = folder / "nothing.json", folder / "starter.yaml"
+    overrides = {"fashion-mnist": with_images(folder / "images")}
     nothing.write_text("{}")
     starter.write_text(documents.read_starter().text)
     workspace = Workspace(folder / "home", folder=folder)
     with patch.object(described, "SHIPPED", nothing):
         for name in (str(starter), *(preset.name for preset in documents.list_presets())):
-            plan.plan_sweep(name, workspace)
+            plan.plan_sweep(name, workspace, overrides=overrides.get(name, ()))
     paths = sorted((folder / "home" / "prepared" / "configs").glob(f"*/{described.DESCRIPTION}"))
     return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def with_images(folder: Path) -> list[str]:
+    """Overrides of a preset whose images every user has to get, with few images of their size."""
+    place = write_like_fashion(folder)
+    splits = [f"data.{split}={place}" for split in ("train", "validation")]
+    return [*splits, "data.student_examples=20"]
 
 
 if __name__ == "__main__":

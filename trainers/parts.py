@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.metrics import Metric
 from trainers.trial.reporting import Evaluation
 from trainers.trial.sources import ModelSource, PrepareRequest, Role
@@ -265,8 +265,11 @@ class Task(Protocol):
 
     @property
     def uses_parameters_once(self) -> bool:
-        """Whether a position takes each parameter once, so that work is their product; a
-        convolution takes its own at every pixel."""
+        """Whether a position takes each parameter once; a convolution takes its at every pixel."""
+
+    @property
+    def step_s(self) -> float:
+        """About the seconds of a step on models as small as they can be."""
 
     @property
     def default_metric(self) -> str:
@@ -298,12 +301,9 @@ class Task(Protocol):
         prepared data, which need not exist yet. Raises `ValueError` that says what is missing or
         does not fit."""
 
-    def describe_model(
-        self, request: PrepareRequest, role: Role, home: Path
-    ) -> tuple[dict[str, Any], int]:
-        """Returns what the config of that role makes: the complete config, and the number of
-        parameters. It is built without numbers once, which loads torch, and remembered under
-        `home`. Raises `ValueError` naming the field of a config that makes no model."""
+    def describe_model(self, request: PrepareRequest, role: Role, home: Path) -> ModelFacts:
+        """Returns what the config of that role makes, built once without numbers (with torch), and
+        remembered under `home`. Raises `ValueError` naming the field that makes no model."""
 
     def check_models(self, request: PrepareRequest, data: Path) -> None:
         """Raises `ValueError` unless the models that the request names fit the prepared data in the
@@ -320,8 +320,7 @@ class Task(Protocol):
         """Raises `ValueError` unless trials like `config` measure `metric`."""
 
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
-        """Returns about how many weights a model from a transformers config has, or None when the
-        config does not say enough."""
+        """Returns about how many weights a model from a config has, None where it does not say."""
 
     def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
         """Returns how many tokens so many evaluations of a trial sample one after another."""

@@ -22,12 +22,11 @@ FLOPS_PER_CPU = 30e9
 FLOPS_PER_GPU = 60e12
 # Each weight's forward and backward pass takes 6 operations a token, a forward pass alone 2.
 STUDENT_FLOPS = 6
-TEACHER_FLOPS = 2
+FORWARD_FLOPS = 2
 BYTES_PER_WEIGHT = 4
 # Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
 CHECKPOINT_COPIES = 7
 TRIALS_OF_UNKNOWN_LENGTH = 40
-STEP_S = 0.02
 TOKEN_S = 0.01
 # How far the truth may be off: a guess from rates, and one from an evaluation that was measured.
 GUESSED, PREPARED = 4.0, 2.0
@@ -228,10 +227,15 @@ def _duration_range(
 def _seconds_of_small_things(spec: SweepSpec, num_examples: int) -> float:
     """Returns the seconds that steps and generated tokens take however small the models are.
     num_examples: of the training data."""
-    budget = spec.budget()
+    task, budget = table.task_named(spec.task), spec.budget()
     num_evaluations = num_evaluations_of(budget, num_examples)
-    num_sampled = table.task_named(spec.task).num_sampled_tokens(budget, num_evaluations)
-    return (budget.steps or 0) * STEP_S + num_sampled * TOKEN_S
+    num_sampled = task.num_sampled_tokens(budget, num_evaluations)
+    return _steps_of(budget, num_examples) * task.step_s + num_sampled * TOKEN_S
+
+
+def _steps_of(budget: TrialConfig | FitConfig, num_examples: int) -> float:
+    """Returns about how many steps a training on so many examples has."""
+    return budget.steps or (budget.epochs or 0) * math.ceil(num_examples / budget.batch_size)
 
 
 def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) -> int:
@@ -266,7 +270,8 @@ def trial_time(
         return None
     kind = "60 TFLOP/s a GPU" if gpus_per_worker else "30 GFLOP/s a CPU"
     counted = table.task_named(spec.task).position_name
-    source = f"a guess from parameters × {counted} at {kind}, within a factor of {GUESSED:g}"
+    size = "parameters" if facts.student_products is None else "operations"
+    source = f"a guess from {size} × {counted} at {kind}, within a factor of {GUESSED:g}"
     return _spread(seconds, GUESSED, source)
 
 
@@ -296,10 +301,19 @@ def _guessed_seconds(
     teacher = _head_parameters(facts) if is_cached else _teacher_work(spec, facts)
     if tokens is None or student is None or teacher is None:
         return None
-    work = (STUDENT_FLOPS * student + TEACHER_FLOPS * teacher) * tokens
+    examples = facts.num_train_examples or 1
+    work = (STUDENT_FLOPS * student + FORWARD_FLOPS * teacher) * tokens * _share_passed(spec)
+    if _share_passed(spec) == 1:
+        passes = num_evaluations_of(spec.budget(), examples) * (facts.num_validation_examples or 0)
+        work += FORWARD_FLOPS * student * passes
     rate = _rate(spec, gpus_per_worker) * spec.resources.workers_per_trial
-    # Prompts pass through both models too and evaluation comes on top: about as much again.
-    return 2 * work / rate + _seconds_of_small_things(spec, facts.num_train_examples or 1)
+    return work / rate + _seconds_of_small_things(spec, examples)
+
+
+def _share_passed(spec: SweepSpec) -> int:
+    """Returns how many positions pass through the models for each that is learned. Prompts do too:
+    with what evaluations take, about as many again."""
+    return 2 if table.task_named(spec.task).uses_parameters_once else 1
 
 
 def _fit_seconds(spec: SweepSpec, facts: InputFacts, gpus_per_worker: float) -> float:
@@ -310,8 +324,10 @@ def _fit_seconds(spec: SweepSpec, facts: InputFacts, gpus_per_worker: float) -> 
         tokens = None if source.fit is None else _tokens_of(source.fit, facts)
         parameters = parameters_of(spec, facts)
         if source.fit is not None and tokens is not None and parameters is not None:
-            work = 2 * STUDENT_FLOPS * parameters * tokens
-            seconds += work / _rate(spec, gpus_per_worker) + (source.fit.steps or 0) * STEP_S
+            work = STUDENT_FLOPS * parameters * tokens * _share_passed(spec)
+            steps = _steps_of(source.fit, facts.num_train_examples or 1)
+            small = steps * table.task_named(spec.task).step_s
+            seconds += work / _rate(spec, gpus_per_worker) + small
     return seconds
 
 
@@ -323,8 +339,8 @@ def _build_seconds(
     if teacher is None or tokens is None:
         return None
     workers = slots * spec.resources.workers_per_trial
-    # Prompts pass through the teacher too: about as much again.
-    return 2 * TEACHER_FLOPS * teacher * tokens / (_rate(spec, gpus_per_worker) * workers)
+    work = FORWARD_FLOPS * teacher * tokens * _share_passed(spec)
+    return work / (_rate(spec, gpus_per_worker) * workers)
 
 
 def _student_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
@@ -336,13 +352,17 @@ def _teacher_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
 
 
 def _student_work(spec: SweepSpec, facts: InputFacts) -> int | None:
-    """Returns the products of one position in the student, None where parameters do not say."""
+    """Returns the products of one position in the student, None where they are not known."""
+    if facts.student_products is not None:
+        return facts.student_products
     is_known = table.task_named(spec.task).uses_parameters_once
     return _student_parameters(spec, facts) if is_known else None
 
 
 def _teacher_work(spec: SweepSpec, facts: InputFacts) -> int | None:
-    """Returns the products of one position in the teacher, None where parameters do not say."""
+    """Returns the products of one position in the teacher, None where they are not known."""
+    if facts.teacher_products is not None:
+        return facts.teacher_products
     is_known = table.task_named(spec.task).uses_parameters_once
     return _teacher_parameters(spec, facts) if is_known else None
 

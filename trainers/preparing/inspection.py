@@ -8,7 +8,7 @@ from trainers.files.json_files import checked_object, read_object
 from trainers.parts import Task
 from trainers.preparing.keys import Keys, input_fingerprints, read_scores
 from trainers.tasks import locate, table, weights
-from trainers.trial.facts import Facts
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest
 
 
@@ -32,6 +32,8 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
         update={
             "teacher_parameters": teacher.num_parameters,
             "student_parameters": student.num_parameters,
+            "teacher_products": teacher.products,
+            "student_products": student.products,
             "teacher_hidden_size": facts.teacher_hidden_size or teacher.hidden_size,
             **_measured(request, keys, task, teacher, student),
             "fingerprints": {"text": keys.records},
@@ -43,19 +45,18 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
 class _Model:
     """A teacher or student as far as its description goes."""
 
-    def __init__(
-        self, source: ModelSource, role: str, keys: Keys, made: tuple[dict[str, Any], int] | None
-    ):
+    def __init__(self, source: ModelSource, role: str, keys: Keys, made: ModelFacts | None):
         """`made`: what the source's config makes (`Task.describe_model`), where it has one."""
         self.made = source.config is not None or source.fit is not None
         self.folder: Path | None = None
         self._num_built: int | None = None
+        self.products: int | None = None
         if source.model is not None:
             self.folder = locate.model_folder(source, role, with_weights=_is_folder(source.model))
             self.config: dict[str, Any] = locate.read_config(self.folder)
         else:
             assert made is not None
-            self.config, self._num_built = made
+            self.config, self._num_built, self.products = made
         if self.made:
             self.folder = keys.model_folder(source, role)
         self.origin = self._origin(source)

@@ -1,4 +1,4 @@
-"""What a model's config makes: the complete config, and the number of parameters. To know it the
+"""What a model's config makes: the complete config, and how large the model is. To know it the
 model has to be built, without numbers but with torch, seconds for each; so it is built once, and
 that of the presets is shipped. No torch."""
 
@@ -11,28 +11,26 @@ from typing import Any
 from trainers.files import store
 from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
+from trainers.trial.facts import ModelFacts
 
-Described = tuple[dict[str, Any], int]
 # Made by tests/make_described.py, which a test compares it with.
 SHIPPED = Path(__file__).with_name("described.json")
 DESCRIPTION = "model.json"
 _FIELDS: Mapping[str, type] = {"config": dict, "num_parameters": int}
 
 
-def described(asked: Mapping[str, Any], home: Path, build: Callable[[], Described]) -> Described:
+def described(asked: Mapping[str, Any], home: Path, build: Callable[[], ModelFacts]) -> ModelFacts:
     """Returns what `build` returns, which is not called where it is known already: in a preset of
     this version, or from an earlier plan under `home`. asked: all that decides it beside the
     version of transformers. Raises `ValueError` for a damaged file, and as `build` does."""
     folder = keyed_folder(home, "configs", {**asked, "by": version("transformers")})
     shipped = read_object(SHIPPED)
     if folder.name in shipped:
-        found = shipped[folder.name]
-        return found["config"], found["num_parameters"]
+        return _facts(shipped[folder.name])
 
     def make(place: Path) -> None:
-        config, count = build()
-        found = {"config": config, "num_parameters": count}
-        (place / DESCRIPTION).write_text(json.dumps(found, default=str) + "\n")
+        known = {name: value for name, value in build()._asdict().items() if value is not None}
+        (place / DESCRIPTION).write_text(json.dumps(known, default=str) + "\n")
 
     path = store.once(folder, make) / DESCRIPTION
     try:
@@ -42,4 +40,8 @@ def described(asked: Mapping[str, Any], home: Path, build: Callable[[], Describe
             f"{path} must say what a config makes, but it is damaged ({error}). "
             f"Delete the folder {path.parent}."
         ) from error
-    return found["config"], found["num_parameters"]
+    return _facts(found)
+
+
+def _facts(found: Mapping[str, Any]) -> ModelFacts:
+    return ModelFacts(found["config"], found["num_parameters"], found.get("products"))

@@ -1,8 +1,19 @@
 """What is known of a sweep's inputs; no torch."""
 
+from typing import Any, NamedTuple
+
 from pydantic import Field
 
 from trainers.trial.strict import Strict
+
+
+class ModelFacts(NamedTuple):
+    """What a model's config makes: the complete config, the number of parameters, and the products
+    that one position takes in a forward pass where parameters do not say; None: not known."""
+
+    config: dict[str, Any]
+    num_parameters: int
+    products: int | None = None
 
 
 class Facts(Strict):
@@ -19,6 +30,10 @@ class Facts(Strict):
     vocab_size: int | None = None
     teacher_parameters: int | None = None
     student_parameters: int | None = None
+    teacher_products: int | None = Field(
+        default=None, description="of one position, forward, where parameters do not say"
+    )
+    student_products: int | None = Field(default=None, description="the same of the student")
     teacher_hidden_size: int | None = None
     teacher_entropy_share: float | None = Field(
         default=None, description="mean entropy at tau = 1 over ln V"

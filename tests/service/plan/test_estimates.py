@@ -118,7 +118,9 @@ def test_what_has_to_be_fitted_first_takes_its_time() -> None:
     _, without = plan(facts=new).estimate.duration_range_s or (0, 0)
     _, fitted = plan(facts=new, teacher=fit).estimate.duration_range_s or (0, 0)
     # Ten million weights, 500,000 tokens, six operations, prompts as much again, off fourfold.
-    assert fitted - without == pytest.approx(4 * 2 * 6 * 1e7 * 5e5 / 30e9)
+    # 32 steps an epoch, whose fixed costs come on top
+    steps_s = 10 * 32 * 0.02
+    assert fitted - without == pytest.approx(4 * (2 * 6 * 1e7 * 5e5 / 30e9 + steps_s))
     _, prepared = plan(teacher=fit).estimate.duration_range_s or (0, 0)
     assert prepared == without
 
@@ -150,3 +152,43 @@ def test_a_model_from_a_config_is_counted_roughly() -> None:
     config = {"model_type": "gpt2", "n_layer": 12, "n_embd": 768}
     assert guess(config, 50_257) == pytest.approx(124e6, rel=0.02)
     assert guess({}, 50_257) is None
+
+
+IMAGES: dict[str, Any] = DOCUMENT | {
+    "task": "image_classification",
+    "data": {"train": "a", "validation": "b"},
+    "training": {"epochs": 10, "batch_size": 50},
+}
+OF_IMAGES = InputFacts(
+    num_train_examples=1000,
+    num_train_tokens=1000,
+    num_validation_examples=400,
+    vocab_size=10,
+    teacher_parameters=300_000,
+    student_parameters=5_000,
+    teacher_products=40_000_000,
+    student_products=3_000_000,
+    teacher_hidden_size=10,
+)
+
+
+def images(facts: InputFacts = OF_IMAGES, **sections: Any) -> SweepPlan:
+    return make_plan(parse_spec(IMAGES | sections), facts, LAPTOP, code_version="1")
+
+
+def test_images_are_guessed_from_the_products_of_their_models() -> None:
+    online = images(teacher_cache={"mode": "online"}).estimate
+    # 10,000 views forwards and backwards in the student, forwards in the teacher; 5 evaluations of
+    # 400 images; 200 steps of at least 2 ms
+    work = 10_000 * (6 * 3e6 + 2 * 4e7) + 5 * 400 * 2 * 3e6
+    each_s = work / 30e9 + 200 * 0.002
+    assert online.duration_s == pytest.approx(14 * each_s / 4)
+    assert "operations × images" in online.basis
+    cached = images().estimate
+    assert cached.teacher_cache_s == pytest.approx(1400 * 2 * 4e7 / 30e9 / 4)
+    assert cached.duration_s is not None and cached.duration_s < 0.5 * online.duration_s
+
+
+def test_images_of_models_that_are_only_named_are_not_guessed() -> None:
+    named = OF_IMAGES.model_copy(update={"student_products": None})
+    assert images(named).estimate.duration_range_s is None

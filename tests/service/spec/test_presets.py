@@ -7,6 +7,7 @@ from service.plan.plan import make_plan
 from service.plan.resources import Resources
 from service.spec.document import SweepSpec
 from service.spec.file import (
+    apply_override,
     parse_yaml,
     preset_names,
     preset_summary,
@@ -24,9 +25,15 @@ def preset(name: str) -> SweepSpec:
 
 
 def test_the_presets_of_the_documentation_are_there() -> None:
-    assert {"demo", "temperature", "cist", "divergence-family", "digits", "cifar100"} <= set(
-        preset_names()
-    )
+    assert {
+        "demo",
+        "temperature",
+        "cist",
+        "divergence-family",
+        "digits",
+        "fashion-mnist",
+        "cifar100",
+    } <= set(preset_names())
     assert "_starter" not in preset_names()
 
 
@@ -65,3 +72,18 @@ def test_the_family_trains_nothing_twice() -> None:
     plan = make_plan(preset("divergence-family"), InputFacts(), TWO_CORES, code_version="1")
     points = [*plan.spec.search.enumerate(1), *(control.values for control in plan.controls)]
     assert plan.num_trials == len({plan.spec.trial_config(values) for values in points}) == 34
+
+
+@pytest.mark.parametrize(
+    "student", [[], ["student.config.width=8", "data.student_examples=5000", "training.epochs=30"]]
+)
+def test_fashion_mnist_repeats_each_setting_and_none_over_seeds(student: list[str]) -> None:
+    document = parse_yaml(preset_text("fashion-mnist"), "fashion-mnist")
+    for override in student:
+        apply_override(document, override)
+    plan = make_plan(parse_spec(document), InputFacts(), TWO_CORES, code_version="1")
+    points = plan.spec.search.enumerate(1)
+    configs = {plan.spec.trial_config(values) for values in points}
+    assert plan.num_trials == len(configs) == 11 * 3
+    assert len({config.model_copy(update={"seed": 0}) for config in configs}) == 11
+    assert sum(config.soft_weight == 0 for config in configs) == 3

@@ -7,7 +7,7 @@ import pytest
 from make_described import built
 
 from trainers.tasks import described
-from trainers.tasks.described import Described
+from trainers.trial.facts import ModelFacts
 
 
 @pytest.mark.slow
@@ -22,13 +22,13 @@ def test_a_config_is_built_once_and_again_for_another_transformers(
 ) -> None:
     calls = []
 
-    def build() -> Described:
+    def build() -> ModelFacts:
         calls.append(1)
-        return {"model_type": "x"}, 7
+        return ModelFacts({"model_type": "x"}, 7, 70)
 
     for _ in range(2):
         found = described.described({"config": {"model_type": "x"}}, tmp_path, build)
-        assert found == ({"model_type": "x"}, 7)
+        assert found == ({"model_type": "x"}, 7, 70)
     assert len(calls) == 1
     monkeypatch.setattr(described, "version", lambda name: f"another {name}")
     described.described({"config": {"model_type": "x"}}, tmp_path, build)
@@ -49,10 +49,11 @@ def test_what_is_shipped_is_for_one_version_of_transformers(
         "entries": 1024,
     }
 
-    def build() -> Described:
+    def build() -> ModelFacts:
         raise AssertionError("built")
 
-    config, count = described.described(known, tmp_path, build)
+    config, count, products = described.described(known, tmp_path, build)
+    assert products is None  # parameters say it
     assert (config["n_embd"], count) == (48, 1024 * 48 + 128 * 48 + 12 * 48**2 + 13 * 48 + 2 * 48)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(described, "version", lambda name: "5.0.0")

@@ -15,6 +15,7 @@ from trainers.nearest import nearest
 from trainers.tasks.building import ConfigBuild
 from trainers.tasks.causal_lm.models import body_of, quieten
 from trainers.tasks.causal_lm.vocabulary import check_rows, num_entries
+from trainers.trial.facts import ModelFacts
 from trainers.trial.sources import ModelSource
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -46,9 +47,7 @@ def initialise(source: ModelSource, role: str, tokenizer: Any, folder: Path) -> 
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-def describe(
-    given: Mapping[str, Any], role: str, vocab_size: int | None
-) -> tuple[dict[str, Any], int]:
+def describe(given: Mapping[str, Any], role: str, vocab_size: int | None) -> ModelFacts:
     """Returns the complete config that `given` stands for with a tokenizer of `vocab_size` entries,
     and the number of parameters of the model. Nothing is computed and no memory taken. Raises
     `ValueError` as `initialise` does."""
@@ -57,8 +56,7 @@ def describe(
     # any token does where the tokenizer is not known yet
     model = _built({**dict.fromkeys(SPECIAL_TOKENS, 0), **sized, **given}, role)
     check_rows({role: len(model.get_output_embeddings().weight)}, vocab_size)
-    config: dict[str, Any] = model.config.to_dict()
-    return config, int(model.num_parameters())
+    return ModelFacts(model.config.to_dict(), int(model.num_parameters()))
 
 
 def _built(given: dict[str, Any], role: str) -> Any:

@@ -19,14 +19,14 @@ from trainers.tasks.causal_lm.vocabulary import (
     check_same_tokens,
     read_vocabulary,
 )
-from trainers.tasks.described import Described, described
-from trainers.trial.facts import Facts
+from trainers.tasks.described import described
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest, Role
 from trainers.trial.subset import Subset
 
 # A guess for English; the exact number is known once the data was tokenised.
 CHARACTERS_PER_TOKEN = 3.5
-Describe = Callable[[Mapping[str, Any], str, int | None], Described]
+Describe = Callable[[Mapping[str, Any], str, int | None], ModelFacts]
 NUM_TRIED = 4  # records of a split that a plan encodes
 
 
@@ -147,7 +147,7 @@ def _describe_tokenizer(request: PrepareRequest) -> str:
 
 def described_model(
     request: PrepareRequest, role: Role, home: Path, describer: Callable[[], Describe]
-) -> Described:
+) -> ModelFacts:
     """See `trainers.parts.Task.describe_model`. `describer` loads torch, so it is called only for a
     config that was not described before."""
     config = request.source(role).config

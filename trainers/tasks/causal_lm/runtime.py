@@ -15,6 +15,7 @@ from trainers.tasks.causal_lm.evaluation import TextEvaluator
 from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.tasks.causal_lm.writing import DataWriter
 from trainers.trial.config import TrialConfig
+from trainers.trial.facts import ModelFacts
 from trainers.trial.sources import ModelSource, PrepareRequest
 from trainers.trial.subset import Subset
 from trainers.world import World
@@ -46,9 +47,7 @@ class CausalLmRuntime:
         unless the config gives others."""
         building.initialise(source, role, data.tokenizer, folder)
 
-    def describe(
-        self, config: Mapping[str, Any], role: str, num_classes: int | None
-    ) -> tuple[dict[str, Any], int]:
+    def describe(self, config: Mapping[str, Any], role: str, num_classes: int | None) -> ModelFacts:
         """Returns the complete config, and the parameters of a model that transformers builds."""
         return building.describe(config, role, num_classes)
 

@@ -10,7 +10,7 @@ from trainers.tasks.causal_lm import facts, inputs, templates
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.metrics import METRICS
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.metrics import Metric
 from trainers.trial.sources import PrepareRequest, Role
 
@@ -26,6 +26,7 @@ class CausalLm:
     default_metric: str = "rouge_l"
     position_name: str = "response tokens"
     uses_parameters_once: bool = True
+    step_s: float = 0.02
     pipeline: str = "text-generation"
 
     @property
@@ -68,9 +69,7 @@ class CausalLm:
         """Returns examples, response tokens and vocabulary: exact where the data is prepared."""
         return inputs.inspect(request, configs, data=data, home=home)
 
-    def describe_model(
-        self, request: PrepareRequest, role: Role, home: Path
-    ) -> tuple[dict[str, Any], int]:
+    def describe_model(self, request: PrepareRequest, role: Role, home: Path) -> ModelFacts:
         """Returns a transformers config and the parameters of its model."""
         return inputs.described_model(request, role, home, lambda: self.runtime().describe)
 

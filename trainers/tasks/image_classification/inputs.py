@@ -11,10 +11,10 @@ from trainers.files import fingerprints
 from trainers.files.keyed import keyed_folder
 from trainers.parts import SPLIT_NAMES
 from trainers.tasks import locate
-from trainers.tasks.described import Described, described
+from trainers.tasks.described import described
 from trainers.tasks.image_classification import places
 from trainers.tasks.image_classification.facts import ImageFacts
-from trainers.trial.facts import Facts
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.fields import Augmentation
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, Role
 from trainers.trial.subset import Subset
@@ -30,7 +30,7 @@ READ_BY = (
     "max_train_examples",
     "max_validation_examples",
 )
-Describe = Callable[[Mapping[str, Any], str, Mapping[str, int]], tuple[dict[str, Any], int]]
+Describe = Callable[[Mapping[str, Any], str, Mapping[str, int]], ModelFacts]
 
 
 class ImageKeys:
@@ -180,7 +180,7 @@ def described_model(
     role: Role,
     home: Path,
     describer: Callable[[], Describe],
-) -> Described:
+) -> ModelFacts:
     """See `trainers.parts.Task.describe_model`. `describer` loads torch, so it is called only for a
     config that was not described before."""
     config = request.source(role).config

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging
@@ -85,6 +86,29 @@ def built(given: Mapping[str, Any], role: str, sizes: Mapping[str, int]) -> Any:
     known = names_of(given["model_type"]) | {"num_labels"}
     full = {name: value for name, value in sizes.items() if name in known} | dict(given)
     return ConfigBuild(full, role, AutoModelForImageClassification).model()
+
+
+@torch.no_grad()
+def products_of(model: Any, role: str, sizes: Mapping[str, int]) -> int | None:
+    """Returns the products of a forward pass of one square image through a model on the meta
+    device; None where the data's sizes are not known, or the model needs numbers. Raises
+    `ValueError` for a network of this project that such an image is too small for."""
+    if not sizes:
+        return None
+    side, channels = sizes["image_size"], sizes["num_channels"]
+    image = torch.empty(1, channels, side, side, device="meta")
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model.eval()(pixel_values=image)
+    except Exception as error:  # a model raises what it likes
+        if not isinstance(model, ConvNet):
+            return None
+        raise ValueError(
+            f"{role}.config: it must take the data's images of {side} x {side} pixels, but got "
+            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}. Use another "
+            "architecture, or a larger data.image_size."
+        ) from error
+    return int(counter.get_total_flops()) // 2
 
 
 def _check_type(given: Mapping[str, Any], role: str) -> None:

@@ -206,12 +206,15 @@ def _stages(block: Callable[[int, int, int], nn.Module], inside: int, widths: An
             inside = width
 
 
-def resnet(channels: int, *, depth: int, widths: Sequence[int]) -> tuple[nn.Sequential, int]:
+def resnet(
+    channels: int, *, depth: int, widths: Sequence[int], stem_stride: int = 1
+) -> tuple[nn.Sequential, int]:
     """Returns a ResNet's features for images of `channels` channels, and their width D; widths:
     of the stem and the three stages."""
     stem, *stages = widths
     blocks = _stages(basic_block, stem, stages, (depth - 2) // 6)
-    return nn.Sequential(*conv_norm(channels, stem), nn.ReLU(), *blocks), stages[-1]
+    first = conv_norm(channels, stem, stride=stem_stride)
+    return nn.Sequential(*first, nn.ReLU(), *blocks), stages[-1]
 
 
 def resnet50(channels: int) -> tuple[nn.Sequential, int]:
@@ -287,9 +290,22 @@ def small_cnn(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*layers), channels
 
 
+def strided_cnn(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
+    """Returns two convolutions of `width` and twice `width` channels, each of stride 2: on a CPU a
+    step takes a fraction of what it takes with `small_cnn`'s pooling."""
+    first, second = conv_norm(channels, width, stride=2), conv_norm(width, 2 * width, stride=2)
+    return nn.Sequential(*first, nn.ReLU(), *second, nn.ReLU()), 2 * width
+
+
 def small_resnet(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
     """Returns a ResNet of three blocks: `width`, twice and four times `width` channels."""
     return resnet(channels, depth=8, widths=(width, width, 2 * width, 4 * width))
+
+
+def strided_resnet(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
+    """Returns `small_resnet` with a stem of stride 2: a quarter of its work."""
+    widths = (width, width, 2 * width, 4 * width)
+    return resnet(channels, depth=8, widths=widths, stem_stride=2)
 
 
 NARROW, FOURFOLD = (16, 16, 32, 64), (32, 64, 128, 256)
@@ -312,7 +328,12 @@ ARCHITECTURES: Mapping[str, Build] = {
     "shufflenet_v2": shufflenet_v2,
 }
 # Those of any width.
-SIZED: Mapping[str, Build] = {"small_cnn": small_cnn, "small_resnet": small_resnet}
+SIZED: Mapping[str, Build] = {
+    "small_cnn": small_cnn,
+    "strided_cnn": strided_cnn,
+    "small_resnet": small_resnet,
+    "strided_resnet": strided_resnet,
+}
 
 
 class ConvNetConfig(PreTrainedConfig):  # type: ignore[misc]

@@ -9,10 +9,20 @@ from trainers.trial.sources import BUILTIN_PREFIX, DataSource
 
 DIGITS = BUILTIN_PREFIX + "digits"
 IDX_IMAGES, IDX_LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+# What the files of a split begin with in a folder of IDX files.
+IDX_SPLITS = {"train": "train", "validation": "t10k"}
 ONE_OF = (
-    f"{DIGITS}, an IDX file (…{IDX_IMAGES}, its labels beside it), a folder with a folder of "
-    "pictures for each class, a folder that save_to_disk wrote, a parquet file, or the name of a "
-    "Hugging Face data set"
+    f"{DIGITS}, an IDX file (…{IDX_IMAGES}, its labels beside it) or a folder of them, a folder "
+    "with a folder of pictures for each class, a folder that save_to_disk wrote, a parquet file, "
+    "or the name of a Hugging Face data set"
+)
+_FASHION_FILES = " and ".join(
+    f"{start}-{kind}.gz" for start in IDX_SPLITS.values() for kind in (IDX_IMAGES, IDX_LABELS)
+)
+WHERE_FASHION_IS = (
+    f"Fashion-MNIST is four files, {_FASHION_FILES.replace(' and ', ', ', 2)}: get them from "
+    "data/fashion of https://github.com/zalandoresearch/fashion-mnist, and name the folder that "
+    "has them as data.train and data.validation"
 )
 
 
@@ -22,8 +32,9 @@ def place_of(source: DataSource, split_name: str) -> str:
 
 
 def path_of(source: DataSource, split_name: str) -> Path | None:
-    """Returns the file or folder that a split is read from; None for a hub data set or built-in
-    images. Raises `ValueError` for what can be none of them, and for a path with nothing there."""
+    """Returns the file or folder that a split is read from, in a folder of IDX files the split's
+    own; None for a hub data set or built-in images. Raises `ValueError` for what can be none of
+    them, and for a path with nothing there."""
     place = place_of(source, split_name)
     if place == DIGITS:
         return None
@@ -34,8 +45,31 @@ def path_of(source: DataSource, split_name: str) -> Path | None:
     except ValueError as error:
         raise ValueError(f"data.{split_name}: {error}.") from error
     if path is not None and not path.exists():
-        raise ValueError(f"data.{split_name}: {path} must exist, but it does not. Give {ONE_OF}.")
+        remedy = WHERE_FASHION_IS if _is_of_mnist(path) else f"Give {ONE_OF}"
+        raise ValueError(f"data.{split_name}: {path} must exist, but it does not. {remedy}.")
+    if path is not None and path.is_dir():
+        return _idx_in(path, split_name) or path
     return path
+
+
+def _is_of_mnist(path: Path) -> bool:
+    return "mnist" in path.name.lower() or is_idx(path)
+
+
+def _idx_in(folder: Path, split_name: str) -> Path | None:
+    """Returns the split's images in a folder of IDX files; None for another folder. Raises
+    `ValueError` where only other splits are."""
+    found = sorted(file.name for file in folder.iterdir() if is_idx(file))
+    wanted = f"{IDX_SPLITS[split_name]}-{IDX_IMAGES}"
+    for name in (wanted, f"{wanted}.gz"):
+        if name in found:
+            return folder / name
+    if found:
+        raise ValueError(
+            f"data.{split_name}: {folder} must hold {wanted}, or that with .gz, but of images it "
+            f"has {', '.join(found)}. Name the file itself."
+        )
+    return None
 
 
 def fingerprint(source: DataSource, split_name: str) -> str:

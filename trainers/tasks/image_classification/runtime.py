@@ -13,6 +13,7 @@ from trainers.tasks.image_classification.data import ImageData
 from trainers.tasks.image_classification.evaluation import ImageEvaluator
 from trainers.tasks.image_classification.models import Classifier
 from trainers.trial.config import TrialConfig
+from trainers.trial.facts import ModelFacts
 from trainers.trial.sources import ModelSource, PrepareRequest
 from trainers.trial.subset import Subset
 from trainers.world import World
@@ -43,11 +44,12 @@ class ImageClassificationRuntime:
 
     def describe(
         self, config: Mapping[str, Any], role: str, sizes: Mapping[str, int]
-    ) -> tuple[dict[str, Any], int]:
-        """Returns the complete config, and the parameters of a classifier that transformers
-        builds. `sizes`: of the data, as far as they are known."""
+    ) -> ModelFacts:
+        """Returns the complete config, and the parameters and products of a classifier that
+        transformers builds. `sizes`: of the data, as far as they are known."""
         model = models.built(config, role, sizes)
-        return model.config.to_dict(), int(model.num_parameters())
+        products = models.products_of(model, role, sizes)
+        return ModelFacts(model.config.to_dict(), int(model.num_parameters()), products)
 
     def load_model(
         self,

@@ -11,7 +11,7 @@ from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.tasks.image_classification.inputs import ImageKeys
 from trainers.tasks.image_classification.metrics import METRICS
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.fields import Augmentation
 from trainers.trial.metrics import Metric
 from trainers.trial.sources import PrepareRequest, Role
@@ -28,6 +28,7 @@ class ImageClassification:
     default_metric: str = "top1"
     position_name: str = "images"
     uses_parameters_once: bool = False
+    step_s: float = 0.002
     pipeline: str = "image-classification"
 
     @property
@@ -66,10 +67,8 @@ class ImageClassification:
         """Returns images, classes and views; those of a hub's data set once it was prepared."""
         return inputs.inspect(request, configs, data=data)
 
-    def describe_model(
-        self, request: PrepareRequest, role: Role, home: Path
-    ) -> tuple[dict[str, Any], int]:
-        """Returns a transformers config and the parameters of its model."""
+    def describe_model(self, request: PrepareRequest, role: Role, home: Path) -> ModelFacts:
+        """Returns a transformers config, and the parameters and products of its model."""
         return inputs.described_model(request, role, home, lambda: self.runtime().describe)
 
     def check_models(self, request: PrepareRequest, data: Path) -> None:
@@ -95,7 +94,7 @@ class ImageClassification:
         """Every metric is measured in every trial."""
 
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
-        """A convolution's size says nothing of its cost: no guess."""
+        """A config is built where its size is asked for: no guess."""
         return None
 
     def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:

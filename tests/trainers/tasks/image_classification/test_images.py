@@ -1,11 +1,11 @@
 """Labelled images from every place a sweep may name, and what is refused."""
 
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from images_support import write_idx, write_like_fashion
 from PIL import Image
 
 from trainers.tasks.image_classification import images, places
@@ -20,15 +20,6 @@ FASHION = Path(__file__).resolve().parents[5] / "shared/data/vision/fashion-mnis
 
 def source_of(train: object, **fields: object) -> DataSource:
     return DataSource.model_validate({"train": str(train), "validation": "builtin:digits"} | fields)
-
-
-def write_idx(folder: Path, pixels: np.ndarray, labels: np.ndarray, *, end: str = "") -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, array in (("images-idx3-ubyte", pixels), ("labels-idx1-ubyte", labels)):
-        header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-        content = header + array.tobytes()
-        (folder / f"train-{name}{end}").write_bytes(gzip.compress(content) if end else content)
-    return folder / f"train-images-idx3-ubyte{end}"
 
 
 def write_pictures(folder: Path, *, mode: str = "L") -> Path:
@@ -151,6 +142,34 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     for place_of in ("builtin:letters", "s3://bucket/images"):
         with pytest.raises(ValueError, match=r"data\.train: it must be builtin:digits, an IDX"):
             images.read(source_of(place_of), "train")
+
+
+def test_a_folder_of_idx_files_has_both_splits(tmp_path: Path) -> None:
+    write_idx(tmp_path, PIXELS, LABELS)
+    write_idx(tmp_path, PIXELS[:3], LABELS[:3], split="t10k", end=".gz")
+    source = DataSource(train=str(tmp_path), validation=str(tmp_path))
+    assert [len(images.read(source, name)) for name in ("train", "validation")] == [6, 3]
+    named = DataSource(
+        train=f"{tmp_path}/train-images-idx3-ubyte",
+        validation=f"{tmp_path}/t10k-images-idx3-ubyte.gz",
+    )
+    for name in ("train", "validation"):
+        assert places.fingerprint(source, name) == places.fingerprint(named, name)
+    (tmp_path / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(
+        ValueError,
+        match=r"data\.validation: .* must hold t10k-images-idx3-ubyte, .* of images it has train-",
+    ):
+        images.read(source, "validation")
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "train-images-idx3-ubyte.gz"])
+def test_where_fashion_mnist_is_to_be_had_is_said(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="must exist, but it does not") as caught:
+        images.read(source_of(tmp_path / name), "train")
+    there = write_like_fashion(tmp_path / "there")
+    assert "github.com/zalandoresearch/fashion-mnist" in str(caught.value)
+    assert all(file.name in str(caught.value) for file in there.iterdir())
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:

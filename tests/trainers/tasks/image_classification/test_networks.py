@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from trainers.tasks.image_classification import models
-from trainers.tasks.image_classification.networks import ARCHITECTURES, ConvNet, ConvNetConfig
+from trainers.tasks.image_classification.networks import (
+    ARCHITECTURES,
+    SIZED,
+    ConvNet,
+    ConvNetConfig,
+)
 
 # Counted by instantiating the authors' own code with 100 classes.
 PARAMETERS = {
@@ -56,7 +61,7 @@ def test_a_network_has_the_literatures_size_and_map(name: str) -> None:
     assert model(torch.empty(2, 3, 32, 32, device="meta")).logits.shape == (2, 100)
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "small_resnet"])
+@pytest.mark.parametrize("name", SIZED)
 def test_a_small_network_has_the_width_it_is_given(name: str) -> None:
     narrow, wide = (
         sum(weight.numel() for weight in on_meta(name, width=width).parameters())

@@ -11,7 +11,7 @@ from typing import Any
 from trainers.files import fingerprints
 from trainers.parts import PreparedFacts
 from trainers.tasks.position_metrics import PositionMetric
-from trainers.trial.facts import Facts
+from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.metrics import Metric
 
 NUM_CLASSES, NUM_COORDINATES = 3, 4
@@ -58,6 +58,7 @@ class Points:
     default_metric: str = "accuracy"
     position_name: str = "points"
     uses_parameters_once: bool = True
+    step_s: float = 0.001
     pipeline: str | None = None
 
     @property
@@ -91,8 +92,8 @@ class Points:
         count = len(Path(request.data.train).read_text().splitlines())
         return Facts(num_train_examples=count, num_train_tokens=count, vocab_size=NUM_CLASSES)
 
-    def describe_model(self, request: Any, role: str, home: Path) -> tuple[dict[str, Any], int]:
-        return dict(request.source(role).config), 0
+    def describe_model(self, request: Any, role: str, home: Path) -> ModelFacts:
+        return ModelFacts(dict(request.source(role).config), 0)
 
     def check_models(self, request: Any, data: Path) -> None:
         """Points have no vocabulary."""
