@@ -128,9 +128,9 @@ def those_told(
 ) -> Iterator[Told]:
     """Yields those who can be told; `say` gets the name of each other one and the reason."""
     notify = plan.spec.notify
-    for name, variable in notify.variables().items():
+    for name, urls in notify.addresses(environment).items():
         try:
-            yield at_address(name, environment.get(variable, ""))
+            yield at_address(name, urls)
         except ValueError as error:
             say(name, str(error))
     if notify.command is not None:
@@ -139,8 +139,8 @@ def those_told(
 
 
 def at_address(name: str, urls: str) -> Told:
-    """Returns whom the apprise URLs in the variable `name` reach. Raises `ValueError` when that is
-    nobody."""
+    """Returns whom apprise URLs reach; `name`: their variable, or themselves. Raises `ValueError`
+    when that is nobody."""
     if not urls.strip():
         raise ValueError("this variable must be set where the sweep's driver runs, but is not")
     try:
@@ -156,7 +156,7 @@ def at_address(name: str, urls: str) -> Told:
         is_known = service.add(urls)
     if not is_known:
         reason = without_parts(log.getvalue(), urls) or "apprise knows none of that kind"
-        raise ValueError(f"this variable must hold apprise URLs, but got others: {reason}")
+        raise ValueError(f"it must hold apprise URLs, but got others: {reason}")
 
     def send(news: News) -> str | None:
         sent = service.notify(news.text(), title=news.title(), timeout=SEND_TIMEOUT_S)

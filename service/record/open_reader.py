@@ -44,10 +44,7 @@ def unusable(uri: str, error: BaseException) -> str:
     if "out-of-date database schema" in text:
         return f"{place} Make a copy of it, then run: mlflow db upgrade {shlex.quote(shown)}."
     if isinstance(error, ImportError):
-        return (
-            f"{place} Install it, or pip install 'kd-sweep[postgres]' and write "
-            "postgresql+psycopg2://…"
-        )
+        return f"{place} Install it, or pip install 'kd-sweep[postgres]' and write postgresql://…"
     if "database is locked" in text:
         return f"{place} Another process writes to it: try again when that is done."
     if uri.startswith(SQLITE):

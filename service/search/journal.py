@@ -87,9 +87,14 @@ def _open_database(url: str) -> Any:
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # SQLAlchemy, its drivers and Alembic have errors of their own
+        reason: BaseException = error
+        remedy = "Start it, or correct the URL."
+        if isinstance(error, ImportError):
+            reason = error.__cause__ or error  # which names the driver
+            remedy = "Install it, or pip install 'kd-sweep[postgres]' and write postgresql://…"
         raise PlanError(
-            f"storage: the study's database must be reachable, but got {error.__class__.__name__} "
-            f"from {url}: {error}. Start it, or correct the URL."
+            f"storage: the study's database must be reachable, but got {type(reason).__name__} "
+            f"from {url}: {reason}. {remedy}"
         ) from error
 
 

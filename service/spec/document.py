@@ -23,7 +23,7 @@ from pydantic import (
 from search_spaces.samplers import Sampler, Tpe
 from search_spaces.samples import samples
 from service.search.early_stopping import EarlyStopping, NoEarlyStopping, SuccessiveHalving
-from service.spec.notify import Notify, Variable, as_section
+from service.spec.notify import Address, Notify, as_section
 from service.spec.search import Search, WrittenSpace
 from service.spec.study import SEED, Cells, Seeds, Tune, points_of
 from trainers.files.urls import is_url
@@ -304,7 +304,7 @@ class SweepSpec(Strict):
     storage: Storage = Storage()
     notify: Annotated[
         Notify,
-        BeforeValidator(as_section, json_schema_input_type=Notify | tuple[Variable, ...]),
+        BeforeValidator(as_section, json_schema_input_type=Notify | tuple[Address, ...]),
     ] = Notify()
 
     @model_serializer(mode="wrap")

@@ -52,6 +52,12 @@ def test_an_address_is_told(hook: tuple[str, list[dict[str, Any]]]) -> None:
     assert post["message"].startswith("trials: 1 completed\nnext: kd-sweep best")
 
 
+def test_an_address_that_is_written_as_it_is_is_told(hook: tuple[str, list[Any]]) -> None:
+    url, posted = hook
+    assert tell({}, END, urls=[url.removesuffix(f"/{SECRET}")]) == []
+    assert len(posted) == 1
+
+
 def test_an_address_that_does_not_answer_is_named_once_and_never_shown() -> None:
     nowhere = {"HOOK": f"json://127.0.0.1:9/{SECRET}?cto=1"}
     events = [TrialStarted(0, 0, None, {"tau": 1.0}), TrialEnded(0, TrialState.COMPLETED, 3.0)]

@@ -315,6 +315,8 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         read_trials(path, "dolly")
     with pytest.raises(PlanError, match=r"database must be reachable.*://me:\*\*\*@") as caught:
         read_trials("postgresql://me:secret@localhost:1/study", "s")
+    with pytest.raises(PlanError, match=r"No module named 'oracledb'. Install it, or pip install"):
+        read_trials("oracle://me@localhost:1/study", "s")
     with pytest.raises(PlanError, match=r"database must be reachable, but got .* from ://x"):
         read_trials("://x", "s")
     assert "secret" not in str(caught.value).split(":", 3)[-1].split("@")[0]

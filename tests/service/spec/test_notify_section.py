@@ -26,12 +26,35 @@ def test_variables_may_be_written_without_their_name(given: object) -> None:
         "env:slack://hunter2",
         "hunter2",
         ["tgram://hunter2:AAA/1"],
+        ["json://me:hunter2@host"],
+        ["json://host/hunter2"],
+        ["json://host?token=hunter2"],
+        ["mailto://host?from=a@b.org&to=c@d.org&pass=hunter2"],
+        ["mailtos://me:hunter2@host"],
+        ["ntfy://hunter2"],
     ],
 )
 def test_an_address_itself_is_refused_and_not_repeated(given: object) -> None:
     with pytest.raises(SpecError, match=r"notify.urls\[0\]: must be env:NAME") as refusal:
         parse_spec(make_document(notify=given))
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "json://host:8080",
+        "forms://10.0.0.1/",
+        "rsyslog://log-host",
+        "syslog://",
+        "mailto://localhost?from=a@b.org&to=c@d.org",
+    ],
+)
+def test_an_address_that_can_hold_no_secret_is_written_as_it_is(address: str) -> None:
+    found = parse_spec(make_document(notify=address)).notify
+    assert found.addresses({}) == {address: address}
+    both = parse_spec(make_document(notify=[address, "env:HOOK"])).notify
+    assert both.addresses({"HOOK": "slack://x"}) == {address: address, "env:HOOK": "slack://x"}
 
 
 def test_a_password_among_a_programs_arguments_is_refused() -> None:
