@@ -21,6 +21,7 @@ from service.workspace import Cluster, Workspace, find_cluster
 if TYPE_CHECKING:
     from service.actions.follow import SweepStatus
     from service.actions.record import SweepTrials
+    from service.actions.report import Report
     from service.actions.run import OnEvent, RunEvent, RunResult
     from service.cli.display import RunDisplay, WatchDisplay
     from service.cluster.sweep_job import SweepJob
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Workspace", "actions", "errors"]
 __all__ += ["plan", "run", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
-__all__ += ["sweeps", "trials", "best", "compare", "rerun", "export", "workspace"]
+__all__ += ["sweeps", "trials", "best", "compare", "report", "rerun", "export", "workspace"]
 
 
 def workspace(
@@ -228,6 +229,23 @@ def compare(trials: Sequence[str], *, workspace: Workspace | None = None) -> "Co
     """Returns what differs between trials (run ids, or SWEEP/NUMBER). See
     `service.actions.record.compare_trials`."""
     return actions.record.compare_trials(trials, _at(workspace))
+
+
+def report(
+    sweep: str = "latest",
+    *,
+    output: Path | str | None = None,
+    pictures: Path | str | None = None,
+    workspace: Workspace | None = None,
+) -> "Report":
+    """Returns the report of a sweep, which a notebook shows as a page. output: a file that the page
+    is written to, too; pictures: a folder for each chart as PNG and SVG. See
+    `service.actions.report.make_report`."""
+    place = _at(workspace)
+    made = actions.report.make_report(
+        sweep, place, pictures=None if pictures is None else Path(pictures)
+    )
+    return made if output is None else actions.report.write_report(made, place, output=Path(output))
 
 
 def rerun(

@@ -17,7 +17,7 @@ from fakes import make_sweep_plan
 from records_support import make_store, record_sweep
 
 import kd_sweep
-from service.actions import cluster, follow, go_on, plan, record, rerun, run
+from service.actions import cluster, follow, go_on, plan, record, report, rerun, run
 from service.errors import SpecError, SweepError, TrackingError
 from service.events import Notice
 from service.home import home_folder
@@ -48,6 +48,7 @@ HANDED_ON: dict[str, tuple[tuple[Callable[..., Any], ...], set[str], set[str]]] 
     "trials": ((record.list_trials,), set(), set()),
     "best": ((record.best_trials,), set(), set()),
     "compare": ((record.compare_trials,), set(), set()),
+    "report": ((report.make_report,), {"output"}, set()),
     "rerun": ((RerunRequest, rerun.rerun_trial), set(), {"request"}),
     "export": ((rerun.export_trial,), set(), set()),
 }

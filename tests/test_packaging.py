@@ -105,7 +105,11 @@ def test_presets_are_shipped() -> None:
     shipped = {entry.name for entry in files("service.presets").iterdir() if entry.is_file()}
     assert presets_in(ROOT / "service" / "presets") <= shipped
     data = PYPROJECT["tool"]["setuptools"]["package-data"]
-    assert data == {"service.presets": ["*.yaml"], "trainers.tasks": ["*.json"]}
+    assert data == {
+        "service.presets": ["*.yaml"],
+        "service.report": ["templates/*"],
+        "trainers.tasks": ["*.json"],
+    }
 
 
 PROBE = """

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
 from service.events import KINDS
 from service.plan.plan import SweepPlan
+from service.report.page import Page
 from service.spec.document import SweepSpec
 from service.states import Role, TrialState
 from trainers.trial.metrics import Direction
@@ -111,7 +112,7 @@ class Run(Document):
     state: TrialState
     done_before: bool
     tracking_uri: str
-    picture: str | None
+    report: str | None
     verdict: list[str]
     references: dict[str, dict[str, Any]]
     best: list[Ranked]
@@ -363,6 +364,7 @@ BY_COMMAND: Mapping[str, Any] = {
     "trials": list[Trial],
     "best": list[Ranked],
     "compare": Comparison,
+    "report": Page,
     "presets": list[Preset] | SweepSpec,
     "schema": dict[str, Any],
     "init": SweepSpec,

@@ -17,8 +17,8 @@ from service.plan.places import study_storage, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
+from service.report.conclusion import Conclusion, conclude, conclude_and_keep
 from service.results.best import Best
-from service.results.conclusion import Conclusion, conclude, conclude_and_keep
 from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
 from service.workspace import Workspace
@@ -38,14 +38,14 @@ OnEvent = Callable[[RunEvent], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a sweep. `picture`: an HTML page; `study`: where the Optuna study is stored;
+    """What came of a sweep. `report`: an HTML page; `study`: where the Optuna study is stored;
     `done_before`: nothing ran, the same sweep was finished already."""
 
     sweep_id: str
     state: str
     tracking_uri: str
     best: Best
-    picture: Path | None = None
+    report: Path | None = None
     study: str | None = None
     done_before: bool = False
 
@@ -68,7 +68,7 @@ class RunResult:
             "state": self.state,
             "done_before": self.done_before,
             "tracking_uri": without_secrets(self.tracking_uri),
-            "picture": None if self.picture is None else str(self.picture),
+            "report": None if self.report is None else str(self.report),
             "verdict": self.lines,
             "references": self.best.references,
             "best": self.best.to_json(),
@@ -205,6 +205,6 @@ def _result(found: Conclusion, plan: SweepPlan, workspace: Workspace, *, state: 
         state,
         _tracking_uri(plan, workspace),
         best=found.best,
-        picture=found.picture,
+        report=found.report,
         study=study_storage(plan, sweep_folder(plan, workspace.home)),
     )

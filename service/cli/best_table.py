@@ -69,8 +69,8 @@ def run_view(result: "RunResult") -> RenderableType:
     if result.done_before:
         head += " already; here is what it found. kd-sweep run … --again runs it afresh."
     views: list[RenderableType] = [Text(head, style="bold"), Text(), best_view(result.best), Text()]
-    if result.picture is not None:
-        views.append(_unbroken(f"picture: {result.picture}"))
+    if result.report is not None:
+        views.append(_unbroken(f"report: {result.report}"))
     if result.state == TrialState.CANCELLED:
         views.append(Text(f"go on: kd-sweep resume {result.sweep_id}; finished trials are kept"))
     views += [_unbroken(line) for line in _pages(result)]

@@ -129,7 +129,13 @@ def logs(
 
 
 def watch(
-    context: typer.Context, sweep: Sweep, address: Here = None, as_json: AsJson = False
+    context: typer.Context,
+    sweep: Sweep,
+    address: Here = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Keep its report fresh, for a browser beside it.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a sweep as `run` shows it, until it ends; Ctrl-C only looks away.
 
@@ -138,9 +144,18 @@ def watch(
     Example: kd-sweep watch latest
     """
     workspace = workspace_on_cluster(context, address)
+    fresh = actions.report.FreshReport(workspace, on_begin=_say_place) if html else None
     with WatchDisplay(Screen()) as display:
         show_event = _print_event if as_json else display.on_event
-        ended = actions.follow.watch_sweep(sweep, workspace, on_event=show_event)
+
+        def on_event(event: "RunEvent") -> None:
+            show_event(event)
+            if fresh is not None:
+                fresh.take(event)
+
+        ended = actions.follow.watch_sweep(sweep, workspace, on_event=on_event)
+    if fresh is not None:
+        fresh.finish()
     if ended.state is TrialState.CANCELLED:
         _say(f"sweep {ended.sweep_id} was stopped. {_go_on(ended.sweep_id, workspace)}")
         raise typer.Exit(STOPPED_EXIT_CODE)
@@ -289,6 +304,10 @@ def _go_on(sweep_id: str, workspace: Workspace) -> str:
 def _at(workspace: Workspace) -> str:
     """Returns the option that has a command work where this one did."""
     return "" if workspace.cluster is None else f" --address {workspace.cluster.address}"
+
+
+def _say_place(report: Path) -> None:
+    _say(f"report: {report} (kept fresh while this watches)")
 
 
 def _say(sentence: str) -> None:

@@ -2,7 +2,7 @@
 
 import gc
 
-from service.cli import asking, checking, cluster, removing, rerun, sweeps
+from service.cli import asking, checking, cluster, removing, reporting, rerun, sweeps
 from service.cli.app import app, write_any_text
 from service.cli.cache import group as cache_group
 
@@ -13,6 +13,7 @@ COMMANDS = (
     asking.trials,
     asking.best,
     asking.compare,
+    reporting.report,
     sweeps.presets,
     sweeps.schema,
     sweeps.init,

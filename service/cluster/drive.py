@@ -21,7 +21,7 @@ from service.errors import JobError, TrackingError
 from service.events import DriverEvent, Notice, is_for_logs, to_line
 from service.home import make_home
 from service.plan.places import end_marker, sweep_folder
-from service.results.conclusion import conclude_and_keep
+from service.report.conclusion import conclude_and_keep
 from service.signals import SIGNALS, STOPPED_EXIT_CODE
 from service.slots.session import BOARD, namespace_of
 from service.states import TrialState

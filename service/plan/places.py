@@ -88,6 +88,6 @@ def end_marker(folder: Path) -> Path:
     return folder / "ended"
 
 
-def temperature_picture(folder: Path) -> Path:
-    """Returns the page that shows the objective against the temperature."""
-    return folder / "temperature.html"
+def report_file(folder: Path) -> Path:
+    """Returns the page with the sweep's report."""
+    return folder / "report.html"

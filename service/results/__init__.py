@@ -1,1 +1,1 @@
-"""What the record says: best, compare, sentences and pictures. Pure."""
+"""What the record says: best, compare and sentences. Pure."""

@@ -2,15 +2,16 @@
 fixed temperature beside it, as one HTML page. Pure."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
-
-from service.results.figures import COLOURS, GREY, page
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
     from trainers.losses.rho import EntropyRow, RhoRange
 
+# Of Okabe and Ito: told apart with every kind of colour vision.
+COLOURS, GREY = ("#0072B2", "#D55E00"), "#595959"
 TITLES = ("CIST: rho / ln V", "fixed: tau")
 # What plotly writes on a logarithmic axis is 2 and 5 for 0.2 and 0.5.
 TICKS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
@@ -21,7 +22,18 @@ def rho_page(found: "RhoRange", name: str) -> str:
     """Returns an HTML page: mean entropy with a band of one standard deviation over positions, in
     nats, against rho / ln V and against tau; shaded: the proposed range of rho."""
     title = f"{name}: entropy of the teacher's soft labels"
-    return page(rho_figure(found, title), title)
+    body = rho_figure(found, title).to_html(
+        full_html=False,
+        include_plotlyjs="inline",
+        div_id="figure",
+        config={"displaylogo": False, "responsive": True},
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title></head>\n"
+        f'<body style="margin:0;background:white">{body}</body></html>\n'
+    )
 
 
 def rho_figure(found: "RhoRange", title: str) -> "Figure":

@@ -101,13 +101,13 @@ def test_a_sweep_is_submitted_stopped_resumed_and_extended(
 
 
 def assert_what_was_found_is_kept(sweep: str, home: Path) -> None:
-    """The sweep's run has the picture, the report, and the same at the top of its page."""
+    """The sweep's run has the report, the same in short, and the same at the top of its page."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{home}/mlflow.db")
     run_id = Runs(f"sqlite:///{home}/mlflow.db").resolve_sweep(sweep).run_id
     files = {one.path for one in client.list_artifacts(run_id)}
-    assert {"report.md", "temperature.html"} <= files
+    assert {"report.md", "report.html"} <= files
     note = client.get_run(run_id).data.tags["mlflow.note.content"]
     assert " won: " in note and f"kd-sweep best --sweep {sweep}" in note
 

@@ -81,14 +81,14 @@ def run(
     return run_sweep(plan_of(), workspace, again=again)
 
 
-def test_a_run_ends_with_what_won_and_a_picture(
+def test_a_run_ends_with_what_won_and_a_report(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run(Driver(), workspace, monkeypatch)
     assert result.exit_code == 0
     assert any("reverse_kl tau=2 (trial 1) won: rouge_l 30" in line for line in result.lines)
-    assert result.picture is not None
-    assert "<!doctype html>" in result.picture.read_text()
+    assert result.report is not None
+    assert "<!doctype html>" in result.report.read_text()
     assert [row["trial"] for row in result.to_json()["best"]] == [1, 0]
     times = known_times(workspace.home, plan_of().spec)
     assert times is not None and times.num_trials == len(ROWS)

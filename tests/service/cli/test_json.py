@@ -86,6 +86,7 @@ QUESTIONS = {
     "trials": ("trials", "latest"),
     "best": ("best", "--sweep", "latest"),
     "compare": ("compare", "latest/0", "latest/1", "latest/2", "latest/3"),
+    "report": ("report", "latest"),
     "presets": ("presets",),
     "schema": ("schema",),
     "init": ("init",),

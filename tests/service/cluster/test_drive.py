@@ -51,7 +51,7 @@ def test_what_was_found_is_with_the_sweeps_run(order: Path, tmp_path: Path) -> N
     assert "forward_kl tau=1" in report
     note = MlflowClient(runs.uri).get_run(sweep.run_id).data.tags["mlflow.note.content"]
     assert note == report
-    assert runs.has_artifact(sweep.run_id, "temperature.html")
+    assert runs.has_artifact(sweep.run_id, "report.html")
     assert [from_line(line) for line in said] == [
         TrialAdvanced(0, step, 100) for step in range(10, 101, 10)
     ]

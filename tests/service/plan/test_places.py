@@ -21,7 +21,7 @@ def test_a_sweeps_folder_holds_everything_of_it() -> None:
     assert places.own_modules_folder(folder) == folder / "own_modules"
     assert places.driver_lock(folder) == folder / "driver.lock"
     assert places.end_marker(folder) == folder / "ended"
-    assert places.temperature_picture(folder) == folder / "temperature.html"
+    assert places.report_file(folder) == folder / "report.html"
     assert places.study_storage(plan, folder) == str(folder / "study.journal")
     assert places.checkpoints_url(plan) is None
 

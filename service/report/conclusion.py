@@ -1,43 +1,45 @@
-"""What a sweep leaves for people once it is over: a picture beside its files, and with its run in
-MLflow the picture, a report, and the same at the top of the run's page."""
+"""What a sweep leaves for people once it is over: a report beside its files, and with its run in
+MLflow the report, the same in short, and that at the top of the run's page."""
 
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.home import spool_folder
-from service.plan.places import sweep_folder, temperature_picture
+from service.plan.places import report_file, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.tracking import Tracker
+from service.report.gather import gather
+from service.report.rendering import html
+from service.report.sections import make_page
 from service.results.best import Best, find_best
-from service.results.figures import temperature_page
 from service.results.question import Question
 from service.results.report_page import report_page
 from trainers.files.store import write_text
 
 TOP = 5
-REPORT = "report.md"
+SHORT_REPORT = "report.md"
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What was found in a sweep. `picture`: an HTML page."""
+    """What was found in a sweep. `report`: an HTML page."""
 
     sweep_id: str
     best: Best
-    picture: Path
+    report: Path
 
 
 def conclude(plan: SweepPlan, *, uri: str, home: Path) -> Conclusion:
-    """Returns what the record at `uri` says of the sweep, with its picture drawn. Raises
+    """Returns what the record at `uri` says of the sweep, with its report written. Raises
     `TrackingError` when the record does not answer."""
     runs = Runs(uri, plan.spec.tracking.experiment)
     best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
-    path = temperature_picture(sweep_folder(plan, home))
+    path = report_file(sweep_folder(plan, home))
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{plan.sweep_id}: {best.metric} against temperature"
-    write_text(path, temperature_page(best.evidence, best.findings, title=title))
+    source = gather(runs, runs.resolve_sweep(plan.sweep_id), plan)
+    write_text(path, html(make_page(source)))
     return Conclusion(plan.sweep_id, best, path)
 
 
@@ -54,6 +56,6 @@ def conclude_and_keep(plan: SweepPlan, run_id: str, *, uri: str, home: Path) -> 
 def keep(conclusion: Conclusion, run_id: str, tracker: Tracker) -> None:
     """Keeps what was found with the sweep's run."""
     text = report_page(conclusion.sweep_id, conclusion.best)
-    tracker.log_artifact(run_id, conclusion.picture)
-    tracker.log_text(run_id, text, REPORT)
+    tracker.log_artifact(run_id, conclusion.report)
+    tracker.log_text(run_id, text, SHORT_REPORT)
     tracker.describe(run_id, text)

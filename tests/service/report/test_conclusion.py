@@ -7,8 +7,8 @@ from records_support import make_store, plan_of, record_of, record_sweep
 
 from service.plan.places import sweep_folder
 from service.record.tracking import Tracker
+from service.report.conclusion import Conclusion, conclude, keep
 from service.results.best import Best, Row
-from service.results.conclusion import Conclusion, conclude, keep
 from service.results.findings import NoResult
 
 METRICS = {"rouge_l": 10.0, "cross_entropy": 2.0}
@@ -21,7 +21,7 @@ class Kept:
         self.told: list[tuple[str, ...]] = []
 
     def log_artifact(self, run_id: str, path: Path) -> None:
-        self.told.append((run_id, "picture", path.read_text()))
+        self.told.append((run_id, path.name, path.read_text()))
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self.told.append((run_id, name, text))
@@ -30,16 +30,16 @@ class Kept:
         self.told.append((run_id, "description", text))
 
 
-def test_the_picture_the_report_and_the_description_go_to_the_sweeps_run(tmp_path: Path) -> None:
-    picture = tmp_path / "temperature.html"
-    picture.write_text("<!doctype html>")
+def test_the_report_it_in_short_and_the_description_go_to_the_sweeps_run(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<!doctype html>")
     row = Row(record_of(3, {"tau": 2.0}, METRICS), "rouge_l", "maximize", None)
     best = Best("rouge_l", "maximize", (row,), {}, (NoResult("rouge_l"),))
     kept = Kept()
-    keep(Conclusion("toy-1", best, picture), "r1", cast(Tracker, kept))
+    keep(Conclusion("toy-1", best, report), "r1", cast(Tracker, kept))
     (*_, text) = kept.told[1]
     assert kept.told == [
-        ("r1", "picture", "<!doctype html>"),
+        ("r1", "report.html", "<!doctype html>"),
         ("r1", "report.md", text),
         ("r1", "description", text),
     ]
@@ -52,5 +52,5 @@ def test_a_sweep_is_concluded_from_its_record(tmp_path: Path) -> None:
     record_sweep(uri, tmp_path, plan, [({"tau": 2.0}, METRICS)])
     found = conclude(plan, uri=uri, home=tmp_path)
     assert [row.record.trial for row in found.best.rows] == [0]
-    assert found.picture.parent == sweep_folder(plan, tmp_path)
-    assert f"{plan.sweep_id}: rouge_l against temperature" in found.picture.read_text()
+    assert found.report.parent == sweep_folder(plan, tmp_path)
+    assert "rouge_l against temperature tau" in found.report.read_text()

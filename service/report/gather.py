@@ -1,0 +1,73 @@
+"""Reads what a report is made from: a sweep's record, the curves of some trials, its plan."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from service.errors import TrackingError
+from service.plan.estimates import tokens_held
+from service.plan.plan import SweepPlan
+from service.record.plans import read_plan
+from service.record.records import SweepRecord
+from service.record.runs import Runs
+from service.report.curves import chosen, points
+from service.report.source import Source, TeacherCache
+from service.results.best import evidence_of
+from service.words import describe
+
+
+def gather(runs: Runs, sweep: SweepRecord, plan: SweepPlan | None = None) -> Source:
+    """Returns what the report of a recorded sweep is made from. plan: None is the recorded one.
+    Raises `TrackingError` when the record does not answer."""
+    evidence = evidence_of(sweep, runs.trials(sweep.sweep_id))
+    plan = plan or _plan(runs, sweep.sweep_id)
+    source = Source(sweep, evidence)
+    if plan is not None:
+        source = replace(source, setting=setting_of(plan), cache=_cache_of(plan))
+    found = {one.trial: points(runs.history(one.run_id, source.metric)) for one in chosen(source)}
+    return replace(source, curves=found)
+
+
+def setting_of(plan: SweepPlan) -> dict[str, str]:
+    """Returns what the plan says that all trials share, in words."""
+    spec = plan.spec.model_dump(mode="json", exclude_none=True)
+    found = {role: _model(spec[role]) for role in ("teacher", "student")}
+    data = spec["data"]
+    found["training data"] = _text(data.get("train"))
+    found["validation data"] = _text(data.get("validation"))
+    sizes = {
+        "training": plan.facts.num_train_examples,
+        "validation": plan.facts.num_validation_examples,
+    }
+    counted = [f"{number:,} for {name}" for name, number in sizes.items() if number is not None]
+    return found | ({"examples": ", ".join(counted)} if counted else {})
+
+
+def _plan(runs: Runs, sweep_id: str) -> SweepPlan | None:
+    """Returns the plan; None where it is of another version, or was removed."""
+    try:
+        return read_plan(runs, sweep_id)
+    except TrackingError:
+        return None
+
+
+def _cache_of(plan: SweepPlan) -> TeacherCache | None:
+    if plan.teacher.dtype is None:
+        return None
+    held = tokens_held(plan.facts)
+    return TeacherCache(plan.estimate.teacher_cache_s, held, plan.estimate.tokens)
+
+
+def _model(source: Mapping[str, Any]) -> str:
+    """Returns e.g. `gpt2, n_embd=48 n_layer=1; fitted: steps=100`."""
+    config = dict(source.get("config") or {})
+    kind = config.pop("model_type", None)
+    parts = [str(source.get("model") or kind or "")]
+    parts += [describe(config)] if config else []
+    text = ", ".join(part for part in parts if part)
+    fit = source.get("fit")
+    return f"{text}; fitted: {describe(fit)}" if fit else text
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,87 @@
+"""Which line of a chart a trial belongs to, and where it stands on a temperature's axis. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.numbers import is_number
+from service.record.records import RunRecord
+from service.report.charts import OTHER, style_of
+from service.report.palette import NUM_SERIES
+from service.report.source import Source
+
+# Policies that the name of a line need not say: the axis does.
+PLAIN = ("fixed", "cist")
+
+
+@dataclass(frozen=True)
+class TemperatureAxis:
+    """A hyperparameter that plays the temperature's part."""
+
+    field: str
+    title: str
+    name: str
+
+
+AXES = (
+    TemperatureAxis("tau", "temperature tau", "tau"),
+    TemperatureAxis("rho", "CIST ratio rho", "rho"),
+    TemperatureAxis("rho_per_log_vocab", "CIST ratio rho / ln V", "c"),
+)
+
+
+def place_on(record: RunRecord, axis: TemperatureAxis) -> float | None:
+    """Returns the trial's temperature; None where it has none. The hard loss alone has one in its
+    config, but does not use it."""
+    value: Any = record.config.get(axis.field)
+    if not is_number(value) or is_hard_only(record):
+        return None
+    return float(value) if value > 0 else None
+
+
+def is_hard_only(record: RunRecord) -> bool:
+    """Whether the teacher is not asked."""
+    return record.config.get("soft_weight") == 0
+
+
+def series_of(record: RunRecord) -> str:
+    """Returns the name of a trial's line: its divergence, with the policy where that is another
+    one than the axis says."""
+    policy = str(record.config.get("policy"))
+    divergence = str(record.config.get("divergence"))
+    if policy == "fixed_teacher":
+        return f"{divergence}, teacher only"
+    return divergence if policy in PLAIN else f"{divergence}, {policy.replace('_', ' ')}"
+
+
+@dataclass(frozen=True)
+class Styles:
+    """Which lines have a colour of their own: the best ones, in the order of their names."""
+
+    names: tuple[str, ...]
+
+    def name(self, series: str) -> str:
+        """Returns what the legend calls it."""
+        return series if series in self.names else OTHER
+
+    def of(self, series: str) -> tuple[str, str, str]:
+        """Returns colour, shape and dash."""
+        return style_of(self.names.index(series) if series in self.names else None)
+
+
+def styles(source: Source) -> Styles:
+    """Returns the styles of a sweep, the same in all of its charts."""
+    best = [series_of(one.typical) for one in source.ranked if not is_hard_only(one.typical)]
+    names = dict.fromkeys(
+        [*best, *(series_of(one) for one in source.shown if not is_hard_only(one))]
+    )
+    return Styles(tuple(sorted(list(names)[:NUM_SERIES])))
+
+
+def grouped(records: Sequence[RunRecord], axis: TemperatureAxis) -> dict[str, list[RunRecord]]:
+    """Returns the trials on an axis by their lines, along it."""
+    found = [(place, one) for one in records if (place := place_on(one, axis)) is not None]
+    groups: dict[str, list[RunRecord]] = {}
+    for _, record in sorted(found, key=lambda pair: (pair[0], pair[1].trial)):
+        groups.setdefault(series_of(record), []).append(record)
+    return dict(sorted(groups.items()))

@@ -1,0 +1,93 @@
+"""What a report is made from: the record of a sweep, and what more was read for it. Plain data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from service.record.records import RunRecord, SweepRecord
+from service.results.evidence import Evidence
+from service.results.findings import Finding
+from service.results.report import outcome_of, report
+from service.results.standings import Standing
+from service.states import FINISHED, TrialState
+
+Curve = Sequence[tuple[int, float]]  # step, value
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """The teacher asked once for all trials. build_s: about how long that took; tokens_held: that
+    it was asked about; tokens_read: that trials asked for in its place."""
+
+    build_s: float | None
+    tokens_held: int | None
+    tokens_read: int | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """See the module. setting: what all trials share, in words, by its name; curves: the objective
+    on the way of some trials, by their numbers; cache: None where trials asked the teacher."""
+
+    sweep: SweepRecord
+    evidence: Evidence
+    setting: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[int, Curve] = field(default_factory=dict)
+    cache: TeacherCache | None = None
+
+    @property
+    def sweep_id(self) -> str:
+        """The sweep's id."""
+        return self.sweep.sweep_id
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """All trials."""
+        return self.evidence.records
+
+    @property
+    def metric(self) -> str:
+        """The objective, the first where there are two."""
+        return self.evidence.objectives[0][0]
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the objective is better, else -1."""
+        return self.evidence.sign(self.metric)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, the weightiest first."""
+        return report(self.evidence)
+
+    @cached_property
+    def ranked(self) -> list[Standing]:
+        """The configs by the objective, the best first."""
+        return self.evidence.ranked(self.metric)
+
+    @cached_property
+    def winner(self) -> Standing | None:
+        """The best searched config, or None before one completed."""
+        return next((one for one in self.ranked if one.is_searched), None)
+
+    @cached_property
+    def control(self) -> Standing | None:
+        """What configs are compared with: the best control beside the winner."""
+        if self.winner is None:
+            return None
+        return outcome_of(self.ranked, self.sign).control
+
+    @cached_property
+    def shown(self) -> list[RunRecord]:
+        """The finished trials that have the objective, in order of their numbers."""
+        found = [one for one in self.records if one.state in FINISHED]
+        return [one for one in found if one.metric(self.metric) is not None]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether trials may still come."""
+        return self.sweep.state == TrialState.RUNNING
+
+    def better(self) -> str:
+        """Returns which way the objective is better, for an axis."""
+        return "higher is better" if self.sign > 0 else "lower is better"

@@ -1,0 +1,239 @@
+"""The report's page: what it says of a study, of a search, and of sweeps with little in them."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from report_support import HARD, SEARCH, Made, metrics_of, search, source_of, study
+
+from service.report.objectives import GAIN, MOST_ROWS
+from service.report.page import Chart, Page, Section, Table
+from service.report.sections import SECTIONS, make_page
+from service.states import TrialState
+
+
+def table_of(page: Page, name: str) -> Table:
+    return next(table for table in page.tables if table.name == name)
+
+
+def column(table: Table, name: str) -> list[Any]:
+    at = table.columns.index(name)
+    return [row.cells[at].value for row in table.rows]
+
+
+def texts(table: Table) -> dict[str, str]:
+    return {row.cells[0].text: row.cells[1].text for row in table.rows}
+
+
+def section_of(page: Page, name: str) -> Section:
+    return next(section for section in page.sections if section.name == name)
+
+
+def chart_of(page: Page, name: str) -> Chart:
+    return next(chart for chart in page.charts if chart.name == name)
+
+
+def test_it_reads_top_down() -> None:
+    page = make_page(source_of(study()))
+    assert [section.name for section in page.sections] == [
+        "setting",
+        "references",
+        "temperature",
+        "objectives",
+        "entropy",
+        "space",
+        "curves",
+        "cost",
+        "failures",
+    ]
+    assert len(page.sections) == len(SECTIONS)
+    assert page.subtitle.startswith("toy-1a2b3c4d · completed · 80 trials · maximize rouge_l")
+
+
+def test_an_answer_that_seeds_confirm_says_so() -> None:
+    answer = make_page(source_of(study())).answer
+    assert answer.found.startswith("forward_kl policy=fixed tau=0.5 (trials")
+    assert "better than the best control, hard loss only" in answer.found
+    assert (answer.confidence, answer.verdict) == ("shown", "more than chance")
+    assert answer.certainty.startswith("Paired by seed: difference +")
+    assert answer.command == "kd-sweep best --sweep toy-1a2b3c4d"
+
+
+def test_one_seed_is_unconfirmed() -> None:
+    page = make_page(source_of(study(seeds=1)))
+    assert page.answer.confidence == "unconfirmed"
+    assert page.answer.certainty.startswith("One seed each: how much of the difference is luck")
+    assert "nothing here shows luck" in " ".join(section_of(page, "setting").text)
+    configs = table_of(page, "configs")
+    assert "p" not in configs.columns and "95 % interval" not in configs.columns
+
+
+def test_what_seeds_do_not_show_is_not_told_from_chance() -> None:
+    rows = [
+        Made({"tau": tau, "seed": seed}, {"rouge_l": 20.0 + value}, label=label)
+        for tau, label, values in ((1.0, "forward KL, tau 1", (0, 1, 2)), (2.0, None, (2, 0, 2.5)))
+        for seed, value in enumerate(values)
+    ]
+    answer = make_page(source_of(rows, scores=False)).answer
+    assert (answer.confidence, answer.verdict) == ("chance", "not told from chance")
+
+
+def test_a_doubt_comes_before_a_test() -> None:
+    low = [Made(HARD, {"rouge_l": 9.0, "rouge_l_shuffled": 9.5}, label="hard loss only")]
+    low.append(Made({"tau": 2.0}, {"rouge_l": 9.4, "rouge_l_shuffled": 9.5}))
+    answer = make_page(source_of(low, scores=False)).answer
+    assert answer.confidence == "doubtful"
+    assert answer.certainty.startswith("No text is better than chance")
+
+
+@pytest.mark.parametrize("state", ["running", "completed"])
+def test_a_sweep_without_finished_trials_says_so(state: str) -> None:
+    page = make_page(source_of([], state=state, scores=False))
+    waits = "No trial has finished yet" if state == "running" else "There is no result"
+    assert page.answer.found == f"{waits}: no searched trial completed with a finite rouge_l."
+    assert (page.answer.confidence, page.charts) == ("none", ())
+    assert "No trial is recorded yet." in section_of(page, "setting").text
+
+
+def test_a_running_sweep_answers_so_far() -> None:
+    page = make_page(source_of(search(30), state="running"))
+    assert page.answer.found.startswith("So far: ")
+
+
+def test_what_all_trials_share_is_told_from_what_was_varied() -> None:
+    page = make_page(source_of(search(30), search=SEARCH))
+    fixed, varied = texts(table_of(page, "fixed")), texts(table_of(page, "varied"))
+    assert fixed["teacher"] == "gpt2, n_layer=4"
+    assert (fixed["batch_size"], fixed["seed"]) == ("32", "0")
+    assert varied.keys() == SEARCH.keys()
+    assert not varied.keys() & fixed.keys()
+    assert "learning_rate" not in texts(table_of(page, "fixed-more"))
+
+
+def test_of_a_sweep_that_recorded_no_ranges_the_values_are_told() -> None:
+    varied = texts(table_of(make_page(source_of(study())), "varied"))
+    assert varied["divergence"] == "forward_kl, jeffreys, reverse_kl"
+    assert varied["tau"] == "0.5, 1, 2, 4, 8"
+    rates = texts(table_of(make_page(source_of(search(30))), "varied"))["learning_rate"]
+    assert rates.endswith(" values") and " to " in rates
+
+
+def test_teacher_student_controls_and_floor_stand_beside_the_best() -> None:
+    page = make_page(source_of(study()))
+    table = table_of(page, "references")
+    names = [row.cells[0].text for row in table.rows]
+    assert [name.partition(":")[0] for name in names] == [
+        "teacher",
+        "undistilled student",
+        "hard loss only",
+        "best",
+        "floor",
+    ]
+    assert column(table, "rouge_l")[:2] == [34.0, 17.5]
+    assert table.rows[0].cells[table.columns.index("top1_agreement")].text == "–"
+    without = make_page(source_of(study(), scores=False))
+    assert "are not in the record" in section_of(without, "references").text[0]
+
+
+def test_each_config_stands_beside_the_control() -> None:
+    rows = study(seeds=5)
+    page = make_page(source_of(rows))
+    table = table_of(page, "configs")
+    names = [row.cells[0].text for row in table.rows]
+    gains = dict(zip(names, column(table, GAIN), strict=True))
+    control = [one.metrics["rouge_l"] for one in rows if one.label is not None]
+    for name, values in (
+        ("forward_kl policy=fixed tau=8", {"divergence": "forward_kl", "tau": 8.0}),
+        ("reverse_kl policy=fixed tau=2", {"divergence": "reverse_kl", "tau": 2.0}),
+    ):
+        mine = [one.metrics["rouge_l"] for one in rows if values.items() <= one.values.items()]
+        expected = sum(mine) / len(mine) - sum(control) / len(control)
+        assert gains[name] == pytest.approx(expected)
+    assert gains["hard loss only"] is None
+    assert [row.role for row in table.rows].count("best") == 1
+
+
+def test_less_is_better_where_the_objective_says_so() -> None:
+    rows = [
+        Made(HARD, {"rouge_l": 3.0}, label="hard loss only"),
+        Made({"tau": 2.0}, {"rouge_l": 2.0}),
+    ]
+    source = source_of(rows, scores=False)
+    evidence = source.evidence
+    turned = type(evidence)(evidence.records, (("rouge_l", "minimize"),))
+    page = make_page(type(source)(source.sweep, turned))
+    table = table_of(page, "configs")
+    assert column(table, GAIN) == [1.0, None]
+    assert chart_of(page, "objective-tau").caption == "lower is better"
+
+
+def test_of_many_configs_the_best_and_all_controls_are_shown() -> None:
+    page = make_page(source_of(search(200), search=SEARCH))
+    table = table_of(page, "configs")
+    roles = [row.role for row in table.rows]
+    assert len(table.rows) == MOST_ROWS + 2
+    assert roles.count("control") == 2
+    assert table.title.startswith(f"The {MOST_ROWS} best of ")
+    groups = [row.cells[0].text for row in table_of(page, "divergences").rows]
+    assert {"forward_kl", "forward_kl, CIST", "hard loss only"} <= set(groups)
+    assert len(groups) == len(set(groups))
+
+
+def test_failures_say_why_and_their_number() -> None:
+    page = make_page(source_of(search(30)))
+    table = table_of(page, "failures")
+    assert [row.cells[0].value for row in table.rows] == [5, 22]
+    assert {row.cells[3].text for row in table.rows} == {"CUDA out of memory"}
+    calm = make_page(source_of(study()))
+    assert section_of(calm, "failures").text == ("No trial failed, diverged or was cancelled.",)
+    many = [Made({"tau": 1.0 + n}, state=TrialState.DIVERGED) for n in range(60)]
+    long = table_of(make_page(source_of(many)), "failures")
+    assert long.note == f"{60 - len(long.rows)} more are not shown."
+    assert long.rows[0].cells[3].text == "the loss became NaN or infinite"
+
+
+def test_a_drifting_logit_scale_is_warned_of() -> None:
+    measured = metrics_of(30.0, 2.0) | {"logit_scale_ratio": 39.0}
+    page = make_page(source_of([Made({"tau": 2.0}, measured)]))
+    assert "39 times as large" in table_of(page, "warnings").rows[0].cells[3].text
+
+
+def test_two_objectives_have_a_front_and_no_winner() -> None:
+    page = make_page(source_of(search(40), search=SEARCH, second=True))
+    assert page.answer.found.startswith("The Pareto front of rouge_l and cross_entropy: ")
+    assert "nothing wins" in page.answer.certainty
+    rest, front = chart_of(page, "pareto").figure["data"]
+    others = list(zip(rest["x"], rest["y"], strict=True))
+    members = list(zip(front["x"], front["y"], strict=True))
+    assert members
+    for text, loss in others:
+        assert any(a >= text and b <= loss and (a, b) != (text, loss) for a, b in members)
+    for text, loss in members:
+        assert not any(a >= text and b <= loss and (a, b) != (text, loss) for a, b in others)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        make_page(source_of(study(), search=SEARCH)),
+        make_page(source_of(search(60), search=SEARCH, second=True)),
+        make_page(source_of([])),
+    ],
+)
+def test_every_number_has_the_command_that_makes_it_again(page: Page) -> None:
+    assert [one.name for one in (*page.charts, *page.tables) if not one.command] == []
+    names = [one.name for one in (*page.charts, *page.tables)]
+    assert len(names) == len(set(names))
+    json.dumps(page.to_json(), allow_nan=False)
+
+
+def test_numbers_that_are_none_stay_out() -> None:
+    rows = [
+        Made({"tau": 1.0}, {"rouge_l": math.nan, "cross_entropy": math.inf}),
+        Made({"tau": 2.0}, {"rouge_l": 3.0, "cross_entropy": math.inf}),
+        Made({"tau": 0.001}, {"rouge_l": -1e300}),
+    ]
+    page = make_page(source_of(rows, scores=False))
+    json.dumps(page.to_json(), allow_nan=False)
+    assert "1 without a value" in " ".join(section_of(page, "temperature").text)
