@@ -71,7 +71,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "cluster": {"driver", "plan", "report", "slots"},
         "driver": {"own_code", "plan", "record", "search", "slots"},
         "rerun": {"own_code", "record"},
-        "report": {"plan", "record", "results"},
+        "report": {"plan", "record", "results", "statistics"},
         "results": {"record", "statistics"},
         "record": {"plan"},
         "slots": {"plan"},

@@ -14,27 +14,33 @@ from service.report.numbers import (
 from service.report.page import GAP, Cell, Role, Row, Section, Table
 from service.report.series import is_hard_only, series_of
 from service.report.source import Source
-from service.results.standings import Standing, pair_by_seed, trials_text
-from service.results.statistics import PairedTest
+from service.results.standings import Standing, trials_text
+from service.statistics.family import Cell as Values
+from service.statistics.family import Difference, Family, against_control
+from service.statistics.paired import PairedTest
+from service.statistics.ranks import rank_cells
 
 MOST_ROWS = 25  # of configs, beside the controls
+PAIRED = (
+    "Differences are paired by seed (Student’s paired t); p is corrected for all of them (Holm)."
+)
 HARD_LOSS, GAIN = "hard loss only", "better than the control by"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A config beside the control. gain: how much better it is, whatever the direction; test: over
-    two shared seeds or more, else None; p_value: corrected for all lines that were compared."""
+    """A config beside the control. gain: how much better it is, whatever the direction; difference:
+    what seeds say of it; both None for the control itself."""
 
     standing: Standing
-    gain: float | None
-    test: PairedTest | None
-    p_value: float | None = None
+    gain: float | None = None
+    difference: Difference | None = None
 
     @property
-    def own_p(self) -> float | None:
-        """The probability of its own test, not corrected."""
-        return None if self.test is None else self.test.p_value
+    def test(self) -> PairedTest | None:
+        """The test over shared seeds, None with fewer than two."""
+        test = None if self.difference is None else self.difference.test
+        return test if test is not None and test.p_value is not None else None
 
 
 Column = tuple[str, Callable[[Line], Cell]]  # its heading, and what it says of a config
@@ -48,6 +54,8 @@ def objectives(source: Source) -> Section:
     tables = [_table(source, "configs", _title(lines, shown), shown)]
     if 1 < len(first) < len(lines):
         tables.insert(0, _table(source, "divergences", "The best of each", first, group=True))
+    ranks = _ranks(source)
+    tables += [ranks] if ranks is not None else []
     text = _text(source, lines)
     return Section(
         "objectives",
@@ -59,16 +67,31 @@ def objectives(source: Source) -> Section:
 
 def compared(source: Source) -> list[Line]:
     """Returns each config, the best first, beside the control."""
-    return [_line(one, source) for one in source.ranked]
+    family = family_of(source)
+    if family is None or source.control is None:
+        return [Line(one) for one in source.ranked]
+    by_name, base = {one.name: one for one in family.differences}, source.control.mean
+    return [
+        Line(one, source.sign * (one.mean - base), by_name[one.name])
+        if one.name in by_name
+        else Line(one)
+        for one in source.ranked
+    ]
 
 
-def _line(standing: Standing, source: Source) -> Line:
-    control = source.control
-    if control is None or control is standing:
-        return Line(standing, None, None)
-    gain = source.sign * (standing.mean - control.mean)
-    test = pair_by_seed(control.trials, standing.trials, source.metric)
-    return Line(standing, gain, test if test is not None and test.num_pairs > 1 else None)
+def family_of(source: Source) -> Family | None:
+    """Returns all configs against the control; None without one."""
+    if source.control is None:
+        return None
+    return against_control(cells_of(source), source.control.name)
+
+
+def cells_of(source: Source) -> dict[str, Values]:
+    """Returns the objective of each config by seed."""
+    return {
+        one.name: {trial.seed: trial.metric(source.metric) or 0.0 for trial in one.trials}
+        for one in source.ranked
+    }
 
 
 def _shown(source: Source, lines: Sequence[Line]) -> list[Line]:
@@ -132,9 +155,9 @@ def _columns(source: Source, lines: Sequence[Line]) -> list[Column]:
         found.append((GAIN, lambda line: number_cell(line.gain, places + 1, signed=True)))
     if any(one.test is not None for one in lines):
         found.append(("95 % interval", lambda line: _interval(line, source, places + 1)))
-        found.append(("p", lambda line: _probability(line.own_p)))
-    if any(one.p_value is not None for one in lines):
-        found.append(("p, corrected", lambda line: _probability(line.p_value)))
+        found.append(("p, corrected", _corrected))
+        found.append(("effect size", _effect))
+        found.append(("seeds to see it", _seeds_needed))
     return found
 
 
@@ -177,8 +200,19 @@ def _interval(line: Line, source: Source, places: int) -> Cell:
     return Cell(interval_text(low, high, places).replace(" ", "\N{NO-BREAK SPACE}"))
 
 
-def _probability(p_value: float | None) -> Cell:
-    return Cell(GAP) if p_value is None else Cell(probability_text(p_value), p_value)
+def _corrected(line: Line) -> Cell:
+    adjusted = None if line.difference is None else line.difference.adjusted
+    return Cell(GAP) if adjusted is None else Cell(probability_text(adjusted), adjusted)
+
+
+def _effect(line: Line) -> Cell:
+    effect = None if line.test is None else line.test.effect_size
+    return number_cell(None if effect is None else abs(effect), 1)
+
+
+def _seeds_needed(line: Line) -> Cell:
+    needed = None if line.difference is None else line.difference.seeds_needed
+    return Cell(GAP) if needed is None else Cell(str(needed), needed)
 
 
 def _role(standing: Standing, source: Source) -> Role:
@@ -195,11 +229,32 @@ def _text(source: Source, lines: Sequence[Line]) -> tuple[str, ...]:
         return ("There is no control to compare with.",)
     trials = trials_text([one.trial for one in control.trials])
     sentences = [f"The control is {control.name} ({trials}), the best of its kind."]
-    if all(line.test is None for line in lines):
+    family = family_of(source)
+    if family is None or not family.num_tested:
         sentences.append(
             "Configs share fewer than two seeds with it: differences have no interval here, as one "
             "seed does not tell them from luck."
         )
-    else:
-        sentences.append("Differences are paired by seed (Student’s paired t).")
-    return (" ".join(sentences),)
+        return (" ".join(sentences),)
+    sentences.append(PAIRED)
+    notes = (f"{note[:1].upper()}{note[1:]}." for note in family.notes)
+    return (" ".join(sentences), *notes)
+
+
+def _ranks(source: Source) -> Table | None:
+    """Returns how configs rank over seeds; None unless three share two seeds."""
+    found = rank_cells(cells_of(source), sign=source.sign)
+    if found is None:
+        return None
+    rows = tuple(Row((Cell(name), number_cell(rank, 2))) for name, rank in found.mean_ranks.items())
+    return Table(
+        "ranks",
+        "Ranks over seeds",
+        ("config", "mean rank"),
+        rows,
+        note=f"Mean ranks over {len(found.seeds)} seeds that differ by less than "
+        f"{found.critical_difference:.2f} are not told apart (Nemenyi); that all rank alike has "
+        f"p {probability_text(found.p_value)} (Friedman).",
+        command=f"kd-sweep trials {source.sweep_id} --json",
+        is_folded=True,
+    )

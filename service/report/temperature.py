@@ -9,6 +9,12 @@ from statistics import fmean
 from service.record.records import RunRecord
 from service.report import charts
 from service.report.charts import Figure, Trace
+from service.report.crossing import (
+    crossing_labels,
+    crossing_marks,
+    crossing_sentence,
+    crossover_of,
+)
 from service.report.page import Chart, Section
 from service.report.palette import colour
 from service.report.series import (
@@ -23,6 +29,7 @@ from service.report.series import (
 from service.report.source import Source
 from service.results.standings import Standing, front
 from service.states import FINISHED, TrialState
+from service.statistics.crossover import Crossover
 
 # With more temperatures than this a line through each of them would show luck alone.
 MOST_POINTS = 12
@@ -51,16 +58,27 @@ class Level:
     dash: str
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What the charts side by side share. ends: of their vertical axes."""
+
+    styles: Styles
+    levels: Sequence[Level]
+    ends: list[float] | None
+    crossover: Crossover | None
+
+
 def temperature(source: Source) -> Section:
     """Returns the section with a chart for each kind of temperature that was tried."""
     tried = [one for one in AXES if any(place_on(record, one) for record in source.shown)]
-    found = styles(source)
-    levels = _levels(source)
-    shared = charts.value_range(
+    levels, crossed = _levels(source), crossover_of(source)
+    ends = charts.value_range(
         [one.metric(source.metric) or 0.0 for one in source.shown] + [one.value for one in levels]
     )
-    drawn = tuple(_chart(source, one, found, levels, shared) for one in tried)
+    frame = Frame(styles(source), levels, ends, crossed)
+    drawn = tuple(_chart(source, one, frame) for one in tried)
     text = [NO_TEMPERATURE] if not tried else [_reading(source)]
+    text += [] if crossed is None else [crossing_sentence(crossed)]
     text += [line for line in (_left_out(source), _far(source, levels)) if line]
     return Section("temperature", "Objective against temperature", tuple(text), charts=drawn)
 
@@ -104,41 +122,44 @@ def _binned(source: Source, placed: Sequence[tuple[float, RunRecord]]) -> list[P
     ]
 
 
-def _chart(
-    source: Source,
-    axis: TemperatureAxis,
-    found: Styles,
-    levels: Sequence[Level],
-    shared: list[float] | None,
-) -> Chart:
-    groups = grouped(source.shown, axis)
-    traces: list[Trace] = []
-    named: set[str] = set()
-    for series, members in groups.items():
-        name = found.name(series)
-        for trace in _traces(source, members, axis, found.of(series)):
-            is_new = bool(trace["x"]) and name not in named
-            traces.append(trace | {"name": name, "legendgroup": name, "showlegend": is_new})
-            named |= {name} if is_new else set()
+def _chart(source: Source, axis: TemperatureAxis, frame: Frame) -> Chart:
     places = [place for one in source.shown if (place := place_on(one, axis)) is not None]
+    crossed = frame.crossover if axis is AXES[0] else None
     layout = charts.chart_layout(
         axis.title,
         source.metric,
         {
-            "yaxis": {"range": shared},
-            "shapes": [_line(level) for level in levels],
-            "annotations": [_label(level) for level in levels],
+            "yaxis": {"range": frame.ends},
+            "shapes": [*map(_line, frame.levels), *crossing_marks(crossed)],
+            "annotations": [*map(_label, frame.levels), *crossing_labels(crossed)],
+            "margin": {"t": 24},
         },
     )
     layout["xaxis"] = charts.log_axis(axis.title, places)
-    figure: Figure = {"data": [*traces, *_best(source, axis)], "layout": layout}
+    data = [*_lines(source, axis, frame.styles), *_best(source, axis)]
     return Chart(
         f"objective-{axis.name}",
         f"{source.metric} against {axis.title}",
-        figure,
+        {"data": data, "layout": layout},
         caption=source.better(),
         command=f"kd-sweep trials {source.sweep_id} --json",
     )
+
+
+def _lines(source: Source, axis: TemperatureAxis, found: Styles) -> list[Trace]:
+    """Returns what is drawn of each series, each of them once in the legend."""
+    traces: list[Trace] = []
+    named: set[str] = set()
+    for series, members in grouped(source.shown, axis).items():
+        name = found.name(series)
+        drawn = _traces(source, members, axis, found.of(series))
+        # The line, but for one whose trials were all stopped early.
+        named_by = next(trace for trace in reversed(drawn) if trace["x"])
+        for trace in drawn:
+            is_named = trace is named_by and name not in named
+            traces.append(trace | {"name": name, "legendgroup": name, "showlegend": is_named})
+        named.add(name)
+    return traces
 
 
 def _traces(

@@ -154,6 +154,34 @@ def test_each_config_stands_beside_the_control() -> None:
     assert [row.role for row in table.rows].count("best") == 1
 
 
+def test_significance_is_that_of_scipy_after_holm() -> None:
+    from scipy.stats import ttest_rel
+
+    rows = study(seeds=4)
+    table = table_of(make_page(source_of(rows)), "configs")
+    control = [one.metrics["rouge_l"] for one in rows if one.label is not None]
+    cells: dict[str, list[float]] = {}
+    for one in rows:
+        if one.label is None:
+            key = json.dumps({k: v for k, v in one.values.items() if k != "seed"})
+            cells.setdefault(key, []).append(one.metrics["rouge_l"])
+    plain = sorted(ttest_rel(values, control).pvalue for values in cells.values())
+    adjusted, highest = [], 0.0
+    for step, p_value in enumerate(plain):
+        highest = max(highest, min(1.0, (len(plain) - step) * p_value))
+        adjusted.append(highest)
+    found = sorted(value for value in column(table, "p, corrected") if value is not None)
+    assert found == pytest.approx(adjusted)
+
+
+def test_ranks_over_seeds_are_told() -> None:
+    table = table_of(make_page(source_of(study(seeds=4))), "ranks")
+    assert table.rows[0].cells[0].text == "forward_kl policy=fixed tau=0.5"
+    assert table.rows[-1].cells[1].value == 20.0
+    assert "are not told apart" in table.note
+    assert [one for one in make_page(source_of(study(seeds=1))).tables if one.name == "ranks"] == []
+
+
 def test_less_is_better_where_the_objective_says_so() -> None:
     rows = [
         Made(HARD, {"rouge_l": 3.0}, label="hard loss only"),

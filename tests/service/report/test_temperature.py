@@ -97,8 +97,34 @@ def test_the_best_the_hard_loss_and_what_is_missing_are_marked() -> None:
 def test_scores_of_the_models_are_levels_where_they_are_near() -> None:
     section = temperature(source_of(study()))
     names = [one["text"] for one in section.charts[0].figure["layout"]["annotations"]]
-    assert names == ["hard loss only", "undistilled student"]
+    assert names[:2] == ["hard loss only", "undistilled student"]
     assert "Beyond the picture: teacher 34." in section.text
+
+
+def test_a_crossover_that_seeds_show_is_marked_with_its_interval() -> None:
+    section = temperature(source_of(study(seeds=8)))
+    figure = section.charts[0].figure
+    (band,) = [one for one in figure["layout"]["shapes"] if one["type"] == "rect"]
+    assert band["x0"] < 1.7 < band["x1"], "it was planted at 1.7"
+    (label,) = [one for one in figure["layout"]["annotations"] if "crossover" in one["text"]]
+    assert band["x0"] < 10 ** label["x"] < band["x1"]
+    assert section.text[1].startswith("Crossover: reverse_kl is higher than forward_kl above tau ")
+    (other,) = [chart.figure["layout"] for chart in section.charts[1:]]
+    assert [one for one in other["shapes"] if one["type"] == "rect"] == []
+
+
+def test_one_seed_shows_no_crossover() -> None:
+    section = temperature(source_of(study(seeds=1)))
+    assert section.text[1].startswith("Crossover: one seed each: whether reverse_kl passes")
+    assert [
+        one for one in section.charts[0].figure["layout"]["shapes"] if one["type"] == "rect"
+    ] == []
+
+
+def test_a_divergence_of_which_all_trials_were_stopped_is_in_the_legend() -> None:
+    trials = [Made({"tau": tau}, {"rouge_l": tau}, TrialState.STOPPED_EARLY) for tau in (1.0, 2.0)]
+    data = drawn(trials)["objective-tau"].figure["data"]
+    assert [one["showlegend"] for one in data] == [True, False]
 
 
 def test_charts_side_by_side_have_one_range() -> None:
@@ -124,7 +150,7 @@ def test_a_divergence_has_one_colour_everywhere_and_one_place_in_the_legend() ->
         if one["name"] == "forward_kl"
     ]
     assert len({one["marker"]["color"] for one in forward}) == 1
-    assert [one["showlegend"] for one in forward] == [True, False] * 2
+    assert [one["showlegend"] for one in forward] == [False, True] * 2
 
 
 def test_more_divergences_than_colours_are_others() -> None:
