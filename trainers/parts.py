@@ -337,6 +337,10 @@ class TaskRuntime(Protocol):
         """Writes the prepared data of `request` into `folder`. What it needs beside the records is
         made under `home`. Raises `ValueError` when an input is missing or wrong."""
 
+    def write_all_learned(self, data: Path, folder: Path) -> None:
+        """Writes the prepared `data` into `folder` so that its training learns prompts too. Raises
+        `ValueError` where there are none."""
+
     def open_data(self, folder: Path, *, trust: bool = False, subset: Subset | None = None) -> Data:
         """Returns the prepared data in `folder`, of its training split a `subset`. `trust`: whether
         code that its tokenizer brings along may run. Raises `ValueError` for too small a split."""

@@ -27,6 +27,7 @@ from trainers.trial.reporting import SilentReporter
 from trainers.trial.sources import (
     CodeRole,
     FitConfig,
+    Learned,
     ModelSource,
     Prepared,
     PrepareRequest,
@@ -120,6 +121,9 @@ class _Preparation:
 
     def _fit(self, fit: FitConfig, role: Role, start: Path, data: Path, temporary: Path) -> None:
         """Trains `start` on the data's labels; the result is `temporary/student`."""
+        if fit.learn == Learned.ALL:
+            self.task.runtime().write_all_learned(data, temporary / "data")
+            data = temporary / "data"
         trial = TrialFile(
             config=fit_config(fit, self.request, self.task),
             device=_device(),
@@ -216,7 +220,7 @@ def _flatten(temporary: Path) -> None:
         inner = temporary / "start"
     for path in inner.iterdir():
         path.replace(temporary / path.name)
-    for name in ("student", "start", "checkpoints"):
+    for name in ("student", "start", "checkpoints", "data"):
         left = temporary / name
         if left.is_dir():
             shutil.rmtree(left)

@@ -2,6 +2,7 @@
 what preparing them returns; no torch."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, model_validator
@@ -28,6 +29,13 @@ def _check_one_of(source: BaseModel, first: str, second: str) -> None:
         )
 
 
+class Learned(StrEnum):
+    """Which tokens of an example a fit learns."""
+
+    RESPONSES = "responses"
+    ALL = "all"
+
+
 class FitConfig(Strict):
     """A supervised stage (cross-entropy on the training data), done once per key and shared by all
     trials."""
@@ -49,6 +57,11 @@ class FitConfig(Strict):
     )
     decay: Decay = Field(default=Decay.MATRICES, exclude_if=lambda value: value == Decay.MATRICES)
     clip_norm: NonNegative = Field(default=1.0, exclude_if=lambda value: value == 1.0)
+    learn: Learned = Field(
+        default=Learned.RESPONSES,
+        exclude_if=lambda value: value == Learned.RESPONSES,
+        description="all: prompts too, from which a model made from a config learns more",
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitConfig":

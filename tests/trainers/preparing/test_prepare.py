@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from training_support import gpt2, request, write_lines
 
 from trainers.preparing import prepare as preparing
@@ -14,7 +15,9 @@ from trainers.preparing.keys import Keys
 from trainers.preparing.prepare import prepare
 from trainers.tasks import table
 from trainers.tasks.causal_lm import models
+from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.inputs import TextKeys
+from trainers.tasks.causal_lm.runtime import CausalLmRuntime
 from trainers.trial.sources import FitConfig, ModelSource, Prepared, PrepareRequest, TokenizerSource
 
 
@@ -147,6 +150,52 @@ def test_a_fit_can_start_from_a_local_model(prepared: Prepared, home: Path) -> N
     assert fitted.student != prepared.student
     before = prepared.student_metrics["cross_entropy"]
     assert fitted.student_metrics["cross_entropy"] < before
+
+
+def test_a_fit_may_learn_prompts_too(prepared: Prepared, home: Path) -> None:
+    """It knows the prompts better then, and has seen more tokens in as many steps."""
+    start = ModelSource(config=gpt2(1, 16), init_seed=3)
+    found = {}
+    for learn in ("responses", "all"):
+        fit = FitConfig.model_validate({"steps": 40, "batch_size": 8, "learn": learn})
+        source = start.model_copy(update={"fit": fit.model_copy(update={"learning_rate": 3e-3})})
+        made = prepare(again(prepared, home, student=source), home)
+        assert not (Path(made.student) / "data").exists()
+        found[learn] = made
+    assert found["all"].data == found["responses"].data  # trials' data stays what it is
+    losses = {learn: loss_of_prompts(one) for learn, one in found.items()}
+    assert losses["all"] < losses["responses"] - 0.5
+
+
+def loss_of_prompts(prepared: Prepared) -> float:
+    """The mean cross-entropy of the prompts' tokens in the validation split."""
+    model = models.load(Path(prepared.student), attention=None, dtype=torch.float32)
+    split = TokenData.open(Path(prepared.data)).splits["validation"]
+    losses = []
+    for example in range(len(split)):
+        ids = torch.tensor(split.tokens(example)[: split.num_prompt_tokens[example]]).long()
+        losses.append(model(input_ids=ids[None], labels=ids[None]).loss.item())
+    return sum(losses) / len(losses)
+
+
+def test_what_is_learned_with_prompts(prepared: Prepared, tmp_path: Path) -> None:
+    CausalLmRuntime().write_all_learned(Path(prepared.data), tmp_path / "all")
+    before, after = (TokenData.open(folder) for folder in (Path(prepared.data), tmp_path / "all"))
+    for example in range(len(before.splits["train"])):
+        ids = after.splits["train"].tokens(example)
+        assert ids.tolist() == before.splits["train"].tokens(example).tolist()
+        assert after.splits["train"].learned(example).tolist() == [False] + [True] * (len(ids) - 1)
+    lengths = after.splits["train"].num_tokens
+    assert after.splits["train"].num_learned.tolist() == (lengths - 1).tolist()
+    assert after.facts.train.num_response_tokens == int((lengths - 1).sum())
+    same = [data.splits["validation"].num_learned.tolist() for data in (before, after)]
+    assert same[0] == same[1]
+    assert not set(after.splits["train"].example_ids) & set(before.splits["train"].example_ids)
+
+
+def test_a_fit_that_learns_responses_alone_keeps_its_key() -> None:
+    assert "learn" not in FitConfig(steps=3).model_dump()
+    assert FitConfig.model_validate({"steps": 3, "learn": "all"}).model_dump()["learn"] == "all"
 
 
 def test_a_fit_that_diverges_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainers.parts import SignalMaker
-from trainers.tasks.causal_lm import building, data, models, tokenizer
+from trainers.tasks.causal_lm import building, data, models, tokenizer, writing
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
 from trainers.tasks.causal_lm.models import LanguageModel
@@ -31,6 +31,10 @@ class CausalLmRuntime:
         """Writes tokenised splits, the tokenizer (trained under `home` where the request asks for
         that) and the facts."""
         DataWriter(request, home).write(folder)
+
+    def write_all_learned(self, data: Path, folder: Path) -> None:
+        """Writes the data with every token of the training split learned."""
+        writing.write_all_learned(data, folder)
 
     def open_data(
         self, folder: Path, *, trust: bool = False, subset: Subset | None = None

@@ -1,7 +1,8 @@
 """Writes instruction data as token ids (Arrow), once, for every trial to read by memory map."""
 
 import hashlib
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,24 @@ def write_split(
         num_tokens=sum(len(row["input_ids"]) for row in rows),
         num_response_tokens=sum(row["num_learned"] for row in rows),
     )
+
+
+def write_all_learned(source: Path, folder: Path) -> None:
+    """Writes the prepared data in `source` into `folder`, with every token of the training split
+    learned: of its prompts too. The validation split stays what trials are measured on."""
+    shutil.copytree(source, folder, ignore=lambda place, _: ["train"] * (Path(place) == source))
+    rows = [_all_learned(row) for row in datasets.load_from_disk(str(source / "train"))]
+    datasets.Dataset.from_list(rows, features=features()).save_to_disk(folder / "train")
+    facts = DataFacts.read(source)
+    train = replace(facts.train, num_response_tokens=sum(row["num_learned"] for row in rows))
+    replace(facts, train=train, fingerprint=data.fingerprint(folder)).write(folder)
+
+
+def _all_learned(row: dict[str, Any]) -> dict[str, Any]:
+    ids = row["input_ids"]
+    learned = [False] + [True] * (len(ids) - 1)  # nothing before the first could predict it
+    changed = {"learned": learned, "num_learned": len(ids) - 1}
+    return {**row, **changed, "example_id": _example_id(ids, learned)}
 
 
 def features() -> Any:

@@ -16,7 +16,14 @@ from trainers.tasks.image_classification import places
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.fields import Augmentation
-from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, Role
+from trainers.trial.sources import (
+    ROLES,
+    DataSource,
+    Learned,
+    ModelSource,
+    PrepareRequest,
+    Role,
+)
 from trainers.trial.subset import Subset
 
 # What decides the images of a split beside its place.
@@ -128,7 +135,14 @@ def is_on_hub(request: PrepareRequest, split_name: str) -> bool:
 
 
 def check_request(request: PrepareRequest) -> None:
-    """Raises `ValueError` for views of images that are not changed."""
+    """Raises `ValueError` for views of images that are not changed, and for prompts to learn."""
+    for role in ROLES:
+        fit = request.source(role).fit
+        if fit is not None and fit.learn == Learned.ALL:
+            raise ValueError(
+                f"{role}.fit.learn: it must be responses where a task has no prompts, but got all "
+                "with images. Leave it out."
+            )
     if request.views and request.augmentation == Augmentation.NONE:
         raise ValueError(
             f"data.views: images have several views only with an augmentation, but got "

@@ -27,6 +27,12 @@ class ImageClassificationRuntime:
         """Writes both splits as arrays, and the facts."""
         writing.write(request, folder)
 
+    def write_all_learned(self, data: Path, folder: Path) -> None:
+        """Raises `ValueError`: `check_request` refuses it before."""
+        raise ValueError(
+            f"fit.learn: images have no prompts, but got all for {data}. Leave it out."
+        )
+
     def open_data(
         self, folder: Path, *, trust: bool = False, subset: Subset | None = None
     ) -> ImageData:

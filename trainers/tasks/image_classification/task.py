@@ -46,7 +46,7 @@ class ImageClassification:
         return {"augmentation": request.augmentation, "views": request.views}
 
     def check_request(self, request: PrepareRequest) -> None:
-        """Raises `ValueError` for views without an augmentation."""
+        """Raises `ValueError` for views without an augmentation, and for prompts to learn."""
         inputs.check_request(request)
 
     def prompt_template(self, request: PrepareRequest) -> None:

@@ -254,6 +254,10 @@ def test_the_fingerprint_is_found_again(prepared: Prepared) -> None:
 @pytest.mark.parametrize(
     ("changed", "rule"),
     [
+        (
+            {"teacher": {"config": convnet("small_cnn", 8), "fit": {"steps": 3, "learn": "all"}}},
+            r"teacher\.fit\.learn: it must be responses where a task has no prompts, but got all",
+        ),
         ({"views": 3}, r"data\.views: images have several views only with an augmentation"),
         (
             {"student": {"config": convnet("resnet21", 8)}},
