@@ -34,6 +34,8 @@ from trainers.trial.traits import Policy, Scaling
 OWN = "loss"
 # The soft loss without a temperature: what the trial's gradient is compared with.
 AT_ONE = {"policy": Policy.FIXED, "tau": 1.0, "scaling": Scaling.NONE, "weight_by_power_sum": None}
+# Beyond the ladder, so that flat and sharp soft labels find a mean that matches theirs.
+FURTHER_TAUS = (0.25, 0.35, 11.3, 16.0, 22.6, 32.0, 64.0)
 NUM_BINS = 20
 SHARES = ("off_top1", "off_top5", "vanishing")
 
@@ -55,7 +57,8 @@ class Observed:
     position's divergence [N]; student_scale, teacher_scale: the largest centred logit [N];
     hard_square: squared norm of cross-entropy's gradient [N]; top: the probabilities [N, k] of the
     largest entries of student and teacher, as they are and softened; gradients: of the trial's own
-    soft loss (`OWN`) and of both KLs in its place; rungs: none, or one for each of `TAUS`."""
+    soft loss (`OWN`) and of both KLs in its place; rungs: none, or one for each of `TAUS`;
+    further: the entropies [N] at each of `FURTHER_TAUS`, where there are rungs."""
 
     entropy: Tensor
     weight: Tensor
@@ -65,6 +68,7 @@ class Observed:
     top: Mapping[str, Tensor]
     gradients: Mapping[str, GradientRows]
     rungs: Sequence[Rung]
+    further: Sequence[Tensor]
 
     @classmethod
     def joined(cls, parts: Sequence["Observed"]) -> "Observed":
@@ -82,6 +86,7 @@ class Observed:
                 for name in parts[0].gradients
             },
             rungs=rungs,
+            further=[joined(one) for one in zip(*(part.further for part in parts), strict=True)],
         )
 
 
@@ -117,6 +122,9 @@ class Observer:
             },
             gradients=self._gradients(rows),
             rungs=ladder(rows.student, rows.teacher, TAUS) if with_ladder else [],
+            further=[
+                entropy(log_softened(rows.teacher, tau)) for tau in FURTHER_TAUS if with_ladder
+            ],
         )
 
     def _gradients(self, rows: LogitRows) -> dict[str, GradientRows]:
@@ -132,7 +140,7 @@ class Observer:
         """Returns the numbers of docs/diagnostics.md; those that are not defined are left out."""
         mean, deviation = moments(seen.entropy)
         of_weighted = moments(seen.entropy, seen.weight)
-        by_tau = [moments(rung.entropy) for rung in seen.rungs]
+        by_tau = [moments(one) for one in (*(rung.entropy for rung in seen.rungs), *seen.further)]
         own = seen.gradients[OWN].summary()
         hard = self.config.hard_weight * float(seen.hard_square.mean()) ** 0.5
         soft = self.config.soft_weight * own["norm"]

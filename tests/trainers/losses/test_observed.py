@@ -156,6 +156,15 @@ def test_of_one_temperature_the_matched_deviation_is_its_own(logits: tuple[Tenso
     assert found["soft_entropy_std_weighted"] == pytest.approx(found["soft_entropy_std"])
 
 
+@pytest.mark.parametrize("tau", [0.3, 1.2, 5.0, 45.0])
+def test_between_temperatures_the_matched_deviation_is_nearly_its_own(
+    logits: tuple[Tensor, Tensor], tau: float
+) -> None:
+    observer, seen = look(logits, tau=tau, with_ladder=True)
+    found = observer.metrics(seen)
+    assert found["matched_entropy_std"] == pytest.approx(found["soft_entropy_std"], rel=0.05)
+
+
 def test_moments_by_hand() -> None:
     values, weights = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 1.0, 2.0])
     assert moments(values) == pytest.approx((8 / 3, math.sqrt(26 / 9)))
