@@ -225,10 +225,19 @@ def best(
     )
 
 
-def compare(trials: Sequence[str], *, workspace: Workspace | None = None) -> "Comparison":
-    """Returns what differs between trials (run ids, or SWEEP/NUMBER). See
-    `service.actions.record.compare_trials`."""
-    return actions.record.compare_trials(trials, _at(workspace))
+def compare(
+    trials: Sequence[str],
+    *,
+    significance: bool = False,
+    metric: str | None = None,
+    control: str | None = None,
+    workspace: Workspace | None = None,
+) -> "Comparison":
+    """Returns what differs between trials (run ids, or SWEEP/NUMBER), and with `significance` what
+    the seeds of these, or of whole sweeps, say. See `service.actions.record.compare_trials`."""
+    return actions.record.compare_trials(
+        trials, _at(workspace), significance=significance, metric=metric, control=control
+    )
 
 
 def report(

@@ -6,6 +6,7 @@ from typing import Any
 
 GIB = 1024**3
 MIB = 1024**2
+LEAST_PROBABILITY = 0.0001
 # What stands for a sweep in commands: the newest, and every one.
 LATEST = "latest"
 EVERY_SWEEP = "all"
@@ -35,6 +36,11 @@ def in_short(hyperparameters: Mapping[str, Any], longest: int = 60) -> str:
 def number(value: Any) -> str:
     """Returns a value for people: a real number with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def probability(value: float) -> str:
+    """Returns e.g. `0.031`, or `< 0.0001`."""
+    return f"{value:.2g}" if value >= LEAST_PROBABILITY else f"< {LEAST_PROBABILITY:g}"
 
 
 def duration(seconds: float) -> str:

@@ -103,6 +103,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "grid.py": {"numbers.py", "space.py"},
         "samplers.py": {"domains.py", "grid.py", "numbers.py", "space.py"},
         "samples.py": {"domains.py", "space.py"},
+        "importance.py": {"numbers.py", "space.py"},
     },
 }
 

@@ -5,22 +5,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import Field, TypeAdapter, create_model
 
+from service.actions.json_document import Document, Number
+from service.actions.json_significance import Significance
 from service.events import KINDS
 from service.plan.plan import SweepPlan
 from service.report.page import Page
 from service.spec.document import SweepSpec
 from service.states import Role, TrialState
 from trainers.trial.metrics import Direction
-
-Number = float | None
-
-
-class Document(BaseModel):
-    """JSON with these keys and no others."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Objective(Document):
@@ -84,7 +78,8 @@ class Ranked(Trial):
 
 
 class Pairing(Document):
-    """Two configs compared by their shared seeds."""
+    """Two configs compared by their shared seeds. p_holm: corrected for all that are compared with
+    `first` under this metric."""
 
     metric: str
     first: str
@@ -94,6 +89,7 @@ class Pairing(Document):
     low: Number
     high: Number
     p_value: Number
+    p_holm: Number
 
 
 class Comparison(Document):
@@ -103,6 +99,7 @@ class Comparison(Document):
     differs: dict[str, list[Any]]
     metrics: dict[str, list[Number]]
     pairings: list[Pairing]
+    significance: Significance | None
 
 
 class Run(Document):

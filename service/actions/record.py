@@ -1,6 +1,6 @@
 """Questions to the record: which sweeps and trials there are, which are best, how they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from service.record.surroundings import surroundings
 from service.results.best import Best, find_best
 from service.results.compare import Comparison, compare
 from service.results.question import asked
+from service.results.significance import Entry
+from service.results.significance import significance as find_significance
 from service.workspace import Workspace
 
 
@@ -82,13 +84,78 @@ def write_best_trial(best: Best, workspace: Workspace, path: Path) -> None:
     best.export(open_record(workspace), path)
 
 
-def compare_trials(trials: Sequence[str], workspace: Workspace) -> Comparison:
-    """Returns what differs between trials (run ids, or SWEEP/NUMBER), and their metrics. Raises
-    `SpecError` for fewer than two, `TrackingError` for one that is not there."""
+def compare_trials(
+    trials: Sequence[str],
+    workspace: Workspace,
+    *,
+    significance: bool = False,
+    metric: str | None = None,
+    control: str | None = None,
+) -> Comparison:
+    """Returns what differs between trials (run ids, or SWEEP/NUMBER), and their metrics.
+
+    significance: also what their seeds say of each config against a control; then a sweep may be
+    named in place of its trials, and one is enough. metric: which one that is about, the sweeps'
+    objective by default; control: a trial of the config that the others are compared with, by
+    default the best of the control trials, else the first config. Raises `SpecError` for fewer
+    than two, and as `service.results.significance` does; `TrackingError` for what is not there.
+    """
+    if significance:
+        return _significant(trials, open_record(workspace), metric, control)
+    for option, given in (("metric", metric), ("control", control)):
+        if given is not None:
+            raise SpecError(
+                f"--{option}: goes with --significance alone, but got '{given}' without it. Add "
+                f"--significance, or leave --{option} out."
+            )
     if len(trials) < 2:
         raise SpecError(f"compare: two runs or more must be named, but got {len(trials)}. Add one.")
     runs = open_record(workspace)
     return compare([_with_surroundings(runs.get(trial), runs) for trial in trials])
+
+
+def _significant(
+    references: Sequence[str], runs: Runs, metric: str | None, control: str | None
+) -> Comparison:
+    base = None if control is None else runs.get(control)
+    found: dict[str, dict[str, RunRecord]] = {}
+    for reference in references:
+        for record in _meant(reference, runs):
+            found.setdefault(record.sweep_id, {})[record.run_id] = record
+    if base is not None and base.run_id not in found.get(base.sweep_id, {}):
+        found.setdefault(base.sweep_id, {})[base.run_id] = base
+    entries = [
+        Entry(runs.resolve_sweep(sweep), tuple(records.values()), _inputs(records, found, runs))
+        for sweep, records in found.items()
+    ]
+    judged = find_significance(entries, metric=metric, control=base)
+    return compare([one for entry in entries for one in entry.records], judged)
+
+
+def _meant(reference: str, runs: Runs) -> list[RunRecord]:
+    """Returns the trials of a sweep, or the one trial, that a reference means."""
+    if "/" in reference:
+        return [runs.get(reference)]
+    try:
+        return runs.trials(runs.resolve_sweep(reference).sweep_id)
+    except TrackingError:
+        try:
+            return [runs.get(reference)]
+        except TrackingError as error:
+            raise TrackingError(
+                f"compare: '{reference}': must be a sweep, SWEEP/NUMBER or a run's id, but got "
+                "none of them. `kd-sweep sweeps` and `kd-sweep trials SWEEP` list them."
+            ) from error
+
+
+def _inputs(
+    records: Mapping[str, RunRecord], sweeps: Mapping[str, object], runs: Runs
+) -> dict[str, str]:
+    """Returns the fingerprints of what a sweep's trials read, where it is one of several."""
+    if len(sweeps) < 2:
+        return {}
+    around = _with_surroundings(next(iter(records.values())), runs).tags
+    return {name: text for name, text in around.items() if name.startswith("fingerprint.")}
 
 
 def _with_surroundings(record: RunRecord, runs: Runs) -> RunRecord:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service import actions
-from service.cli import best_table, completing, tables
+from service.cli import best_table, completing, significance_table, tables
 from service.cli.app import AsJson, Sweep, show, workspace_of
 from service.words import EVERY_SWEEP, LATEST
 
@@ -119,15 +119,42 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN RUN…",
-            help="Run ids, or SWEEP/NUMBER.",
+            help="Run ids, or SWEEP/NUMBER; with --significance also sweeps, one or more.",
             autocompletion=completing.trials,
         ),
     ],
+    significance: Annotated[
+        bool,
+        typer.Option(
+            "--significance",
+            help="What repeated seeds say of each config against a control.",
+        ),
+    ] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="With --significance: the metric; default: the sweeps' objective.",
+            autocompletion=completing.metrics,
+        ),
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="With --significance: a trial of the config that others are compared with.",
+            autocompletion=completing.trials,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what differs between trials, and their metrics side by side.
+    """Show what differs between trials, their metrics side by side, and what is more than chance.
 
-    Example: kd-sweep compare latest/4 latest/7
+    Example: kd-sweep compare latest --significance
     """
-    found = actions.record.compare_trials(runs, workspace_of(context))
-    show(found.to_json(), tables.comparison_view(found), as_json)
+    found = actions.record.compare_trials(
+        runs, workspace_of(context), significance=significance, metric=metric, control=control
+    )
+    view = tables.comparison_view(found)
+    if found.significance is not None:
+        view = significance_table.significance_view(found.significance)
+    show(found.to_json(), view, as_json)

@@ -96,10 +96,7 @@ def comparison_view(found: "Comparison") -> RenderableType:
         for name, row in found.differs.items()
     ]
     metrics = [(name, *(value(one) for one in row)) for name, row in found.metrics.items()]
-    seeds = [
-        Text(f"{one.metric}: {one.second} against {one.first}: {one.test.sentence()}")
-        for one in found.pairings
-    ]
+    seeds = [Text(one.sentence()) for one in found.pairings]
     return Group(
         table("what differs", ("", *names), differs),
         Text(),

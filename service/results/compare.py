@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import SpecError
 from service.record.records import RunRecord
-from service.results.standings import by_config, pair_by_seed
+from service.results.significance import Significance
+from service.results.standings import by_config, corrected
 from service.states import TrialState
 from service.statistics.paired import PairedTest
 from trainers.files.json_files import checked_object, parse_json
@@ -29,24 +30,35 @@ PREFIXES = ("fingerprint.", "provenance.")
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two configs that were trained with the same seeds, under one metric."""
+    """Two configs that were trained with the same seeds, under one metric; adjusted: the test's p
+    after Holm's correction over the `num_tested` configs that are compared with the same one under
+    it, None where there is no p."""
 
     metric: str
     first: str
     second: str
     test: PairedTest
+    adjusted: float | None
+    num_tested: int
+
+    def sentence(self) -> str:
+        """Returns what may be said, for people."""
+        said = self.test.sentence(self.adjusted, self.num_tested)
+        return f"{self.metric}: {self.second} against {self.first}: {said}"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Trials as columns: `differs` holds a row for each fact that is not the same in all of them,
-    `metrics` a row for each metric that one of them has (None where it is missing or not finite).
+    `metrics` a row for each metric that one of them has (None where it is missing or not finite);
+    `significance`: what their seeds say against a control, where that was asked for.
     """
 
     records: tuple[RunRecord, ...]
     differs: dict[str, list[Any]]
     metrics: dict[str, list[float | None]]
     pairings: tuple[Pairing, ...]
+    significance: Significance | None = None
 
     def names(self) -> list[str]:
         """Returns a heading for each trial: `SWEEP/NUMBER`."""
@@ -74,15 +86,18 @@ class Comparison:
                     "low": one.test.low,
                     "high": one.test.high,
                     "p_value": one.test.p_value,
+                    "p_holm": one.adjusted,
                 }
                 for one in self.pairings
             ],
+            "significance": None if self.significance is None else self.significance.to_json(),
         }
 
 
-def compare(records: Sequence[RunRecord]) -> Comparison:
+def compare(records: Sequence[RunRecord], significance: Significance | None = None) -> Comparison:
     """Returns what differs between `records`, the metrics of all, and tests paired by seed where
-    several configs share seeds. Raises `SpecError` for fewer than two.
+    several configs share seeds, with what else was found of them. Raises `SpecError` for fewer than
+    two.
     """
     if len(records) < 2:
         raise SpecError(
@@ -97,6 +112,7 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
         {name: row for name, row in rows.items() if any(value != row[0] for value in row)},
         {name: [record.metric(name) for record in records] for name in metrics},
         tuple(_pairings(records, [name for name in metrics if not is_diagnostic(name)])),
+        significance,
     )
 
 
@@ -123,10 +139,8 @@ def _pairings(records: Sequence[RunRecord], metrics: Sequence[str]) -> list[Pair
     if len(cells) < 2 or all(len(cell) < 2 for cell in cells.values()):
         return []
     (first, base), *others = cells.items()
-    found = []
-    for name, cell in others:
-        for metric in metrics:
-            test = pair_by_seed(base, cell, metric)
-            if test is not None:
-                found.append(Pairing(metric, first, name, test))
-    return found
+    return [
+        Pairing(metric, first, name, test, adjusted, num)
+        for metric in metrics
+        for name, (test, adjusted, num) in corrected(base, dict(others), metric).items()
+    ]

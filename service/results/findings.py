@@ -212,15 +212,18 @@ class Front:
 
 @dataclass(frozen=True)
 class Certainty:
-    """What shared seeds allow to say of winner and control; test: None with fewer than two."""
+    """What shared seeds allow to say of winner and control; test: None with fewer than two;
+    adjusted: its p after Holm's correction for all `num_tested` configs that could have won."""
 
     test: PairedTest | None
     num_seeds: tuple[int, int]
+    adjusted: float | None = None
+    num_tested: int = 1
 
     def sentence(self) -> str:
         """See `Finding`."""
         if self.test is not None:
-            return f"paired by seed: {self.test.sentence()}"
+            return f"paired by seed: {self.test.sentence(self.adjusted, self.num_tested)}"
         who = "one seed each"
         if self.num_seeds != (1, 1):
             who = "they share fewer than two seeds"

@@ -22,7 +22,7 @@ from service.results.findings import (
     StoppedAhead,
     TeacherNoBetter,
 )
-from service.results.standings import SEED, Standing, front, pair_by_seed
+from service.results.standings import SEED, Standing, corrected, front
 from service.states import TrialState
 from service.statistics.spread import seed_spread
 from service.words import brief
@@ -57,7 +57,7 @@ def report(evidence: Evidence) -> tuple[Finding, ...]:
         *_stopped_ahead(outcome, evidence),
         *_low_texts(evidence),
         outcome,
-        *_how_sure(outcome),
+        *_how_sure(outcome, ranked),
         *_rivals(outcome, evidence),
         *failed,
     )
@@ -180,13 +180,18 @@ def _stopped_ahead(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
         yield StoppedAhead(trial, metric, value)
 
 
-def _how_sure(outcome: Outcome) -> Iterator[Finding]:
+def _how_sure(outcome: Outcome, ranked: Sequence[Standing]) -> Iterator[Finding]:
     winner, control = outcome.winner, outcome.control
     if control is None:
         return
-    test = pair_by_seed(control.trials, winner.trials, winner.metric)
+    num_seeds = len(winner.trials), len(control.trials)
+    # It won among all of these: the best of many differs from a control by chance alone.
+    rivals = {one.name: one.trials for one in ranked if one is not control}
+    test, adjusted, num = corrected(control.trials, rivals, winner.metric).get(
+        winner.name, (None, None, 0)
+    )
     is_repeated = test is not None and test.num_pairs > 1
-    yield Certainty(test if is_repeated else None, (len(winner.trials), len(control.trials)))
+    yield Certainty(test, num_seeds, adjusted, num) if is_repeated else Certainty(None, num_seeds)
 
 
 def _rivals(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from service.record.records import RunRecord
 from service.states import TrialState
+from service.statistics.corrections import holm
 from service.statistics.intervals import mean_interval
 from service.statistics.paired import PairedTest, paired_by_seed
 from service.words import describe
@@ -107,6 +108,21 @@ def pair_by_seed(
     """Returns the test of second - first over the seeds that both have with a finite value, or None
     when they share none."""
     return paired_by_seed(by_seed(first, metric), by_seed(second, metric))
+
+
+def corrected(
+    base: Sequence[RunRecord], others: Mapping[str, Sequence[RunRecord]], metric: str
+) -> dict[str, tuple[PairedTest, float | None, int]]:
+    """Returns for each of `others` that shares a seed with `base` its test against it, its p after
+    Holm's correction over all of them, and over how many that is; None for one without a p."""
+    tests = {
+        name: test
+        for name, trials in others.items()
+        if (test := pair_by_seed(base, trials, metric)) is not None
+    }
+    p_values = {name: one.p_value for name, one in tests.items() if one.p_value is not None}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return {name: (test, adjusted.get(name), len(p_values)) for name, test in tests.items()}
 
 
 def by_seed(trials: Sequence[RunRecord], metric: str) -> dict[int, float]:

@@ -77,9 +77,9 @@ class Family:
         ]
         if hopeless:
             found.append(
-                f"{_names(hopeless)}: so few seeds cannot be significant among "
-                f"{self.num_tested} comparisons, whatever the difference: that they are not says "
-                "nothing"
+                f"{_names(hopeless)}: so few seeds can hardly be significant among "
+                f"{self.num_tested} comparisons, however large the difference: that they are not "
+                "says nothing"
             )
         if self.is_unbalanced:
             lacking = [one for one in self.differences if one.without]

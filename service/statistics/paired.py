@@ -51,15 +51,19 @@ class PairedTest:
             f"{self.low:+.4g} to {self.high:+.4g}, p = {self.p_value:.2g}"
         )
 
-    def sentence(self) -> str:
-        """Returns what may be said, for people."""
+    def sentence(self, adjusted: float | None = None, num_comparisons: int = 1) -> str:
+        """Returns what may be said, for people: where it is one of several comparisons, by its
+        probability after Holm's correction for them, `adjusted`."""
         if self.p_value is None:
             return (
                 f"{self.numbers()}, which cannot tell it from chance: repeat both on the same "
                 "fresh seeds"
             )
-        word = "more than chance" if self.shows_difference else "not told from chance"
-        return f"{self.numbers()}: {word}"
+        text, is_shown = self.numbers(), self.shows_difference
+        if adjusted is not None and num_comparisons > 1:
+            is_shown = adjusted <= ALPHA
+            text += f", {adjusted:.2g} after Holm's correction for {num_comparisons} comparisons"
+        return f"{text}: {'more than chance' if is_shown else 'not told from chance'}"
 
 
 def paired_test(a: Sequence[float], b: Sequence[float]) -> PairedTest:

@@ -64,6 +64,42 @@ def test_trials_are_compared(workspace: Workspace) -> None:
         compare_trials(["latest/0", "latest/9"], workspace)
 
 
+def test_a_sweep_and_a_trial_are_compared_by_their_seeds(workspace: Workspace) -> None:
+    found = compare_trials(["toy"], workspace, significance=True).significance
+    assert found is not None
+    assert found.family.control == "forward_kl tau=1"
+    assert [row["name"] for row in found.rows()] == ["reverse_kl tau=2", "forward_kl tau=4"]
+    assert found.rows()[0]["verdict"] == "untested"
+    run = list_trials("toy", workspace).trials[1].run_id
+    by_name = compare_trials(
+        ["toy/0", run], workspace, significance=True, metric="cross_entropy", control="toy/2"
+    ).significance
+    assert by_name is not None and by_name.family.control == "forward_kl tau=4"
+    assert [row["difference"]["mean_difference"] for row in by_name.rows()] == [-1.0, 1.0]
+
+
+def test_sweeps_of_other_inputs_are_told_apart(tmp_path: Path) -> None:
+    uri = make_store(tmp_path)
+    for name in ("toy", "other"):
+        record_sweep(uri, tmp_path, plan_of(name), ROWS)
+    found = compare_trials(["toy", "other"], Workspace(tmp_path), significance=True).significance
+    assert found is not None
+    assert {row["name"].partition("-")[0] for row in found.rows()} == {"toy", "other"}
+    assert not any("inputs" in note for note in found.notes)
+
+
+def test_what_goes_with_significance_is_refused_without_it(workspace: Workspace) -> None:
+    trials = ["latest/0", "latest/2"]
+    with pytest.raises(SpecError, match="--metric: goes with --significance alone, but got 'x'"):
+        compare_trials(trials, workspace, metric="x")
+    with pytest.raises(SpecError, match="--control: goes with --significance alone"):
+        compare_trials(trials, workspace, control="latest/0")
+    with pytest.raises(TrackingError, match="'none': must be a sweep, SWEEP/NUMBER or a run's id"):
+        compare_trials(["none"], workspace, significance=True)
+    with pytest.raises(TrackingError, match="run 'latest/9'"):
+        compare_trials(["latest"], workspace, significance=True, control="latest/9")
+
+
 def test_a_record_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="127.0.0.1:9"):
         list_sweeps(Workspace(tmp_path, tracking="http://127.0.0.1:9"))

@@ -116,6 +116,7 @@ QUESTIONS = {
 OTHER_FORMS = [
     ("best", ("best", "--sweep", "all", "--per", "divergence")),
     ("best", ("best", "--metric", "perplexity")),
+    ("compare", ("compare", "latest", "--significance")),
     ("presets", ("presets", "temperature")),
     ("status", ("status", "latest")),
     ("schema", ("schema", "--of", "best")),

@@ -64,6 +64,24 @@ def test_configs_that_share_seeds_are_paired() -> None:
     assert compare(records).to_json()["pairings"][0]["metric"] == "rouge_l"
 
 
+def test_several_configs_are_held_to_a_corrected_p() -> None:
+    tests = {"forward_kl": 0.0, "reverse_kl": 0.05, "generalized_jsd": 0.01}
+    records = [
+        record_of(
+            10 * cell + seed,
+            {"divergence": name, "tau": 2.0, "seed": seed},
+            {"rouge_l": 0.2 + gap + 0.01 * seed * (1 + cell)},
+        )
+        for cell, (name, gap) in enumerate(tests.items())
+        for seed in range(3)
+    ]
+    pairings = compare(records).pairings
+    raw = [one.test.p_value for one in pairings]
+    assert [one.adjusted for one in pairings] == pytest.approx([2 * min(raw), max(raw)])
+    assert "after Holm's correction for 2 comparisons: " in pairings[0].sentence()
+    assert compare(records).to_json()["pairings"][0]["p_holm"] == pairings[0].adjusted
+
+
 def test_names_of_configs_are_unique() -> None:
     records = [record_of(0, FORWARD, {}), record_of(1, FORWARD, {})]
     other = record_of(2, FORWARD, {})

@@ -147,6 +147,22 @@ def test_winner_and_control_are_paired_by_seed() -> None:
     assert "share fewer than two seeds" in found(Certainty, one).sentence()
 
 
+def test_the_best_of_many_configs_is_held_to_a_corrected_p() -> None:
+    """Alone the winner would be more than chance; as the best of ten it is not."""
+    control, winner = [20.0, 21.0, 22.0], [22.0, 22.6, 24.4]
+    two = [*repeated(0, 1.0, control, "a control"), *repeated(3, 2.0, winner)]
+    assert found(Certainty, two).sentence().endswith(": more than chance")
+    others = [
+        one
+        for n in range(9)
+        for one in repeated(6 + 3 * n, 3.0 + n, [value + 0.1 * n for value in (19.9, 21.2, 21.8)])
+    ]
+    certainty = found(Certainty, [*two, *others])
+    assert certainty.num_tested == 10
+    assert certainty.adjusted == pytest.approx(10 * certainty.test.p_value)
+    assert "0.13 after Holm's correction for 10 comparisons: not told" in certainty.sentence()
+
+
 # -- what speaks against
 
 

@@ -130,6 +130,16 @@ def test_stretches_without_shared_seeds_are_within_the_interval() -> None:
     assert (crossing.low, crossing.tau, crossing.high) == pytest.approx((1.0, 2.0, 4.0))
 
 
+def test_a_stretch_where_nothing_changes_is_undecided_as_a_whole() -> None:
+    gaps = {1.0: (-1.0, -1.1, -0.9), 2.0: (0.1, -0.1, 0.02), 4.0: (0.1, -0.1, 0.02)}
+    gaps[8.0] = (1.0, 1.1, 0.9)
+    first = {tau: {0: 0.0, 1: 0.0, 2: 0.0} for tau in gaps}
+    found = crossover(first, {tau: dict(enumerate(gap)) for tau, gap in gaps.items()})
+    assert found is not None
+    (crossing,) = found.crossings
+    assert 1 < crossing.low < 2 and 4 < crossing.high < 8
+
+
 def test_curves_without_two_temperatures_in_common_are_none() -> None:
     assert crossover({1.0: {0: 1.0}}, {1.0: {0: 2.0}}) is None
     assert crossover({}, {1.0: {0: 2.0}}) is None
