@@ -15,8 +15,8 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.metrics import Metric
 from trainers.trial.reporting import Evaluation
+from trainers.trial.seen import ALL, Seen
 from trainers.trial.sources import ModelSource, PrepareRequest, Role
-from trainers.trial.subset import Subset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,15 +101,13 @@ class Split(Protocol):
         """Returns the number of examples: what a teacher's cache holds."""
 
     def num_positions(self, examples: "NDArray[np.int64]") -> int:
-        """Returns the learned positions of `examples`, which may be of those that no cache holds:
-        views that only one epoch has."""
+        """Returns the learned positions of `examples`, even of views that only one epoch has."""
 
     def order(self, *, batch_size: int, seed: int) -> DataOrder:
         """Returns the order in which a training reads the split."""
 
     def groups(self, examples: "NDArray[np.int64]", device_type: str) -> "list[NDArray[np.int64]]":
-        """Returns `examples` in groups that one pass without gradients takes at once on a device of
-        that type."""
+        """Returns `examples` in groups that one pass without gradients takes on such a device."""
 
     def collate(self, examples: "NDArray[np.int64]") -> Batch:
         """Returns the batch of `examples`, on the CPU."""
@@ -134,7 +132,7 @@ class Data(Protocol):
 @dataclass(frozen=True)
 class Step:
     """What one worker does in one global step: its micro-batches on the CPU, and the number of
-    learned positions of the complete step, over all workers."""
+    learned positions of the step over all workers."""
 
     number: int
     batches: Sequence[Batch]
@@ -187,8 +185,7 @@ class SignalMaker(Protocol):
 
 @runtime_checkable
 class StoredTeacher(Protocol):
-    """A teacher whose hidden states are stored on a disk: a feed reads them before the batch is
-    wanted."""
+    """A teacher whose hidden states are on a disk: a feed reads them before a batch is wanted."""
 
     def hidden(self, split_name: str, examples: "NDArray[np.int64]") -> "Tensor":
         """Returns the stored hidden states [N, D] of some examples, on the CPU."""
@@ -256,8 +253,8 @@ class Task(Protocol):
         of transformers."""
 
     def prompt_template(self, request: PrepareRequest) -> str | None:
-        """Returns the text around a `{prompt}`, as `str.format` takes it, that the request's models
-        are trained on; None where the tokenizer's chat template, or nothing, makes prompts."""
+        """Returns the text around a `{prompt}` (`str.format`) that the request's models are trained
+        on; None where the tokenizer's chat template, or nothing, makes prompts."""
 
     @property
     def position_name(self) -> str:
@@ -280,7 +277,7 @@ class Task(Protocol):
         """Fields of a trial whose evaluations leave out what is slow."""
 
     def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
-        """Returns the fields of a trial that say how the request's data was prepared."""
+        """Returns the fields of a trial that say what a fit sees of the request's data."""
 
     def check_request(self, request: PrepareRequest) -> None:
         """Raises `ValueError` for what can be refused without reading a file."""
@@ -309,8 +306,8 @@ class Task(Protocol):
         """Raises `ValueError` unless the models that the request names fit the prepared data in the
         folder `data`, as far as that is known before they are loaded, and a subset can be drawn."""
 
-    def read_prepared(self, folder: Path) -> PreparedFacts:
-        """Returns the facts of the prepared data in `folder`. Raises `ValueError` for none."""
+    def read_prepared(self, folder: Path, request: PrepareRequest) -> PreparedFacts:
+        """Returns the facts of the data in `folder` as `request` sees it; `ValueError` for none."""
 
     def why_not_cached(self, config: TrialConfig) -> str:
         """Returns why no cache can hold what the teacher says in trials like `config`; empty where
@@ -341,9 +338,9 @@ class TaskRuntime(Protocol):
         """Writes the prepared `data` into `folder` so that its training learns prompts too. Raises
         `ValueError` where there are none."""
 
-    def open_data(self, folder: Path, *, trust: bool = False, subset: Subset | None = None) -> Data:
-        """Returns the prepared data in `folder`, of its training split a `subset`. `trust`: whether
-        code that its tokenizer brings along may run. Raises `ValueError` for too small a split."""
+    def open_data(self, folder: Path, *, trust: bool = False, seen: Seen = ALL) -> Data:
+        """Returns what is `seen` of the prepared data in `folder`. `trust`: whether code that its
+        tokenizer brings along may run. Raises `ValueError` for too small a split."""
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""
@@ -369,16 +366,18 @@ class TaskRuntime(Protocol):
         """Raises `ValueError` unless the model is what `network` takes it for, as some examples of
         the data show."""
 
+    def check_smallest_batch(self, model: Any, data: Any, num_examples: int) -> None:
+        """Raises `ValueError` for a model that cannot train on a micro-batch of so few examples."""
+
     def network(self, model: Any, num_classes: int) -> Network:
         """Returns the model taken apart; its head has `num_classes` rows."""
 
-    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
-        """Returns the width D of the hidden states of the model in `folder`, which is not loaded;
-        code that it brings along runs only when `trust`."""
+    def hidden_size(self, folder: Path, data: Any, *, trust: bool = False) -> int:
+        """Returns the width D of hidden states for `data` of the model in `folder`, which is not
+        loaded; code that it brings along runs only when `trust`."""
 
     def recompute_activations(self, model: Any) -> None:
-        """Makes the model compute activations again in the backward pass instead of keeping
-        them."""
+        """Makes the model compute activations again in the backward pass, not keep them."""
 
     def evaluator(
         self,

@@ -12,8 +12,8 @@ class OutputHead:
 
     weight: [V, D]; bias: [V] or None; soft_cap c: `c * tanh(logits / c)` (Gemma); scale: factor
     (Cohere, Granite). V counts the real vocabulary only: padding rows are cut before a head is
-    made. is_identity: hidden states are the logits already, as where classes are few; then `weight`
-    is the identity matrix and no product is computed.
+    made. is_identity: hidden states are the logits already, as where classes are few, or begin with
+    them; then `weight` is the identity matrix and no product is computed.
     """
 
     weight: Tensor
@@ -42,7 +42,7 @@ class OutputHead:
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns logits [N, V] of hidden [N, D], in the dtype that the matrix product gives."""
         if self.is_identity:
-            return hidden
+            return hidden[:, : self.vocab_size]
         return self.of_products(torch.nn.functional.linear(hidden, self.weight, self.bias))
 
     def of_products(self, products: Tensor) -> Tensor:

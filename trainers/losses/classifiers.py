@@ -16,8 +16,10 @@ from trainers.losses.divergences import kl, log_probabilities
 from trainers.losses.labelled import HIDDEN, LabelledInput, Parts
 from trainers.trial.traits import Masks, Outliers
 
-# MLKD's temperatures 4, 3, 5, 2 and 6 over its first one.
+# MLKD's temperatures 4, 3, 5, 2 and 6 over its first one, and those at which its published code
+# has the first view in the second one's part.
 MULTIPLES = (1.0, 0.75, 1.25, 0.5, 1.5)
+SWAPPED = (0.5, 1.5)
 # The least product of two norms: rows that do not vary have no correlation.
 SMALLEST_NORMS = 1e-12
 
@@ -47,7 +49,7 @@ def improved_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
 
     In nats; the pairs' part is of unsoftened logits and not scaled. The gradient of KL(p‖q) is that
     of both parts with a = p and one side's logits held constant; here none is. Cui et al. 2024
-    (IKL); their weights by class and GKL's, normalised over a batch, are left out. A
+    (IKL); their weights by class are left out. A
     cross-entropy, so not 0 at p = q.
     """
     student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
@@ -60,6 +62,29 @@ def improved_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     pairs = 0.5 * (weight * centred.square()).sum(-1)
     weights = parameters["cross_entropy_weight"], parameters["pair_weight"]
     return Parts(weights[0] * cross_entropy, weights[1] * pairs)
+
+
+def generalized_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
+    """c CE(p, q) + w N ¼ Σ_jk a_j a_k (d_j - d_k)² / Σ_batch Σ_jk a_j a_k, d = v - z and a =
+    softmax(v / pair_tau)^g, [N].
+
+    In nats; the pairs' part is of unsoftened logits and not scaled. A batch term: rows on which the
+    teacher is sure, whose weights add to more with a small g, count more. Cui et al. 2025 (GKL);
+    their weights by class are left out. A cross-entropy, so not 0 at p = q.
+    """
+    student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
+    cross_entropy = -(teacher.exp() * student).sum(-1)
+    gap = rows.teacher_logits - rows.student_logits
+    logs = torch.log_softmax(rows.teacher_logits / parameters["pair_tau"], dim=-1)
+    weight = (parameters["pair_power"] * logs).exp()
+    total = weight.sum(-1, keepdim=True)
+    # ½ (W Σ a d² - (Σ a d)²), W = Σ a, and centred first, as in `improved_kl`.
+    centred = gap - (weight * gap).sum(-1, keepdim=True) / total
+    pairs = 0.5 * total.squeeze(-1) * (weight * centred.square()).sum(-1)
+    mean = len(pairs) * pairs / total.square().sum()
+    return Parts(
+        parameters["cross_entropy_weight"] * cross_entropy, parameters["pair_weight"] * mean
+    )
 
 
 def entropy_gated(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
@@ -84,9 +109,14 @@ def entropy_gated(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
 def correlation(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     """b (1 - mean over rows of ρ(q, p)) + w (1 - mean over classes of ρ(q_c, p_c)), in every row.
 
-    ρ is Pearson's correlation: over the classes of a row, and over the rows of a class. A batch
-    term. Huang et al. 2022 (DIST), whose code adds 1e-8 to the norms, so that it is not 0 at p = q.
+    ρ is Pearson's correlation: over the classes of a row, and over the rows of a class, of each
+    view by itself. A batch term. Huang et al. 2022 (DIST), whose code adds 1e-8 to the norms, so
+    that it is not 0 at p = q.
     """
+    return Parts.of_views([_correlated(view, parameters) for view in rows.views()])
+
+
+def _correlated(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     student, teacher = (side.exp() for side in log_probabilities(*_sides(rows)))
     between = 1 - _correlation(student, teacher).mean()
     within = 1 - _correlation(student.T, teacher.T).mean()
@@ -96,50 +126,65 @@ def correlation(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
 
 def multi_level(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     """Σ_m [m² KL(p_m‖q_m) + c ‖Q'Q - P'P‖² / V + b ‖QQ' - PP'‖² / N] over five temperatures, m
-    times the policy's, [N]; only the KL is scaled.
+    times the policy's, [N]; only the KL is scaled. Of a second view the KL alone.
 
     In nats. P, Q: the probabilities [N, V] at such a temperature; ‖·‖ is Frobenius' norm. A batch
-    term. By `masks`, confident rows (largest p at temperature 1 above the median) and frequent
-    classes (column sums of P above their median) are left out, or the parts are multiplied by the
-    shares of the others, as in the published code. Jin et al. 2023 (MLKD), of whose two views of an
-    image this is one.
+    term. By `masks`, of the first view confident rows (largest p at temperature 1 above the median)
+    and frequent classes (column sums of p at temperature 1 above their median) are left out, or the
+    parts are multiplied by the shares of the others, as in the published code, which has the first
+    view's KL in place of the second's at two of the temperatures too. Jin et al. 2023 (MLKD).
     """
-    parts = [_level(rows, multiple, parameters) for multiple in MULTIPLES]
-    return Parts(
-        sum((scaled for scaled, _ in parts), start=torch.zeros(())),
-        sum((plain for _, plain in parts), start=torch.zeros(())),
-    )
+    first, *others = rows.views()
+    parts = [_first_view(first, parameters)]
+    parts += [_second_view(view, first, str(parameters["masks"])) for view in others]
+    return Parts.of_views(parts)
 
 
-def _level(
-    rows: LabelledInput, multiple: float, parameters: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """The two parts of `multi_level` at one temperature, each [N]."""
-    logs = log_probabilities(*(side / multiple for side in _sides(rows)))
-    student, teacher = (side.exp() for side in logs)
-    count, width = student.shape
-    rows_kept, classes_kept = _masks(rows, teacher, str(parameters["masks"]))
-    divergence = multiple**2 * rows_kept * kl(logs[1], logs[0])
-    by_class = (student.T @ student - teacher.T @ teacher).square().sum(-1)
-    by_row = (student @ student.T - teacher @ teacher.T).square().sum(-1)
-    plain = parameters["class_weight"] * (classes_kept * by_class).sum() / width
-    plain = plain + parameters["batch_weight"] * (rows_kept * by_row).sum() / max(1, count)
-    return divergence, plain.expand(count)
+def _first_view(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
+    """All parts of `multi_level`, [N] each."""
+    count, width = rows.teacher_logits.shape
+    rows_kept, classes_kept = _masks(rows.teacher_logits, str(parameters["masks"]))
+    by_rows = parameters["batch_weight"] / max(1, count) * rows_kept
+    by_classes = parameters["class_weight"] / width * classes_kept
+    scaled, plain = rows_kept.new_zeros(count), rows_kept.new_zeros(())
+    for multiple in MULTIPLES:
+        logs = log_probabilities(*(side / multiple for side in _sides(rows)))
+        scaled = scaled + multiple**2 * kl(logs[1], logs[0])
+        student, teacher = (side.exp() for side in logs)
+        plain = plain + _gap_of_products(student.T, teacher.T, by_classes)
+        plain = plain + _gap_of_products(student, teacher, by_rows)
+    return Parts(rows_kept * scaled, plain.expand(count))
 
 
-def _masks(rows: LabelledInput, teacher: Tensor, masks: str) -> tuple[Tensor, Tensor]:
+def _second_view(rows: LabelledInput, first: LabelledInput, masks: str) -> Parts:
+    """The KLs of a second view, in which the published code has some of the first."""
+    scaled = rows.teacher_logits.new_zeros(len(rows.labels))
+    for multiple in MULTIPLES:
+        is_swapped = masks == Masks.AS_PUBLISHED and multiple in SWAPPED
+        student, teacher = log_probabilities(
+            *(side / multiple for side in _sides(first if is_swapped else rows))
+        )
+        scaled = scaled + multiple**2 * kl(teacher, student)
+    return Parts(scaled, torch.zeros_like(scaled))
+
+
+def _gap_of_products(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """Σ_i weight_i ‖row i of SS' - TT'‖², a scalar."""
+    gap = student @ student.T - teacher @ teacher.T
+    return weight @ gap.square().sum(-1)
+
+
+def _masks(teacher_logits: Tensor, masks: str) -> tuple[Tensor, Tensor]:
     """Factors of rows [N] and classes [V], without gradient."""
-    ones = torch.ones_like(teacher)
-    if masks == Masks.NONE or not len(teacher):
-        return ones[:, 0], ones.sum(0).clamp(max=1)
-    confidence = torch.softmax(rows.teacher_logits, dim=-1).amax(-1)
-    kept = tuple(
-        (numbers <= torch.quantile(numbers, 0.5)).to(teacher.dtype)
-        for numbers in (confidence, teacher.sum(0))
-    )
+    probabilities = torch.softmax(teacher_logits, dim=-1)
+    numbers = probabilities.amax(-1), probabilities.sum(0)
+    if masks == Masks.NONE or not len(probabilities):
+        rows, classes = (torch.ones_like(each) for each in numbers)
+        return rows, classes
+    rows, classes = ((each <= torch.quantile(each, 0.5)).to(each.dtype) for each in numbers)
     if masks == Masks.AS_PUBLISHED:
-        kept = tuple(mask.mean().expand_as(mask) for mask in kept)
-    return kept[0], kept[1]
+        rows, classes = (mask.mean().expand_as(mask) for mask in (rows, classes))
+    return rows, classes
 
 
 def _sides(rows: LabelledInput) -> tuple[Tensor, Tensor]:

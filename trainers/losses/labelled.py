@@ -5,8 +5,8 @@ Every term takes a `LabelledInput` and its own parameters by name, and returns `
 that the policy's scaling multiplies, and values [N] that it does not.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class LabelledInput:
     """Some positions: softened logits, unsoftened ones in float [N, V], labels [N], and what a
     first pass or a schedule decides: row_weight [N] (token_scaled) and mix in [0, 1]
     (interpolated). hard_rest: the cross-entropy in the soft loss with which the hard loss would
-    have weight 1."""
+    have weight 1. num_views: how many views of an image are beside each other."""
 
     softened: Softened
     student_logits: Tensor
@@ -29,6 +29,26 @@ class LabelledInput:
     row_weight: Tensor | None = None
     mix: Tensor | None = None
     hard_rest: float = 0.0
+    num_views: int = 1
+
+    def views(self) -> "list[LabelledInput]":
+        """Returns the positions of the first view of each image, those of the second, …"""
+        return [self._view(slice(k, None, self.num_views)) for k in range(self.num_views)]
+
+    def _view(self, chosen: slice) -> "LabelledInput":
+        softened = replace(
+            self.softened,
+            student=self.softened.student[chosen],
+            teacher=self.softened.teacher[chosen],
+        )
+        return replace(
+            self,
+            softened=softened,
+            student_logits=self.student_logits[chosen],
+            teacher_logits=self.teacher_logits[chosen],
+            labels=self.labels[chosen],
+            num_views=1,
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,15 @@ class Parts:
 
     scaled: Tensor
     plain: Tensor | None = None
+
+    @classmethod
+    def of_views(cls, parts: "Sequence[Parts]") -> "Parts":
+        """Returns the parts of each view in the order of the positions again."""
+        if len(parts) == 1:
+            return parts[0]
+        plain = [part.plain for part in parts if part.plain is not None]
+        scaled = torch.stack([part.scaled for part in parts], 1).flatten()
+        return cls(scaled, torch.stack(plain, 1).flatten() if plain else None)
 
 
 def decoupled(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:

@@ -4,6 +4,7 @@ as what the fused form is tested against."""
 import torch
 from torch import Tensor
 
+from trainers.losses import regions
 from trainers.losses.context import LossInputs, LossSums
 from trainers.losses.divergences import in_float
 from trainers.losses.passes import BatchSettings
@@ -30,6 +31,11 @@ def plain_sums(
     hard = cross_entropy(student_logits, batch.labels).sum()
     if term is None or batch.signal is None:
         return LossSums(hard, hard.detach(), torch.zeros_like(hard.detach()))
-    soft = term.values(student_logits, batch.signal.logits(), batch.labels, settings).sum()
+    if config.regions == 1:
+        soft = term.values(student_logits, batch.signal.logits(), batch.labels, settings).sum()
+    else:
+        rows = regions.rows_of(batch, batch.signal, config.regions)
+        values = term.values(rows.student, rows.teacher, rows.labels, settings)
+        soft = (rows.weight * values).sum() / rows.per_image
     total = config.hard_weight * hard + config.soft_weight * soft
     return LossSums(total, hard.detach(), soft.detach())

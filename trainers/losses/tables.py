@@ -22,6 +22,7 @@ LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, Any]], Parts]] =
         labelled.interpolated,
         classifiers.refined,
         classifiers.improved_kl,
+        classifiers.generalized_kl,
         classifiers.entropy_gated,
         classifiers.correlation,
         classifiers.multi_level,

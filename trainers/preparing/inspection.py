@@ -96,7 +96,7 @@ def _measured(
     if not all(folder is not None and folder.is_dir() for folder in folders):
         return {}
     assert teacher.folder is not None and student.folder is not None
-    data = task.read_prepared(keys.data_folder)
+    data = task.read_prepared(keys.data_folder, request)
     found = input_fingerprints(teacher.folder, student.folder, data)
     measured: dict[str, Any] = {}
     path = keys.metrics_folder(found) / "metrics.json"

@@ -71,7 +71,7 @@ class _Preparation:
         self.task.check_request(self.request)
         self.progress("data", 0.0)
         data = store.once(self.keys.data_folder, self._write_data)
-        facts = self.task.read_prepared(data)
+        facts = self.task.read_prepared(data, self.request)
         self.task.check_models(self.request, data)
         self.progress("data", 1.0)
         teacher = self._model(self.request.teacher, "teacher", data)
@@ -166,7 +166,7 @@ class _Preparation:
                 scored = score(self.task, self.request, **models)
                 self.progress(SCORING, 1.0)
             else:
-                classes = self.task.read_prepared(models["data"]).num_classes
+                classes = self.task.read_prepared(models["data"], self.request).num_classes
                 teacher = with_entropy(scores.teacher, classes)
                 scored = {"teacher": teacher, "student": scores.undistilled}
             (folder / METRICS).write_text(json.dumps(scored, indent=2) + "\n")

@@ -13,8 +13,10 @@ from trainers import numerics as numerics_of
 from trainers.parts import Data, Network, SignalMaker, Task
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
+from trainers.trial.budget import smallest_micro_batch
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
+from trainers.trial.seen import Seen
 from trainers.trial.sources import PrepareRequest, Scores
 from trainers.world import World
 
@@ -53,7 +55,7 @@ def score_as_trials(
     by the evaluation, and in the arithmetic, of its trials."""
     config = request.scored_as
     assert config is not None
-    opened = task.runtime().open_data(data, trust=request.trusts("tokenizer"))
+    opened = task.runtime().open_data(data, trust=request.trusts("tokenizer"), seen=Seen.by(config))
     scorer = _scorer(task, config, opened, config.precision)
     quick = replace(scorer, config=config.model_copy(update=dict(task.quick_evaluation)))
     # A teacher that no single device holds samples no text: each token would cross them all.
@@ -61,6 +63,7 @@ def score_as_trials(
     network = scorer.load(teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus)
     own = of_teacher.score(network, None)
     start = scorer.load(student, trust=request.trusts("student"))
+    scorer.check_smallest_batch(start)
     forward_s, _ = _timed(lambda: quick.score(start, None))
     # Asking the teacher is no part of what an evaluation takes where its answers are cached.
     evaluation_s, texts = _timed(lambda: scorer.score(start, None))
@@ -107,6 +110,12 @@ class _Scorer:
         )
         runtime.check_model(model, self.data)
         return runtime.network(model, self.data.num_classes)
+
+    def check_smallest_batch(self, student: Network) -> None:
+        """Raises `ValueError` for a student that cannot train on what an epoch leaves over."""
+        num_examples = self.data.splits["train"].examples_per_epoch
+        smallest = smallest_micro_batch(self.config, num_examples, 1)
+        self.task.runtime().check_smallest_batch(student.model, self.data, smallest)
 
     def score(self, network: Network, teacher: SignalMaker | None) -> dict[str, float]:
         student = StudentWithLoss.build(

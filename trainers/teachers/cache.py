@@ -15,7 +15,7 @@ from typing import Any
 from trainers.files import fingerprints, store
 from trainers.files.json_files import checked_object, parse_json, read_object
 from trainers.parts import Data, Task
-from trainers.trial.subset import Subset
+from trainers.trial.seen import ALL, Seen
 from trainers.trial.trial_file import TrialFile
 
 # Raise it when hidden states or their layout come out differently for the same inputs.
@@ -45,8 +45,8 @@ class CacheRequest:
     """What decides the content of a cache, and where its inputs are.
 
     numerics: resolved ones of the build; storage_dtype: that of the teacher's hidden states for an
-    exact cache, or float16 | bfloat16 to store less; subset: of the training data, where trials do
-    not ask for all; gpus: over which the teacher is spread (no part of the content).
+    exact cache, or float16 | bfloat16 to store less; gpus: over which the teacher is spread (no
+    part of the content); seen: what trials ask about.
     """
 
     task: Task
@@ -57,11 +57,11 @@ class CacheRequest:
     storage_dtype: str
     trust_remote_code: bool = False
     gpus: int = 1
-    subset: Subset | None = None
+    seen: Seen = ALL
 
     def open_data(self) -> Data:
         """Returns the data whose examples the cache holds. Loads torch."""
-        return self.task.runtime().open_data(self.data, subset=self.subset)
+        return self.task.runtime().open_data(self.data, seen=self.seen)
 
     def __post_init__(self) -> None:
         if self.storage_dtype not in BYTES:
@@ -90,7 +90,7 @@ class CacheRequest:
             attention=trial.config.attention_implementation,
             storage_dtype=storage_dtype or trial.numerics["precision"],
             trust_remote_code=trial.trusts("teacher"),
-            subset=Subset.of(trial.config),
+            seen=Seen.by(trial.config),
         )
 
 

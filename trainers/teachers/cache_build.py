@@ -36,7 +36,7 @@ def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BY
     built or loaded but descriptions, except that the teacher's weights are hashed."""
     runtime = request.task.runtime()
     data = request.open_data()
-    hidden_size = runtime.hidden_size(request.teacher, trust=request.trust_remote_code)
+    hidden_size = runtime.hidden_size(request.teacher, data, trust=request.trust_remote_code)
     row_bytes = hidden_size * BYTES[request.storage_dtype]
     rows_per_shard = max(1, shard_bytes // row_bytes)
     shards = [s for split in data.splits.values() for s in _shards(split, rows_per_shard)]
@@ -207,13 +207,8 @@ _LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, Data]] = {}
 
 def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, Data]:
     """The teacher and its data, kept from one shard to the next."""
-    key = (
-        str(request.teacher),
-        str(request.data),
-        str(request.subset),
-        str(request.numerics),
-        str(request.attention),
-    )
+    what = (request.teacher, request.data, request.numerics, request.attention, request.seen)
+    key = tuple(map(str, what))
     if key not in _LOADED:
         _LOADED.clear()  # before the new one is loaded: two may not fit into memory
         runtime = request.task.runtime()

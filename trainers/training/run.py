@@ -28,10 +28,10 @@ from trainers.training.diagnostics import Diagnostics, Probe
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.student import StudentWithLoss
-from trainers.trial.budget import evaluation_steps, num_steps_of
+from trainers.trial.budget import evaluation_steps, num_steps_of, smallest_micro_batch
 from trainers.trial.probe import plan_probe, work_of
 from trainers.trial.reporting import EXAMPLES, SAMPLES, Evaluation, Outcome, Reporter, TrialResult
-from trainers.trial.subset import Subset
+from trainers.trial.seen import Seen
 from trainers.trial.trial_file import TrialFile
 from trainers.world import World, check_device
 
@@ -99,6 +99,10 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     inputs = _inputs(trial, kept, numerics, world)
     student = _student(trial, kept, inputs)
     teacher = _teacher(trial, kept, inputs)
+    smallest = smallest_micro_batch(
+        trial.config, inputs.data.splits["train"].examples_per_epoch, world.size
+    )
+    inputs.runtime.check_smallest_batch(student.model, inputs.data, smallest)
     evaluator = inputs.runtime.evaluator(
         trial.config, inputs.data, teacher=teacher, world=world, numerics=numerics
     )
@@ -168,9 +172,9 @@ def _inputs(
 ) -> _Inputs:
     task = table.task_named(trial.config.task)
     runtime, folder = task.runtime(), Path(trial.paths.data)
-    trust, subset = trial.trusts("tokenizer"), Subset.of(trial.config)
-    key = (task.name, str(folder), trust, subset)
-    data = kept.get("data", key, lambda: runtime.open_data(folder, trust=trust, subset=subset))
+    trust, seen = trial.trusts("tokenizer"), Seen.by(trial.config)
+    key = (task.name, str(folder), trust, seen)
+    data = kept.get("data", key, lambda: runtime.open_data(folder, trust=trust, seen=seen))
     return _Inputs(runtime, data, numerics, world)
 
 
@@ -241,7 +245,7 @@ def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) 
     device = inputs.world.device
     return kept.get(
         "teacher",
-        (folder, trial.paths.data, Subset.of(trial.config), str(device)),
+        (folder, trial.paths.data, Seen.by(trial.config), str(device)),
         lambda: CachedTeacher(cache_copy.local(folder), inputs.data.splits, device),
     )
 

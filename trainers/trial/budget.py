@@ -32,3 +32,18 @@ def evaluation_steps(num_steps: int, evaluations: int) -> list[int]:
 def num_evaluations_of(config: TrialConfig, num_examples: int) -> int:
     """Returns how many evaluations of a complete trial take place."""
     return min(config.evaluations, num_steps_of(config, num_examples))
+
+
+def smallest_micro_batch(config: TrialConfig, num_examples: int, num_workers: int) -> int:
+    """Returns the examples of the smallest micro-batch that a trial meets and that has any."""
+    count = num_learned_from(config, num_examples)
+    in_epoch = -(-count // config.batch_size)
+    met = {min(config.batch_size, count)}
+    if num_steps_of(config, count) >= in_epoch:
+        met.add(count - (in_epoch - 1) * config.batch_size)
+    parts, smallest = config.gradient_accumulation, count
+    for examples in met:
+        # Each worker's share differs from the others' by one at most, and so do its parts.
+        for share in {-(-examples // num_workers), examples // num_workers} - {0}:
+            smallest = min(smallest, max(1, share // parts))
+    return smallest

@@ -150,6 +150,22 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
         default_scalings={Policy.FIXED: Scaling.NONE},
         zero_at_equality=False,
     ),
+    "generalized_kl": DivergenceTraits(
+        "improved_kl with the pairs' weights to a power, normalised over the batch",
+        parameters={
+            "cross_entropy_weight": Parameter(1.0, 0.0, 100.0),
+            "pair_weight": Parameter(12.0, 0.0, 100.0),
+            "pair_tau": Parameter(4.0, 1e-3, 1e3),
+            "pair_power": Parameter(0.3, 0.0, 1.0),
+        },
+        not_all_zero=NotAllZero(
+            ("cross_entropy_weight", "pair_weight"), "the teacher has no part in the loss"
+        ),
+        default_scalings={Policy.FIXED: Scaling.NONE},
+        zero_at_equality=False,
+        row_local=False,
+        couples_rows=True,
+    ),
     "entropy_gated": DivergenceTraits(
         "forward KL where the teacher's entropy is in range, elsewhere the label (our reading)",
         parameters={

@@ -11,7 +11,13 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 
 from trainers.trial.fields import Data, Evaluation, Loss, TaskField, TrainingFields
 from trainers.trial.groups import Group, groups
-from trainers.trial.rules import check_budget, check_lengths, check_loss, loss_defaults
+from trainers.trial.rules import (
+    check_budget,
+    check_lengths,
+    check_loss,
+    check_regions,
+    loss_defaults,
+)
 
 
 # pydantic lists the fields of the last base first, which makes it task, loss, training, data and
@@ -40,6 +46,7 @@ class TrialConfig(Evaluation, Data, TrainingFields, Loss, TaskField):
         check_loss(self)
         check_budget(self)
         check_lengths(self)
+        check_regions(self, self)
         return self
 
     @model_serializer(mode="wrap")

@@ -6,7 +6,7 @@ the class whose `Group` fits: the section it belongs to, and whether a sweep may
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -70,6 +70,8 @@ class Augmentation(StrEnum):
     NONE = "none"
     CROP = "crop"
     CROP_FLIP = "crop_flip"
+    RESIZED_CROP_FLIP = "resized_crop_flip"
+    RAND_AUGMENT = "rand_augment"
 
 
 class TaskField(Fields):
@@ -178,13 +180,17 @@ class LossFields(Fields):
         Number | None, Field(description="refined: temperature of its part with the label")
     ] = None
     cross_entropy_weight: Annotated[
-        Number | None, Field(description="improved KL: weight of cross-entropy to the teacher")
+        Number | None,
+        Field(description="improved, generalized KL: weight of teacher's cross-entropy"),
     ] = None
     pair_weight: Annotated[
-        Number | None, Field(description="improved KL: weight of the pairs of entries")
+        Number | None, Field(description="improved, generalized KL: weight of the pairs of entries")
     ] = None
     pair_tau: Annotated[
-        Number | None, Field(description="improved KL: temperature of the pairs' weights")
+        Number | None, Field(description="improved, generalized KL: temperature of pairs' weights")
+    ] = None
+    pair_power: Annotated[
+        Number | None, Field(description="generalized KL: power of the pairs' weights")
     ] = None
     entropy_min: Annotated[
         Number | None, Field(description="entropy gated: least entropy of the teacher over ln V")
@@ -320,7 +326,7 @@ class ImageDataFields(Fields):
 
     augmentation: Annotated[
         Augmentation,
-        Field(description="crop: out of the image in a black frame; flip: left and right"),
+        Field(description="crop: of the image in a black frame; resized_crop: a part, enlarged"),
     ] = Augmentation.NONE
     views: Annotated[
         CountOrNone,
@@ -329,6 +335,14 @@ class ImageDataFields(Fields):
             "can hold what the teacher says of them; 0: new ones in every epoch, by its seed"
         ),
     ] = 0
+    second_view: Annotated[
+        Augmentation,
+        Field(description="of each image beside the first, both learned from; none: there is none"),
+    ] = Augmentation.NONE
+    regions: Annotated[
+        Literal[1, 2, 4],
+        Field(description="cells a side of the last feature map with own soft losses; 1: none"),
+    ] = 1
 
 
 ALIKE = "evaluation must be the same in every trial"

@@ -7,7 +7,13 @@ from typing import Any
 
 from trainers.nearest import nearest
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
-from trainers.trial.fields import LanguageDataFields, Loss, LossFields, TrainingFields
+from trainers.trial.fields import (
+    ImageDataFields,
+    LanguageDataFields,
+    Loss,
+    LossFields,
+    TrainingFields,
+)
 from trainers.trial.traits import DivergenceTraits, NotAllZero, Parameter, Policy, PolicyTraits
 
 CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -74,6 +80,25 @@ def check_lengths(config: LanguageDataFields) -> None:
             "max_prompt_tokens < max_tokens must hold, or no response fits, "
             f"but got max_prompt_tokens={config.max_prompt_tokens}, max_tokens={config.max_tokens}"
         )
+
+
+def check_regions(config: Loss, data: ImageDataFields) -> None:
+    """Raises `ValueError` where regions have losses of their own and a loss looks at all positions
+    of a batch together."""
+    if data.regions == 1:
+        return
+    divergence = DIVERGENCES.get(config.divergence)
+    by_batch = {
+        "divergence": divergence is not None and not divergence.row_local,
+        "policy": not POLICIES[config.policy].row_local,
+    }
+    for field, looks_at_batch in by_batch.items():
+        if looks_at_batch:
+            raise ValueError(
+                f"regions = 1 must hold with {field} '{getattr(config, field)}', which looks at a "
+                f"whole batch, but got regions={data.regions}. Use another {field}, or leave "
+                "data.regions out"
+            )
 
 
 def _check_divergence(config: LossFields) -> None:

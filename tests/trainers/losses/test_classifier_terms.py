@@ -13,6 +13,7 @@ from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.losses.weighted import centred_mse
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
 
 ROW = torch.tensor([[0.5, -1.0, 2.0, 0.3, -0.4]], dtype=torch.float64)
@@ -87,6 +88,35 @@ def test_concrete_score_weighted_by_the_teacher_twice_is_improved_kls_pairs() ->
     other = mean_of(
         ROW, ROW_TEACHER, (0,), divergence="concrete_score", weighting="teacher_teacher"
     )
+    assert ours[0] == pytest.approx(other[0], rel=1e-12)
+    torch.testing.assert_close(ours[1], other[1])
+
+
+def test_generalized_kl() -> None:
+    found, slope = mean_of(ROW, ROW_TEACHER, (0,), divergence="generalized_kl", tau=4.0)
+    assert found == pytest.approx(5.6279990516, abs=1e-9)
+    expected = [-1.9578549813, -2.7547694597, 1.1819232977, 2.1242595587, 1.4064415846]
+    assert slope[0].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_generalized_kl_divides_by_the_weights_of_the_whole_batch() -> None:
+    only_pairs = {"cross_entropy_weight": 0.0, "pair_weight": 2.0}
+    found, _ = mean_of(BATCH, BATCH_TEACHER, LABELS, divergence="generalized_kl", **only_pairs)
+    weights = (BATCH_TEACHER / 4).softmax(-1) ** 0.3
+    gaps = BATCH_TEACHER - BATCH
+    above, below = 0.0, 0.0
+    for weight, gap in zip(weights.tolist(), gaps.tolist(), strict=True):
+        for a, of_a in zip(weight, gap, strict=True):
+            for b, of_b in zip(weight, gap, strict=True):
+                above += a * b * (of_a - of_b) ** 2 / 4
+                below += a * b
+    assert found == pytest.approx(2 * above / below, rel=1e-12)
+
+
+def test_generalized_kl_of_one_row_with_power_1_is_improved_kl() -> None:
+    same = {"pair_tau": 3.0, "pair_weight": 5.0}
+    ours = mean_of(ROW, ROW_TEACHER, (0,), divergence="generalized_kl", pair_power=1.0, **same)
+    other = mean_of(ROW, ROW_TEACHER, (0,), divergence="improved_kl", **same)
     assert ours[0] == pytest.approx(other[0], rel=1e-12)
     torch.testing.assert_close(ours[1], other[1])
 
@@ -190,7 +220,21 @@ def test_masks_per_sample_and_as_published() -> None:
     assert found == pytest.approx(0.5 * sum(kl_rows(tau).mean().item() for tau in taus), rel=1e-9)
 
 
-@pytest.mark.parametrize("divergence", ["correlation", "multi_level"])
+def test_classes_are_masked_by_the_teacher_at_temperature_1() -> None:
+    only_classes = {"divergence": "multi_level", "tau": 4.0, "batch_weight": 0.0}
+    found, _ = mean_of(BATCH, BATCH_TEACHER, LABELS, **only_classes)
+    rest, _ = mean_of(BATCH, BATCH_TEACHER, LABELS, **only_classes, class_weight=0.0)
+    kept = torch.tensor([0.0, 1, 1])  # as the published example has them
+    expected = 0.0
+    for tau in (4.0, 3.0, 5.0, 2.0, 6.0):
+        q, p = ((side / tau).softmax(-1) for side in (BATCH, BATCH_TEACHER))
+        expected += (kept[:, None] * (q.T @ q - p.T @ p) ** 2).sum().item() / 3
+    assert found - rest == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "divergence", [name for name, row in DIVERGENCES.items() if row.couples_rows]
+)
 def test_a_batch_term_is_never_chunked(divergence: str) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, weight, teacher = (

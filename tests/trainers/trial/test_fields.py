@@ -37,6 +37,8 @@ def test_the_sections_keep_their_order() -> None:
         "max_prompt_tokens",
         "augmentation",
         "views",
+        "second_view",
+        "regions",
     )
 
 

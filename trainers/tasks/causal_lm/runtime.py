@@ -16,8 +16,8 @@ from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.tasks.causal_lm.writing import DataWriter
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import ModelFacts
+from trainers.trial.seen import ALL, Seen
 from trainers.trial.sources import ModelSource, PrepareRequest
-from trainers.trial.subset import Subset
 from trainers.world import World
 
 CHECKED_EXAMPLES = 2
@@ -36,11 +36,9 @@ class CausalLmRuntime:
         """Writes the data with every token of the training split learned."""
         writing.write_all_learned(data, folder)
 
-    def open_data(
-        self, folder: Path, *, trust: bool = False, subset: Subset | None = None
-    ) -> TokenData:
+    def open_data(self, folder: Path, *, trust: bool = False, seen: Seen = ALL) -> TokenData:
         """Returns the tokenised data in `folder`."""
-        return TokenData.open(folder, trust=trust, subset=subset)
+        return TokenData.open(folder, trust=trust, subset=seen.subset)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over token ids, what is learned and accepted answers."""
@@ -78,11 +76,14 @@ class CausalLmRuntime:
         models.check_head(model, batch.input_ids, data.num_classes)
         models.check_causal(model, batch.input_ids, data.num_classes)
 
+    def check_smallest_batch(self, model: Any, data: TokenData, num_examples: int) -> None:
+        """Any number of examples will do."""
+
     def network(self, model: Any, num_classes: int) -> LanguageModel:
         """Returns the body and the head over the real vocabulary."""
         return LanguageModel.of(model, num_classes)
 
-    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
+    def hidden_size(self, folder: Path, data: TokenData, *, trust: bool = False) -> int:
         """Returns the width of the last hidden states."""
         return models.hidden_size(folder, trust=trust)
 

@@ -78,7 +78,7 @@ class CausalLm:
         for a subset that cannot be drawn."""
         inputs.check_prepared(request, data)
 
-    def read_prepared(self, folder: Path) -> PreparedFacts:
+    def read_prepared(self, folder: Path, request: PrepareRequest) -> PreparedFacts:
         """Returns the facts of tokenised data."""
         return facts.read_prepared(folder)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from trainers.files import fingerprints
 from trainers.tasks.balanced import balanced
 from trainers.tasks.image_classification import views
-from trainers.tasks.image_classification.facts import ImageFacts
+from trainers.tasks.image_classification.facts import ImageFacts, num_views
 from trainers.trial.fields import Augmentation
-from trainers.trial.subset import Subset
+from trainers.trial.seen import ALL, Seen
 
 Numbers = NDArray[np.int64]
 # Images of a batch that is only run forwards, by type of device.
@@ -28,22 +28,31 @@ FRESH_VIEW_BITS = 36
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Views of some images of one split.
+    """Views of some images of one split: one of each, or a second one beside it.
 
-    pixels: [B, channels, height, width], normalised; labels: [B]; examples: [B] their numbers;
-    teacher_hidden: the teacher's logits [B, C] on the CPU when they were read ahead. B may be 0.
+    pixels: [views * B, channels, height, width], normalised, all first views before all second
+    ones; labels: [B * views], those of one image beside each other, as everywhere behind the
+    network; examples: [B] their numbers; regions: the trial's; teacher_hidden: the teacher's logits
+    [B * views, …] on the CPU when they were read ahead. B may be 0.
     """
 
     split_name: str
     examples: Numbers
     pixels: Tensor
     labels: Tensor
+    regions: int = 1
     teacher_hidden: Tensor | None = None
 
     @property
     def sequence_ids(self) -> Tensor:
-        """Each image stands for itself."""
-        return torch.arange(len(self.labels), device=self.labels.device)
+        """The views of an image belong together."""
+        rows = torch.arange(len(self.examples), device=self.labels.device)
+        return rows.repeat_interleave(self.num_views)
+
+    @property
+    def num_views(self) -> int:
+        """Views of each image in the batch."""
+        return len(self.labels) // max(1, len(self.examples))
 
     def to(self, device: torch.device) -> "ImageBatch":
         """Returns the batch with its tensors on `device`."""
@@ -100,24 +109,34 @@ class ImageSplit:
 
     An example is a view of an image: number `view * images + image`. The views that a teacher's
     cache holds are numbered from 0; where each epoch has new ones, their numbers are larger. A view
-    is decided by the image's row in the files, so a subset has the very views that all have.
+    is decided by the image's row in the files, so a subset has the very views that all have. With a
+    second view, an example is both, and has two labels.
     """
 
-    def __init__(self, name: str, folder: Path, facts: ImageFacts, subset: Subset | None = None):
-        """Opens split `name` of the prepared images in `folder`; of each class as many where it is
-        a `subset`."""
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        facts: ImageFacts,
+        seen: Seen = ALL,
+    ):
+        """Opens what is `seen` of split `name` of the prepared images in `folder`; a subset has of
+        each class as many."""
         self.name = name
         self._pixels = _mapped(folder, f"{name}-pixels")
         self._labels = _mapped(folder, f"{name}-labels")
         self._ids = _mapped(folder, f"{name}-ids")
         self._rows = np.arange(len(self._labels))
+        subset = seen.subset
         if subset is not None:
             subset.check(len(self._rows), len(facts.class_names))
             self._rows = balanced(np.asarray(self._labels), subset.num_examples, subset.seed)
         self._facts = facts
         is_train = name == "train"
-        self._augmentation = Augmentation(facts.augmentation if is_train else Augmentation.NONE)
-        self._num_views = facts.num_views if is_train else 1
+        first = Augmentation(facts.augmentation if is_train else Augmentation.NONE)
+        self._kinds = [first, seen.second_view][: seen.num_rows]
+        self._num_views = num_views(self._kinds, facts.views)
+        self._regions = seen.regions
         self._mean, self._std = (
             np.array(values, np.float32)[:, None, None] * np.float32(255)
             for values in (facts.mean, facts.std)
@@ -135,20 +154,20 @@ class ImageSplit:
     @cached_property
     def num_learned(self) -> Numbers:
         """One label a view."""
-        return np.ones(len(self), np.int64)
+        return np.full(len(self), len(self._kinds), np.int64)
 
     @cached_property
     def example_ids(self) -> Numbers:
         """See `trainers.parts.Split`."""
-        if self._augmentation == Augmentation.NONE:
+        if self._kinds == [Augmentation.NONE]:
             return np.asarray(self._ids[self._rows])
         view, row = self._place(np.arange(len(self)))
-        kind = list(Augmentation).index(self._augmentation)
-        return views.mixed(self._ids[row], view, row, kind).view(np.int64)
+        kinds = [list(Augmentation).index(kind) for kind in self._kinds]
+        return views.mixed(self._ids[row], view, row, *kinds).view(np.int64)
 
     def num_positions(self, examples: Numbers) -> int:
         """One label a view."""
-        return len(examples)
+        return len(examples) * len(self._kinds)
 
     def order(self, *, batch_size: int, seed: int) -> ViewOrder:
         """See `trainers.parts.Split`."""
@@ -162,11 +181,18 @@ class ImageSplit:
     def collate(self, examples: Numbers) -> ImageBatch:
         """See `trainers.parts.Split`."""
         view, row = self._place(examples)
-        draws = views.mixed(view, row)[: len(examples)]
-        pixels = views.views(self._pixels[row], draws, self._augmentation)
-        normalised = (pixels.astype(np.float32) - self._mean) / self._std
-        labels = torch.from_numpy(self._labels[row].astype(np.int64))
-        return ImageBatch(self.name, examples, torch.from_numpy(normalised), labels)
+        stored = self._pixels[row]
+        made = [
+            # A second view is drawn apart from the first one of the same number.
+            views.views(stored, views.mixed(view, row, *range(1, k + 1))[: len(examples)], kind)
+            for k, kind in enumerate(self._kinds)
+        ]
+        pixels = made[0] if len(made) == 1 else np.concatenate(made)
+        normalised = torch.from_numpy((pixels.astype(np.float32) - self._mean) / self._std)
+        labels = np.repeat(self._labels[row].astype(np.int64), len(made))
+        return ImageBatch(
+            self.name, examples, normalised, torch.from_numpy(labels), regions=self._regions
+        )
 
     def _place(self, examples: Numbers) -> tuple[Numbers, Numbers]:
         """Returns the view and the image's row of each example."""
@@ -181,16 +207,17 @@ class ImageData:
     folder: Path
     facts: ImageFacts
     splits: Mapping[str, ImageSplit]
+    seen: Seen = ALL
 
     @classmethod
-    def open(cls, folder: Path, subset: Subset | None = None) -> "ImageData":
-        """Returns the images in `folder`, of those to train on a subset. Raises `ValueError` when
-        it holds none, damaged ones, or too few for the subset."""
+    def open(cls, folder: Path, seen: Seen = ALL) -> "ImageData":
+        """Returns what is `seen` of the images in `folder`. Raises `ValueError` when it holds none,
+        damaged ones, or too few for the subset."""
         facts = ImageFacts.read(folder)
-        train = ImageSplit("train", folder, facts, subset)
-        return cls(
-            folder, facts, {"train": train, "validation": ImageSplit("validation", folder, facts)}
-        )
+        train = ImageSplit("train", folder, facts, seen)
+        # It is seen whole, and as it is.
+        validation = ImageSplit("validation", folder, facts, Seen(regions=seen.regions))
+        return cls(folder, facts, {"train": train, "validation": validation}, seen)
 
     @property
     def num_classes(self) -> int:
@@ -199,7 +226,10 @@ class ImageData:
 
     def cache_key(self) -> dict[str, Any]:
         """See `trainers.parts.Data`."""
-        return {"classes": self.num_classes, "mean": self.facts.mean, "std": self.facts.std}
+        key = {"classes": self.num_classes, "mean": self.facts.mean, "std": self.facts.std}
+        # Named only where it says something, so that caches of before keep their keys.
+        regions = self.seen.regions
+        return key if regions == 1 else key | {"regions": regions}
 
 
 def write(folder: Path, name: str, values: NDArray[Any]) -> None:

@@ -1,7 +1,7 @@
 """What is written down beside prepared images; no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from trainers.files.json_files import read_object
 from trainers.files.store import write_text
 from trainers.parts import PreparedFacts
 from trainers.trial.fields import Augmentation
+from trainers.trial.seen import Seen
 
 FACTS_FILE = "prepared.json"
 FIELDS: Mapping[str, type] = {
@@ -63,20 +64,21 @@ class ImageFacts:
             "image_size": height,
         }
 
-    @property
-    def num_views(self) -> int:
-        """Views of each training image that a teacher's cache holds; 0 where each epoch has new
-        ones."""
-        return 1 if self.augmentation == Augmentation.NONE else self.views
+
+def num_views(kinds: Sequence[Augmentation], views: int) -> int:
+    """Returns how many views of each training image a teacher's cache holds, where the field of a
+    trial says `views`; 0: each epoch has new ones. kinds: of an image's first view and its second,
+    if it has one."""
+    return views if set(kinds) != {Augmentation.NONE} else 1
 
 
-def read_prepared(folder: Path) -> PreparedFacts:
+def read_prepared(folder: Path, seen: Seen) -> PreparedFacts:
     """See `trainers.parts.Task.read_prepared`."""
     facts = ImageFacts.read(folder)
     return PreparedFacts(
         num_classes=len(facts.class_names),
         num_train_examples=facts.num_train,
-        num_train_learned=facts.num_train,
+        num_train_learned=facts.num_train * seen.num_rows,
         num_validation_examples=facts.num_validation,
         fingerprints={"data": facts.fingerprint},
     )

@@ -13,9 +13,10 @@ from trainers.parts import SPLIT_NAMES
 from trainers.tasks import locate
 from trainers.tasks.described import described
 from trainers.tasks.image_classification import places
-from trainers.tasks.image_classification.facts import ImageFacts
+from trainers.tasks.image_classification.facts import ImageFacts, num_views
 from trainers.trial.facts import Facts, ModelFacts
-from trainers.trial.fields import Augmentation
+from trainers.trial.fields import Augmentation, Data
+from trainers.trial.seen import Seen
 from trainers.trial.sources import (
     ROLES,
     DataSource,
@@ -37,6 +38,8 @@ READ_BY = (
     "max_train_examples",
     "max_validation_examples",
 )
+# Families whose logits are those of the mean over a map, so that a cell of the map has its own.
+WITH_REGIONS = ("convnet", "mobilenet_v1", "mobilenet_v2", "regnet", "resnet")
 Describe = Callable[[Mapping[str, Any], str, Mapping[str, int]], ModelFacts]
 
 
@@ -78,22 +81,33 @@ def inspect(
     """See `trainers.parts.Task.inspect`."""
     place = ", ".join(places.place_of(request.data, name) for name in SPLIT_NAMES)
     facts = _facts(request, data)
+    check_regions(request, configs)
+    seen = Seen.by(request)
     if facts is None:
         return Facts(found={"data": f"{place} (to be loaded from the hub)"})
     check_classes(configs, facts)
     check_subset(request, facts)
     ready = f" (ready in {data})" if data.is_dir() else ""
     shape = " x ".join(map(str, facts.shape))
-    described = f"{len(facts.class_names)} classes of images of {shape}"
+    described = f"{len(facts.class_names)} classes of images of {shape}{_seen(request)}"
     return Facts(
         num_train_examples=facts.num_train,
-        num_train_tokens=facts.num_train,
+        num_train_tokens=facts.num_train * seen.num_rows,
         num_validation_examples=facts.num_validation,
-        num_views=facts.num_views,
+        num_views=num_views(kinds_of(request), request.views),
         vocab_size=len(facts.class_names),
-        teacher_hidden_size=len(facts.class_names),  # logits are what is stored
+        # logits are what is stored, an image's and those of its regions
+        teacher_hidden_size=len(facts.class_names) * seen.num_logits,
         found={"data": f"{place}: {described}{ready}"},
     )
+
+
+def _seen(request: PrepareRequest) -> str:
+    """What trials see of an image beside its first view."""
+    seen = Seen.by(request)
+    second = f", {seen.second_view} beside each" if seen.num_rows == 2 else ""
+    side = seen.regions
+    return second + ("" if side == 1 else f", in {side} x {side} regions")
 
 
 def _facts(request: PrepareRequest, data: Path) -> ImageFacts | None:
@@ -143,7 +157,7 @@ def check_request(request: PrepareRequest) -> None:
                 f"{role}.fit.learn: it must be responses where a task has no prompts, but got all "
                 "with images. Leave it out."
             )
-    if request.views and request.augmentation == Augmentation.NONE:
+    if request.views and set(kinds_of(request)) == {Augmentation.NONE}:
         raise ValueError(
             f"data.views: images have several views only with an augmentation, but got "
             f"{request.views} with augmentation: none. Set data.augmentation to crop or crop_flip."
@@ -156,6 +170,23 @@ def check_subset(request: PrepareRequest, facts: ImageFacts) -> None:
     subset = Subset.of(request)
     if subset is not None:
         subset.check(facts.num_train, len(facts.class_names))
+
+
+def kinds_of(data: Data) -> list[Augmentation]:
+    """Returns what is done for the first view of an image and for the second, where it has one."""
+    return [data.augmentation, data.second_view][: Seen.by(data).num_rows]
+
+
+def check_regions(data: Data, configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `ValueError` for a model whose regions have no logits of their own."""
+    for role, config in configs.items():
+        kind = config.get("model_type")
+        if data.regions > 1 and kind is not None and kind not in WITH_REGIONS:
+            raise ValueError(
+                f"data.regions: the {role} must be a network whose last feature map goes through "
+                f"its mean into a linear classifier ({', '.join(WITH_REGIONS)}), but got a {kind}. "
+                "Leave data.regions out, or use another model."
+            )
 
 
 def check_classes(configs: Mapping[str, Mapping[str, Any]], facts: ImageFacts) -> None:

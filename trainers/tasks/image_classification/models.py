@@ -17,6 +17,7 @@ from trainers import numerics
 from trainers.nearest import nearest
 from trainers.signal import OutputHead
 from trainers.tasks.building import ConfigBuild, names_of
+from trainers.tasks.image_classification import regions
 from trainers.tasks.image_classification.data import ImageBatch, ImageData
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.tasks.image_classification.networks import (
@@ -140,24 +141,33 @@ class Classifier:
     num_classes: int
 
     def hidden(self, batch: ImageBatch) -> Tensor:
-        """Returns the logits [B, C] of the batch's images."""
-        if len(batch.pixels):
-            logits: Tensor = self.model(pixel_values=batch.pixels).logits
-            return logits
-        return self._of_no_image(batch.pixels)
+        """Returns the logits [B * views, C] of the batch's images; with regions those of each one
+        behind its own, [B * views, (1 + regions²) C]."""
+        if not len(batch.pixels):
+            return self._of_no_image(batch)
+        # Each view by itself: a batch norm takes its moments over views of one kind.
+        views = batch.pixels.chunk(batch.num_views)
+        answers = [self._logits(view, batch.regions) for view in views]
+        return answers[0] if len(answers) == 1 else torch.stack(answers, 1).flatten(0, 1)
 
     def head(self) -> OutputHead:
         """Returns the identity."""
         weight = next(self.model.parameters())
         return OutputHead.identity(self.num_classes, weight.device, weight.dtype)
 
-    def _of_no_image(self, pixels: Tensor) -> Tensor:
+    def _logits(self, pixels: Tensor, num_regions: int) -> Tensor:
+        if num_regions > 1:
+            return regions.with_regions(self.model, pixels, num_regions)
+        logits: Tensor = self.model(pixel_values=pixels).logits
+        return logits
+
+    def _of_no_image(self, batch: ImageBatch) -> Tensor:
         # A worker without images still takes part in the exchange of gradients, so its graph needs
         # all parameters; a batch norm must not see the image that stands in.
         was_training = self.model.training
         self.model.eval()
-        one = pixels.new_zeros(1, *pixels.shape[1:])
-        none: Tensor = self.model(pixel_values=one).logits[:0]
+        one = batch.pixels.new_zeros(1, *batch.pixels.shape[1:])
+        none = self._logits(one, batch.regions)[:0]
         self.model.train(was_training)
         return none
 
@@ -187,6 +197,36 @@ def check(model: Any, data: ImageData) -> None:
         )
     if not torch.isfinite(logits).all():
         raise ValueError(f"{name}: its logits must be finite numbers, but some are not.")
+    if data.seen.regions > 1:
+        regions.check(model, pixels)
+
+
+@torch.no_grad()
+def check_single_image(model: Any, data: ImageData) -> None:
+    """Raises `ValueError` for a model that cannot train on one image: a batch norm has no moments
+    of a single value."""
+    sizes: list[int] = []
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    hooks = [
+        norm.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0][:, 0].numel()))
+        for norm in norms
+    ]
+    was_training = model.training
+    model.eval()
+    weight = next(model.parameters())
+    try:
+        model(pixel_values=weight.new_zeros(1, *data.facts.shape))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    if 1 in sizes:
+        raise ValueError(
+            f"batch_size: {type(model).__name__} must get two images or more at once, since a "
+            "batch norm in it sees one pixel of each, but a micro-batch of an epoch of "
+            f"{data.facts.num_train} images has only one. Use another batch_size, or one image "
+            "more or less (data.max_train_examples)."
+        )
 
 
 def save(model: nn.Module, facts: ImageFacts, folder: Path) -> None:

@@ -14,8 +14,8 @@ from trainers.tasks.image_classification.evaluation import ImageEvaluator
 from trainers.tasks.image_classification.models import Classifier
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import ModelFacts
+from trainers.trial.seen import ALL, Seen
 from trainers.trial.sources import ModelSource, PrepareRequest
-from trainers.trial.subset import Subset
 from trainers.world import World
 
 
@@ -33,11 +33,9 @@ class ImageClassificationRuntime:
             f"fit.learn: images have no prompts, but got all for {data}. Leave it out."
         )
 
-    def open_data(
-        self, folder: Path, *, trust: bool = False, subset: Subset | None = None
-    ) -> ImageData:
+    def open_data(self, folder: Path, *, trust: bool = False, seen: Seen = ALL) -> ImageData:
         """Returns the prepared images in `folder`, which bring no code."""
-        return ImageData.open(folder, subset)
+        return ImageData.open(folder, seen)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over pixels, labels and the views that are taken."""
@@ -79,13 +77,18 @@ class ImageClassificationRuntime:
         """Raises `ValueError` unless the model takes the data's images and has its classes."""
         models.check(model, data)
 
+    def check_smallest_batch(self, model: Any, data: ImageData, num_examples: int) -> None:
+        """Raises `ValueError` for a single image where a batch norm would see one value of it."""
+        if num_examples == 1:
+            models.check_single_image(model, data)
+
     def network(self, model: Any, num_classes: int) -> Classifier:
         """Returns the model with its logits as hidden states."""
         return Classifier(model, num_classes)
 
-    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
-        """Returns the number of classes: logits are what is stored."""
-        return models.num_labels(folder, trust=trust)
+    def hidden_size(self, folder: Path, data: ImageData, *, trust: bool = False) -> int:
+        """Returns the number of logits of an image and its regions: they are what is stored."""
+        return models.num_labels(folder, trust=trust) * data.seen.num_logits
 
     def recompute_activations(self, model: Any) -> None:
         """Turns on transformers' gradient checkpointing. Raises `ValueError` for a model that has

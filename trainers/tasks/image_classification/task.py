@@ -12,8 +12,8 @@ from trainers.tasks.image_classification.inputs import ImageKeys
 from trainers.tasks.image_classification.metrics import METRICS
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts, ModelFacts
-from trainers.trial.fields import Augmentation
 from trainers.trial.metrics import Metric
+from trainers.trial.seen import Seen
 from trainers.trial.sources import PrepareRequest, Role
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ImageClassification:
         return {}
 
     def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
-        """The views that the images have."""
+        """The first views that the images have: a fit learns from no others."""
         return {"augmentation": request.augmentation, "views": request.views}
 
     def check_request(self, request: PrepareRequest) -> None:
@@ -78,15 +78,16 @@ class ImageClassification:
         configs = {role: inputs.config_of(source, role) for role, source in sources.items()}
         prepared = ImageFacts.read(data)
         inputs.check_classes(configs, prepared)
+        inputs.check_regions(request, configs)
         inputs.check_subset(request, prepared)
 
-    def read_prepared(self, folder: Path) -> PreparedFacts:
+    def read_prepared(self, folder: Path, request: PrepareRequest) -> PreparedFacts:
         """Returns the facts of prepared images."""
-        return facts.read_prepared(folder)
+        return facts.read_prepared(folder, Seen.by(request))
 
     def why_not_cached(self, config: TrialConfig) -> str:
         """Views that are new in every epoch are met once."""
-        if config.augmentation == Augmentation.NONE or config.views:
+        if facts.num_views(inputs.kinds_of(config), config.views):
             return ""
         return "each epoch has new views of the images; data.views: N has N that take turns"
 

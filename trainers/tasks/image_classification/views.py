@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.tasks.image_classification.pictures import (
+    Pixels,
+    changed,
+    rand_augmented,
+    resized_crop,
+)
 from trainers.trial.fields import Augmentation
 
 Numbers = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
 # One sixteenth of the pixels on each side, at least one: 4 of CIFAR's 32, as in its literature.
 PADDED_SHARE = 8
 # Steele, Lea and Flood 2014, as Vigna's splitmix64 has them: neighbouring numbers go in, and come
@@ -36,12 +41,21 @@ def views(pixels: Pixels, draws: NDArray[np.uint64], augmentation: Augmentation)
     `draws` [B]. A crop is of the image with black pixels around it."""
     if augmentation == Augmentation.NONE:
         return pixels
+    if augmentation == Augmentation.RESIZED_CROP_FLIP:
+        return changed(pixels, _shares(draws, range(5)), resized_crop)
+    cropped = _cropped(pixels, draws, flips=augmentation != Augmentation.CROP)
+    if augmentation == Augmentation.RAND_AUGMENT:
+        return changed(cropped, _shares(draws, range(3, 10)), rand_augmented)
+    return cropped
+
+
+def _cropped(pixels: Pixels, draws: NDArray[np.uint64], *, flips: bool) -> Pixels:
     height, width = pixels.shape[2:]
     pad_rows, pad_columns = padding(height), padding(width)
     around = ((0, 0), (0, 0), (pad_rows, pad_rows), (pad_columns, pad_columns))
     rows = _starts(mixed(draws.astype(np.int64), 0), pad_rows)[:, None] + np.arange(height)
     columns = _starts(mixed(draws.astype(np.int64), 1), pad_columns)[:, None] + np.arange(width)
-    if augmentation == Augmentation.CROP_FLIP:
+    if flips:
         is_flipped = mixed(draws.astype(np.int64), 2) >> np.uint64(63) == 1
         columns = np.where(is_flipped[:, None], columns[:, ::-1], columns)
     images = np.arange(len(pixels))[:, None, None, None]
@@ -55,6 +69,13 @@ def views(pixels: Pixels, draws: NDArray[np.uint64], augmentation: Augmentation)
 def padding(size: int) -> int:
     """Returns the black pixels on each side of an image of `size` pixels that is to be cropped."""
     return max(1, size // PADDED_SHARE)
+
+
+def _shares(draws: NDArray[np.uint64], numbers: range) -> NDArray[np.float64]:
+    """For each image [B] and number [n] a share in [0, 1), [B, n]."""
+    bits = mixed(draws.astype(np.int64)[:, None], np.array(numbers))
+    shares: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return shares
 
 
 def _starts(bits: NDArray[np.uint64], pad: int) -> Numbers:

@@ -18,6 +18,7 @@ from trainers.teachers.cache_build import build, plan_cache
 from trainers.training.run import KeptBetweenTrials, run_trial
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
+from trainers.trial.seen import ALL, Seen
 from trainers.trial.sources import Prepared, PrepareRequest
 from trainers.trial.subset import Subset
 from trainers.trial.trial_file import TrialFile, TrialPaths
@@ -71,7 +72,7 @@ def trial_of(prepared: Prepared, **config: Any) -> TrialFile:
 
 def test_a_subset_has_the_very_images_and_views_that_all_have(prepared: Prepared) -> None:
     folder = Path(prepared.data)
-    every, some = (ImageData.open(folder, each).splits for each in (None, Subset(40, 3)))
+    every, some = (ImageData.open(folder, each).splits for each in (ALL, Seen(Subset(40, 3))))
     assert (some["train"].examples_per_epoch, len(some["train"])) == (40, 80)
     assert np.array_equal(every["validation"].example_ids, some["validation"].example_ids)
     batch = some["train"].collate(np.arange(80))
@@ -83,7 +84,7 @@ def test_a_subset_has_the_very_images_and_views_that_all_have(prepared: Prepared
 
 def test_a_larger_subset_has_the_smaller_ones_images(prepared: Prepared) -> None:
     folder = Path(prepared.data)
-    subsets = (Subset(40, 0), Subset(90, 0), Subset(40, 1))
+    subsets = (Seen(Subset(40, 0)), Seen(Subset(90, 0)), Seen(Subset(40, 1)))
     few, more, others = (
         set(ImageData.open(folder, each).splits["train"].example_ids.tolist()) for each in subsets
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_support import Recorder
+from digits_support import TASK, convnet, request_of, run, trial_of
 
 from trainers import numerics
 from trainers.files.columns import read_columns
@@ -21,34 +21,14 @@ from trainers.tasks.image_classification.data import ImageData, ViewOrder
 from trainers.tasks.image_classification.models import Classifier
 from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
-from trainers.training.run import check_fingerprints, run_trial
+from trainers.training.run import check_fingerprints
 from trainers.training.student import StudentWithLoss
-from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
-from trainers.trial.reporting import Leave, Outcome, TrialResult
-from trainers.trial.sources import Prepared, PrepareRequest
-from trainers.trial.trial_file import TrialFile, TrialPaths
+from trainers.trial.reporting import Leave, Outcome
+from trainers.trial.sources import Prepared
 from trainers.world import World
 
-TASK = "image_classification"
 VIEWED = {"augmentation": "crop", "views": 3}
-
-
-def convnet(architecture: str, width: int, **other: Any) -> dict[str, Any]:
-    return {"model_type": "convnet", "architecture": architecture, "width": width, **other}
-
-
-def request_of(**changed: Any) -> PrepareRequest:
-    """A teacher that is fitted to some of the digits, and a smaller student that is not."""
-    fit = {"epochs": 4, "batch_size": 32, "learning_rate": 3e-3}
-    digits = {"train": "builtin:digits", "validation": "builtin:digits"}
-    values = {
-        "task": TASK,
-        "teacher": {"config": convnet("small_resnet", 8), "fit": fit},
-        "student": {"config": convnet("small_cnn", 8)},
-        "data": {**digits, "max_train_examples": 300, "max_validation_examples": 100},
-    }
-    return PrepareRequest.model_validate(values | changed)
 
 
 @pytest.fixture(scope="module")
@@ -59,28 +39,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 @pytest.fixture(scope="module")
 def data(prepared: Prepared) -> ImageData:
     return ImageData.open(Path(prepared.data))
-
-
-def trial_of(prepared: Prepared, **config: Any) -> TrialFile:
-    values = {
-        "task": TASK,
-        "epochs": 4,
-        "batch_size": 32,
-        "learning_rate": 3e-3,
-        "evaluations": 2,
-        **VIEWED,
-    }
-    return TrialFile(
-        config=TrialConfig.model_validate(values | config),
-        numerics=numerics.resolve("cpu", Precision.FLOAT32, 1),
-        fingerprints=prepared.fingerprints,
-        paths=TrialPaths(teacher=prepared.teacher, student=prepared.student, data=prepared.data),
-    )
-
-
-def run(trial: TrialFile, output: Path, **options: Any) -> tuple[TrialResult, Recorder]:
-    recorder = Recorder(**options)
-    return run_trial(trial, output, reporter=recorder), recorder
 
 
 # -- views and batches
@@ -130,7 +88,7 @@ def test_training_images_are_normalised_and_validation_is_not_changed(prepared: 
 
 
 def test_a_student_learns_the_digits(prepared: Prepared, tmp_path: Path) -> None:
-    result, recorder = run(trial_of(prepared, epochs=30), tmp_path)
+    result, recorder = run(trial_of(prepared, **VIEWED, epochs=30), tmp_path)
     assert result.outcome == Outcome.COMPLETED
     assert prepared.teacher_metrics["top1"] > 70
     assert result.metrics["top1"] > 60  # chance is 10
@@ -146,7 +104,7 @@ def test_a_student_learns_the_digits(prepared: Prepared, tmp_path: Path) -> None
 
 
 def test_the_cache_serves_the_very_views(prepared: Prepared, tmp_path: Path) -> None:
-    online = trial_of(prepared)
+    online = trial_of(prepared, **VIEWED)
     request = CacheRequest.of_trial(online, table.task_named(TASK))
     plan = plan_cache(request, tmp_path / "caches")
     # 3 views of 300 images and 100 of validation, 10 logits of 4 bytes each
@@ -168,8 +126,8 @@ def test_an_interrupted_epoch_goes_on_with_the_same_views(
 ) -> None:
     fresh = prepare(request_of(augmentation="crop"), tmp_path / "home")
     for name, trial in {
-        "turns": trial_of(prepared),
-        "fresh": trial_of(fresh, augmentation="crop", views=0, seed=3),
+        "turns": trial_of(prepared, **VIEWED),
+        "fresh": trial_of(fresh, augmentation="crop", seed=3),
     }.items():
         whole, _ = run(trial, tmp_path / name / "whole")
         first, _ = run(trial, tmp_path / name / "cut", stop_after=13, reason=Leave.NODE_GOES)
@@ -208,7 +166,7 @@ def test_two_workers_score_the_student_that_is_saved(tmp_path: Path) -> None:
     # more images than one worker scores at once
     digits = {"train": "builtin:digits", "validation": "builtin:digits", "max_train_examples": 300}
     prepared = prepare(request_of(**VIEWED, data=digits), tmp_path / "home")
-    pair = trial_of(prepared, epochs=2).model_copy(update={"world_size": 2})
+    pair = trial_of(prepared, **VIEWED, epochs=2).model_copy(update={"world_size": 2})
     pair.write(tmp_path / "trial.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "trainers", str(tmp_path / "trial.json"), "--output", str(tmp_path / "out")]
@@ -243,7 +201,7 @@ def test_two_workers_score_the_student_that_is_saved(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_found_again(prepared: Prepared) -> None:
-    check_fingerprints(trial_of(prepared))
+    check_fingerprints(trial_of(prepared, **VIEWED))
     runtime = table.task_named(TASK).runtime()
     assert runtime.fingerprint(Path(prepared.data)) == prepared.fingerprints["data"]
 
@@ -317,7 +275,7 @@ def test_a_transformer_of_images_trains_too(tmp_path: Path) -> None:
         "patch_size": 4,
     }
     found = prepare(request_of(student={"config": vit}), tmp_path)
-    trial = trial_of(found, epochs=1, augmentation="none", views=0)
+    trial = trial_of(found, epochs=1)
     result, _ = run(trial, tmp_path / "out")
     assert result.outcome == Outcome.COMPLETED
 

@@ -17,6 +17,7 @@ from trainers.tasks.balanced import balanced
 from trainers.tasks.position_evaluation import PositionSums
 from trainers.tasks.positions import Positions
 from trainers.trial.reporting import Evaluation
+from trainers.trial.seen import ALL, Seen
 from trainers.trial.subset import Subset
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -95,6 +96,9 @@ class PointData:
     splits: Mapping[str, PointSplit]
     num_classes: int = NUM_CLASSES
 
+    def as_seen_by(self, config: Any) -> "PointData":
+        return self
+
     def cache_key(self) -> dict[str, Any]:
         return {}
 
@@ -160,10 +164,8 @@ class PointsRuntime:
             lines = Path(getattr(request.data, name)).read_text().splitlines()
             (folder / f"{name}.json").write_text(json.dumps([json.loads(line) for line in lines]))
 
-    def open_data(
-        self, folder: Path, *, trust: bool = False, subset: Subset | None = None
-    ) -> PointData:
-        of_split = {"train": subset, "validation": None}
+    def open_data(self, folder: Path, *, trust: bool = False, seen: Seen = ALL) -> PointData:
+        of_split = {"train": seen.subset, "validation": None}
         return PointData(
             {name: PointSplit(name, folder / f"{name}.json", of_split[name]) for name in of_split}
         )
@@ -181,10 +183,13 @@ class PointsRuntime:
     def check_model(self, model: PointModel, data: PointData) -> None:
         assert model.classifier.out_features == data.num_classes
 
+    def check_smallest_batch(self, model: Any, data: Any, num_examples: int) -> None:
+        """One point will do."""
+
     def network(self, model: PointModel, num_classes: int) -> PointNetwork:
         return PointNetwork(model)
 
-    def hidden_size(self, folder: Path, *, trust: bool = False) -> int:
+    def hidden_size(self, folder: Path, data: Any, *, trust: bool = False) -> int:
         return int(json.loads((folder / "config.json").read_text())["hidden_size"])
 
     def recompute_activations(self, model: PointModel) -> None:

@@ -98,7 +98,7 @@ class Points:
     def check_models(self, request: Any, data: Path) -> None:
         """Points have no vocabulary."""
 
-    def read_prepared(self, folder: Path) -> PreparedFacts:
+    def read_prepared(self, folder: Path, request: Any) -> PreparedFacts:
         counts = {
             name: len(json.loads((folder / f"{name}.json").read_text()))
             for name in ("train", "validation")
