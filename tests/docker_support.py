@@ -5,10 +5,14 @@ localhost for as long as the builds last, and named by build arguments, so that 
 an image.
 """
 
+import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT_S = 240  # of a command on this machine
 PORT = 18573  # the same at each run, as the builder's cache goes by the arguments' values
 # pip's setting: the build argument that carries it
 SETTINGS = {
@@ -150,3 +155,68 @@ class Builder:
             log = "".join(str(line.get("stream", "")) for line in error.build_log)
             raise AssertionError(f"{dockerfile} did not build: {error}\n{log[-3000:]}") from error
         return tag
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A sweep that ran in the image: the home of its files, the same here and there; its best
+    trial as `best` shows it."""
+
+    home: Path
+    best: dict[str, Any]
+
+    @property
+    def trial(self) -> str:
+        return f"{self.best['sweep_id']}/{self.best['trial']}"
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """kd-sweep on this machine, outside any container, with the sweep's home."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"KD_SWEEP_HOME": str(self.home)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Tests that run in the background hand down a Ctrl-C that is ignored.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def ask(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        with self.start(*arguments, **environment) as process:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def states(self) -> list[str]:
+        """The states of all runs, as MLflow has them."""
+        script = (
+            "import sqlite3, sys, json;"
+            "print(json.dumps([s for s, in sqlite3.connect(sys.argv[1]).execute("
+            "'select status from runs')]))"
+        )
+        command = [sys.executable, "-c", script, str(self.home / "mlflow.db")]
+        return list(json.loads(subprocess.check_output(command)))
+
+
+def in_the_image(engine: "DockerClient", image: str, home: Path, *command: str) -> Any:
+    """The JSON that kd-sweep prints in a container without network or writable root."""
+    environment = {
+        "KD_SWEEP_HOME": str(home),
+        "KD_SWEEP_IMAGE_DIGEST": str(engine.images.get(image).id),
+    }
+    printed = engine.containers.run(
+        image,
+        ["kd-sweep", *command, "--json"],
+        environment=environment,
+        user=f"{os.getuid()}:{os.getgid()}",
+        working_dir=str(home),
+        network_mode="none",
+        read_only=True,
+        remove=True,
+        init=True,
+        shm_size="512m",
+        tmpfs={"/tmp": "exec,mode=1777"},
+        volumes={str(home): {"bind": str(home), "mode": "rw"}},
+        stderr=False,
+    )
+    return json.loads(printed)

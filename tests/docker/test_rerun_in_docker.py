@@ -2,20 +2,23 @@
 from the run alone."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from docker_support import ROOT, TINY_SWEEP, TRAINING_STEPS, Builder
+from docker_support import (
+    TIMEOUT_S,
+    TINY_SWEEP,
+    TRAINING_STEPS,
+    Builder,
+    Recorded,
+    in_the_image,
+)
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -25,7 +28,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 CONFIRMED, FAILED, PLAN_ERROR, TRACKING_ERROR = 0, 1, 3, 5
 RERUN = {"label": "kd-sweep.rerun"}
-TIMEOUT_S = 240
 OWN_MODULE = """
 def forward(student_logits, teacher_logits):
     student, teacher = student_logits.log_softmax(-1), teacher_logits.detach().log_softmax(-1)
@@ -41,71 +43,6 @@ RUN sed -i 's/^Version: .*/Version: 5.0.99/' python3*/site-packages/optuna-*.dis
 WORKDIR /home/kd
 USER kd
 """
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A sweep that ran in the image: the home of its files, the same here and there; its best
-    trial as `best` shows it."""
-
-    home: Path
-    best: dict[str, Any]
-
-    @property
-    def trial(self) -> str:
-        return f"{self.best['sweep_id']}/{self.best['trial']}"
-
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        """kd-sweep on this machine, outside any container, with the sweep's home."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"KD_SWEEP_HOME": str(self.home)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # Tests that run in the background hand down a Ctrl-C that is ignored.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        )
-
-    def ask(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        with self.start(*arguments, **environment) as process:
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def states(self) -> list[str]:
-        """The states of all runs, as MLflow has them."""
-        script = (
-            "import sqlite3, sys, json;"
-            "print(json.dumps([s for s, in sqlite3.connect(sys.argv[1]).execute("
-            "'select status from runs')]))"
-        )
-        command = [sys.executable, "-c", script, str(self.home / "mlflow.db")]
-        return list(json.loads(subprocess.check_output(command)))
-
-
-def in_the_image(engine: "DockerClient", image: str, home: Path, *command: str) -> Any:
-    """The JSON that kd-sweep prints in a container without network or writable root."""
-    environment = {
-        "KD_SWEEP_HOME": str(home),
-        "KD_SWEEP_IMAGE_DIGEST": str(engine.images.get(image).id),
-    }
-    printed = engine.containers.run(
-        image,
-        ["kd-sweep", *command, "--json"],
-        environment=environment,
-        user=f"{os.getuid()}:{os.getgid()}",
-        working_dir=str(home),
-        network_mode="none",
-        read_only=True,
-        remove=True,
-        init=True,
-        shm_size="512m",
-        tmpfs={"/tmp": "exec,mode=1777"},
-        volumes={str(home): {"bind": str(home), "mode": "rw"}},
-        stderr=False,
-    )
-    return json.loads(printed)
 
 
 @pytest.fixture(scope="module")

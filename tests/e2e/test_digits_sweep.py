@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,52 @@ def test_a_sweep_over_digits_is_recorded_exported_and_rerun(tmp_path: Path) -> N
     command(home, "service", "export", "latest/4", str(tmp_path / "exported"))
     again = command(home, "service", "rerun", "latest/4", "--local", "--json")
     assert json.loads(again)["verdict"] == "reproduced"
+
+
+def test_a_sweep_over_digits_goes_on_after_its_driver_was_killed(tmp_path: Path) -> None:
+    home, spec = tmp_path / "home", tmp_path / "digits.yaml"
+    spec.write_text(yaml.safe_dump(SPEC | {"training": SPEC["training"] | {"epochs": 12}}))
+    killed_in_the_middle(home, spec)
+    before = trials(home)
+    ended = [row for row in before if row["state"] == "completed"]
+    taken_up = [row["trial"] for row in before if row["state"] != "completed"]
+    assert ended and taken_up
+
+    command(home, "service", "resume", "latest")
+    after = trials(home)
+    assert [row["state"] for row in after] == ["completed"] * 7
+    assert [row for row in after if row["trial"] in {one["trial"] for one in ended}] == ended
+    attempts = {row["trial"]: row["attempt"] for row in after}
+    assert [attempts[number] for number in taken_up] == [1] * len(taken_up)
+    again = command(home, "service", "rerun", f"latest/{taken_up[0]}", "--local", "--json")
+    assert json.loads(again)["verdict"] == "reproduced"
+
+
+def trials(home: Path) -> list[dict[str, Any]]:
+    """The recorded trials by number."""
+    rows = json.loads(command(home, "service", "trials", "latest", "--json"))
+    return sorted(rows, key=lambda row: int(row["trial"]))
+
+
+def killed_in_the_middle(home: Path, spec: Path) -> None:
+    """Runs the sweep until a trial has ended and another one trains; then SIGKILLs its driver."""
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "service", "run", str(spec)],
+        env=os.environ | {"KD_SWEEP_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 300
+        while not trains_after_another(home):
+            assert driver.poll() is None and time.monotonic() < end, "it ended, or is late"
+            time.sleep(0.02)
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def trains_after_another(home: Path) -> bool:
+    logs = list(home.glob("sweeps/*/logs/1.log"))
+    events = logs[0].read_text().splitlines() if logs else []
+    ends = [number for number, line in enumerate(events) if '"TrialEnded"' in line]
+    return bool(ends) and any('"TrialStarted"' in line for line in events[ends[0] :])
