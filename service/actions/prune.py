@@ -2,11 +2,13 @@
 caches that no recorded trial was trained from, leftovers of the spool.
 
 What is needed is asked of the record: a trial's `trial.json` names its inputs. Where that cannot be
-told, because a sweep runs or a file cannot be read, inputs and caches are kept.
+told, because a sweep runs or a file cannot be read, inputs and caches are kept. So is what lies in
+a folder that sweeps name (`storage.path`, `teacher_cache.folder`) and that other homes may use: of
+these, only checkpoints of sweeps that this record has are deleted.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,20 @@ from service.driver.lock import holder_of, plan_in
 from service.driver.study_removal import sweeps_that_began_with
 from service.errors import TrackingError
 from service.home import caches_folder, record_file, spool_folder, sqlite_uri, sweeps_folder
-from service.plan.places import checkpoints_folder, study_storage, trials_folder
+from service.plan.places import (
+    checkpoints_folder,
+    study_storage,
+    sweep_folder,
+    trials_folder,
+)
+from service.record.plans import read_plan
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
 from service.states import TrialState
 from service.workspace import Workspace
 from trainers.files.store import bytes_of, remove
 from trainers.preparing.inventory import prepared_folders
-from trainers.teachers.cache_inventory import is_being_built
+from trainers.teachers.cache_inventory import is_being_built, is_complete
 
 DAY_S = 86400.0
 # What a process that begins may not have recorded or locked yet.
@@ -72,16 +80,18 @@ def plan_pruning(
     """Returns what `prune` would delete in the home folder; deletes nothing. older_than_days: only
     what was last changed so long ago; keep: so many of each kind stay, the newest; now: seconds
     since 1970, by default the clock's. Raises `TrackingError` when the record does not answer."""
-    runs = open_record(workspace)
+    runs, home = open_record(workspace), workspace.home
     sweeps = runs.sweeps()
-    needed, kept = _needed(runs, sweeps, workspace.home)
+    folders = {sweep.sweep_id: _folder_of(sweep, runs, home) for sweep in sweeps}
+    needed, kept = _needed(runs, sweeps, _running(sweeps, folders, home))
     found = {
         DELETED_SWEEPS: _deleted_sweeps(sweeps, workspace),
-        CHECKPOINTS: _checkpoints(sweeps, workspace.home),
-        INPUTS: [] if needed is None else _unused(prepared_folders(workspace.home), needed),
-        CACHES: [] if needed is None else _unused(_caches(workspace.home), needed),
+        CHECKPOINTS: _checkpoints(sweeps, folders),
+        INPUTS: [] if needed is None else _unused(prepared_folders(home), needed),
+        CACHES: [] if needed is None else _unused(_caches(home), needed),
         SPOOL: _leftovers(workspace),
     }
+    kept += _shared(folders.values(), needed or (), home)
     clock = time.time() if now is None else now
     items = []
     for what, places in found.items():
@@ -92,12 +102,22 @@ def plan_pruning(
 
 def prune(pruning: Pruning, workspace: Workspace) -> None:
     """Deletes what was planned, but for sweeps that have begun since."""
-    sweeps = sweeps_folder(workspace.home)
     for item in pruning.items:
-        is_of_sweep = sweeps in item.place.parents
-        folder = sweeps / item.place.relative_to(sweeps).parts[0] if is_of_sweep else None
-        if folder is None or holder_of(folder) is None:
+        # A sweep's folder, or one in it; of all others none is driven.
+        around = (item.place, *item.place.parents)
+        if all(holder_of(folder) is None for folder in around):
             remove(item.place)
+
+
+def _folder_of(sweep: SweepRecord, runs: Runs, home: Path) -> Path:
+    """Returns the folder of a recorded sweep's files: in the home, or where its plan says."""
+    folder = sweeps_folder(home) / sweep.sweep_id
+    if folder.is_dir():
+        return folder
+    try:
+        return sweep_folder(read_plan(runs, sweep.sweep_id), home)
+    except TrackingError:  # of another version, or gone
+        return folder
 
 
 def _item(what: str, place: Path, now: float) -> Item:
@@ -112,11 +132,10 @@ def _with_children(place: Path) -> Iterator[Path]:
 
 
 def _needed(
-    runs: Runs, sweeps: Sequence[SweepRecord], home: Path
+    runs: Runs, sweeps: Sequence[SweepRecord], running: Sequence[str]
 ) -> tuple[set[Path] | None, list[str]]:
     """Returns the inputs that recorded trials were trained from; None, with the reason, where that
     cannot be told."""
-    running = _running(sweeps, home)
     if running:
         return None, [f"prepared inputs and caches: {', '.join(running)} runs and may need them"]
     found: set[Path] = set()
@@ -130,15 +149,32 @@ def _needed(
     return found, []
 
 
-def _running(sweeps: Sequence[SweepRecord], home: Path) -> list[str]:
+def _shared(folders: Iterable[Path], needed: Iterable[Path], home: Path) -> list[str]:
+    """Returns what is kept of the places outside the home that sweeps name, in sentences."""
+    storages = {one.parent for one in folders} - {sweeps_folder(home)}
+    caches = {one.parent for one in needed if is_complete(one)} - {caches_folder(home)}
+    return [
+        *(
+            f"{place}: its sweeps, but for their checkpoints: kd-sweep delete SWEEP deletes one"
+            for place in sorted(storages)
+            if place.is_dir()
+        ),
+        *(
+            f"{place}: its teacher caches: kd-sweep cache prune --folder {place} deletes them"
+            for place in sorted(caches)
+        ),
+    ]
+
+
+def _running(sweeps: Sequence[SweepRecord], folders: Mapping[str, Path], home: Path) -> list[str]:
     """Returns the sweeps that are driven here, and those that may be elsewhere: a record says that
     it runs also of one whose driver was killed."""
-    folder = sweeps_folder(home)
-    held = {path.name for path in folder.glob("*") if holder_of(path) is not None}
+    known = {*sweeps_folder(home).glob("*"), *folders.values()}
+    held = {path.name for path in known if holder_of(path) is not None}
     elsewhere = {
         one.sweep_id
         for one in sweeps
-        if not TrialState(one.state).is_terminal and not (folder / one.sweep_id).is_dir()
+        if not TrialState(one.state).is_terminal and not folders[one.sweep_id].is_dir()
     }
     return sorted(held | elsewhere)
 
@@ -192,15 +228,15 @@ def _is_deleted(folder: Path, known: set[str], workspace: Workspace) -> bool:
     return not elsewhere and not sweeps_that_began_with(folder.name, study_storage(plan, folder))
 
 
-def _checkpoints(sweeps: Sequence[SweepRecord], home: Path) -> list[Path]:
+def _checkpoints(sweeps: Sequence[SweepRecord], folders: Mapping[str, Path]) -> list[Path]:
     """Returns the folders of checkpoints that are left of trials that failed or were cancelled."""
-    finished = [one.sweep_id for one in sweeps if one.state == TrialState.COMPLETED]
+    finished = [folders[one.sweep_id] for one in sweeps if one.state == TrialState.COMPLETED]
     return [
         folder
-        for sweep_id in finished
-        for trial in trials_folder(sweeps_folder(home) / sweep_id).glob("*")
+        for sweep in finished
+        for trial in trials_folder(sweep).glob("*")
         if (folder := checkpoints_folder(trial.parent, int(trial.name))).is_dir()
-        and holder_of(sweeps_folder(home) / sweep_id) is None
+        and holder_of(sweep) is None
     ]
 
 

@@ -22,13 +22,15 @@ from service.actions.record import open_record
 from service.driver.lock import sweep_lock
 from service.home import spool_folder
 from service.plan.places import sweep_folder
+from service.spec.document import Storage
 from service.states import TrialState
 from service.workspace import Workspace
 from trainers.files.store import locked
+from trainers.teachers.cache_inventory import CACHE_FILE
 from trainers.trial.trial_file import TrialPaths
 
-PLAN = plan_of()
-NEEDED, UNUSED = "0" * 20, "f" * 20
+PLAN, OTHER = plan_of(), plan_of("other")
+NEEDED, UNUSED, THEIRS = "0" * 20, "f" * 20, "1" * 20
 FOLDERS = ("prepared/data", "prepared/teachers", "prepared/students", "caches")
 
 
@@ -149,5 +151,62 @@ def test_leftovers_of_the_spool_go_but_what_waits(workspace: Workspace) -> None:
 
 def test_a_sweep_whose_driver_was_killed_does_not_run(workspace: Workspace) -> None:
     run_id = open_record(workspace).resolve_sweep(PLAN.sweep_id).run_id
+    MlflowClient(workspace.tracking_uri).set_tag(run_id, "kd_sweep.state", "running")
+    assert found(plan_pruning(workspace))[INPUTS] == [UNUSED] * 3
+
+
+@pytest.fixture
+def elsewhere(workspace: Workspace, tmp_path: Path) -> Path:
+    """A folder that another sweep of this record names for its files and its teacher's cache, and
+    that holds a sweep and a cache of another home too."""
+    place = tmp_path / "shared"
+    for name in (OTHER.sweep_id, "theirs-1"):
+        (place / "sweeps" / name / "trials/0/checkpoints").mkdir(parents=True)
+    for key in (THEIRS, UNUSED):
+        (place / "caches" / key).mkdir(parents=True)
+        (place / "caches" / key / CACHE_FILE).write_text("{}")
+    spec = OTHER.spec.model_copy(update={"storage": Storage(path=str(place))})
+    plan = OTHER.model_copy(update={"spec": spec})
+    tracker = make_tracker(workspace.tracking_uri, workspace.home)
+    sweep = tracker.start_sweep(plan)
+    paths = TrialPaths(
+        teacher="/t", student="/s", data="/d", teacher_cache=str(place / "caches" / THEIRS)
+    )
+    trial = trial_of(plan, 0, {"tau": 1.0}).model_copy(update={"paths": paths})
+    run = tracker.start_trial(sweep, trial, hyperparameters={"tau": 1.0}, label=None)
+    tracker.finish_trial(run, TrialState.FAILED)
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
+    assert tracker.close()
+    return place
+
+
+def test_of_a_folder_that_homes_share_a_sweeps_own_checkpoints_go(
+    workspace: Workspace, elsewhere: Path
+) -> None:
+    planned = plan_pruning(workspace)
+    own = elsewhere / "sweeps" / OTHER.sweep_id
+    assert [item.place for item in planned.items if elsewhere in item.place.parents] == [
+        own / "trials/0/checkpoints"
+    ]
+    assert planned.kept == [
+        f"{elsewhere}/sweeps: its sweeps, but for their checkpoints: kd-sweep delete SWEEP deletes "
+        "one",
+        f"{elsewhere}/caches: its teacher caches: kd-sweep cache prune --folder {elsewhere}/caches "
+        "deletes them",
+    ]
+    with sweep_lock(own):
+        assert "runs and may need them" in plan_pruning(workspace).kept[0]
+        prune(planned, workspace)
+        assert (own / "trials/0/checkpoints").is_dir(), "it has begun since"
+    prune(planned, workspace)
+    left = sorted(path.name for path in elsewhere.glob("*/*"))
+    assert left == sorted([OTHER.sweep_id, "theirs-1", THEIRS, UNUSED])
+    assert not (own / "trials/0/checkpoints").exists()
+
+
+def test_a_killed_sweep_with_its_own_folder_does_not_run(
+    workspace: Workspace, elsewhere: Path
+) -> None:
+    run_id = open_record(workspace).resolve_sweep(OTHER.sweep_id).run_id
     MlflowClient(workspace.tracking_uri).set_tag(run_id, "kd_sweep.state", "running")
     assert found(plan_pruning(workspace))[INPUTS] == [UNUSED] * 3
