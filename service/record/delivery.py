@@ -206,7 +206,7 @@ class Delivery:
         return found
 
     def _search_or_away(self, conditions: Mapping[str, str]) -> list[Any]:
-        with _or_away():
+        with or_away():
             return self._search(conditions)
 
     def _search(self, conditions: Mapping[str, str]) -> list[Any]:
@@ -224,7 +224,7 @@ class Delivery:
 
     def tag_experiment(self, name: str, value: str) -> None:
         """Sets a tag of the experiment. Raises `Away`."""
-        with _or_away():
+        with or_away():
             self.client.set_experiment_tag(self.experiment_id(), name, value)
 
     def experiment_id(self) -> str:
@@ -257,7 +257,7 @@ class Delivery:
 
 
 @contextmanager
-def _or_away() -> Iterator[None]:
+def or_away() -> Iterator[None]:
     """Has whatever is raised inside be an `Away`."""
     try:
         yield

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from service.record import tags
 from service.record.metric_names import plain_metrics
 from service.record.reading import StoredRun
+from service.record.rests import rested_ms
 from service.states import Role, TrialState
 from trainers.files.json_files import parse_json
 
@@ -283,7 +284,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _duration_s(run: StoredRun) -> float | None:
     if run.ended_ms is None or run.status == "RUNNING":
         return None
-    return float(max(0, run.ended_ms - run.started_ms)) / 1000
+    return float(max(0, run.ended_ms - run.started_ms - rested_ms(run.tags))) / 1000
 
 
 def _iso(seconds: float) -> str:

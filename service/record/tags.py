@@ -29,6 +29,7 @@ PROVENANCE = PREFIX + "provenance."
 FACT = PREFIX + "fact."
 ERROR = PREFIX + "error"
 WARNING = PREFIX + "warning"
+RESTED = PREFIX + "rested_ms"  # see `rests`
 RERUN_OF = PREFIX + "rerun_of"
 
 PARENT_RUN = "mlflow.parentRunId"

@@ -18,7 +18,7 @@ from service.home import DEFAULT_EXPERIMENT, SQLITE, sqlite_path
 from service.plan.plan import SweepPlan
 from service.provenance import provenance
 from service.record import tags
-from service.record.delivery import Delivery
+from service.record.delivery import Delivery, or_away
 from service.record.entries import (
     Away,
     Deleted,
@@ -31,6 +31,7 @@ from service.record.entries import (
     TagsEntry,
     TextEntry,
 )
+from service.record.rests import note_rests
 from service.record.run_entries import UNKNOWN, DataSizes, data_inputs, sweep_entry, trial_entry
 from service.record.sink import now_ms
 from service.record.spool import Outbox, note_refused, replay_folder
@@ -69,6 +70,9 @@ class Tracker:
         entry = sweep_entry(plan, at_ms=now_ms())
         try:
             self.replay()
+            with or_away():
+                place = self._delivery.client, self._delivery.experiment_id()
+                note_rests(*place, plan.sweep_id, at_ms=entry.at_ms)
             self._deliver([entry])
             run_id = self._delivery.resolve(entry.run)
             self._num_runs = len(self._delivery.load_trials(plan.sweep_id))

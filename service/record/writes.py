@@ -27,8 +27,10 @@ from service.record.entries import (
 )
 from service.record.metric_names import logged_name
 from service.record.model_writes import log_model
+from service.record.rests import with_rest
 
 logger = logging.getLogger(__name__)
+ALIVE = ("RUNNING", "SCHEDULED")
 MAX_BATCH = 1000  # metrics in one request; MLflow's own limit
 
 
@@ -43,11 +45,14 @@ def create_run(client: MlflowClient, experiment_id: str, entry: RunEntry) -> str
 def continue_run(client: MlflowClient, run_id: str, entry: RunEntry) -> RunEntry:
     """Sets a run that exists back to running, with the tags of `entry`; returns what of `entry` it
     does not have yet: MLflow keeps a param as it was first written, a data set once."""
+    run = client.get_run(run_id)
+    ended_ms = None if run.info.status in ALIVE else run.info.end_time
+    rest = {} if ended_ms is None else with_rest(run.data.tags, ended_ms, entry.at_ms)
+    # The status last: an entry that was delivered in part finds the run ended, as it was.
+    _set_tags(client, run_id, entry.tags | rest)
     client.update_run(run_id, status="RUNNING")
-    _set_tags(client, run_id, entry.tags)
     if not entry.params and not entry.inputs:
         return entry
-    run = client.get_run(run_id)
     known = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
     params = {name: text for name, text in entry.params.items() if name not in run.data.params}
     inputs = tuple(one for one in entry.inputs if (one.name, one.digest) not in known)
@@ -120,7 +125,7 @@ def _set_state(client: MlflowClient, run_id: str, entry: StateEntry) -> None:
     metrics = [Metric(name, value, entry.at_ms, 0) for name, value in entry.metrics.items()]
     tags = [RunTag(name, text) for name, text in entry.tags.items()]
     client.log_batch(run_id, metrics=metrics, tags=tags)
-    if entry.status in ("RUNNING", "SCHEDULED"):
+    if entry.status in ALIVE:
         client.update_run(run_id, status=entry.status)
     else:
         client.set_terminated(run_id, entry.status, entry.at_ms)
