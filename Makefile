@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: help install demo test fuzz test-peers test-docker test-cluster lint format benchmark clean
+.PHONY: help install demo test fuzz test-peers test-browser test-docker test-cluster lint format benchmark clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-peers: $(INSTALLED) ## the losses against public implementations
 	@$(PIP) --no-deps --constraint constraints.txt accelerate liger-kernel psutil trl
 	$(BIN)/python -c 'import liger_kernel.chunked_loss, trl.experimental.gkd'
 	$(BIN)/python -m pytest -q tests/trainers/losses/test_peers.py
+
+test-browser: $(INSTALLED) ## the report in a headless Chromium, which is installed where it can be
+	tests/browser/browser.sh $(BIN)/python -m pytest -q -m browser
 
 test-docker: $(INSTALLED) ## the tests that need a Docker engine
 	$(BIN)/python -m pytest -q -m docker

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["install", "lint", "test", "test-peers", "test-docker"]
+STAGES = ["install", "lint", "test", "test-peers", "test-browser", "test-docker"]
 
 
 def _script(path: Path, body: str) -> None:

@@ -19,7 +19,7 @@ OTHER = "others"
 HEIGHT = 400
 # Temperatures and ratios span less than two decades, of which plotly would name three or four.
 TICKS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
-FEW_TICKS, LONGEST_NAME = 3, 60
+FEW_TICKS, MOST_TICKS, LONGEST_NAME = 3, 6, 60
 MARGIN = 0.06  # of an axis beyond what is drawn
 
 
@@ -71,7 +71,9 @@ def log_axis(title: str, values: Sequence[float]) -> Figure:
     """Returns a logarithmic axis whose ticks are plain numbers."""
     low, high = min(values, default=1.0), max(values, default=1.0)
     shown = [tick for tick in TICKS if low / 1.1 <= tick <= high * 1.1]
-    if len(shown) < FEW_TICKS:
+    if 1 < len(set(values)) <= MOST_TICKS:
+        shown = sorted(set(values))
+    elif len(shown) < FEW_TICKS:
         shown = sorted({float(f"{value:.2g}") for value in (low, (low * high) ** 0.5, high)})
     texts = [f"{tick:g}" for tick in shown]
     return axis(title, {"type": "log", "tickvals": shown, "ticktext": texts})

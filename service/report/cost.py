@@ -4,7 +4,7 @@ from statistics import fmean
 
 from service.record.records import RunRecord
 from service.report.page import Cell, Row, Section, Table
-from service.report.source import Source, TeacherCache
+from service.report.source import Source
 from service.states import TrialState
 from service.words import count, duration
 
@@ -25,7 +25,9 @@ def cost(source: Source) -> Section:
     saved = saved_by_stopping(source)
     if saved is not None:
         rows.append(_row("saved by early stopping, about", saved))
-    rows += _cache_rows(source.cache)
+    by_cache = saved_by_cache(source)
+    if by_cache is not None:
+        rows.append(_row("saved by the teacher cache, about", by_cache))
     table = Table(
         "cost",
         "Time",
@@ -48,11 +50,26 @@ def saved_by_stopping(source: Source) -> float | None:
     return sum(max(0.0, fmean(usual) - one) for one in took)
 
 
-def saved_by_cache(cache: TeacherCache) -> float | None:
-    """Returns about how many seconds of asking the teacher its cache saved."""
-    if not cache.build_s or not cache.tokens_held or cache.tokens_read is None:
+def saved_by_cache(source: Source) -> float | None:
+    """Returns about how many seconds of asking the teacher its cache saved; None where that is not
+    known."""
+    cache, times = source.cache, times_read(source)
+    if cache is None or not cache.build_s or times is None:
         return None
-    return max(0.0, cache.build_s * (cache.tokens_read / cache.tokens_held - 1))
+    return max(0.0, cache.build_s * (times - 1))
+
+
+def times_read(source: Source) -> float | None:
+    """Returns about how many times trials read what the teacher was asked once: as the plan has it,
+    less what trials did not train."""
+    cache = source.cache
+    timed = [one for one in source.records if one.duration_s is not None]
+    if cache is None or not cache.tokens_held or not cache.tokens_read or not timed:
+        return None
+    total = sum(one.duration_s or 0.0 for one in timed)
+    trained = total / ((total + (saved_by_stopping(source) or 0.0)) or 1.0)
+    begun = min(1.0, len(timed) / max(1, source.sweep.num_trials))
+    return cache.tokens_read / cache.tokens_held * trained * begun
 
 
 def _mean_s(records: list[RunRecord]) -> float:
@@ -66,21 +83,15 @@ def _row(name: str, seconds: float | None) -> Row | None:
     return Row((Cell(name), Cell(duration(seconds), seconds), Cell(f"{hours:.3f}", hours)))
 
 
-def _cache_rows(cache: TeacherCache | None) -> list[Row | None]:
-    saved = None if cache is None else saved_by_cache(cache)
-    return [] if saved is None else [_row("saved by the teacher cache, about", saved)]
-
-
 def _text(source: Source, saved: float | None, total: float) -> tuple[str, ...]:
     found = []
     share = 0.0 if saved is None else saved / ((saved + total) or 1.0)
     if share >= LEAST_SHARE:
         found.append(f"Early stopping saved about {share:.0%} of the time that trials would take.")
-    cache = source.cache
-    if cache is not None and cache.tokens_held and cache.tokens_read:
-        times = cache.tokens_read / cache.tokens_held
+    times = times_read(source)
+    if times is not None and source.cache is not None:
         found.append(
-            f"The teacher was asked once about {count(cache.tokens_held)} tokens; trials read its "
-            f"answers from the cache, by the plan {times:.0f} times that."
+            f"The teacher was asked once about {count(source.cache.tokens_held or 0)} tokens; its "
+            f"answers were read from the cache about {times:.0f} times."
         )
     return (" ".join(found),) if found else ()

@@ -7,6 +7,7 @@ from service.record.records import RunRecord
 from service.report import charts
 from service.report.charts import Figure, Trace
 from service.report.page import Chart, Section
+from service.report.palette import colour
 from service.report.series import AXES, is_hard_only, place_on
 from service.report.source import Source
 
@@ -16,6 +17,12 @@ Y_STD = "std over positions, nats"
 MATCHED = (
     "A policy that sharpens every position has a small spread for nothing: compare spreads where "
     "the mean entropies are alike."
+)
+
+PROBE_STD, EQUAL = "probe/soft_entropy_std", "probe/matched_entropy_std"
+DIAGONAL = (
+    "Below the diagonal, soft labels are more alike in entropy than one temperature of the same "
+    "mean makes them."
 )
 
 Place = Callable[[RunRecord], float | None]
@@ -34,6 +41,7 @@ def entropy(source: Source) -> Section | None:
         _chart(source, measured, "entropy-matched", "Spread of entropy against its mean", _MATCHED),
         _chart(source, measured, "entropy-objective", f"{source.metric} against spread", _WORTH),
     ]
+    drawn += _at_equal_mean(source, measured)
     for axis in AXES[1:]:
         on_axis = [one for one in measured if place_on(one, axis) is not None]
         if on_axis:
@@ -57,6 +65,35 @@ def _against_rho(source: Source, records: Sequence[RunRecord], name: str) -> Cha
         {"data": traces, "layout": layout},
         command=f"kd-sweep trials {source.sweep_id} --json",
     )
+
+
+def _at_equal_mean(source: Source, records: Sequence[RunRecord]) -> list[Chart]:
+    """Returns the spread beside that of one temperature for all positions with the same mean, where
+    trials were looked at (`docs/diagnostics.md`)."""
+    looked = [one for one in records if None not in (one.metric(PROBE_STD), one.metric(EQUAL))]
+    if not looked:
+        return []
+    marks = _marks(source, looked, lambda one: one.metric(EQUAL), lambda one: one.metric(PROBE_STD))
+    largest = 1.05 * max(value for trace in marks for value in (*trace["x"], *trace["y"]))
+    diagonal: Trace = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, largest],
+        "y": [0, largest],
+        "line": {"color": colour("soft"), "dash": "dash", "width": 1.2},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    layout = charts.chart_layout("std under one temperature, nats", "std of the trial, nats")
+    return [
+        Chart(
+            "entropy-equal-mean",
+            "Spread of entropy at the same mean",
+            {"data": [diagonal, *marks], "layout": layout},
+            caption=DIAGONAL,
+            command=f"kd-sweep trials {source.sweep_id} --json",
+        )
+    ]
 
 
 def _chart(

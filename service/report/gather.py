@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.errors import TrackingError
@@ -11,9 +13,12 @@ from service.record.plans import read_plan
 from service.record.records import SweepRecord
 from service.record.runs import Runs
 from service.report.curves import chosen, points
-from service.report.source import Source, TeacherCache
+from service.report.diagnostics import first_of_each
+from service.report.source import Diagnostics, Source, TeacherCache
 from service.results.best import evidence_of
 from service.words import describe
+from trainers.files.json_files import checked_object, parse_json
+from trainers.trial.reporting import DIAGNOSTICS
 
 
 def gather(runs: Runs, sweep: SweepRecord, plan: SweepPlan | None = None) -> Source:
@@ -25,7 +30,9 @@ def gather(runs: Runs, sweep: SweepRecord, plan: SweepPlan | None = None) -> Sou
     if plan is not None:
         source = replace(source, setting=setting_of(plan), cache=_cache_of(plan))
     found = {one.trial: points(runs.history(one.run_id, source.metric)) for one in chosen(source)}
-    return replace(source, curves=found)
+    best = [one.typical for one in first_of_each(source)]
+    looked = {one.trial: seen for one in best if (seen := _diagnostics(runs, one.run_id))}
+    return replace(source, curves=found, diagnostics=looked)
 
 
 def setting_of(plan: SweepPlan) -> dict[str, str]:
@@ -49,6 +56,18 @@ def _plan(runs: Runs, sweep_id: str) -> SweepPlan | None:
         return read_plan(runs, sweep_id)
     except TrackingError:
         return None
+
+
+def _diagnostics(runs: Runs, run_id: str) -> Diagnostics:
+    """Returns what was seen of a trial's loss; empty where it was not looked at."""
+    if not runs.has_artifact(run_id, DIAGNOSTICS):
+        return {}
+    with TemporaryDirectory(prefix="kd-report-") as folder:
+        text = runs.download(run_id, DIAGNOSTICS, Path(folder)).read_text(encoding="utf-8")
+    try:
+        return checked_object(parse_json(text, DIAGNOSTICS), DIAGNOSTICS)
+    except ValueError:  # edited, or cut off
+        return {}
 
 
 def _cache_of(plan: SweepPlan) -> TeacherCache | None:

@@ -22,9 +22,9 @@ from service.statistics.ranks import rank_cells
 
 MOST_ROWS = 25  # of configs, beside the controls
 PAIRED = (
-    "Differences are paired by seed (Student’s paired t); p is corrected for all of them (Holm)."
+    "Differences are paired by seed (Student’s paired t). Gain: how much better than the control."
 )
-HARD_LOSS, GAIN = "hard loss only", "better than the control by"
+HARD_LOSS, GAIN = "hard loss only", "gain"
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _text(source: Source, lines: Sequence[Line]) -> tuple[str, ...]:
         )
         return (" ".join(sentences),)
     sentences.append(PAIRED)
-    notes = (f"{note[:1].upper()}{note[1:]}." for note in family.notes)
+    notes = (f"{note}." for note in family.notes)
     return (" ".join(sentences), *notes)
 
 

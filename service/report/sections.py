@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from service.report.answer import answer
 from service.report.cost import cost
 from service.report.curves import curves
+from service.report.diagnostics import diagnostics
 from service.report.entropy import entropy
 from service.report.failures import failures
 from service.report.objectives import objectives
@@ -24,6 +25,7 @@ SECTIONS: tuple[Callable[[Source], Section | None], ...] = (
     temperature,
     objectives,
     entropy,
+    diagnostics,
     space,
     curves,
     cost,
@@ -55,7 +57,7 @@ def _subtitle(source: Source) -> str:
         str(sweep.state).replace("_", " "),
         f"{len(source.records)} of {sweep.num_trials} trials"
         if len(source.records) < sweep.num_trials
-        else f"{len(source.records)} trials",
+        else f"{len(source.records)} trial{'s' * (len(source.records) != 1)}",
         objectives,
         f"{began:%d %B %Y}",
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from service.record.records import RunRecord, SweepRecord
 from service.results.evidence import Evidence
@@ -11,6 +12,7 @@ from service.results.report import outcome_of, report
 from service.results.standings import Standing
 from service.states import FINISHED, TrialState
 
+Diagnostics = Mapping[str, Any]  # as in diagnostics.json
 Curve = Sequence[tuple[int, float]]  # step, value
 
 
@@ -27,13 +29,16 @@ class TeacherCache:
 @dataclass(frozen=True)
 class Source:
     """See the module. setting: what all trials share, in words, by its name; curves: the objective
-    on the way of some trials, by their numbers; cache: None where trials asked the teacher."""
+    on the way of some trials, by their numbers; cache: None where trials asked the teacher;
+    diagnostics: what was seen of the losses of some trials, by their numbers
+    (`docs/diagnostics.md`)."""
 
     sweep: SweepRecord
     evidence: Evidence
     setting: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[int, Curve] = field(default_factory=dict)
     cache: TeacherCache | None = None
+    diagnostics: Mapping[int, Diagnostics] = field(default_factory=dict)
 
     @property
     def sweep_id(self) -> str:
@@ -78,9 +83,14 @@ class Source:
         return outcome_of(self.ranked, self.sign).control
 
     @cached_property
+    def compared(self) -> list[RunRecord]:
+        """All trials but those of a study that only chose learning rates."""
+        return [one for one in self.records if not one.is_tuning]
+
+    @cached_property
     def shown(self) -> list[RunRecord]:
         """The finished trials that have the objective, in order of their numbers."""
-        found = [one for one in self.records if one.state in FINISHED]
+        found = [one for one in self.compared if one.state in FINISHED]
         return [one for one in found if one.metric(self.metric) is not None]
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_it_reads_top_down() -> None:
         "cost",
         "failures",
     ]
-    assert len(page.sections) == len(SECTIONS)
+    assert len(page.sections) == len(SECTIONS) - 1, "nothing was looked at"
     assert page.subtitle.startswith("toy-1a2b3c4d · completed · 80 trials · maximize rouge_l")
 
 
@@ -265,3 +266,24 @@ def test_numbers_that_are_none_stay_out() -> None:
     page = make_page(source_of(rows, scores=False))
     json.dumps(page.to_json(), allow_nan=False)
     assert "1 without a value" in " ".join(section_of(page, "temperature").text)
+
+
+def test_a_study_says_what_it_is_and_compares_no_tuning_trial() -> None:
+    trials = [
+        Made({"tau": tau, "seed": seed}, {"rouge_l": tau}) for tau in (1, 2) for seed in (0, 1)
+    ]
+    trials.append(Made({"tau": 2.0, "seed": 1_000_000}, {"rouge_l": 99.0}))
+    source = source_of(trials, scores=False)
+    *records, tuning = source.records
+    sweep = replace(source.sweep, tags={"study": '{"cells": 2, "seeds": 2}', "confirms": "toy-1"})
+    marked = replace(tuning, tags=tuning.tags | {"role": "tuning", "cell": "tau=2"})
+    evidence = replace(source.evidence, records=(*records, marked))
+    page = make_page(replace(source, sweep=sweep, evidence=evidence))
+    said = section_of(page, "setting").text[0]
+    assert said.startswith(
+        "A controlled study: 2 cells on 2 seeds. It trains the best configs of toy-1"
+    )
+    assert "chosen on seed 1000000" in said
+    marks = [one for one in chart_of(page, "objective-tau").figure["data"] if one.get("text")]
+    assert 99.0 not in [value for one in marks for value in one["y"]]
+    assert column(table_of(page, "configs"), "rouge_l") == [2.0, 1.0]
