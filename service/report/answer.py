@@ -18,6 +18,7 @@ from service.results.findings import (
     StoppedAhead,
     TeacherNoBetter,
 )
+from service.statistics.intervals import ALPHA
 
 AGAINST = (
     AtFloor,
@@ -83,7 +84,9 @@ def _certainty(
         return "unconfirmed", ()
     if sure.test is None:
         return "unconfirmed", (sure,)
-    return ("shown" if sure.test.shows_difference else "chance"), (sure,)
+    p_value = sure.adjusted if sure.adjusted is not None else sure.test.p_value
+    is_shown = p_value is not None and p_value <= ALPHA
+    return ("shown" if is_shown else "chance"), (sure,)
 
 
 def _of_few(found: Finding | None) -> str:

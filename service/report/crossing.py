@@ -1,48 +1,32 @@
-"""Where reverse KL passes forward KL along the temperature, if seeds show it."""
+"""Where reverse KL passes forward KL along the temperature, as seeds show it, marked in a chart."""
 
 import math
 
 from service.report.charts import Figure
 from service.report.palette import colour
-from service.report.series import AXES, place_on
 from service.report.source import Source
-from service.statistics.crossover import Crossover, Curve, crossover
+from service.statistics.crossover import Crossing
 
-FIRST, SECOND = "forward_kl", "reverse_kl"
 BAND = 0.12  # how dense the interval's shade is
 
 
-def crossover_of(source: Source) -> Crossover | None:
-    """Returns where reverse KL passes forward KL under a fixed temperature; None where they share
-    fewer than two temperatures."""
-    return crossover(curve_of(source, FIRST), curve_of(source, SECOND))
+def crossing_sentences(source: Source) -> list[str]:
+    """Returns what seeds say of each pair of curves."""
+    found = () if source.significance is None else source.significance.crossovers
+    return [f"Crossover: {pair.sentence()}." for pair in found]
 
 
-def curve_of(source: Source, divergence: str) -> Curve:
-    """Returns the objective of a divergence by temperature and seed. A temperature that several
-    configs share is left out: they differ in something else."""
-    found: dict[float, dict[int, float]] = {}
-    several: set[float] = set()
-    for standing in source.ranked:
-        config = standing.typical.config
-        tau = place_on(standing.typical, AXES[0])
-        if tau is None or config.get("divergence") != divergence or config["policy"] != "fixed":
-            continue
-        several |= {tau} & found.keys()
-        found[tau] = {one.seed: one.metric(source.metric) or 0.0 for one in standing.trials}
-    return {tau: cell for tau, cell in found.items() if tau not in several}
+def crossings_of(source: Source) -> tuple[Crossing, ...]:
+    """Returns the crossings of the one pair of curves; none where there are several, which differ
+    in something that the chart does not show."""
+    pairs = () if source.significance is None else source.significance.crossovers
+    return pairs[0].found.crossings if len(pairs) == 1 else ()
 
 
-def crossing_sentence(found: Crossover) -> str:
-    """Returns what seeds say of it."""
-    text = found.sentence(FIRST, SECOND)
-    return f"Crossover: {text}."
-
-
-def crossing_marks(found: Crossover | None) -> list[Figure]:
+def crossing_marks(found: tuple[Crossing, ...]) -> list[Figure]:
     """Returns a line at each crossing within the band of its interval, for the chart."""
     marks: list[Figure] = []
-    for one in found.crossings if found is not None else ():
+    for one in found:
         upright = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
         band = {"type": "rect", "x0": one.low, "x1": one.high, "line": {"width": 0}}
         line = {"color": colour("accent"), "width": 1.5, "dash": "dashdot"}
@@ -51,7 +35,7 @@ def crossing_marks(found: Crossover | None) -> list[Figure]:
     return marks
 
 
-def crossing_labels(found: Crossover | None) -> list[Figure]:
+def crossing_labels(found: tuple[Crossing, ...]) -> list[Figure]:
     """Returns the name of each crossing, for the chart."""
     return [
         {
@@ -65,5 +49,5 @@ def crossing_labels(found: Crossover | None) -> list[Figure]:
             "showarrow": False,
             "font": {"size": 12, "color": colour("accent")},
         }
-        for one in (found.crossings if found is not None else ())
+        for one in found
     ]

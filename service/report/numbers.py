@@ -38,11 +38,6 @@ def interval_text(low: float, high: float, places: int) -> str:
     return minus(f"{low:+.{places}f} to {high:+.{places}f}")
 
 
-def probability_text(p_value: float) -> str:
-    """Returns a probability; below a thousandth, that it is."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
 def minus(text: str) -> str:
     """Returns the text with the minus sign that is as wide as a plus, but for exponents."""
     return text if "e-" in text else text.replace("-", "−")

@@ -9,16 +9,14 @@ from service.report.numbers import (
     interval_text,
     mean_cell,
     number_cell,
-    probability_text,
 )
 from service.report.page import GAP, Cell, Role, Row, Section, Table
 from service.report.series import is_hard_only, series_of
 from service.report.source import Source
 from service.results.standings import Standing, trials_text
-from service.statistics.family import Cell as Values
-from service.statistics.family import Difference, Family, against_control
+from service.statistics.family import Difference, Family
 from service.statistics.paired import PairedTest
-from service.statistics.ranks import rank_cells
+from service.words import probability
 
 MOST_ROWS = 25  # of configs, beside the controls
 PAIRED = (
@@ -80,18 +78,9 @@ def compared(source: Source) -> list[Line]:
 
 
 def family_of(source: Source) -> Family | None:
-    """Returns all configs against the control; None without one."""
-    if source.control is None:
-        return None
-    return against_control(cells_of(source), source.control.name)
-
-
-def cells_of(source: Source) -> dict[str, Values]:
-    """Returns the objective of each config by seed."""
-    return {
-        one.name: {trial.seed: trial.metric(source.metric) or 0.0 for trial in one.trials}
-        for one in source.ranked
-    }
+    """Returns all configs against the control; None without one, and before two completed."""
+    found = source.significance
+    return None if source.control is None or found is None else found.family
 
 
 def _shown(source: Source, lines: Sequence[Line]) -> list[Line]:
@@ -132,12 +121,15 @@ def _table(
         for line in lines
     ]
     per = "--per divergence" if group else f"--top {max(10, len(lines))}"
+    command = f"kd-sweep best --sweep {source.sweep_id} {per}"
+    if any(one.test is not None for one in lines):
+        command = f"kd-sweep compare {source.sweep_id} --significance"
     return Table(
         name,
         title,
         tuple(heading for heading, _ in columns),
         tuple(rows),
-        command=f"kd-sweep best --sweep {source.sweep_id} {per}",
+        command=command,
     )
 
 
@@ -202,7 +194,7 @@ def _interval(line: Line, source: Source, places: int) -> Cell:
 
 def _corrected(line: Line) -> Cell:
     adjusted = None if line.difference is None else line.difference.adjusted
-    return Cell(GAP) if adjusted is None else Cell(probability_text(adjusted), adjusted)
+    return Cell(GAP) if adjusted is None else Cell(probability(adjusted), adjusted)
 
 
 def _effect(line: Line) -> Cell:
@@ -243,7 +235,7 @@ def _text(source: Source, lines: Sequence[Line]) -> tuple[str, ...]:
 
 def _ranks(source: Source) -> Table | None:
     """Returns how configs rank over seeds; None unless three share two seeds."""
-    found = rank_cells(cells_of(source), sign=source.sign)
+    found = None if source.significance is None else source.significance.ranking
     if found is None:
         return None
     rows = tuple(Row((Cell(name), number_cell(rank, 2))) for name, rank in found.mean_ranks.items())
@@ -254,7 +246,7 @@ def _ranks(source: Source) -> Table | None:
         rows,
         note=f"Mean ranks over {len(found.seeds)} seeds that differ by less than "
         f"{found.critical_difference:.2f} are not told apart (Nemenyi); that all rank alike has "
-        f"p {probability_text(found.p_value)} (Friedman).",
-        command=f"kd-sweep trials {source.sweep_id} --json",
+        f"p {probability(found.p_value)} (Friedman).",
+        command=f"kd-sweep compare {source.sweep_id} --significance",
         is_folded=True,
     )

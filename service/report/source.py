@@ -9,6 +9,7 @@ from service.record.records import RunRecord, SweepRecord
 from service.results.evidence import Evidence
 from service.results.findings import Finding
 from service.results.report import outcome_of, report
+from service.results.significance import Entry, Significance, significance
 from service.results.standings import Standing
 from service.states import FINISHED, TrialState
 
@@ -92,6 +93,16 @@ class Source:
         """The finished trials that have the objective, in order of their numbers."""
         found = [one for one in self.compared if one.state in FINISHED]
         return [one for one in found if one.metric(self.metric) is not None]
+
+    @cached_property
+    def significance(self) -> Significance | None:
+        """What seeds say of all configs, beside the control where there is one; None before two
+        completed."""
+        if len(self.ranked) < 2:
+            return None
+        entry = Entry(self.sweep, tuple(self.compared))
+        base = None if self.control is None else self.control.trials[0]
+        return significance([entry], control=base)
 
     @property
     def is_running(self) -> bool:

@@ -31,7 +31,8 @@ class Column:
 
 def space(source: Source) -> Section | None:
     """Returns the section, or None where there are too few trials for a picture."""
-    drawn = [one for one in (_parallel(source), _pareto(source)) if one is not None]
+    made = (_pareto(source), _importance(source), _parallel(source))
+    drawn = [one for one in made if one is not None]
     if not drawn:
         return None
     return Section("space", "What was searched", charts=tuple(drawn))
@@ -177,6 +178,32 @@ def _tick(place: int, at: float, text: str) -> Figure:
         "bgcolor": colour("page"),
         "opacity": 0.85,
     }
+
+
+def _importance(source: Source) -> Chart | None:
+    found = {} if source.significance is None else source.significance.importances
+    if not found:
+        return None
+    names = list(reversed(found))
+    bars: Trace = {
+        "type": "bar",
+        "orientation": "h",
+        "y": [charts.escaped(charts.shortened(name, 24)) for name in names],
+        "x": [found[name] for name in names],
+        "marker": {"color": colour("accent")},
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }
+    layout = charts.chart_layout("share", "", {"height": 120 + 34 * len(names), "bargap": 0.35})
+    layout["xaxis"] |= {"tickformat": ".0%", "range": [0, 1.05 * max(found.values())]}
+    return Chart(
+        "importance",
+        "What decided which trials came out best",
+        {"data": [bars], "layout": layout},
+        caption="Of what was tried alone (PED-ANOVA): what a sampler narrowed down early seems to "
+        "matter less than it does.",
+        command=f"kd-sweep compare {source.sweep_id} --significance",
+        is_wide=True,
+    )
 
 
 def _pareto(source: Source) -> Chart | None:

@@ -12,8 +12,8 @@ from service.report.charts import Figure, Trace
 from service.report.crossing import (
     crossing_labels,
     crossing_marks,
-    crossing_sentence,
-    crossover_of,
+    crossing_sentences,
+    crossings_of,
 )
 from service.report.page import Chart, Section
 from service.report.palette import colour
@@ -29,7 +29,7 @@ from service.report.series import (
 from service.report.source import Source
 from service.results.standings import Standing, front
 from service.states import FINISHED, TrialState
-from service.statistics.crossover import Crossover
+from service.statistics.crossover import Crossing
 
 # With more temperatures than this a line through each of them would show luck alone.
 MOST_POINTS = 12
@@ -65,20 +65,20 @@ class Frame:
     styles: Styles
     levels: Sequence[Level]
     ends: list[float] | None
-    crossover: Crossover | None
+    crossings: tuple[Crossing, ...]
 
 
 def temperature(source: Source) -> Section:
     """Returns the section with a chart for each kind of temperature that was tried."""
     tried = [one for one in AXES if any(place_on(record, one) for record in source.shown)]
-    levels, crossed = _levels(source), crossover_of(source)
+    levels = _levels(source)
     ends = charts.value_range(
         [one.metric(source.metric) or 0.0 for one in source.shown] + [one.value for one in levels]
     )
-    frame = Frame(styles(source), levels, ends, crossed)
+    frame = Frame(styles(source), levels, ends, crossings_of(source))
     drawn = tuple(_chart(source, one, frame) for one in tried)
     text = [NO_TEMPERATURE] if not tried else [_reading(source)]
-    text += [] if crossed is None else [crossing_sentence(crossed)]
+    text += crossing_sentences(source)
     text += [line for line in (_left_out(source), _far(source, levels)) if line]
     return Section("temperature", "Objective against temperature", tuple(text), charts=drawn)
 
@@ -124,7 +124,7 @@ def _binned(source: Source, placed: Sequence[tuple[float, RunRecord]]) -> list[P
 
 def _chart(source: Source, axis: TemperatureAxis, frame: Frame) -> Chart:
     places = [place for one in source.shown if (place := place_on(one, axis)) is not None]
-    crossed = frame.crossover if axis is AXES[0] else None
+    crossed = frame.crossings if axis is AXES[0] else ()
     layout = charts.chart_layout(
         axis.title,
         source.metric,

@@ -287,3 +287,12 @@ def test_a_study_says_what_it_is_and_compares_no_tuning_trial() -> None:
     marks = [one for one in chart_of(page, "objective-tau").figure["data"] if one.get("text")]
     assert 99.0 not in [value for one in marks for value in one["y"]]
     assert column(table_of(page, "configs"), "rouge_l") == [2.0, 1.0]
+
+
+def test_what_decided_is_drawn_where_there_are_enough_trials() -> None:
+    chart = chart_of(make_page(source_of(search(80), search=SEARCH)), "importance")
+    (bars,) = chart.figure["data"]
+    assert set(bars["y"]) <= SEARCH.keys()
+    assert bars["x"] == sorted(bars["x"]) and sum(bars["x"]) == pytest.approx(1.0)
+    few = make_page(source_of(search(12), search=SEARCH))
+    assert [one for one in few.charts if one.name == "importance"] == []
