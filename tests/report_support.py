@@ -1,5 +1,6 @@
 """Sweeps that reports are made of: trials by formulas, as records and in a store."""
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -178,6 +179,7 @@ def source_of(
         for number, one in enumerate(trials)
     ]
     sweep = sweep_record(trials, state=state, second=second)
+    sweep.tags["search"] = json.dumps(search or {})
     evidence = Evidence(
         tuple(records),
         sweep.objectives,
