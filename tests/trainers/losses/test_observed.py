@@ -1,6 +1,7 @@
 """What is observed of a loss is what that loss does: for every divergence and policy."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +164,21 @@ def test_between_temperatures_the_matched_deviation_is_nearly_its_own(
     observer, seen = look(logits, tau=tau, with_ladder=True)
     found = observer.metrics(seen)
     assert found["matched_entropy_std"] == pytest.approx(found["soft_entropy_std"], rel=0.05)
+
+
+def test_the_page_names_every_number(logits: tuple[Tensor, Tensor]) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "diagnostics.md").read_text()
+    observer, seen = look(logits, divergence="jeffreys", with_ladder=True)
+    missing = [
+        name
+        for name in observer.metrics(seen)
+        if f"`{name.removeprefix('forward_kl_').removeprefix('reverse_kl_')}`" not in page
+    ]
+    assert not missing
+    keys = observer.distributions(seen, VOCAB)
+    assert [
+        key for key in (*keys, *keys["ladder"][0], *keys["entropy"]) if f'"{key}"' not in page
+    ] == []
 
 
 def test_moments_by_hand() -> None:
