@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service import actions, errors
 from service.frames import Rows
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Workspace", "actions", "errors"]
 __all__ += ["plan", "run", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
+__all__ += ["confirm"]
 __all__ += ["sweeps", "trials", "best", "compare", "report", "rerun", "export", "workspace"]
 
 
@@ -114,17 +115,48 @@ def resume(
 def extend(
     sweep: str,
     *,
-    trials: int,
+    trials: int | None = None,
+    seeds: int = 0,
+    cells: Sequence[Mapping[str, Any]] = (),
     display: bool = True,
     on_event: "OnEvent | None" = None,
     stop: threading.Event | None = None,
     workspace: Workspace | None = None,
 ) -> "RunResult | SweepJob":
-    """Gives a sweep so many more trials and goes on with it; see `run` and
-    `service.actions.go_on.extend_sweep`."""
+    """Gives a search so many more trials, or a study more seeds or cells, and goes on with it; see
+    `run` and `service.actions.go_on.extend_sweep`."""
+    more = actions.go_on.MoreOfStudy(seeds, tuple(cells)) if seeds or cells else None
     with _shown(display, stop) as shown:
         return actions.go_on.extend_sweep(
-            sweep, _at(workspace), trials=trials, on_event=_both(shown, on_event), stop=shown.stop
+            sweep,
+            _at(workspace),
+            trials=trials,
+            study=more,
+            on_event=_both(shown, on_event),
+            stop=shown.stop,
+        )
+
+
+def confirm(
+    sweep: str,
+    *,
+    top: int = 3,
+    seeds: int = 5,
+    display: bool = True,
+    on_event: "OnEvent | None" = None,
+    stop: threading.Event | None = None,
+    workspace: Workspace | None = None,
+) -> "RunResult | SweepJob":
+    """Trains a search's best configs and its best control again on fresh seeds; see `run` and
+    `service.actions.confirm.confirm_sweep`."""
+    with _shown(display, stop) as shown:
+        return actions.confirm.confirm_sweep(
+            sweep,
+            _at(workspace),
+            top=top,
+            seeds=seeds,
+            on_event=_both(shown, on_event),
+            stop=shown.stop,
         )
 
 

@@ -22,6 +22,15 @@ def describe(hyperparameters: Mapping[str, Any]) -> str:
     return " ".join(words) or "defaults"
 
 
+def name_of(label: str | None, hyperparameters: Mapping[str, Any]) -> str:
+    """Returns what a trial is called in lines: a control's label, with its seed where it has one of
+    its own, else its hyperparameters."""
+    if label is None:
+        return describe(hyperparameters)
+    seed = hyperparameters.get("seed")
+    return label if seed is None else f"{label} seed={seed}"
+
+
 def in_short(hyperparameters: Mapping[str, Any], longest: int = 60) -> str:
     """Returns e.g. `forward_kl fixed tau=2.1`, of `longest` characters at most: the divergence
     first, then other names, then numbers with what they are."""

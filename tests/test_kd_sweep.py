@@ -17,7 +17,7 @@ from fakes import make_sweep_plan
 from records_support import make_store, record_sweep
 
 import kd_sweep
-from service.actions import cluster, follow, go_on, plan, record, report, rerun, run
+from service.actions import cluster, confirm, follow, go_on, plan, record, report, rerun, run
 from service.errors import SpecError, SweepError, TrackingError
 from service.events import Notice
 from service.home import home_folder
@@ -34,7 +34,12 @@ HANDED_ON: dict[str, tuple[tuple[Callable[..., Any], ...], set[str], set[str]]] 
         {"plan", *SHOWN - {"display"}},
     ),
     "resume": ((go_on.resume_sweep,), SHOWN, SHOWN - {"display"}),
-    "extend": ((go_on.extend_sweep,), SHOWN, SHOWN - {"display"}),
+    "extend": (
+        (go_on.extend_sweep,),
+        {"seeds", "cells", *SHOWN},
+        {"study", *SHOWN - {"display"}},
+    ),
+    "confirm": ((confirm.confirm_sweep,), SHOWN, SHOWN - {"display"}),
     "retry": ((go_on.retry_trials,), SHOWN, SHOWN - {"display"}),
     "stop": ((follow.stop_sweep,), set(), set()),
     "submit": (

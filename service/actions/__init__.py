@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from service.actions import (
         cache,
         cluster,
+        confirm,
         delete,
         doctor,
         documents,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cache",
     "cluster",
+    "confirm",
     "delete",
     "doctor",
     "documents",

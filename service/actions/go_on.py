@@ -2,7 +2,9 @@
 are read back from the record. On the workspace's cluster when it has one, else here."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from service.actions.record import open_record
 from service.actions.run import OnEvent, RunResult, drive_sweep, ignore
@@ -12,12 +14,40 @@ from service.cluster.job import JobOrder
 from service.cluster.sweep_job import SweepJob
 from service.driver.lock import plans_here
 from service.driver.study_changes import StudyChanges
-from service.errors import JobError, PlanError, TrackingError
+from service.errors import JobError, PlanError, SpecError, TrackingError
 from service.plan.plan import SweepPlan
+from service.plan.study import with_more as with_more_of
 from service.plan.trials import points_left
 from service.record.plans import read_plan
+from service.spec.parse import parse_spec
+from service.spec.yaml_text import read_yaml
 from service.which import sweeps_meant
 from service.workspace import Workspace
+
+# What a study's document must not have, and what its cells stand in for.
+NOT_OF_STUDIES = {"search", "sampler", "early_stopping"}
+
+
+@dataclass(frozen=True)
+class MoreOfStudy:
+    """What a study gets in addition: so many seeds, and cells, each a small grid as in its document
+    (a trial's field → a value, or a list of them)."""
+
+    seeds: int = 0
+    cells: Sequence[Mapping[str, Any]] = ()
+
+
+def read_more(seeds: int, cells: str | None) -> MoreOfStudy:
+    """Returns what a study gets in addition; cells: as its document has them, in YAML. Raises
+    `SpecError` for text that is none."""
+    written = [] if cells is None else read_yaml(cells, "--cells")
+    listed = [written] if isinstance(written, Mapping) else written
+    if not isinstance(listed, list):
+        raise SpecError(
+            f"--cells: must be a list of mappings, or one, but got {cells!r:.80}. Write "
+            "--cells '{tau: [16, 32]}'."
+        )
+    return MoreOfStudy(seeds, tuple(listed))
 
 
 def resume_sweep(
@@ -41,13 +71,15 @@ def extend_sweep(
     sweep: str,
     workspace: Workspace,
     *,
-    trials: int,
+    trials: int | None = None,
+    study: MoreOfStudy | None = None,
     on_event: OnEvent = ignore,
     stop: threading.Event | None = None,
 ) -> RunResult | SweepJob:
-    """Gives a sweep so many more trials, also a finished one, and goes on with it as `resume_sweep`
-    does. Raises `PlanError` when its grid has no more points."""
-    plan = with_more_trials(_plan_of(sweep, workspace), trials)
+    """Gives a search so many more trials, or a study more seeds or cells, also a finished one, and
+    goes on with it as `resume_sweep` does. Raises `PlanError` when its grid has no more points, or
+    for what a sweep of its kind does not have."""
+    plan = with_more(_plan_of(sweep, workspace), trials=trials, study=study)
     return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
 
 
@@ -109,6 +141,49 @@ def _go_on(
     order = JobOrder(plan=plan, changes=changes, max_driver_restarts=1)
     client = dashboard.connect(cluster)
     return jobs.submit(client, order, again=True, environment=cluster.environment)
+
+
+def with_more(
+    plan: SweepPlan, *, trials: int | None = None, study: MoreOfStudy | None = None
+) -> SweepPlan:
+    """Returns the plan with more trials, or with more seeds and cells of a study, under the same
+    id. Raises `PlanError` where that is not possible."""
+    if plan.study is None:
+        if trials is None or study is not None:
+            raise PlanError(
+                f"extend: {plan.sweep_id} is a search, which takes --trials alone, but got "
+                f"{_given(trials, study)}. For example: --trials 20."
+            )
+        return with_more_trials(plan, trials)
+    if trials is not None or study is None:
+        raise PlanError(
+            f"extend: {plan.sweep_id} is a study, which takes --seeds and --cells, but got "
+            f"{_given(trials, study)}. For example: --seeds 3."
+        )
+    return _with_more_cells(plan, study)
+
+
+def _given(trials: int | None, study: MoreOfStudy | None) -> str:
+    if trials is None:
+        return "none" if study is None else "--seeds or --cells"
+    return "--trials" if study is None else "--trials beside them"
+
+
+def _with_more_cells(plan: SweepPlan, wanted: MoreOfStudy) -> SweepPlan:
+    assert plan.study is not None
+    points: list[dict[str, Any]] = []
+    if wanted.cells:
+        # Its document with these cells in the place of its own, held to the same rules.
+        written = plan.spec.model_dump(mode="json", exclude=NOT_OF_STUDIES, exclude_defaults=True)
+        points = [dict(one) for one in parse_spec(written | {"cells": list(wanted.cells)}).points()]
+    study, told = with_more_of(plan.study, plan.spec, seeds=wanted.seeds, points=points)
+    if study == plan.study:
+        raise PlanError(
+            f"extend: {plan.sweep_id} must get a cell that it has not, but got none: "
+            f"{'; '.join(told)}. kd-sweep trials {plan.sweep_id} lists what it has."
+        )
+    more = {"study": study, "num_trials": study.num_trials, "warnings": (*plan.warnings, *told)}
+    return plan.model_copy(update=more)
 
 
 def with_more_trials(plan: SweepPlan, trials: int) -> SweepPlan:

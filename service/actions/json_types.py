@@ -361,6 +361,7 @@ BY_COMMAND: Mapping[str, Any] = {
     "trials": list[Trial],
     "best": list[Ranked],
     "compare": Comparison,
+    "confirm": Run | Job,
     "report": Page,
     "presets": list[Preset] | SweepSpec,
     "schema": dict[str, Any],

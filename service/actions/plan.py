@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.actions.record import open_record
-from service.errors import JobError, PlanError
+from service.errors import JobError, PlanError, SpecError
 from service.home import make_home
 from service.own_code.sweep import find_own_modules, own_modules_of
 from service.plan.estimates import InputFacts
@@ -66,6 +66,11 @@ def plan_sweep(
 def _with_warm_start(plan: SweepPlan, reference: str, workspace: Workspace) -> SweepPlan:
     """Returns the plan under an id of its own: what the sampler knows at the start is part of what
     the sweep is."""
+    if plan.study is not None:
+        raise SpecError(
+            f"--from: a sampler starts with what an earlier sweep found, but got {reference} with "
+            "a study, which samples nothing. Leave it out."
+        )
     source = open_record(workspace).resolve_sweep(reference).sweep_id
     digest = hashlib.sha256(source.encode()).hexdigest()[:4]
     started = {"sweep_id": f"{plan.sweep_id}-w{digest}", "warm_start": source}

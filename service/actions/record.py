@@ -137,7 +137,8 @@ def _meant(reference: str, runs: Runs) -> list[RunRecord]:
     if "/" in reference:
         return [runs.get(reference)]
     try:
-        return runs.trials(runs.resolve_sweep(reference).sweep_id)
+        found = runs.trials(runs.resolve_sweep(reference).sweep_id)
+        return [one for one in found if not one.is_tuning]
     except TrackingError:
         try:
             return [runs.get(reference)]

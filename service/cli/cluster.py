@@ -210,18 +210,58 @@ def resume(
 def extend(
     context: typer.Context,
     sweep: Sweep,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="How many more.")],
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Of a search: how many more.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Of a study: how many more.")] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(metavar="YAML", help="Of a study: more, as its file has them."),
+    ] = None,
     address: Here = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a sweep more trials, also one that is finished.
+    """Give a search more trials, or a study more seeds or cells, also one that is finished.
 
     Example: kd-sweep extend latest --trials 20
     """
     workspace = workspace_here_or_at(context, address)
+    more = None
+    if seeds is not None or cells is not None:
+        more = actions.go_on.read_more(seeds or 0, cells)
     with _run_display(as_json) as display:
         result = actions.go_on.extend_sweep(
-            sweep, workspace, trials=trials, on_event=display.on_event, stop=display.stop
+            sweep,
+            workspace,
+            trials=trials,
+            study=more,
+            on_event=display.on_event,
+            stop=display.stop,
+        )
+    _show_result(result, as_json)
+
+
+def confirm(
+    context: typer.Context,
+    sweep: Sweep,
+    top: Annotated[int, typer.Option(help="How many of its best configs.")] = 3,
+    seeds: Annotated[int, typer.Option(help="How many fresh seeds each gets.")] = 5,
+    address: Here = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a search's best configs and its best control again, on seeds that it never saw.
+
+    Example: kd-sweep confirm latest --top 3 --seeds 5
+    """
+    workspace = workspace_here_or_at(context, address)
+    with _run_display(as_json) as display:
+        result = actions.confirm.confirm_sweep(
+            sweep,
+            workspace,
+            top=top,
+            seeds=seeds,
+            on_event=display.on_event,
+            stop=display.stop,
         )
     _show_result(result, as_json)
 

@@ -14,6 +14,7 @@ COMMANDS = (
     asking.best,
     asking.compare,
     reporting.report,
+    cluster.confirm,
     sweeps.presets,
     sweeps.schema,
     sweeps.init,

@@ -19,7 +19,7 @@ from service.events import (
     Waiting,
 )
 from service.states import TrialState
-from service.words import brief, describe, duration
+from service.words import brief, duration, name_of
 
 if TYPE_CHECKING:
     from service.plan.plan import SweepPlan
@@ -109,6 +109,7 @@ class SweepProgress:
         self.slots = 0
         self.wait = Wait(now)
         self._names: dict[int, str] = {}
+        self._tuning: set[int] = set()
         self._num_before = 0
         self._pace_from: float | None = None
         self._stage_from: tuple[float, float] | None = None
@@ -228,7 +229,7 @@ class SweepProgress:
         self.ended = Counter({TrialState(name): count for name, count in event.counts.items()})
         self._num_before = self.num_done
         if event.best is not None and event.objective is not None:
-            name = event.label or describe(event.hyperparameters)
+            name = name_of(event.label, event.hyperparameters)
             self.best = (event.objective, event.best, name)
         return f"goes on: {self.counts()}; best so far: {self.best_text()}"
 
@@ -239,8 +240,10 @@ class SweepProgress:
             self._pace_from = self._now()
 
     def _begin(self, event: TrialStarted) -> str:
-        name = event.label or describe(event.hyperparameters)
+        name = name_of(event.label, event.hyperparameters)
         self._names[event.trial] = name
+        if self._plan.is_tuning(event.hyperparameters):
+            self._tuning.add(event.trial)
         self.running[event.trial] = Running(name)
         again = f" (attempt {event.attempt + 1})" if event.attempt else ""
         return f"trial {event.trial} started{again}: {name}"
@@ -262,8 +265,10 @@ class SweepProgress:
         self.ended[event.state] += 1
         name = self._names.get(event.trial, "")
         value = event.objective
-        # What early stopping ended was not trained to its budget, and wins nothing.
-        if value is not None and event.state is TrialState.COMPLETED:
+        # What early stopping ended was not trained to its budget, and wins nothing; nor does what
+        # only tunes a study.
+        counts = event.state is TrialState.COMPLETED and event.trial not in self._tuning
+        if value is not None and counts:
             if self.best is None or self._sign * (value - self.best[0]) > 0:
                 self.best = (value, event.trial, name)
         shown = "" if value is None else f", {self.metric} {value:.4g}"

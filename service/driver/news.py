@@ -10,7 +10,7 @@ from typing import Any
 from service.events import DriverEvent, SweepEnded, SweepGoesOn, TrialEnded, TrialStarted
 from service.plan.plan import SweepPlan
 from service.states import TrialState
-from service.words import brief, describe
+from service.words import brief, name_of
 from trainers.files.urls import without_secrets
 
 PREFIX = "KD_SWEEP_NEWS_"
@@ -98,7 +98,7 @@ class Newsroom:
     """Makes news of a sweep's events. With two objectives no trial is best, and none is named."""
 
     def __init__(self, plan: SweepPlan) -> None:
-        self._sweep_id, objectives = plan.sweep_id, plan.spec.objective
+        self._plan, self._sweep_id, objectives = plan, plan.sweep_id, plan.spec.objective
         self._metric = ", ".join(objective.metric for objective in objectives)
         self._sign = 1 if objectives[0].direction == "maximize" else -1
         self._has_a_best = len(objectives) == 1
@@ -112,7 +112,7 @@ class Newsroom:
             case SweepGoesOn():
                 self._go_on(event)
             case TrialStarted():
-                name = event.label or describe(event.hyperparameters)
+                name = name_of(event.label, event.hyperparameters)
                 self._names[event.trial] = (name, event.hyperparameters)
             case TrialEnded():
                 return self._ended(event)
@@ -129,7 +129,7 @@ class Newsroom:
         self._counts = Counter(event.counts)
         if self._has_a_best and event.best is not None and event.objective is not None:
             values = event.hyperparameters
-            name = event.label or describe(values)
+            name = name_of(event.label, values)
             self._best = BestTrial(event.best, event.objective, name, values)
 
     def _ended(self, event: TrialEnded) -> News | None:
@@ -139,7 +139,10 @@ class Newsroom:
             return None
         if self._best is not None and self._sign * (value - self._best.objective) <= 0:
             return None
-        self._best = BestTrial(event.trial, value, *self._names.get(event.trial, ("", {})))
+        name, values = self._names.get(event.trial, ("", {}))
+        if self._plan.is_tuning(values):
+            return None
+        self._best = BestTrial(event.trial, value, name, values)
         return self._news(Happened.NEW_BEST, TrialState.RUNNING)
 
     def _news(self, event: Happened, state: TrialState, error: str | None = None) -> News:

@@ -95,7 +95,4 @@ def _place(record: StudyTrial, rates: Sequence[float]) -> int:
 
 def compared(plan: SweepPlan, records: Sequence[StudyTrial]) -> list[StudyTrial]:
     """Returns the trials without those that only choose a study's learning rates."""
-    study = plan.study
-    if study is None:
-        return list(records)
-    return [one for one in records if study.role_of(one.values) is Role.COMPARED]
+    return [one for one in records if not plan.is_tuning(one.values)]

@@ -21,6 +21,7 @@ from service.plan.study import StudyPlan, make_study
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
 from service.plan.trials import NO_TRIAL_LIMIT, ControlTrial, control_trials, count_trials
 from service.spec.document import SweepSpec
+from service.states import Role
 from trainers.trial.kinds import RelativeName, SweepId
 from trainers.trial.sources import CODE_ROLES
 from trainers.trial.strict import Strict
@@ -70,6 +71,11 @@ class SweepPlan(Strict):
             and self.spec.trials is None
             and self.num_trials - len(self.controls) >= NO_TRIAL_LIMIT
         )
+
+    def is_tuning(self, values: Mapping[str, Any]) -> bool:
+        """Returns whether a trial with these hyperparameters only chooses the learning rate of a
+        study's cell, and is compared with none."""
+        return self.study is not None and self.study.role_of(values) is Role.TUNING
 
     @property
     def trust_remote_code(self) -> Trust:

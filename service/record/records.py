@@ -56,6 +56,12 @@ class RunRecord:
         return self.tags.get(own_name(tags.CELL))
 
     @property
+    def tuned(self) -> str | None:
+        """The field of its config that is tuned for each cell of its study: two cells that differ
+        in it beside what is compared are meant to."""
+        return self.tags.get(own_name(tags.TUNED))
+
+    @property
     def is_tuning(self) -> bool:
         """Whether it only chose its cell's learning rate, in a study: it is compared with none."""
         return self.tags.get(own_name(tags.ROLE)) == Role.TUNING

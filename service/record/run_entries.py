@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from service.plan.plan import SweepPlan
+from service.plan.study import LEARNING_RATE
 from service.record import tags
 from service.record.entries import InputEntry, ModelFacts, RunEntry, reference_to
 from service.record.records import RunRecord, as_text
@@ -83,7 +84,8 @@ def place_in_study(plan: SweepPlan, hyperparameters: Mapping[str, Any]) -> dict[
     cell = None if study is None else study.cell_of(hyperparameters)
     if study is None or cell is None:
         return {}
-    return {tags.CELL: cell.label, tags.ROLE: str(study.role_of(hyperparameters))}
+    tuned = {} if study.tune is None else {tags.TUNED: LEARNING_RATE}
+    return {tags.CELL: cell.label, tags.ROLE: str(study.role_of(hyperparameters))} | tuned
 
 
 def model_facts(plan: SweepPlan) -> ModelFacts | None:

@@ -50,6 +50,12 @@ class Runs:
         self._homes = {one.sweep_id: one.experiment_id for one in reversed(found)}
         return found
 
+    def confirming(self, sweep_id: str) -> list[SweepRecord]:
+        """Returns the studies that train the sweep's best configs again, the newest first."""
+        wanted = {tags.KIND: tags.KIND_SWEEP, tags.CONFIRMS: sweep_id}
+        pages = self._reader.runs(Search(self._known_experiments(), wanted))
+        return list(_readable(sweep_record, pages))
+
     def resolve_sweep(self, reference: str) -> SweepRecord:
         """Returns the sweep that an id, a unique prefix of one, a name (its newest) or `latest`
         means.

@@ -11,6 +11,7 @@ STATE = PREFIX + "state"
 LABEL = PREFIX + "label"
 CELL = PREFIX + "cell"  # of a controlled study's trial: its cell's label
 ROLE = PREFIX + "role"  # and what it is for: compared, or tuning
+TUNED = PREFIX + "tuned"  # and the field that is tuned for each cell, where one is
 SEARCHED = PREFIX + "searched"
 OBJECTIVE_METRIC = PREFIX + "objective_metric"
 OBJECTIVE_DIRECTION = PREFIX + "objective_direction"

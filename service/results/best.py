@@ -13,7 +13,7 @@ from service.record import tags
 from service.record.conditions import conditions, group_of
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
-from service.results.evidence import Evidence
+from service.results.evidence import Confirming, Evidence
 from service.results.findings import Finding, sentences
 from service.results.question import (
     NEITHER,
@@ -171,14 +171,21 @@ def _find_best(runs: Runs, question: Question) -> Best:
     ranks = evidence.objectives[0][1] != NEITHER
     is_asked_in_part = question.where or question.per or question.registered is not None
     is_whole = ranks and not is_asked_in_part
+    judged = replace(evidence, confirming=confirming(runs, answer.sweep)) if is_whole else evidence
     return Best(
         *evidence.objectives[0],
         rows=_shown(answer.groups(), question.top or _default_top(question)),
         winners=answer.winners(),
-        findings=report(evidence) if is_whole and evidence.records else (),
+        findings=report(judged) if is_whole and judged.records else (),
         evidence=evidence,
         grouped_by=question.per,
     )
+
+
+def confirming(runs: Runs, sweep: SweepRecord) -> Confirming | None:
+    """Returns the newest study that trained the best configs of a search again, if there is one."""
+    found = runs.confirming(sweep.sweep_id) if sweep.study is None else []
+    return Confirming(found[0].sweep_id, tuple(runs.trials(found[0].sweep_id))) if found else None
 
 
 def evidence_of(sweep: SweepRecord, records: Sequence[RunRecord]) -> Evidence:
@@ -188,12 +195,14 @@ def evidence_of(sweep: SweepRecord, records: Sequence[RunRecord]) -> Evidence:
     except ValueError:  # recorded by another version, or edited
         domains = {}
     return Evidence(
-        tuple(records),
+        tuple(one for one in records if not one.is_tuning),
         sweep.objectives,
         teacher=sweep.scores(tags.TEACHER),
         undistilled=sweep.scores(tags.UNDISTILLED),
         domains=domains,
         num_examples=sweep.num_validation_examples,
+        sweep=sweep,
+        tuning=tuple(one for one in records if one.is_tuning),
     )
 
 

@@ -68,8 +68,8 @@ def crossovers(records: Sequence[RunRecord], metric: str) -> tuple[CurvePair, ..
 
 
 def _rest(record: RunRecord) -> dict[str, Any]:
-    """Returns the config but for what curves are made of."""
-    made_of = (SEED, TAU, DIVERGENCE)
+    """Returns the config but for what curves are made of, and what was tuned at each point."""
+    made_of = (SEED, TAU, DIVERGENCE, record.tuned)
     rest = {name: value for name, value in record.config.items() if name not in made_of}
     return rest | {"sweep": record.sweep_id}
 

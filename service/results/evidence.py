@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from search_spaces.domains import Domain
-from service.record.records import RunRecord
+from service.record.records import RunRecord, SweepRecord
 from service.record.tags import OBJECTIVE
 from service.results.standings import MAXIMIZE, MINIMIZE, Standing, by_config, standings
 from trainers.tasks import table
@@ -16,11 +16,21 @@ Objective = tuple[str, str]  # metric, maximize | minimize
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """A study, by its id, that trains a sweep's best configs again, and its trials."""
+
+    study: str
+    records: tuple[RunRecord, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """See the module. `objectives`: one, or two; `teacher`, `undistilled`: validation metrics of
     the teacher itself and of the student before its trials, empty where they were not measured;
     `domains`: hyperparameter → what was searched; `num_examples`: of the validation split, None
-    when it is not known; `metrics`: what is known of each metric by its name."""
+    when it is not known; `metrics`: what is known of each metric by its name; `sweep`: where they
+    are from, None when it is not asked of one; `confirming`: the study of its best configs;
+    `tuning`: trials that only chose learning rates of a study, which are none of `records`."""
 
     records: tuple[RunRecord, ...]
     objectives: tuple[Objective, ...]
@@ -29,6 +39,9 @@ class Evidence:
     domains: Mapping[str, Domain] = field(default_factory=dict)
     num_examples: int | None = None
     metrics: Mapping[str, Metric] = field(default_factory=table.known_metrics)
+    sweep: SweepRecord | None = None
+    confirming: Confirming | None = None
+    tuning: tuple[RunRecord, ...] = ()
 
     @cached_property
     def directions(self) -> dict[str, str]:

@@ -234,6 +234,71 @@ class Certainty:
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """What seeds that a search never saw say of its winner. study: the one that trained its best
+    configs again, None: there is none; is_in_study: whether the winner is among them; control: the
+    label of what it is compared with there, None: there is none; test: winner - control, paired by
+    seed, None with fewer than two; sign: 1 where more is better, else -1."""
+
+    sweep_id: str
+    winner: str
+    study: str | None = None
+    is_in_study: bool = False
+    control: str | None = None
+    test: PairedTest | None = None
+    sign: int = 1
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the winner is better than the control there, by more than chance."""
+        test = self.test
+        is_better = test is not None and self.sign * test.mean_difference > 0
+        return test is not None and test.shows_difference and is_better
+
+    def sentence(self) -> str:
+        """See `Finding`."""
+        again = f"kd-sweep confirm {self.sweep_id}"
+        if self.study is None or not self.is_in_study:
+            had = "" if self.study is None else f" ({self.study} trained other configs)"
+            return (
+                f"unconfirmed: {self.winner} was never trained on seeds that the search did not "
+                f"see{had}, so how much is luck is not known; to find out: {again}"
+            )
+        if self.test is None:
+            what = "two seeds of it and a control" if self.control else "a control"
+            return f"unconfirmed: the study {self.study} does not have {what}"
+        told = f"{self.winner} against {self.control} on fresh seeds: {self.test.numbers()}"
+        if self.is_confirmed:
+            return f"confirmed by {self.study}: {told}"
+        if self.test.shows_difference:
+            return f"refuted by {self.study}, where the control is better: {told}"
+        return f"not confirmed by {self.study}: {told}, not told from chance"
+
+
+@dataclass(frozen=True)
+class Unbalanced:
+    """Cells of a study lack seeds. short: cell → how many it has; absent: how many have none that
+    was begun; num_cells, num_seeds: how many there were to be."""
+
+    short: tuple[tuple[str, int], ...]
+    absent: int
+    num_cells: int
+    num_seeds: int
+
+    def sentence(self) -> str:
+        """See `Finding`."""
+        shown = [f"{cell} has {num}" for cell, num in self.short[:SHOWN]]
+        more = len(self.short) - len(shown)
+        shown += [f"{more} more have fewer"] if more else []
+        shown += [f"{self.absent} have none"] if self.absent else []
+        return (
+            f"the grid is unbalanced: {len(self.short) + self.absent} of {self.num_cells} cells "
+            f"have fewer than the {self.num_seeds} seeds ({'; '.join(shown)}). What is paired by "
+            "seed stands on those that both have"
+        )
+
+
+@dataclass(frozen=True)
 class Rivals:
     """Which configs win under other metrics: (config, metrics). None when the winner does under all
     of them."""

@@ -4,6 +4,7 @@ how much and how surely. The end of `run`, `best` and the picture all print from
 import math
 from collections.abc import Iterator, Sequence
 
+from service.results.confirmation import confirmations, unbalanced
 from service.results.edges import edge_of
 from service.results.evidence import Evidence
 from service.results.findings import (
@@ -57,7 +58,7 @@ def report(evidence: Evidence) -> tuple[Finding, ...]:
         *_stopped_ahead(outcome, evidence),
         *_low_texts(evidence),
         outcome,
-        *_how_sure(outcome, ranked),
+        *_how_sure(outcome, ranked, evidence),
         *_rivals(outcome, evidence),
         *failed,
     )
@@ -76,6 +77,7 @@ def outcome_of(ranked: Sequence[Standing], sign: int, *, is_doubted: bool = Fals
 
 def _doubts(evidence: Evidence) -> Iterator[Finding]:
     """Yields what makes the order of configs mean little."""
+    yield from unbalanced(evidence)
     objectives = [metric for metric, _ in evidence.objectives]
     for metric in objectives:
         yield from _at_floor(evidence, metric)
@@ -180,10 +182,21 @@ def _stopped_ahead(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
         yield StoppedAhead(trial, metric, value)
 
 
-def _how_sure(outcome: Outcome, ranked: Sequence[Standing]) -> Iterator[Finding]:
+def _how_sure(
+    outcome: Outcome, ranked: Sequence[Standing], evidence: Evidence
+) -> Iterator[Finding]:
+    """Yields what the sweep's own seeds say, where there are several, and what fresh ones do."""
+    confirmed = tuple(confirmations(outcome, evidence))
+    certainty = _certainty(outcome, ranked)
+    if certainty is not None and (certainty.test is not None or not confirmed):
+        yield certainty
+    yield from confirmed
+
+
+def _certainty(outcome: Outcome, ranked: Sequence[Standing]) -> Certainty | None:
     winner, control = outcome.winner, outcome.control
     if control is None:
-        return
+        return None
     num_seeds = len(winner.trials), len(control.trials)
     # It won among all of these: the best of many differs from a control by chance alone.
     rivals = {one.name: one.trials for one in ranked if one is not control}
@@ -191,7 +204,7 @@ def _how_sure(outcome: Outcome, ranked: Sequence[Standing]) -> Iterator[Finding]
         winner.name, (None, None, 0)
     )
     is_repeated = test is not None and test.num_pairs > 1
-    yield Certainty(test, num_seeds, adjusted, num) if is_repeated else Certainty(None, num_seeds)
+    return Certainty(test, num_seeds, adjusted, num) if is_repeated else Certainty(None, num_seeds)
 
 
 def _rivals(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
@@ -210,10 +223,11 @@ def _rivals(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _failed(evidence: Evidence) -> Iterator[Finding]:
-    failed = [one for one in evidence.records if one.state is TrialState.FAILED]
+    trials = (*evidence.records, *evidence.tuning)
+    failed = [one for one in trials if one.state is TrialState.FAILED]
     if failed:
         reason = brief(failed[0].tags.get("error", "unknown"))
-        yield Failed(tuple(one.trial for one in failed), len(evidence.records), reason)
+        yield Failed(tuple(one.trial for one in failed), len(trials), reason)
 
 
 def _error(standing: Standing, evidence: Evidence) -> float | None:

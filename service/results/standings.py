@@ -81,8 +81,8 @@ def standings(
 
 
 def by_config(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Returns the trials of each config, seeds apart, under a name for people that is unique; of a
-    study those that are compared."""
+    """Returns the trials of each config, seeds apart, under a name for people that is unique.
+    Trials that only chose a study's learning rates are of none."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         if record.is_tuning:

@@ -3,16 +3,20 @@ that stop."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import MemoryClient, make_sweep_plan
+from fakes import MemoryClient, make_study_document, make_sweep_plan
 from records_support import make_store, plan_of, record_sweep
 
 from service.actions import go_on, run
 from service.actions.go_on import (
+    MoreOfStudy,
     extend_sweep,
+    read_more,
     resume_sweep,
     retry_trials,
+    with_more,
     with_more_trials,
 )
 from service.actions.record import list_sweeps
@@ -31,15 +35,18 @@ from service.driver.open_study import (
 )
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
-from service.errors import JobError, PlanError, TrackingError
+from service.errors import JobError, PlanError, SpecError, TrackingError
 from service.events import SweepSummary
+from service.plan.estimates import InputFacts
 from service.plan.places import plan_file, sweep_folder
-from service.plan.plan import SweepPlan
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources
 from service.record.runs import Runs
 from service.search.ask import ask, retry
 from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.search.tell import tell
+from service.spec.parse import parse_spec
 from service.states import TrialState
 from service.workspace import Cluster, Workspace
 
@@ -262,3 +269,63 @@ def test_a_plan_of_another_version_is_refused(
     monkeypatch.setattr(Runs, "download", download)
     with pytest.raises(TrackingError, match="its plan.json must be one of this version"):
         resume_sweep("latest", workspace)
+
+
+def study_plan(**changes: object) -> SweepPlan:
+    spec = parse_spec(make_study_document(**changes))
+    return make_plan(spec, InputFacts(), Resources(num_cpus=2), code_version="1")
+
+
+def test_a_study_is_given_seeds_and_cells_under_its_id() -> None:
+    plan = study_plan()
+    more = with_more(plan, study=MoreOfStudy(2, ({"tau": [2, 8, 16]},)))
+    assert more.study is not None
+    assert more.study.seeds == (0, 1, 2, 3)
+    assert [cell.label for cell in more.study.cells] == ["tau=1", "tau=2", "tau=8", "tau=16"]
+    assert (more.sweep_id, more.num_trials) == (plan.sweep_id, 16)
+    assert "cells: tau=2 is an earlier one again" in more.warnings[-1]
+
+
+def test_a_study_of_a_search_section_is_given_cells_too() -> None:
+    plan = study_plan(cells=None, search={"tau": {"choice": [1, 2]}})
+    more = with_more(plan, study=MoreOfStudy(0, ({"tau": 4},)))
+    assert more.study is not None
+    assert [cell.label for cell in more.study.cells] == ["tau=1", "tau=2", "tau=4"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"trials": 2}, "is a study, which takes --seeds and --cells, but got --trials"),
+        ({}, "is a study, .* but got none"),
+        (
+            {"trials": 2, "study": MoreOfStudy(1)},
+            "is a study, .* but got --trials beside them",
+        ),
+        ({"study": MoreOfStudy(0, ({"tau": 1},))}, "must get a cell that it has not"),
+    ],
+)
+def test_a_study_is_given_nothing_else(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        with_more(study_plan(), **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"study": MoreOfStudy(1)}])
+def test_a_search_is_given_trials_alone(given: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="is a search, which takes --trials alone, but got"):
+        with_more(make_sweep_plan(), **given)
+
+
+def test_new_cells_are_held_to_the_rules_of_a_study() -> None:
+    with pytest.raises(SpecError, match=r"cells\[0\]\.batch_size: cells may not differ in it"):
+        with_more(study_plan(), study=MoreOfStudy(0, ({"batch_size": 4},)))
+
+
+def test_what_a_study_gets_is_read_as_yaml() -> None:
+    assert read_more(2, None) == MoreOfStudy(2, ())
+    assert read_more(0, "{tau: [1, 2]}") == MoreOfStudy(0, ({"tau": [1, 2]},))
+    assert read_more(0, "[{tau: 1}, {tau: 2}]") == MoreOfStudy(0, ({"tau": 1}, {"tau": 2}))
+    with pytest.raises(SpecError, match="^--cells: must be a list of mappings, or one, but got"):
+        read_more(0, "tau")
+    with pytest.raises(SpecError, match="^--cells, line 1"):
+        read_more(0, "[1")
