@@ -56,6 +56,19 @@ class Residual(nn.Module):
         return sum_
 
 
+class Cells(nn.Module):
+    """Means over 4 x 4 cells of a map [B, D, h, w], each as D channels more: [B, 16 D, 1, 1]."""
+
+    SIDE = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the cells, by one product: adaptive pooling itself is several times as slow."""
+        height, width = x.shape[2:]
+        pixels = torch.eye(height * width, dtype=x.dtype, device=x.device)
+        pooled = nn.functional.adaptive_avg_pool2d(pixels.view(-1, height, width), self.SIDE)
+        return (x.flatten(2) @ pooled.flatten(1)).flatten(1)[:, :, None, None]
+
+
 def basic_block(inside: int, outside: int, stride: int) -> Residual:
     """Returns a ResNet's block of two convolutions, ReLU after the sum."""
     branch = nn.Sequential(
@@ -291,10 +304,12 @@ def small_cnn(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
 
 
 def strided_cnn(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
-    """Returns two convolutions of `width` and twice `width` channels, each of stride 2: on a CPU a
-    step takes a fraction of what it takes with `small_cnn`'s pooling."""
-    first, second = conv_norm(channels, width, stride=2), conv_norm(width, 2 * width, stride=2)
-    return nn.Sequential(*first, nn.ReLU(), *second, nn.ReLU()), 2 * width
+    """Returns two convolutions of `width` and twice `width` channels, each of stride 2 and without
+    a norm, whose map is kept in 4 x 4 cells: a seventh of `small_cnn`'s time on a CPU."""
+    layers: list[nn.Module] = []
+    for inside, outside in ((channels, width), (width, 2 * width)):
+        layers += [nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, Cells()), 2 * width * Cells.SIDE**2
 
 
 def small_resnet(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
@@ -304,8 +319,7 @@ def small_resnet(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
 
 def strided_resnet(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
     """Returns `small_resnet` with a stem of stride 2: a quarter of its work."""
-    widths = (width, width, 2 * width, 4 * width)
-    return resnet(channels, depth=8, widths=widths, stem_stride=2)
+    return resnet(channels, depth=8, widths=(width, width, 2 * width, 4 * width), stem_stride=2)
 
 
 NARROW, FOURFOLD = (16, 16, 32, 64), (32, 64, 128, 256)
@@ -329,10 +343,7 @@ ARCHITECTURES: Mapping[str, Build] = {
 }
 # Those of any width.
 SIZED: Mapping[str, Build] = {
-    "small_cnn": small_cnn,
-    "strided_cnn": strided_cnn,
-    "small_resnet": small_resnet,
-    "strided_resnet": strided_resnet,
+    build.__name__: build for build in (small_cnn, small_resnet, strided_cnn, strided_resnet)
 }
 
 
