@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.record.client import connect
-from service.record.reading import PAGE, Experiment, Point, Search, StoredRun, answering
+from service.record.reading import (
+    PAGE,
+    Experiment,
+    Point,
+    Search,
+    StoredModel,
+    StoredRun,
+    answering,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+READY = "READY"  # of MLflow's LoggedModelStatus
 
 
 class ClientReader:
@@ -63,6 +73,18 @@ class ClientReader:
         with answering(self._uri):
             found = self._client.get_metric_history(run_id, metric)
         return [Point(one.step, one.value, one.timestamp) for one in found]
+
+    def models(self, run_id: str) -> list[StoredModel]:
+        """Returns the models that a run has logged."""
+        with answering(self._uri):
+            experiment = self._client.get_run(run_id).info.experiment_id
+            found = self._client.search_logged_models(
+                [experiment], filter_string=f"source_run_id = '{run_id}'"
+            )
+        return [
+            StoredModel(one.model_id, one.artifact_location, str(one.status) == READY)
+            for one in found
+        ]
 
     def artifacts(self, run_id: str) -> list[str]:
         """Returns the names of the files and folders that the run keeps, at the top. Raises what

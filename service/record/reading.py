@@ -43,6 +43,14 @@ class Point(NamedTuple):
     at_ms: int
 
 
+class StoredModel(NamedTuple):
+    """A logged model of MLflow's. place: of its files; is_ready: they are all there."""
+
+    model_id: str
+    place: str
+    is_ready: bool
+
+
 @dataclass(frozen=True)
 class Search:
     """Which runs are asked for: of these experiments, not deleted, with all of `tags` and with an
@@ -86,6 +94,10 @@ class Reader(Protocol):
 
     def history(self, run_id: str, metric: str) -> list[Point]:
         """Returns all values of a run's metric, in no order that counts."""
+        ...
+
+    def models(self, run_id: str) -> list[StoredModel]:
+        """Returns the models that a run has logged."""
         ...
 
 

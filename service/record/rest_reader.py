@@ -15,7 +15,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from service.record.client import CLIENT_ENVIRONMENT
-from service.record.reading import Experiment, Point, Search, StoredRun, answering
+from service.record.reading import (
+    Experiment,
+    Point,
+    Search,
+    StoredModel,
+    StoredRun,
+    answering,
+)
 
 API = "api/2.0/mlflow"
 PAGE = 250  # runs in one request: a busy server takes many seconds for a thousand
@@ -29,6 +36,7 @@ OTHER_WAYS = (
     "MLFLOW_WORKSPACE",
 )
 PLUGINS = "mlflow.request_header_provider"
+READY = "LOGGED_MODEL_READY"
 PASSING = (408, 429, 500, 502, 503, 504)  # answers after which asking again may help
 
 
@@ -91,6 +99,21 @@ class RestReader:
         return [
             Point(int(one.get("step", 0)), float(one["value"]), int(one["timestamp"]))
             for one in found
+        ]
+
+    def models(self, run_id: str) -> list[StoredModel]:
+        """Returns the models that a run has logged."""
+        with answering(self._uri):
+            run = self._ask("GET", "runs/get", {"run_id": run_id})["run"]
+        question = {
+            "experiment_ids": [run["info"]["experiment_id"]],
+            "filter": f"source_run_id = '{run_id}'",
+        }
+        found = self._pages("POST", "logged-models/search", "models", question)
+        infos = [one["info"] for one in found]
+        return [
+            StoredModel(one["model_id"], one["artifact_uri"], one["status"] == READY)
+            for one in infos
         ]
 
     def _pages(self, method: str, path: str, name: str, question: dict[str, Any]) -> Iterator[Any]:

@@ -10,7 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.home import SQLITE, sqlite_path
-from service.record.reading import PAGE, Experiment, Point, Search, StoredRun, answering
+from service.record.reading import (
+    PAGE,
+    Experiment,
+    Point,
+    Search,
+    StoredModel,
+    StoredRun,
+    answering,
+)
 from service.record.schema import is_known
 
 WORKSPACE = "default"  # the only one, unless MLflow's server was started with others
@@ -28,6 +36,15 @@ FACTS = ("run_uuid", "name", "experiment_id", "status", "start_time", "end_time"
 RUNS = _table("runs", *FACTS, "lifecycle_stage", "artifact_uri")
 TEXTS = {kind: _table(kind, "run_uuid", "key", "value") for kind in ("params", "tags")}
 LATEST = _table("latest_metrics", "run_uuid", "key", "value", "is_nan")
+MODELS = _table(
+    "logged_models",
+    "model_id",
+    "artifact_location",
+    "status",
+    "lifecycle_stage",
+    "source_run_id",
+)
+READY = 2  # of MLflow's LoggedModelStatus
 METRICS = _table("metrics", "run_uuid", "key", "step", "value", "is_nan", "timestamp")
 
 
@@ -115,6 +132,16 @@ class SqlReader:
             )
         )
         return [Point(step, nan if is_nan else value, at) for step, value, is_nan, at in rows]
+
+    def models(self, run_id: str) -> list[StoredModel]:
+        """Returns the models that a run has logged."""
+        columns = MODELS.c
+        rows = self._rows(
+            sa.select(columns.model_id, columns.artifact_location, columns.status).where(
+                columns.source_run_id == run_id, columns.lifecycle_stage == "active"
+            )
+        )
+        return [StoredModel(name, place, status == READY) for name, place, status in rows]
 
     def _texts(self, kind: str, ids: Sequence[str]) -> dict[str, dict[str, str]]:
         """Returns each run's params or tags, put together by the database: three times quicker than

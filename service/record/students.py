@@ -1,18 +1,17 @@
 """Where the students of trials are: each the logged model of its run; in older stores, and of tasks
 whose models are none of transformers, artifacts of the run."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from service.errors import TrackingError
-from service.record.client import connect
+from service.record.artifacts import Artifacts, local_folder
+from service.record.open_reader import open_reader
+from service.record.reading import answering
 from service.record.records import RunRecord
 from service.record.sink import STUDENT
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,16 @@ class Student:
 def find_student(store: str, run_id: str) -> Student | None:
     """Returns the student of a run in the store at that address; None when it has none. Raises
     `TrackingError` when the store does not answer."""
-    try:
-        return _find(connect(store), run_id)
-    except Exception as error:  # MLflow, requests and SQLAlchemy raise many kinds
-        raise TrackingError(f"tracking: '{store}' must answer, but got: {error}") from error
+    reader = open_reader(store)
+    models = reader.models(run_id)
+    if models:
+        model = models[0]
+        # One whose files are still on their way is none yet.
+        return Student(run_id, model.place, model.model_id) if model.is_ready else None
+    place = reader.artifact_place(run_id)
+    with answering(store):
+        names = Artifacts(store).names(run_id, place)
+    return Student(run_id, f"{place}/{STUDENT}", None) if STUDENT in names else None
 
 
 def student_of(store: str, record: RunRecord, reference: str) -> Student:
@@ -52,12 +57,7 @@ def download_student(store: str, student: Student, folder: Path) -> Path:
     target = folder / STUDENT
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        from mlflow.artifacts import download_artifacts
-
-        # MLflow keeps the last name of what it copies, which is another one for a model.
-        with TemporaryDirectory(dir=folder) as room:
-            found = download_artifacts(student.uri, dst_path=room, tracking_uri=store)
-            Path(found).rename(target)
+        _download(store, student, target)
     except Exception as error:
         raise TrackingError(
             f"run '{student.run_id}': its student must be readable, but got: {error}"
@@ -65,20 +65,14 @@ def download_student(store: str, student: Student, folder: Path) -> Path:
     return target
 
 
-def _find(client: "MlflowClient", run_id: str) -> Student | None:
-    # Loads MLflow, whose environment `connect` has set by now.
-    from mlflow.entities import LoggedModelStatus
+def _download(store: str, student: Student, target: Path) -> None:
+    here = local_folder(student.uri)
+    if here is not None:
+        shutil.copytree(here, target)
+        return
+    from mlflow.artifacts import download_artifacts
 
-    from service.record.model_writes import model_of
-
-    run = client.get_run(run_id)
-    model_id = model_of(run)
-    if model_id is not None:
-        model = client.get_logged_model(model_id)
-        # One whose files are still on their way is none yet.
-        if model.status != LoggedModelStatus.READY:
-            return None
-        return Student(run_id, model.artifact_location, model_id)
-    if any(one.path == STUDENT for one in client.list_artifacts(run_id)):
-        return Student(run_id, f"{run.info.artifact_uri}/{STUDENT}", None)
-    return None
+    # MLflow keeps the last name of what it copies, which is another one for a model.
+    with TemporaryDirectory(dir=target.parent) as room:
+        found = download_artifacts(student.uri, dst_path=room, tracking_uri=store)
+        Path(found).rename(target)

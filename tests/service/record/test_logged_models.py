@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,21 @@ def test_a_student_of_an_earlier_version_is_found_and_copied(
     assert found is not None and found.model_id is None
     copy = download_student(recorded.uri, found, recorded.home / "copy")
     assert sorted(one.name for one in copy.iterdir()) == sorted(os.listdir(trained))
+
+
+def test_a_student_here_is_found_and_copied_without_loading_mlflow(recorded: Recorded) -> None:
+    assert Delivery(recorded.uri, "kd-sweep")([recorded.entry]) == []
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from service.record.students import download_student, find_student\n"
+        "uri, run, folder = sys.argv[1:]\n"
+        "print(download_student(uri, find_student(uri, run), Path(folder)))\n"
+        "assert 'mlflow' not in sys.modules"
+    )
+    copy = recorded.home / "copy"
+    command = [sys.executable, "-c", script, recorded.uri, recorded.run, str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{copy}/student\n"), done.stderr
 
 
 def test_a_run_without_a_student_has_none(recorded: Recorded) -> None:

@@ -58,6 +58,11 @@ def fill(uri: str) -> dict[str, str]:
         tags=[RunTag(f"t.{name}", text) for name, text in ODD_TEXTS.items()],
         metrics=[Metric(name, value, 5, 1) for name, value in NUMBERS.items()],
     )
+    for name, status in (("odd", "READY"), ("plain", "PENDING")):
+        place = client.get_run(made[name]).info.experiment_id
+        model = client.create_logged_model(place, name="student", source_run_id=made[name])
+        if status == "READY":
+            client.finalize_logged_model(model.model_id, status)
     client.log_metric(made["odd"], "loss", math.nan, timestamp=99, step=2)
     client.set_terminated(made["plain"], "FINISHED", end_time=2000)
     client.delete_run(made["deleted"])
@@ -103,6 +108,8 @@ def answers(reader: Reader, made: dict[str, str]) -> dict[str, object]:
     found["active"] = sorted(reader.experiments())
     found["deleted"] = sorted(reader.experiments(deleted=True))
     found["places"] = [reader.artifact_place(made[name]) for name in ("odd", "deleted")]
+    for name in ("odd", "plain", "other"):
+        found[f"models of {name}"] = reader.models(made[name])
     for metric in ("loss", "inf", "absent"):
         found[metric] = sorted(map(repr, reader.history(made["odd"], metric)))
     return found
@@ -113,6 +120,8 @@ def test_sql_answers_what_mlflow_answers(store: tuple[str, dict[str, str]]) -> N
     by_sql, by_mlflow = answers(SqlReader(uri), made), answers(ClientReader(uri), made)
     assert by_sql == by_mlflow
     assert by_sql["a text with a quote"] == by_sql["a text with both"] != []
+    states = [by_sql[f"models of {name}"] for name in ("odd", "plain", "other")]
+    assert [[one.is_ready for one in found] for found in states] == [[True], [False], []]  # type: ignore[attr-defined]
     newest, *rest = SqlReader(uri).runs(Search(["1", "3"]))
     assert newest.name == "other"
     assert [run.run_id for run in rest] == sorted(made[name] for name in ("odd", "plain"))
