@@ -29,11 +29,19 @@ from trainers.losses.gradients import (
 from trainers.losses.passes import BatchSettings
 from trainers.losses.rho import TAUS
 from trainers.losses.soft_term import SoftTerm
+from trainers.trial.fields import Augmentation
 from trainers.trial.traits import Policy, Scaling
 
-OWN = "loss"
-# The soft loss without a temperature: what the trial's gradient is compared with.
-AT_ONE = {"policy": Policy.FIXED, "tau": 1.0, "scaling": Scaling.NONE, "weight_by_power_sum": None}
+OWN, AT_ONE = "loss", "at temperature 1"
+# What the trial's gradient is compared with.
+WITHOUT_TEMPERATURE = {
+    "policy": Policy.FIXED,
+    "tau": 1.0,
+    "scaling": Scaling.NONE,
+    "weight_by_power_sum": None,
+}
+# Of an image that is looked at there is one view.
+ONE_VIEW = {"second_view": Augmentation.NONE}
 # Beyond the ladder, so that flat and sharp soft labels find a mean that matches theirs.
 FURTHER_TAUS = (0.25, 0.35, 11.3, 16.0, 22.6, 32.0, 64.0)
 NUM_BINS = 20
@@ -94,13 +102,13 @@ class Observer:
     """Looks at positions through the loss of a trial, at one of its steps."""
 
     def __init__(self, loss: DistillationLoss, context: LossContext) -> None:
-        term = loss.term_at(context)
-        self.config = term.config
-        self._terms = {OWN: term}
-        for name in KLS.keys() - {self.config.divergence}:
-            changed = self.config.model_copy(update={"divergence": name})
-            self._terms[name] = SoftTerm(changed, loss.vocab_size)
-        self._at_one = SoftTerm(self.config.model_copy(update=AT_ONE), loss.vocab_size)
+        self.config = loss.term_at(context).config.model_copy(update=ONE_VIEW)
+        changes: dict[str, dict[str, Any]] = {OWN: {}, AT_ONE: WITHOUT_TEMPERATURE}
+        changes |= {name: {"divergence": name} for name in KLS.keys() - {self.config.divergence}}
+        self._terms = {
+            name: SoftTerm(self.config.model_copy(update=changed), loss.vocab_size)
+            for name, changed in changes.items()
+        }
 
     @torch.no_grad()
     def look(self, rows: LogitRows, *, with_ladder: bool) -> Observed:
@@ -128,13 +136,15 @@ class Observer:
         )
 
     def _gradients(self, rows: LogitRows) -> dict[str, GradientRows]:
-        top, at_one = top_columns(rows.teacher), soft_gradient(self._at_one, rows)
-        found = {
-            name: GradientRows.of(soft_gradient(term, rows), top, at_one if name == OWN else None)
-            for name, term in self._terms.items()
+        top = top_columns(rows.teacher)
+        found = {name: soft_gradient(term, rows) for name, term in self._terms.items()}
+        at_one = found.pop(AT_ONE)
+        if self.config.divergence in KLS:
+            found[self.config.divergence] = found[OWN]
+        return {
+            name: GradientRows.of(gradient, top, at_one if name == OWN else None)
+            for name, gradient in found.items()
         }
-        own = {self.config.divergence: found[OWN]} if self.config.divergence in KLS else {}
-        return found | own
 
     def metrics(self, seen: Observed) -> dict[str, float]:
         """Returns the numbers of docs/diagnostics.md; those that are not defined are left out."""

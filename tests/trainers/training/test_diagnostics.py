@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from digits_support import request_of, trial_of
 from training_support import Recorder, gpt2, request, trial
 
 from trainers import numerics
@@ -21,12 +22,11 @@ from trainers.teachers.cache import CacheRequest
 from trainers.teachers.cache_build import build, plan_cache
 from trainers.training.diagnostics import Diagnostics, Probe, probe_examples
 from trainers.training.run import run_trial
-from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.probe import ProbePlan
 from trainers.trial.reporting import DIAGNOSTICS, Leave, TrialResult
-from trainers.trial.sources import ModelSource, Prepared, PrepareRequest
-from trainers.trial.trial_file import TrialFile, TrialPaths
+from trainers.trial.sources import ModelSource, Prepared
+from trainers.trial.trial_file import TrialFile
 
 STEPS = 20
 NAMES = {
@@ -128,32 +128,28 @@ def test_a_cached_teacher_says_what_it_says_online(prepared: Prepared, tmp_path:
     assert second == pytest.approx(first, rel=1e-3)
 
 
-def test_images_are_looked_at_too(tmp_path: Path) -> None:
-    digits = {"train": "builtin:digits", "validation": "builtin:digits"}
-    convnet = {"model_type": "convnet", "architecture": "small_cnn"}
-    prepared = prepare(
-        PrepareRequest.model_validate(
-            {
-                "task": "image_classification",
-                "teacher": {"config": convnet | {"width": 8}},
-                "student": {"config": convnet | {"width": 4}},
-                "data": digits | {"max_train_examples": 300, "max_validation_examples": 100},
-            }
-        ),
-        tmp_path / "home",
-    )
-    results = []
-    for name, fields in {
-        "seen": {"diagnostics_share": 1.0, "divergence": "multi_level"},
-        "unseen": {"diagnostics_share": 0.0, "divergence": "multi_level"},
-    }.items():
-        config = {"task": "image_classification", "epochs": 3, "evaluations": 1} | fields
-        paths = TrialPaths(teacher=prepared.teacher, student=prepared.student, data=prepared.data)
-        file = TrialFile(config=TrialConfig.model_validate(config), paths=paths)
-        results.append(observed(file, tmp_path / name)[0])
-    assert results[0].weights_sha256 == results[1].weights_sha256  # batch norms in it
-    assert results[0].metrics == results[1].metrics
-    assert NAMES <= looks_in(tmp_path / "seen")[0]["metrics"].keys()
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"divergence": "multi_level", "second_view": "crop_flip"},
+        {"divergence": "correlation", "views": 2, "augmentation": "crop"},
+        {"regions": 2, "policy": "cist"},
+    ],
+    ids=lambda config: "-".join(map(str, config.values())),
+)
+def test_images_are_looked_at_too(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Their batch norms, and what trials see beside the images, stay what they are."""
+    changes = {name: config[name] for name in ("views", "augmentation") if name in config}
+    prepared = prepare(request_of(**changes), tmp_path / "home")
+    trials = {
+        name: trial_of(prepared, evaluations=1, **config, diagnostics_share=share)
+        for name, share in {"seen": 1.0, "unseen": 0.0}.items()
+    }
+    (seen, recorder), (unseen, _) = (observed(one, tmp_path / name) for name, one in trials.items())
+    assert seen.weights_sha256 == unseen.weights_sha256
+    assert seen.metrics == unseen.metrics
+    assert not any("diagnostics" in notice for notice in recorder.notices)
+    assert NAMES <= looks_in(tmp_path / "seen")[-1]["metrics"].keys()
 
 
 def test_an_interrupted_trial_keeps_its_looks_and_repeats_none(
