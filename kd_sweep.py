@@ -263,12 +263,18 @@ def compare(
     significance: bool = False,
     metric: str | None = None,
     control: str | None = None,
+    examples: bool = False,
     workspace: Workspace | None = None,
 ) -> "Comparison":
     """Returns what differs between trials (run ids, or SWEEP/NUMBER), and with `significance` what
     the seeds of these, or of whole sweeps, say. See `service.actions.record.compare_trials`."""
     return actions.record.compare_trials(
-        trials, _at(workspace), significance=significance, metric=metric, control=control
+        trials,
+        _at(workspace),
+        significance=significance,
+        metric=metric,
+        control=control,
+        examples=examples,
     )
 
 

@@ -34,6 +34,24 @@ class Difference(Document):
     effect_size: Number
 
 
+class ByExample(Document):
+    """The same difference by single examples. low, high, p_value: for other seeds and examples;
+    examples_low, examples_high: for other examples and these students; the deviations: what seeds,
+    examples and both together add to a single difference. Null where there is too little."""
+
+    num_seeds: int
+    num_examples: int
+    mean_difference: float
+    low: Number
+    high: Number
+    p_value: Number
+    examples_low: Number
+    examples_high: Number
+    seed_deviation: Number
+    example_deviation: Number
+    rest_deviation: Number
+
+
 class AgainstControl(Mean):
     """A config against the control. difference: null where they share no seed; p_holm: corrected
     for all that are compared; verdict: higher and lower where no direction is better;
@@ -52,6 +70,7 @@ class AgainstControl(Mean):
     signed_rank_p: Number
     seeds_needed: int | None
     unshared_seeds: list[int]
+    by_example: ByExample | None
 
 
 class Ranking(Document):

@@ -14,6 +14,7 @@ from service.record.runs import Runs
 from service.record.store import check_address, replay_spool
 from service.record.surroundings import surroundings
 from service.results.best import Best, find_best
+from service.results.by_example import scores_of
 from service.results.compare import Comparison, compare
 from service.results.question import asked
 from service.results.significance import Entry
@@ -91,21 +92,23 @@ def compare_trials(
     significance: bool = False,
     metric: str | None = None,
     control: str | None = None,
+    examples: bool = False,
 ) -> Comparison:
     """Returns what differs between trials (run ids, or SWEEP/NUMBER), and their metrics.
 
     significance: also what their seeds say of each config against a control; then a sweep may be
     named in place of its trials, and one is enough. metric: which one that is about, the sweeps'
     objective by default; control: a trial of the config that the others are compared with, by
-    default the best of the control trials, else the first config. Raises `SpecError` for fewer
-    than two, and as `service.results.significance` does; `TrackingError` for what is not there.
+    default the best of the control trials, else the first config; examples: compare by the scores
+    of single examples too, which reads a file of each trial. Raises `SpecError` for fewer than
+    two, and as `service.results.significance` does; `TrackingError` for what is not there.
     """
     if significance:
-        return _significant(trials, open_record(workspace), metric, control)
-    for option, given in (("metric", metric), ("control", control)):
-        if given is not None:
+        return _significant(trials, open_record(workspace), metric, control, examples)
+    for option, given in (("metric", metric), ("control", control), ("examples", examples)):
+        if given:
             raise SpecError(
-                f"--{option}: goes with --significance alone, but got '{given}' without it. Add "
+                f"--{option}: goes with --significance alone, but got it without. Add "
                 f"--significance, or leave --{option} out."
             )
     if len(trials) < 2:
@@ -115,7 +118,11 @@ def compare_trials(
 
 
 def _significant(
-    references: Sequence[str], runs: Runs, metric: str | None, control: str | None
+    references: Sequence[str],
+    runs: Runs,
+    metric: str | None,
+    control: str | None,
+    examples: bool,
 ) -> Comparison:
     base = None if control is None else runs.get(control)
     found: dict[str, dict[str, RunRecord]] = {}
@@ -128,7 +135,8 @@ def _significant(
         Entry(runs.resolve_sweep(sweep), tuple(records.values()), _inputs(records, found, runs))
         for sweep, records in found.items()
     ]
-    judged = find_significance(entries, metric=metric, control=base)
+    read = scores_of(runs) if examples else None
+    judged = find_significance(entries, metric=metric, control=base, read=read)
     return compare([one for entry in entries for one in entry.records], judged)
 
 

@@ -145,6 +145,13 @@ def compare(
             autocompletion=completing.trials,
         ),
     ] = None,
+    examples: Annotated[
+        bool,
+        typer.Option(
+            "--examples",
+            help="With --significance: also by single examples; reads a file of each trial.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between trials, their metrics side by side, and what is more than chance.
@@ -152,7 +159,12 @@ def compare(
     Example: kd-sweep compare latest --significance
     """
     found = actions.record.compare_trials(
-        runs, workspace_of(context), significance=significance, metric=metric, control=control
+        runs,
+        workspace_of(context),
+        significance=significance,
+        metric=metric,
+        control=control,
+        examples=examples,
     )
     view = tables.comparison_view(found)
     if found.significance is not None:

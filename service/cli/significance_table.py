@@ -28,12 +28,14 @@ def significance_view(found: "Significance") -> RenderableType:
     """Returns the configs against their control, and below what else their seeds say."""
     rows = found.rows()
     more = len(rows) - SHOWN
+    examples = [] if found.examples is None else ["by example"]
     headings = (
         "config",
         "seeds",
         found.metric,
         "difference",
         "95 % interval",
+        *examples,
         "p (Holm)",
         "verdict",
         "g",
@@ -43,28 +45,32 @@ def significance_view(found: "Significance") -> RenderableType:
     spared = ("p", "g", "seeds needed", "seeds", "95 % interval")
     return Group(
         Text(found.head(), style="bold"),
-        table("", headings, [_row(one) for one in rows[:SHOWN]], spared=spared),
+        table("", headings, [_row(one, bool(examples)) for one in rows[:SHOWN]], spared=spared),
         *([Text(f"{more} more: --json has all")] if more > 0 else []),
         Text(),
         *(Text(line) for line in found.lines()),
     )
 
 
-def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(one: Mapping[str, Any], by_example: bool) -> tuple[str, ...]:
     test = one["difference"] or UNTESTED
-    interval = NOTHING if test["low"] is None else f"{test['low']:+.4g} to {test['high']:+.4g}"
     return (
         one["name"],
         str(test["num_pairs"] or one["num_seeds"]),
         value(one["mean"]),
         _signed(test["mean_difference"], 4),
-        interval,
+        _interval(test),
+        *([_interval(one["by_example"] or UNTESTED)] if by_example else []),
         _probability(one["p_holm"]),
         one["verdict"],
         _signed(test["effect_size"], 2),
         _probability(test["p_value"]),
         _seeds_needed(one["seeds_needed"], test["effect_size"]),
     )
+
+
+def _interval(test: Mapping[str, Any]) -> str:
+    return NOTHING if test["low"] is None else f"{test['low']:+.4g} to {test['high']:+.4g}"
 
 
 def _signed(number: float | None, digits: int) -> str:

@@ -53,7 +53,7 @@ def crossovers(records: Sequence[RunRecord], metric: str) -> tuple[CurvePair, ..
     and hold both forward and reverse KL at two temperatures that both have."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        if record.state is TrialState.COMPLETED and record.metric(metric) is not None:
+        if _counts(record, metric):
             groups.setdefault(json.dumps(_rest(record), sort_keys=True), []).append(record)
     found = []
     for group in groups.values():
@@ -65,6 +65,11 @@ def crossovers(records: Sequence[RunRecord], metric: str) -> tuple[CurvePair, ..
     return tuple(
         CurvePair(FIRST, SECOND, _where(record, apart), crossing) for record, crossing in found
     )
+
+
+def _counts(record: RunRecord, metric: str) -> bool:
+    is_measured = record.state is TrialState.COMPLETED and record.metric(metric) is not None
+    return is_measured and not record.is_tuning
 
 
 def _rest(record: RunRecord) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from search_spaces.space import SearchSpace
 from service.errors import SpecError, TrackingError
 from service.record.metric_names import plain_name
 from service.record.records import RunRecord, SweepRecord
+from service.results.by_example import ReadScores, by_example
 from service.results.crossovers import CurvePair, crossovers
 from service.results.evidence import Evidence
 from service.results.standings import MAXIMIZE, MINIMIZE, Standing, by_config, standings
 from service.states import TrialState
+from service.statistics.examples import ExampleTest
 from service.statistics.family import Difference, Family, against_control
 from service.statistics.intervals import MeanInterval
 from service.statistics.ranks import Ranking, rank_cells
@@ -40,7 +42,8 @@ class Significance:
     """Configs against `family.control`, the best first, under one metric. direction: which way is
     better, empty where neither is (then in the order of trials). ranking: None below three configs
     that share two seeds; importances: hyperparameter → share, of one sweep with twenty trials or
-    more; notes: what to know of how it was compared, in sentences, beside `family.notes`."""
+    more; notes: what to know of how it was compared, in sentences, beside `family.notes`; examples:
+    config → its test by single examples, None where that was not asked for."""
 
     metric: str
     direction: str
@@ -49,10 +52,16 @@ class Significance:
     crossovers: tuple[CurvePair, ...]
     importances: dict[str, float]
     notes: tuple[str, ...]
+    examples: dict[str, ExampleTest] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns one row a config, without the control."""
-        return [_row(one, self.direction) for one in self.family.differences]
+        tests = self.examples or {}
+        return [
+            _row(one, self.direction)
+            | {"by_example": asdict(tests[one.name]) if one.name in tests else None}
+            for one in self.family.differences
+        ]
 
     def head(self) -> str:
         """Returns what is compared with what."""
@@ -71,6 +80,7 @@ class Significance:
             *([_shares(self.importances)] if self.importances else []),
             *self.notes,
             *self.family.notes,
+            *([] if self.examples is None else _about_examples(self.examples)),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -99,14 +109,19 @@ class Significance:
 
 
 def significance(
-    entries: Sequence[Entry], *, metric: str | None = None, control: RunRecord | None = None
+    entries: Sequence[Entry],
+    *,
+    metric: str | None = None,
+    control: RunRecord | None = None,
+    read: ReadScores | None = None,
 ) -> Significance:
     """Returns how every config compares with the control, by the seeds that both have.
 
     metric: each sweep's objective by default; control: the config of this trial, one of the
-    entries'; by default the best of the controls with most seeds, else the first config. Raises
-    `SpecError` where sweeps have different objectives and no metric is named, for a metric that
-    was not logged, and for fewer than two configs; `TrackingError` where no trial completed.
+    entries'; by default the best of the controls with most seeds, else the first config; read:
+    reads the scores of single examples, to compare by them as well. Raises `SpecError` where
+    sweeps have different objectives and no metric is named, for a metric that was not logged, and
+    for fewer than two configs; `TrackingError` where no trial completed.
     """
     name, direction = _judged_by(entries, metric)
     found = _standings(entries, name, direction)
@@ -125,7 +140,12 @@ def significance(
         tuple(pair for entry in entries for pair in crossovers(entry.records, name)),
         _importances(entries, name, direction),
         tuple(_notes(entries, base, found[base].is_control, is_chosen=control is None)),
+        None if read is None else by_example(found[base], _without(found, base), read),
     )
+
+
+def _without(found: Mapping[str, Standing], base: str) -> dict[str, Standing]:
+    return {name: one for name, one in found.items() if name != base}
 
 
 def _judged_by(entries: Sequence[Entry], asked: str | None) -> tuple[str, str]:
@@ -272,6 +292,20 @@ def _ranks(ranking: Ranking) -> Iterator[str]:
     if ranking.left_out:
         names = ", ".join(ranking.left_out)
         yield f"not ranked, since they lack more than half of the seeds: {names}"
+
+
+def _about_examples(tests: Mapping[str, ExampleTest]) -> Iterator[str]:
+    if not tests:
+        yield (
+            "no trials that are compared keep scores of the same examples and seeds, so nothing is "
+            "said by single examples"
+        )
+        return
+    fewest = min(test.num_examples for test in tests.values())
+    yield (
+        f"by example: the interval for other seeds and other examples than the {fewest} of this "
+        "validation split; p is for other seeds alone"
+    )
 
 
 def _shares(shares: Mapping[str, float]) -> str:

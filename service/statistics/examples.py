@@ -122,7 +122,8 @@ def _crossed(differences: Any) -> tuple[float, float, float]:
     mean = float(differences.mean())
     if total <= 0:
         return mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - num_seeds)
-    freedom = total**2 / sum(square**2 / free for square, free in parts)
+    # The part that is taken off may leave fewer than any of them has, which is an artefact.
+    freedom = max(num_seeds - 1, total**2 / sum(square**2 / free for square, free in parts))
     error = math.sqrt(total / differences.size)
     half = -float(stdtrit(freedom, ALPHA / 2)) * error
     return mean - half, mean + half, float(2 * stdtr(freedom, -abs(mean) / error))

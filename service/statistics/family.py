@@ -81,8 +81,8 @@ class Family:
                 f"{self.num_tested} comparisons, however large the difference: that they are not "
                 "says nothing"
             )
-        if self.is_unbalanced:
-            lacking = [one for one in self.differences if one.without]
+        lacking = [one for one in self.differences if one.without and one.adjusted is not None]
+        if lacking:
             found.append(
                 f"{_names(lacking)}: not all seeds are shared with {self.control}; only shared "
                 "ones are compared. Where trials failed because of their config, what is left "

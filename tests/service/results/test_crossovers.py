@@ -1,5 +1,6 @@
 """Which configs make two curves over temperature."""
 
+from dataclasses import replace
 from typing import Any
 
 from records_support import record_of
@@ -32,6 +33,27 @@ def test_each_setting_of_the_rest_has_its_own() -> None:
     pairs = crossovers([*curves(0), *curves(100, hard_weight=0.5)], "rouge_l")
     assert [pair.where for pair in pairs] == ["hard_weight=0.1", "hard_weight=0.5"]
     assert pairs[1].sentence().endswith("(hard_weight=0.5)")
+
+
+def test_a_tuned_learning_rate_is_part_of_what_is_compared() -> None:
+    rates = [
+        replace(one, config=one.config | {"learning_rate": 1e-4 * one.config["tau"]})
+        for one in curves(0)
+    ]
+    assert crossovers(rates, "rouge_l") == ()
+    tuned = [replace(one, tags={"tuned": "learning_rate"}) for one in rates]
+    tuning = [
+        replace(
+            one,
+            tags=one.tags | {"role": "tuning"},
+            config=one.config | {"seed": 1_000_000},
+            metrics={"rouge_l": -99.0},
+        )
+        for one in tuned
+    ]
+    (pair,) = crossovers([*tuned, *tuning], "rouge_l")
+    assert [test.num_pairs for test in pair.found.tests.values()] == [2, 2, 2]
+    assert pair.found.tests[4.0].mean_difference > 0
 
 
 def test_what_is_no_curve_is_left_out() -> None:

@@ -180,6 +180,23 @@ def test_hyperparameters_have_their_importance() -> None:
     assert significance([entry(records, tags={"search": '{"tau": 3}'})]).importances == {}
 
 
+def test_single_examples_enter_where_they_are_read() -> None:
+    def read(record: RunRecord, metric: str) -> dict[int, float]:
+        score = record.metrics[metric]
+        return {n: score + (n % 3) * (score - 1) for n in range(12)}
+
+    found = significance([entry(three())], read=read)
+    row = found.rows()[0]
+    assert row["by_example"]["num_examples"] == 12
+    assert row["by_example"]["mean_difference"] == pytest.approx(
+        2 * row["difference"]["mean_difference"]
+    )
+    assert any("than the 12 of this validation split" in line for line in found.lines())
+    nothing = significance([entry(three())], read=lambda record, metric: {})
+    assert nothing.rows()[0]["by_example"] is None
+    assert any("nothing is said by single examples" in line for line in nothing.lines())
+
+
 def test_a_crossover_is_part_of_it() -> None:
     records = []
     for n, tau in enumerate((1.0, 4.0)):

@@ -92,7 +92,7 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
     assert found.control_mean.low is None and found.num_tested == 0
     assert [one.adjusted for one in found.differences] == [None, None]
     assert [one.test is None for one in found.differences] == [False, True]
-    (note, _) = found.notes
+    (note,) = found.notes
     assert "b, c: fewer than two seeds shared with a, so no interval and no p" in note
 
 
