@@ -27,7 +27,7 @@ from trainers.trial.reporting import DIAGNOSTICS, Reporter
 FORMAT = 1
 SEED = 0
 # Logits of a chunk: several tensors of the size are alive at once.
-MIN_CHUNK_ROWS, CHUNK_LOGITS = 16, {"cpu": 1 << 19, "cuda": 1 << 24}
+MIN_CHUNK_ROWS, CHUNK_LOGITS = 16, {"cpu": 1 << 19, "cuda": 1 << 22}
 
 
 def probe_examples(split: Split, num_positions: int) -> NDArray[np.int64]:
@@ -169,8 +169,9 @@ class Diagnostics:
         if done == 0:
             return True
         whole_s = (self.clock() - self._began) * (self.num_steps - self._first_step) / done
-        num_ahead = 1 if step == self.num_steps else 2
-        return self._spent + num_ahead * self._longest <= self.share * whole_s
+        # One with a ladder, as the first was, is to come; those between take half as long.
+        ahead_s = self._longest if step == self.num_steps else 1.5 * self._longest
+        return self._spent + ahead_s <= self.share * whole_s
 
     def _write(self, looks: list[dict[str, Any]]) -> None:
         content = {
