@@ -10,11 +10,13 @@ from trainers.signal import OutputHead, TeacherSignal
 @dataclass(frozen=True)
 class LossContext:
     """sequence_ids: [N], equal for positions of one sequence, or None; step: optimiser steps done
-    before this batch (from 0); num_steps: the whole training's."""
+    before this batch (from 0); num_steps: the whole training's; num_views: positions beside each
+    other that are views of one image."""
 
     sequence_ids: Tensor | None = None
     step: int = 0
     num_steps: int = 1
+    num_views: int = 1
 
 
 @dataclass(frozen=True)

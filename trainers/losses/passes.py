@@ -20,11 +20,12 @@ from trainers.trial.traits import Policy
 @dataclass(frozen=True)
 class BatchSettings:
     """What the batch or the training decides for the batch's positions. temperature: a scalar or
-    [N], see `PolicyInput`; row_weight [N] and mix, a scalar: see `LabelledInput`."""
+    [N], see `PolicyInput`; row_weight [N], mix, a scalar, and num_views: see `LabelledInput`."""
 
     temperature: Tensor | None = None
     row_weight: Tensor | None = None
     mix: Tensor | None = None
+    num_views: int = 1
 
     def rows(self, start: int, stop: int) -> "BatchSettings":
         """Returns the settings of positions start to stop."""
@@ -32,7 +33,7 @@ class BatchSettings:
             value if value is None or value.dim() == 0 else value[start:stop]
             for value in (self.temperature, self.row_weight)
         )
-        return BatchSettings(temperature, row_weight, self.mix)
+        return BatchSettings(temperature, row_weight, self.mix, self.num_views)
 
 
 @dataclass(frozen=True)
@@ -151,4 +152,5 @@ def settings_from(
     return BatchSettings(
         temperature.temperature(config, next(numbers)) if temperature else None,
         weight.weight(config, next(numbers), context) if weight else None,
+        num_views=context.num_views,
     )

@@ -15,7 +15,6 @@ from trainers.losses.policies import Softened, soften
 from trainers.losses.tables import DIVERGENCE_FUNCTIONS, LABELLED_TERMS
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
-from trainers.trial.seen import Seen
 
 # Below it a soft weight is as good as none.
 SMALLEST_WEIGHT = 1e-30
@@ -64,7 +63,7 @@ class SoftTerm:
             settings.row_weight,
             settings.mix,
             (1 - self.config.hard_weight) / max(self.config.soft_weight, SMALLEST_WEIGHT),
-            Seen.by(self.config).num_rows,
+            settings.num_views,
         )
         parts = LABELLED_TERMS[self.config.divergence](rows, self.parameters)
         value = softened.weight * parts.scaled

@@ -10,6 +10,7 @@ from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.parts import Batch, Network
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
+from trainers.trial.seen import Seen
 
 
 class StudentWithLoss(nn.Module):
@@ -54,6 +55,11 @@ class StudentWithLoss(nn.Module):
     ) -> LossSums:
         """Returns the sums of the losses over the batch's N positions, to be divided by the caller
         once."""
-        context = LossContext(sequence_ids=batch.sequence_ids, step=step, num_steps=num_steps)
+        context = LossContext(
+            sequence_ids=batch.sequence_ids,
+            step=step,
+            num_steps=num_steps,
+            num_views=Seen.by(self.loss.config).num_rows,
+        )
         with numerics_of.autocast(self._numerics):
             return self.loss(self.hidden(batch), self.head(), batch.labels, signal, context)  # type: ignore[no-any-return]

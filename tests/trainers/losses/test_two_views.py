@@ -33,7 +33,7 @@ def soft(student: Tensor, **config: Any) -> Tensor:
     """The soft loss [rows] of the two views."""
     term = SoftTerm(TrialConfig.model_validate(TWO | config), CLASSES)
     labels = torch.from_numpy(LABELS).repeat_interleave(2)
-    return term.values(student, beside(LOGITS[1]), labels, BatchSettings())
+    return term.values(student, beside(LOGITS[1]), labels, BatchSettings(num_views=2))
 
 
 def softmax(logits: np.ndarray, tau: float) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_multi_level_as_published() -> None:
         head,
         torch.from_numpy(LABELS).repeat_interleave(2),
         TeacherSignal(beside(LOGITS[1]), head),
-        LossContext(),
+        LossContext(num_views=2),
     )
     hard = sum(-np.log(softmax(LOGITS[0, v], 1.0)[range(4), LABELS]).mean() for v in range(2))
     assert sums.total.item() / (2 * IMAGES) == pytest.approx(0.1 * hard + 0.9 * total, rel=1e-9)

@@ -26,13 +26,13 @@ def changed(
 ) -> Pixels:
     """Returns `change` of each of `pixels` [B, channels, height, width], of one channel or three,
     with the shares [B, n] that are its own."""
-    made = np.empty_like(pixels)
-    for number, (image, own) in enumerate(zip(pixels, shares.tolist(), strict=True)):
-        is_grey = len(image) == 1
-        picture = Image.fromarray(image[0] if is_grey else image.transpose(1, 2, 0))
-        result = np.asarray(change(picture, own))
-        made[number] = result[None] if is_grey else result.transpose(2, 0, 1)
-    return made
+    # Pillow has the channels last, and none where there is one.
+    is_grey = pixels.shape[1] == 1
+    stored = pixels[:, 0] if is_grey else np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    made = np.empty_like(stored)
+    for number, own in enumerate(shares.tolist()):
+        made[number] = np.asarray(change(Image.fromarray(stored[number]), own))
+    return made[:, None] if is_grey else np.ascontiguousarray(made.transpose(0, 3, 1, 2))
 
 
 def resized_crop(picture: Picture, shares: Shares) -> Picture:

@@ -1,6 +1,7 @@
 """Trials that learn from two views of each image: which views they are, what is cached of them, and
 that an interrupted trial goes on with the very same."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,21 @@ def test_trials_see_the_same_views_whatever_they_learn_by(
         run(trial_of(prepared, **TURNS, **(TWO | other), epochs=2), tmp_path / str(number))
     half = len(seen) // 2
     assert half == 20 and seen[:half] == seen[half:]
+
+
+def test_a_look_at_the_loss_takes_validation_images_for_what_they_are(tmp_path: Path) -> None:
+    """They have one view each, whose number may be odd."""
+    data = {"train": "builtin:digits", "validation": "builtin:digits"}
+    data |= {"max_train_examples": 300, "max_validation_examples": 33}
+    found = prepare(request_of(data=data), tmp_path / "home")
+    two = {"second_view": "crop", "divergence": "multi_level", "diagnostics_share": 1.0}
+    run(trial_of(found, **two, epochs=2), tmp_path / "two")
+    run(trial_of(found, **two | {"second_view": "none"}, epochs=2), tmp_path / "one")
+    first, other = (
+        json.loads((tmp_path / name / "diagnostics.json").read_text())["looks"][0]
+        for name in ("two", "one")
+    )
+    assert (first["num_positions"], first["metrics"]) == (33, other["metrics"])
 
 
 def test_a_plan_counts_both_views(home: Path) -> None:
