@@ -14,6 +14,7 @@ from trainers.teachers.cache import BYTES
 from trainers.trial.budget import num_evaluations_of, num_learned_from
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
+from trainers.trial.seen import Seen
 from trainers.trial.sources import FitConfig, ModelSource
 from trainers.trial.strict import Strict
 
@@ -289,7 +290,8 @@ def _seconds_by_evaluation(spec: SweepSpec, facts: InputFacts) -> float | None:
     assert tokens is not None and facts.forward_s is not None and facts.evaluation_s is not None
     num_examples = facts.num_train_examples or 1
     examples = tokens * num_examples / facts.num_train_tokens
-    step_s = STEP_PASSES * facts.forward_s / facts.num_validation_examples
+    passes = STEP_PASSES * Seen.by(spec.budget()).num_rows
+    step_s = passes * facts.forward_s / facts.num_validation_examples
     evaluations = num_evaluations_of(spec.budget(), num_examples) * facts.evaluation_s
     return examples * step_s / spec.resources.workers_per_trial + evaluations
 

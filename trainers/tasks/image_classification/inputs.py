@@ -39,6 +39,7 @@ READ_BY = (
     "max_validation_examples",
 )
 # Families whose logits are those of the mean over a map, so that a cell of the map has its own.
+REGIONS = "regions"
 WITH_REGIONS = ("convnet", "mobilenet_v1", "mobilenet_v2", "regnet", "resnet")
 Describe = Callable[[Mapping[str, Any], str, Mapping[str, int]], ModelFacts]
 
@@ -232,5 +233,7 @@ def described_model(
     assert config is not None
     facts = _facts(request, keyed_folder(home, "data", ImageKeys(request).data))
     sizes = {} if facts is None else facts.sizes
+    if sizes and request.regions > 1:
+        sizes = {**sizes, REGIONS: request.regions}
     asked = {"config": config, "sizes": sizes}
     return described(asked, home, lambda: describer()(config, role, sizes))

@@ -96,8 +96,7 @@ def products_of(model: Any, role: str, sizes: Mapping[str, int]) -> int | None:
     `ValueError` for a network of this project that such an image is too small for."""
     if not sizes:
         return None
-    side, channels = sizes["image_size"], sizes["num_channels"]
-    image = torch.empty(1, channels, side, side, device="meta")
+    side, image = sizes["image_size"], image_of(sizes)
     try:
         with FlopCounterMode(display=False) as counter:
             model.eval()(pixel_values=image)
@@ -110,6 +109,12 @@ def products_of(model: Any, role: str, sizes: Mapping[str, int]) -> int | None:
             "architecture, or a larger data.image_size."
         ) from error
     return int(counter.get_total_flops()) // 2
+
+
+def image_of(sizes: Mapping[str, int]) -> Tensor:
+    """Returns a square image of the data's size without numbers."""
+    channels, side = sizes["num_channels"], sizes["image_size"]
+    return torch.empty(1, channels, side, side, device="meta")
 
 
 def _check_type(given: Mapping[str, Any], role: str) -> None:

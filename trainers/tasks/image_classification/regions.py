@@ -28,11 +28,32 @@ def check(model: Any, pixels: Tensor) -> None:
         fits = torch.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE)
     except (AttributeError, TypeError, RuntimeError, IndexError):  # it is built in another way
         fits = False
-    if not fits:
+    if fits:
+        _check_size(features, type(model).__name__)
+    else:
         raise ValueError(
             f"data.regions: {type(model).__name__} must put the mean over its last feature map "
             "through a linear classifier, so that a region has logits too, but it does not. Leave "
             "data.regions out, or use another model."
+        )
+
+
+def check_described(model: Any, role: str, pixels: Tensor) -> None:
+    """Raises `ValueError` for a model on the meta device whose last map of `pixels` is too small;
+    one that needs numbers is checked when it has them."""
+    try:
+        _, features = _answer(model, pixels)
+    except (AttributeError, TypeError, RuntimeError, IndexError):
+        return
+    _check_size(features, f"the {role}")
+
+
+def _check_size(features: Tensor, name: str) -> None:
+    height, width = features.shape[2:]
+    if height * width == 1:
+        raise ValueError(
+            f"data.regions: the last feature map of {name} must have more than one pixel, but it "
+            "has 1 x 1 for the data's images. Leave data.regions out, or use another model."
         )
 
 

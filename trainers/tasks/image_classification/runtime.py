@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from trainers.parts import SignalMaker
-from trainers.tasks.image_classification import data, models, writing
+from trainers.tasks.image_classification import data, models, regions, writing
 from trainers.tasks.image_classification.data import ImageData
 from trainers.tasks.image_classification.evaluation import ImageEvaluator
+from trainers.tasks.image_classification.inputs import REGIONS
 from trainers.tasks.image_classification.models import Classifier
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import ModelFacts
@@ -53,6 +54,8 @@ class ImageClassificationRuntime:
         transformers builds. `sizes`: of the data, as far as they are known."""
         model = models.built(config, role, sizes)
         products = models.products_of(model, role, sizes)
+        if sizes.get(REGIONS, 1) > 1:
+            regions.check_described(model, role, models.image_of(sizes))
         return ModelFacts(model.config.to_dict(), int(model.num_parameters()), products)
 
     def load_model(
