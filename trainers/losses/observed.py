@@ -29,7 +29,6 @@ from trainers.losses.gradients import (
 from trainers.losses.passes import BatchSettings
 from trainers.losses.rho import TAUS
 from trainers.losses.soft_term import SoftTerm
-from trainers.trial.fields import Augmentation
 from trainers.trial.traits import Policy, Scaling
 
 OWN, AT_ONE = "loss", "at temperature 1"
@@ -40,8 +39,6 @@ WITHOUT_TEMPERATURE = {
     "scaling": Scaling.NONE,
     "weight_by_power_sum": None,
 }
-# Of an image that is looked at there is one view.
-ONE_VIEW = {"second_view": Augmentation.NONE}
 # Beyond the ladder, so that flat and sharp soft labels find a mean that matches theirs.
 FURTHER_TAUS = (0.25, 0.35, 11.3, 16.0, 22.6, 32.0, 64.0)
 NUM_BINS = 20
@@ -102,7 +99,7 @@ class Observer:
     """Looks at positions through the loss of a trial, at one of its steps."""
 
     def __init__(self, loss: DistillationLoss, context: LossContext) -> None:
-        self.config = loss.term_at(context).config.model_copy(update=ONE_VIEW)
+        self.config = loss.term_at(context).config
         changes: dict[str, dict[str, Any]] = {OWN: {}, AT_ONE: WITHOUT_TEMPERATURE}
         changes |= {name: {"divergence": name} for name in KLS.keys() - {self.config.divergence}}
         self._terms = {
