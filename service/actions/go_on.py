@@ -177,10 +177,10 @@ def _with_more_cells(plan: SweepPlan, wanted: MoreOfStudy) -> SweepPlan:
         written = plan.spec.model_dump(mode="json", exclude=NOT_OF_STUDIES, exclude_defaults=True)
         points = [dict(one) for one in parse_spec(written | {"cells": list(wanted.cells)}).points()]
     study, told = with_more_of(plan.study, plan.spec, seeds=wanted.seeds, points=points)
-    if study == plan.study:
+    if study.num_trials == plan.num_trials:
         raise PlanError(
-            f"extend: {plan.sweep_id} must get a cell that it has not, but got none: "
-            f"{'; '.join(told)}. kd-sweep trials {plan.sweep_id} lists what it has."
+            f"extend: {plan.sweep_id} must get a cell that it has not, but got "
+            f"{len(points)} that it has. kd-sweep trials {plan.sweep_id} lists them."
         )
     more = {"study": study, "num_trials": study.num_trials, "warnings": (*plan.warnings, *told)}
     return plan.model_copy(update=more)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.plan.plan import SweepPlan
-    from service.plan.study import StudyPlan
+    from service.plan.study import Cell, StudyPlan
 
 UNKNOWN = "not known yet"
 
@@ -96,10 +96,13 @@ def _design_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
 
 
 def _cell_rows(study: "StudyPlan") -> list[tuple[int, str, str]]:
-    return [
-        (number, cell.label, "control" if cell.is_control else "")
-        for number, cell in enumerate(study.cells, start=1)
-    ]
+    return [(number, cell.label, _role(cell)) for number, cell in enumerate(study.cells, start=1)]
+
+
+def _role(cell: "Cell") -> str:
+    if not cell.is_control:
+        return ""
+    return f"control, and {cell.written_as}" if cell.written_as else "control"
 
 
 def _trials(plan: "SweepPlan") -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-from search_spaces.domains import Domain, Fixed, Float, Int
+from search_spaces.domains import Choice, Domain, Fixed, Float, Int
 from service.spec.document import SweepSpec
 from trainers.trial.catalogue import POLICIES
 
@@ -23,11 +23,22 @@ def search_rows(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]
     rows = space.explain()
     for row in rows:
         row["domain"] += _rho_in_words(row["name"], space.domains[row["name"]], vocab_size)
+    if spec.cells:
+        rows = [_row_of_cells(name, spec, vocab_size) for name in spec.varied_names()]
     for name in RHOS:
         if name in given:
             words = _rho_in_words(name, Fixed(fixed=given[name]), vocab_size)
             rows.append({"name": name, "domain": f"given: {given[name]}{words}", "condition": ""})
     return rows + _default_rho(spec, vocab_size)
+
+
+def _row_of_cells(name: str, spec: SweepSpec, vocab_size: int | None) -> dict[str, str]:
+    """The row of a name in which a study's cells differ, or which some of them have."""
+    values = dict.fromkeys(point[name] for point in spec.points() if point.get(name) is not None)
+    words = f"one of {', '.join(map(str, values))}" if values else "not given"
+    if name in RHOS and values:
+        words += _rho_in_words(name, Choice(choice=tuple(values)), vocab_size)
+    return {"name": name, "domain": words, "condition": ""}
 
 
 def _default_rho(spec: SweepSpec, vocab_size: int | None) -> list[dict[str, str]]:

@@ -26,11 +26,13 @@ Values = dict[str, Any]
 
 class Cell(Strict):
     """A config that is compared, its seed and a tuned learning rate left open. `label` is its own
-    within the study; is_control: what the others are compared with."""
+    within the study; is_control: what the others are compared with; written_as: of a control, how
+    the document lists it too, None where it does not."""
 
     label: str
     values: Values
     is_control: bool = False
+    written_as: str | None = None
 
 
 class StudyPlan(Strict):
@@ -135,17 +137,19 @@ def _distinct(
 ) -> tuple[tuple[Cell, ...], list[str]]:
     """Returns `cells` with those of `points` that train as none of them does, and the labels of
     the others."""
-    labels = {_config_key(spec, cell.values): cell.label for cell in cells}
-    found, twice = list(cells), []
+    found = {_config_key(spec, cell.values): cell for cell in cells}
+    taken, twice = {cell.label for cell in cells}, []
     for values in points:
         key, label = _config_key(spec, values), describe(values)
-        if key in labels:
-            same = labels[key]
-            twice.append(label if same == label else f"{label} ({same})")
-            continue
-        labels[key] = _unique(label, set(labels.values()))
-        found.append(Cell(label=labels[key], values=dict(values)))
-    return tuple(found), twice
+        same = found.get(key)
+        if same is None:
+            found[key] = Cell(label=_unique(label, taken), values=dict(values))
+            taken.add(found[key].label)
+        elif same.is_control and same.written_as is None:
+            found[key] = same.model_copy(update={"written_as": label})
+        else:
+            twice.append(label if same.label == label else f"{label} ({same.label})")
+    return tuple(found.values()), twice
 
 
 def _config_key(spec: SweepSpec, values: Values) -> str:

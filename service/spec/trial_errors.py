@@ -44,6 +44,8 @@ def _section(field: str, spec: SweepSpec) -> str:
 def _condition_hint(field: str, spec: SweepSpec, values: Mapping[str, Any]) -> str:
     """Returns the condition that keeps a parameter to those that have it, in the words of a sweep;
     empty where neither a searched divergence nor a searched policy decides on that."""
+    if spec.section_of(field) == "cells":
+        return " Or write an entry of cells for those that have it."
     # Tries each value of a searched policy or divergence with the parameter: those with which it is
     # valid make the condition, unless they are all of them, or none.
     space, given = spec.search, spec.given()

@@ -8,6 +8,7 @@ from fakes import make_study_document
 from service.plan.estimates import InputFacts
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
+from service.plan.search_rows import search_rows
 from service.plan.study import StudyPlan, free_seeds, key_of, with_more
 from service.spec.parse import parse_spec
 from service.states import Role
@@ -69,7 +70,9 @@ def test_a_cell_that_is_a_control_is_the_control() -> None:
     plan = plan_of(controls="default", cells=[{"tau": [1, 3]}])
     assert plan.study is not None
     assert [cell.label for cell in plan.study.cells][-2:] == ["forward KL, tau 4", "tau=3"]
-    assert any("tau=1 (forward KL, tau 1) is an earlier one" in one for one in plan.warnings)
+    written = {cell.label: cell.written_as for cell in plan.study.cells if cell.written_as}
+    assert written == {"forward KL, tau 1": "tau=1"}
+    assert not any(one.startswith("cells: ") for one in plan.warnings)
 
 
 def test_labels_are_unique_where_words_are_not() -> None:
@@ -151,6 +154,16 @@ def test_the_plan_is_read_back_as_it_was_written() -> None:
 def test_other_cells_or_seeds_are_another_study(changes: dict[str, Any]) -> None:
     assert plan_of(**changes).sweep_id != plan_of().sweep_id
     assert plan_of(**changes).sweep_id == plan_of(**changes).sweep_id
+
+
+def test_what_cells_differ_in_is_said_in_words() -> None:
+    cells = [{"tau": [1, 2]}, {"policy": "cist", "rho_per_log_vocab": [0.5, 1], "tau": None}]
+    rows = {row["name"]: row["domain"] for row in search_rows(plan_of(cells=cells).spec, 1000)}
+    assert rows == {
+        "tau": "one of 1, 2",
+        "policy": "one of cist",
+        "rho_per_log_vocab": "one of 0.5, 1 (rho 3.45, 6.91)",
+    }
 
 
 def test_a_key_knows_values_by_what_they_are() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import make_document
+from fakes import make_document, make_study_document
 from fuzz_support import ends_well, mutated, texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +23,14 @@ from service.spec.paths import PathFinder, with_absolute_paths
 TEXTS = [preset_text(name) for name in (*preset_names(), "_starter")]
 DOCUMENTS = [parse_yaml(text, "preset") for text in TEXTS] + [
     make_document(),
+    make_study_document(
+        cells=[
+            {"divergence": ["skew_forward_kl", "skew_reverse_kl"], "tau": 2, "alpha": [0.1, None]},
+            {"policy": "cist", "rho_per_log_vocab": [0.8, 1.3]},
+        ],
+        tune={"learning_rate": [1e-3, 1e-2]},
+        controls="default",
+    ),
     make_document(
         search={
             "divergence": {"choice": ["forward_kl", "generalized_jsd"]},

@@ -118,7 +118,10 @@ def test_of_training_cells_may_differ_in_what_leaves_the_pairing_alone() -> None
         ({"cells": [{}]}, r"^cells\[0\]: must be a mapping"),
         ({"cells": {"tau": [1, 2]}}, r"^cells: must be a list of mappings, but got \{'tau'"),
         ({"cells": [{"tau": -1}]}, r"^cells\.tau: .*but got tau=-1.*\(at tau: -1\)"),
-        ({"cells": [{"policy": "cist", "tau": 2}]}, r"^cells\.tau: .*belongs to"),
+        (
+            {"cells": [{"policy": "cist", "tau": 2}]},
+            r"^cells\.tau: .*belongs to.* an entry of cells",
+        ),
         ({"cells": [{"learning_rate": list(range(1, 10_002))}]}, "may have 10,000 cells"),
         ({"cells": None}, "either cells or a search .* but got neither"),
         ({"search": LISTED}, "either cells or a search .* but got both"),
