@@ -161,6 +161,8 @@ class Classifier:
         return OutputHead.identity(self.num_classes, weight.device, weight.dtype)
 
     def _logits(self, pixels: Tensor, num_regions: int) -> Tensor:
+        # A teacher's weights may be in bfloat16, and no autocast around it.
+        pixels = pixels.to(next(self.model.parameters()).dtype)
         if num_regions > 1:
             return regions.with_regions(self.model, pixels, num_regions)
         logits: Tensor = self.model(pixel_values=pixels).logits

@@ -121,6 +121,24 @@ def test_the_cache_serves_the_very_views(prepared: Prepared, tmp_path: Path) -> 
     assert of_online[0].metrics["top1"] == pytest.approx(of_cache[0].metrics["top1"], abs=2)
 
 
+@pytest.mark.parametrize("beside", [{}, {"regions": 2}, {"second_view": "crop_flip"}], ids=str)
+def test_a_trial_in_bfloat16_asks_a_teacher_in_bfloat16(
+    prepared: Prepared, beside: dict[str, Any], tmp_path: Path
+) -> None:
+    trial = trial_of(prepared, **VIEWED, **beside, precision="bfloat16", steps=3, epochs=None)
+    resolved = numerics.resolve("cpu", Precision.BFLOAT16, 1)
+    online = trial.model_copy(update={"numerics": resolved})
+    request = CacheRequest.of_trial(online, table.task_named(TASK))
+    folder = build(plan_cache(request, tmp_path / "caches"))
+    paths = online.paths.model_copy(update={"teacher_cache": str(folder)})
+    cached = online.model_copy(update={"teacher_source": "cache:bfloat16", "paths": paths})
+    soft = [
+        [step["soft_loss"] for step in run(one, tmp_path / one.teacher_source)[1].steps.values()]
+        for one in (online, cached)
+    ]
+    assert soft[0] == pytest.approx(soft[1], rel=0.05)
+
+
 def test_an_interrupted_epoch_goes_on_with_the_same_views(
     prepared: Prepared, tmp_path: Path
 ) -> None:
