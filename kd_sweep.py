@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.actions.run import OnEvent, RunEvent, RunResult
     from service.cli.display import RunDisplay, WatchDisplay
     from service.cluster.sweep_job import SweepJob
+    from service.evaluation.evaluate import SetResult
     from service.plan.plan import SweepPlan
     from service.record.records import SweepRecord
     from service.rerun.export import Exported
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "Workspace", "actions", "errors"]
 __all__ += ["plan", "run", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
 __all__ += ["confirm"]
-__all__ += ["sweeps", "trials", "best", "compare", "report", "rerun", "export", "workspace"]
+__all__ += ["sweeps", "trials", "best", "compare", "report", "rerun", "evaluate"]
+__all__ += ["export", "workspace"]
 
 
 def workspace(
@@ -310,6 +312,27 @@ def rerun(
     `service.actions.rerun.RerunRequest` and `rerun_trial`."""
     request = actions.rerun.RerunRequest(run, image, local, device, keep, dict(mounts or {}))
     return actions.rerun.rerun_trial(request, _at(workspace), on_line=on_line)
+
+
+def evaluate(
+    trials: Sequence[str],
+    *,
+    on: Sequence[str] = (),
+    harness: Sequence[str] = (),
+    split: str = "test",
+    fields: Mapping[str, object] | None = None,
+    student: Path | None = None,
+    again: bool = False,
+    harness_tasks: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    workspace: Workspace | None = None,
+) -> "list[SetResult]":
+    """Measures the students of trials on evaluation sets, which report once and never select. See
+    `service.actions.evaluate.HowToEvaluate` and `evaluate_trials`."""
+    how = actions.evaluate.HowToEvaluate(split, fields or {}, student, again, harness_tasks)
+    return actions.evaluate.evaluate_trials(
+        trials, _at(workspace), on=on, harness=harness, how=how, say=say
+    )
 
 
 def export(run: str, folder: Path | str, *, workspace: Workspace | None = None) -> "Exported":

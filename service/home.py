@@ -83,6 +83,11 @@ def reruns_folder(home: Path) -> Path:
     return home / "reruns"
 
 
+def evaluations_folder(home: Path) -> Path:
+    """Returns the folder in which finished students are evaluated."""
+    return home / "evaluations"
+
+
 def spool_folder(home: Path, uri: str, experiment: str = DEFAULT_EXPERIMENT) -> Path:
     """Returns the folder in which entries for an experiment of the MLflow server `uri` wait while
     it is away."""

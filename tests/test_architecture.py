@@ -56,10 +56,11 @@ GROUND: dict[str, set[str]] = {
 ROOMS: dict[str, dict[str, set[str]]] = {
     "service": {
         "__main__.py": {"cli"},
-        "cli": {"actions", "cluster", "plan", "record", "rerun", "results"},
+        "cli": {"actions", "cluster", "evaluation", "plan", "record", "rerun", "results"},
         "actions": {
             "cluster",
             "driver",
+            "evaluation",
             "own_code",
             "plan",
             "record",
@@ -73,6 +74,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "rerun": {"own_code", "record"},
         "report": {"plan", "record", "results", "statistics"},
         "results": {"record", "statistics"},
+        "evaluation": {"record"},
         "record": {"plan"},
         "slots": {"plan"},
         "own_code": {"plan", "spec"},
@@ -85,6 +87,15 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "trainers": {
         "__main__.py": {"files", "tasks", "teachers", "training", "trial"},
         "worker.py": {"training", "trial"},
+        "evaluating": {
+            "files",
+            "numerics.py",
+            "parts.py",
+            "tasks",
+            "teachers",
+            "training",
+            "trial",
+        },
         "preparing": {"files", "numerics.py", "parts.py", "tasks", "teachers", "training", "trial"},
         "training": {"files", "losses", "numerics.py", "parts.py", "tasks", "teachers", "trial"},
         "teachers": {"files", "numerics.py", "parts.py", "trial"},
@@ -123,6 +134,7 @@ HOMES: dict[str, set[str]] = {
     "IPython": {"service/cli/notebook.py"},
     "apprise": {"service/driver/notify.py"},
     "pyarrow": {"trainers/files/columns.py", "trainers/tasks/causal_lm"},
+    "lm_eval": {"trainers/evaluating/harness.py"},
     "sacrebleu": {"trainers/tasks/causal_lm/answers.py"},
     "jinja2": {"service/report/rendering.py"},
     "kaleido": {"service/report/pictures.py"},
@@ -148,6 +160,7 @@ HEAVY = {
     "scipy",
     "pandas",
     "IPython",
+    "lm_eval",
     "pyarrow",
     "sacrebleu",
 }

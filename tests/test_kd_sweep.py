@@ -17,8 +17,20 @@ from fakes import make_sweep_plan
 from records_support import make_store, record_sweep
 
 import kd_sweep
-from service.actions import cluster, confirm, follow, go_on, plan, record, report, rerun, run
+from service.actions import (
+    cluster,
+    confirm,
+    evaluate,
+    follow,
+    go_on,
+    plan,
+    record,
+    report,
+    rerun,
+    run,
+)
 from service.errors import SpecError, SweepError, TrackingError
+from service.evaluation.evaluate import HowToEvaluate
 from service.events import Notice
 from service.home import home_folder
 from service.rerun.rerun import RerunRequest
@@ -55,6 +67,7 @@ HANDED_ON: dict[str, tuple[tuple[Callable[..., Any], ...], set[str], set[str]]] 
     "compare": ((record.compare_trials,), set(), set()),
     "report": ((report.make_report,), {"output"}, set()),
     "rerun": ((RerunRequest, rerun.rerun_trial), set(), {"request"}),
+    "evaluate": ((HowToEvaluate, evaluate.evaluate_trials), set(), {"how"}),
     "export": ((rerun.export_trial,), set(), set()),
 }
 HEAVY = {"torch", "ray", "mlflow", "optuna", "transformers", "pandas", "pydantic", "rich", "typer"}

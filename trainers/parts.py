@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts, ModelFacts
+from trainers.trial.facts import Facts, ModelFacts, PreparedFacts, SetFacts
 from trainers.trial.metrics import Metric
 from trainers.trial.reporting import Evaluation
 from trainers.trial.seen import ALL, Seen
-from trainers.trial.sources import ModelSource, PrepareRequest, Role
+from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, Role
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,18 +206,6 @@ class Evaluator(Protocol):
 # -- the task
 
 
-@dataclass(frozen=True)
-class PreparedFacts:
-    """What is known of prepared data. num_train_learned: learned positions of one epoch;
-    fingerprints: of the data, and of what else was prepared with it."""
-
-    num_classes: int
-    num_train_examples: int
-    num_train_learned: int
-    num_validation_examples: int
-    fingerprints: dict[str, str]
-
-
 class InputKeys(Protocol):
     """What decides the inputs of a request, as plain data to be hashed. Files are read when a key
     is first asked for."""
@@ -275,6 +263,10 @@ class Task(Protocol):
     @property
     def quick_evaluation(self) -> Mapping[str, Any]:
         """Fields of a trial whose evaluations leave out what is slow."""
+
+    @property
+    def thorough_evaluation(self) -> Mapping[str, Any]:
+        """Fields of a trial as whose a finished student is evaluated."""
 
     def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
         """Returns the fields of a trial that say what a fit sees of the request's data."""
@@ -342,6 +334,13 @@ class TaskRuntime(Protocol):
         """Returns what is `seen` of the prepared data in `folder`. `trust`: whether code that its
         tokenizer brings along may run. Raises `ValueError` for too small a split."""
 
+    def evaluation_set(
+        self, source: DataSource, *, like: Any, config: TrialConfig, folder: Path
+    ) -> tuple[Data, SetFacts]:
+        """Returns the examples that `source.validation` names as the validation split of data that
+        is otherwise `like` (what `open_data` returned), cut as trials with that config have them;
+        written into `folder`. Raises `ValueError` for what is missing, wrong or does not fit."""
+
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over the content of the prepared data in `folder`, all read."""
 
@@ -387,8 +386,10 @@ class TaskRuntime(Protocol):
         teacher: SignalMaker | None,
         world: "World",
         numerics: dict[str, Any],
+        is_thorough: bool = False,
     ) -> Evaluator:
-        """Returns what scores students on the data's validation split."""
+        """Returns what scores students on the data's validation split; `is_thorough`: by what takes
+        too long for trials, too."""
 
     def save(self, model: Any, data: Any, folder: Path) -> None:
         """Writes the model into `folder` with all that using it elsewhere takes."""

@@ -2,14 +2,13 @@
 shows are made of them, and a test holds every command's answer to them."""
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, create_model
+from pydantic import Field, TypeAdapter
 
 from service.actions.json_document import Document, Number
+from service.actions.json_lines import Event, Line
 from service.actions.json_significance import Significance
-from service.events import KINDS
 from service.plan.plan import SweepPlan
 from service.report.page import Page
 from service.spec.document import SweepSpec
@@ -183,6 +182,27 @@ class Rerun(Document):
     kept: str | None
 
 
+class Evaluated(Document):
+    """A trial's student on an evaluation set. is_new: measured now, and not before; in_train,
+    in_validation: how many of its examples are also in those splits."""
+
+    sweep_id: str
+    trial: int
+    run_id: str
+    set: str
+    place: str
+    evaluated_at: str
+    is_new: bool
+    num_examples: int
+    num_dropped: int
+    in_train: int
+    in_validation: int
+    fingerprint: str
+    fields: dict[str, Any]
+    notices: list[str]
+    metrics: dict[str, Number]
+
+
 class Promoted(Document):
     """A student in MLflow's model registry; uri: how MLflow loads it."""
 
@@ -327,32 +347,6 @@ class Plan(SweepPlan):
     search_space: list[SearchRow]
 
 
-class Begins(Document):
-    """The first line of `watch`."""
-
-    event: Literal["SweepBegins"]
-    sweep_id: str
-    num_trials: int
-
-
-class Line(Document):
-    """A line of a driver's log that is no event."""
-
-    text: str
-
-
-def _event_line(name: str, kind: type) -> Any:
-    """Returns the type of an event's line: its name, and its fields."""
-    hints = get_type_hints(kind)
-    keys: dict[str, Any] = {"event": (Literal[name], ...)}
-    keys |= {one.name: (hints[one.name], ...) for one in fields(kind)}
-    return create_model(name, __base__=Document, __doc__=kind.__doc__, **keys)
-
-
-Event: Any = Begins
-for _name, _kind in KINDS.items():
-    Event |= _event_line(_name, _kind)
-
 # Of `watch` and `logs` each line is a document of its own.
 BY_COMMAND: Mapping[str, Any] = {
     "plan": Plan,
@@ -379,6 +373,7 @@ BY_COMMAND: Mapping[str, Any] = {
     "extend": Run | Job,
     "retry": Run | Job,
     "rerun": Rerun,
+    "evaluate": list[Evaluated],
     "export": Export,
     "promote": Promoted,
     "delete": Deletion,

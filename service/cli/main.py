@@ -2,7 +2,7 @@
 
 import gc
 
-from service.cli import asking, checking, cluster, removing, reporting, rerun, sweeps
+from service.cli import asking, checking, cluster, evaluating, removing, reporting, rerun, sweeps
 from service.cli.app import app, write_any_text
 from service.cli.cache import group as cache_group
 
@@ -33,6 +33,7 @@ COMMANDS = (
     rerun.rerun,
     rerun.export,
     rerun.promote,
+    evaluating.evaluate,
     removing.delete,
     removing.prune,
 )

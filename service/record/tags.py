@@ -44,6 +44,9 @@ TEACHER = "teacher/"
 UNDISTILLED = "undistilled/"
 VALIDATION_EXAMPLES = "data/validation_examples"
 
+# Begins the names of metrics on evaluation sets, which report and never select.
+TEST = "test/"
+
 KIND_SWEEP = "sweep"
 KIND_TRIAL = "trial"
 KIND_RERUN = "rerun"

@@ -187,14 +187,13 @@ class Tracker:
         """Keeps `text` as the run's artifact `name`."""
         self._put(TextEntry(run=run_id, at_ms=now_ms(), text=text, name=name))
 
-    def describe(self, run_id: str, text: str) -> None:
-        """Keeps `text` (Markdown) as what MLflow's page says of the run at its top."""
-        self._put(TagsEntry(run=run_id, at_ms=now_ms(), tags={tags.NOTE: text}))
+    def tag(self, run_id: str, found: Mapping[str, str]) -> None:
+        """Sets tags of a run, over those that it has."""
+        self._put(TagsEntry(run=run_id, at_ms=now_ms(), tags=dict(found)))
 
     def log_artifact(self, run_id: str, path: Path, artifact_path: str | None = None) -> None:
         """Copies a file or folder to the run's artifacts, below the folder `artifact_path`."""
-        entry = FileEntry(run=run_id, at_ms=now_ms(), path=str(path), folder=artifact_path)
-        self._put(entry)
+        self._put(FileEntry(run=run_id, at_ms=now_ms(), path=str(path), folder=artifact_path))
 
     def replay(self) -> int:
         """Delivers what processes that are gone left in the spool; returns how many files still

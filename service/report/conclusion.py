@@ -8,6 +8,7 @@ from pathlib import Path
 from service.home import spool_folder
 from service.plan.places import report_file, sweep_folder
 from service.plan.plan import SweepPlan
+from service.record import tags
 from service.record.runs import Runs
 from service.record.tracking import Tracker
 from service.report.gather import gather
@@ -58,4 +59,4 @@ def keep(conclusion: Conclusion, run_id: str, tracker: Tracker) -> None:
     text = report_page(conclusion.sweep_id, conclusion.best)
     tracker.log_artifact(run_id, conclusion.report)
     tracker.log_text(run_id, text, SHORT_REPORT)
-    tracker.describe(run_id, text)
+    tracker.tag(run_id, {tags.NOTE: text})

@@ -58,7 +58,9 @@ def load_original(reference: str, runs: Runs, mounts: Mapping[str, Path]) -> Ori
     metrics = result.get("metrics") or {
         name: value
         for name, value in record.metrics.items()
-        if name not in TRAINING_METRICS and not is_diagnostic(name)
+        if name not in TRAINING_METRICS
+        and not is_diagnostic(name)
+        and not name.startswith(tags.TEST)
     }
     recorded = Numbers(
         metrics=metrics,

@@ -58,6 +58,11 @@ def check(question: Question) -> Question:
     conditions(question.where)
     _check_direction(question)
     metric, known = question.metric, _known_metrics()
+    if metric is not None and metric.startswith(tags.TEST):
+        raise SpecError(
+            f"--metric: must be one of the validation split, but got '{metric}': test sets report, "
+            "and never select. kd-sweep compare shows what they reported."
+        )
     # One with its group, as MLflow has it, is meant as it is written.
     if metric is None or "/" in metric or metric in known or not nearest(metric, known):
         return question

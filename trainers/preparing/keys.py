@@ -8,9 +8,10 @@ from typing import Any
 from trainers.files import fingerprints
 from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
-from trainers.parts import PreparedFacts, Task
+from trainers.parts import Task
 from trainers.tasks import locate
 from trainers.trial.config import TrialConfig, fields_in
+from trainers.trial.facts import PreparedFacts
 from trainers.trial.sources import ModelSource, PrepareRequest, Scores
 
 # What decides an evaluation: all of its section but how often it takes place, and the arithmetic.

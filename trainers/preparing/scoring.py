@@ -16,12 +16,10 @@ from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import smallest_micro_batch
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
+from trainers.trial.metrics import OF_THE_LOSS
 from trainers.trial.seen import Seen
 from trainers.trial.sources import PrepareRequest, Scores
 from trainers.world import World
-
-# Metrics of the trial's loss, and here is none.
-OF_THE_LOSS = ("teacher_entropy_mean", "teacher_entropy_std")
 
 
 def score(

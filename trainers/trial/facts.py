@@ -1,5 +1,6 @@
 """What is known of a sweep's inputs; no torch."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -14,6 +15,37 @@ class ModelFacts(NamedTuple):
     config: dict[str, Any]
     num_parameters: int
     products: int | None = None
+
+
+@dataclass(frozen=True)
+class PreparedFacts:
+    """What is known of prepared data. num_train_learned: learned positions of one epoch;
+    fingerprints: of the data, and of what else was prepared with it."""
+
+    num_classes: int
+    num_train_examples: int
+    num_train_learned: int
+    num_validation_examples: int
+    fingerprints: dict[str, str]
+
+
+class SetFacts(Strict):
+    """What is known of an evaluation set as it is measured on."""
+
+    num_examples: int
+    num_dropped: int = Field(default=0, description="left out, since their prompts are too long")
+    in_train: int = Field(description="examples that are also among those to train on")
+    in_validation: int = Field(description="examples that are also among those to select by")
+    fingerprint: str = Field(description="SHA-256 over the examples")
+
+    @property
+    def caution(self) -> str:
+        """Says that the set is no test; empty where nothing speaks against it."""
+        if self.in_validation == self.num_examples:
+            return "it is the validation split, by which trials were selected"
+        seen = {"training": self.in_train, "validation": self.in_validation}
+        shares = [f"{n} are also in the {name} split" for name, n in seen.items() if n]
+        return f"of its {self.num_examples} examples {' and '.join(shares)}" if shares else ""
 
 
 class Facts(Strict):

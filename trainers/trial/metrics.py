@@ -17,6 +17,9 @@ TRAINING_METRICS = (
 )
 """What a trial reports of its training: beside every step, and beside an evaluation its speed."""
 
+# Metrics of a trial's loss: they say nothing where there is none.
+OF_THE_LOSS = ("teacher_entropy_mean", "teacher_entropy_std")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:

@@ -2,6 +2,7 @@
 is answered by a result as the action returns it."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from service.actions.rho import RhoReport
 from service.actions.run import SweepBegins, run_sweep
 from service.cli.main import COMMANDS, app
 from service.cluster.sweep_job import SweepJob
+from service.evaluation.evaluate import SetResult
+from service.evaluation.sets import Recorded
 from service.events import (
     Notice,
     Preparing,
@@ -44,6 +47,7 @@ from service.spec.file import preset_text
 from service.states import TrialState
 from service.workspace import Workspace
 from trainers.losses.rho import rho_range
+from trainers.trial.facts import SetFacts
 
 LOSS = """
 def squares(student_logits, teacher_logits):
@@ -104,6 +108,7 @@ QUESTIONS = {
     "extend": ("extend", "latest", "--trials", "2"),
     "retry": ("retry", "latest"),
     "rerun": ("rerun", "latest/0"),
+    "evaluate": ("evaluate", "latest/0", "--on", "test.jsonl"),
     "export": ("export", "latest/0", "winner"),
     "promote": ("promote", "latest/0", "--as", "dolly@champion"),
     "delete": ("delete", "latest", "--yes"),
@@ -122,6 +127,7 @@ OTHER_FORMS = [
     ("status", ("status", "latest")),
     ("schema", ("schema", "--of", "best")),
 ]
+TEST_FACTS = SetFacts(num_examples=5, in_train=2, in_validation=0, fingerprint="ab")
 LINES = ("logs", "watch")  # a document in each line
 
 
@@ -170,11 +176,22 @@ def answer_at_once(plan: SweepPlan, folder: Path, monkeypatch: pytest.MonkeyPatc
         "go_on.extend_sweep": lambda *given, **named: JOB,
         "go_on.retry_trials": lambda *given, **named: run,
         "rerun.rerun_trial": lambda *given, **named: again,
+        "evaluate.evaluate_trials": lambda *given, **named: [EVALUATED],
         "rerun.export_trial": export_to(folder),
         "promote.promote_trial": lambda *given, **named: PROMOTED,
     }
     for name, answer in answers.items():
         monkeypatch.setattr(f"service.actions.{name}", answer)
+
+
+EVALUATED = SetResult(
+    record_of(0, {"tau": 1.0}, {"rouge_l": 1.0}),
+    "test",
+    Recorded("/data/test.jsonl", "2026-01-01T00:00:00+00:00", {}, TEST_FACTS),
+    {"rouge_l": 12.5, "perplexity": math.inf},
+    is_new=True,
+    notices=("of its 5 examples 2 are also in the training split",),
+)
 
 
 def export_to(folder: Path) -> Any:

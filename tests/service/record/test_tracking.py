@@ -18,6 +18,7 @@ from records_support import make_sinks, make_store, make_tracker, plan_of, trial
 
 from service.errors import TrackingError
 from service.home import spool_folder
+from service.record import tags
 from service.record.run_entries import DataSizes
 from service.record.store import ensure_store
 from service.record.tracking import Tracker
@@ -141,7 +142,7 @@ def test_a_sweep_that_is_extended_keeps_its_params_and_gets_its_new_plan(
     )
     second = make_tracker(uri, home)
     assert second.start_sweep(plan.model_copy(update={"spec": moved})) == sweep
-    second.describe(sweep, "* what was found")
+    second.tag(sweep, {tags.NOTE: "* what was found"})
     assert second.close()
     assert not list(home.rglob("rejected.log"))
     run = read(uri, sweep)

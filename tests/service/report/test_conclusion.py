@@ -26,8 +26,8 @@ class Kept:
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self.told.append((run_id, name, text))
 
-    def describe(self, run_id: str, text: str) -> None:
-        self.told.append((run_id, "description", text))
+    def tag(self, run_id: str, found: dict[str, str]) -> None:
+        self.told += [(run_id, name, text) for name, text in found.items()]
 
 
 def test_the_report_it_in_short_and_the_description_go_to_the_sweeps_run(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_report_it_in_short_and_the_description_go_to_the_sweeps_run(tmp_pat
     assert kept.told == [
         ("r1", "report.html", "<!doctype html>"),
         ("r1", "report.md", text),
-        ("r1", "description", text),
+        ("r1", "mlflow.note.content", text),
     ]
     assert f"* {best.lines[0]}\n" in text
     assert "| tau=2 (stopped early) | 10 | 3 |" in text

@@ -87,6 +87,11 @@ def test_a_metric_by_which_no_config_is_better_has_no_winner() -> None:
     assert ask((sweep, alike)).winners["exact_match"].typical.trial == 2
 
 
+def test_no_trial_is_selected_by_a_test_set() -> None:
+    with pytest.raises(SpecError, match="test sets report, and never select"):
+        ask(toy(), metric="test/self_inst/rouge_l")
+
+
 def test_rows_name_their_metric() -> None:
     first, *_, last = ask(toy()).to_json()
     assert (first["metric"], first["direction"], first["value"]) == ("rouge_l", "maximize", 30.0)

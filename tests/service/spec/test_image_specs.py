@@ -41,6 +41,8 @@ def test_the_objective_is_top1_unless_another_is_named() -> None:
         ),
         (IMAGES, {"evaluation": {"max_new_tokens": 8}}, "max_new_tokens belongs to task"),
         (IMAGES, {"objective": {"metric": "rouge_l"}}, "must be a metric of task 'image_class"),
+        (TEXTS, {"objective": {"metric": "test/a/rouge_l"}}, "but got 'test/a/rouge_l'"),
+        (TEXTS, {"objective": {"metric": "self_bleu"}}, "but got 'self_bleu'"),
         (TEXTS, {"objective": {"metric": "top1"}}, "must be a metric of task 'causal_lm'"),
         (TEXTS, {"data": {"views": 2}}, "views belongs to task 'image_classification'"),
         (

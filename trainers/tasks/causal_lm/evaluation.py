@@ -19,7 +19,7 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.reporting import EXAMPLE_ID, Evaluation
 from trainers.world import World
 
-SHOWN_SAMPLES = 20
+SHOWN_SAMPLES, SHOWN = 20, ("prompt", "answer", "references")
 NO_ANSWERS = Evaluation({}, [])
 
 
@@ -68,14 +68,6 @@ class TextEvaluator:
         prompts = _prompts(self._split, self.config.generation_prompts)
         by_seed = [self._sample(student, prompts, seed) for seed in self.config.generation_seeds]
         references = [self._split.references(i) for i in range(len(prompts))]
-        shown = [
-            {
-                "prompt": self._text(prompts[i]),
-                "answer": by_seed[0][i],
-                "references": references[i],
-            }
-            for i in range(min(SHOWN_SAMPLES, len(prompts)))
-        ]
         answers = Answers(by_seed, references)
         measured = [metric for metric in TEXT_METRICS if self.is_thorough or not metric.is_slow]
         unasked = [math.nan] * (len(self._split) - len(prompts))
@@ -85,7 +77,21 @@ class TextEvaluator:
             if metric.by_prompt is not None
         }
         metrics = {metric.name: metric.of(answers) for metric in measured}
-        return Evaluation(metrics, shown, by_example)
+        texts = [self._text(prompt) for prompt in prompts]
+        return Evaluation(metrics, self._samples(texts, answers), by_example)
+
+    def _samples(self, prompts: list[str], answers: Answers) -> list[dict[str, Any]]:
+        """What people look at: the first answer to each of some prompts; all answers to all prompts
+        of a finished student."""
+        shown = [
+            {"prompt": prompt, "answer": given[0], "references": accepted, "answers": list(given)}
+            for prompt, accepted, *given in zip(
+                prompts, answers.references, *answers.by_seed, strict=True
+            )
+        ]
+        if self.is_thorough:
+            return shown
+        return [{name: one[name] for name in SHOWN} for one in shown[:SHOWN_SAMPLES]]
 
     def _sample(self, student: Student, prompts: list[list[int]], seed: int) -> list[str]:
         """One answer to each prompt, in their order, the same list on every worker."""

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainers.files import fingerprints
-from trainers.parts import SPLIT_NAMES, PreparedFacts
+from trainers.parts import SPLIT_NAMES
+from trainers.trial.facts import PreparedFacts
 
 FACTS_FILE, TOKENIZER_FOLDER = "prepared.json", "tokenizer"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.files import fingerprints
 from trainers.files.keyed import keyed_folder
-from trainers.parts import SPLIT_NAMES, PreparedFacts
+from trainers.parts import SPLIT_NAMES
 from trainers.tasks import locate
 from trainers.tasks.causal_lm import records, templates, tokenizer
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, read_prepared
@@ -20,7 +20,7 @@ from trainers.tasks.causal_lm.vocabulary import (
     read_vocabulary,
 )
 from trainers.tasks.described import described
-from trainers.trial.facts import Facts, ModelFacts
+from trainers.trial.facts import Facts, ModelFacts, PreparedFacts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest, Role
 from trainers.trial.subset import Subset
 

@@ -15,9 +15,9 @@ from trainers.tasks.causal_lm.evaluation import TextEvaluator
 from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.tasks.causal_lm.writing import DataWriter
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import ModelFacts
+from trainers.trial.facts import ModelFacts, SetFacts
 from trainers.trial.seen import ALL, Seen
-from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.sources import DataSource, ModelSource, PrepareRequest
 from trainers.world import World
 
 CHECKED_EXAMPLES = 2
@@ -39,6 +39,12 @@ class CausalLmRuntime:
     def open_data(self, folder: Path, *, trust: bool = False, seen: Seen = ALL) -> TokenData:
         """Returns the tokenised data in `folder`."""
         return TokenData.open(folder, trust=trust, subset=seen.subset)
+
+    def evaluation_set(
+        self, source: DataSource, *, like: TokenData, config: TrialConfig, folder: Path
+    ) -> tuple[TokenData, SetFacts]:
+        """See `trainers.parts.TaskRuntime`; a prompt that is too long drops its record."""
+        return writing.evaluation_set(source, like, config, folder)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over token ids, what is learned and accepted answers."""
@@ -99,9 +105,10 @@ class CausalLmRuntime:
         teacher: SignalMaker | None,
         world: World,
         numerics: dict[str, Any],
+        is_thorough: bool = False,
     ) -> TextEvaluator:
         """Returns what measures the metrics of `metrics.py`."""
-        return TextEvaluator(config, data, teacher, world, numerics)
+        return TextEvaluator(config, data, teacher, world, numerics, is_thorough)
 
     def save(self, model: Any, data: TokenData, folder: Path) -> None:
         """Writes a Hugging Face folder with the tokenizer in it."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.parts import PreparedFacts
 from trainers.tasks.causal_lm import facts, inputs, templates
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.metrics import METRICS
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts, ModelFacts
+from trainers.trial.facts import Facts, ModelFacts, PreparedFacts
+from trainers.trial.kinds import LARGEST_COUNT
 from trainers.trial.metrics import Metric
 from trainers.trial.sources import PrepareRequest, Role
 
@@ -38,6 +38,15 @@ class CausalLm:
     def quick_evaluation(self) -> Mapping[str, Any]:
         """No generated text: sampling takes longer than everything else."""
         return {"generation_prompts": 0}
+
+    @property
+    def thorough_evaluation(self) -> Mapping[str, Any]:
+        """MiniLLM's protocol: all prompts, sampled at temperature 1 with five seeds."""
+        return {
+            "generation_prompts": LARGEST_COUNT,
+            "generation_seeds": (10, 20, 30, 40, 50),
+            "generation_temperature": 1.0,
+        }
 
     def data_fields(self, request: PrepareRequest) -> dict[str, Any]:
         """The lengths that the data was cut to."""

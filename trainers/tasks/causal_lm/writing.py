@@ -10,15 +10,20 @@ from typing import Any
 import datasets
 import numpy as np
 
-from trainers.files import store
+from trainers.files import fingerprints, store
 from trainers.parts import SPLIT_NAMES
 from trainers.tasks.causal_lm import data, records, templates, tokenizer, tokenizer_files
+from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, SplitFacts
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.models import quieten
 from trainers.tasks.causal_lm.record import Record
 from trainers.tasks.causal_lm.vocabulary import num_entries
-from trainers.trial.sources import PrepareRequest
+from trainers.trial.config import TrialConfig
+from trainers.trial.facts import SetFacts
+from trainers.trial.sources import DataSource, PrepareRequest
+
+EVALUATED = "validation"  # the split that students are measured on
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,33 @@ class DataWriter:
             tokenizer=loaded,
             lengths=Lengths(self.request.max_prompt_tokens, self.request.max_tokens),
         )
+
+
+def evaluation_set(
+    source: DataSource, like: TokenData, config: TrialConfig, folder: Path
+) -> tuple[TokenData, SetFacts]:
+    """See `trainers.parts.TaskRuntime.evaluation_set`."""
+    quieten()
+    written = write_split(
+        records.read(source, EVALUATED, folder),
+        folder / EVALUATED,
+        template=source.template,
+        tokenizer=like.tokenizer,
+        lengths=Lengths(config.max_prompt_tokens, config.max_tokens),
+    )
+    split = TokenSplit.open(folder, EVALUATED, pad_token_id=like.facts.pad_token_id)
+    answers = [split.references(example) for example in range(len(split))]
+    facts = SetFacts(
+        num_examples=written.num_examples,
+        num_dropped=written.num_dropped,
+        fingerprint=fingerprints.of_document([split.example_ids.tolist(), answers]),
+        **{f"in_{name}": _shared(split, one) for name, one in like.splits.items()},
+    )
+    return replace(like, splits={EVALUATED: split}), facts
+
+
+def _shared(split: TokenSplit, other: TokenSplit) -> int:
+    return int(np.isin(split.example_ids, other.example_ids).sum())
 
 
 def write_split(

@@ -156,11 +156,16 @@ class ImageSplit:
         """One label a view."""
         return np.full(len(self), len(self._kinds), np.int64)
 
+    @property
+    def image_ids(self) -> Numbers:
+        """A number for what each image is, whatever its views."""
+        return np.asarray(self._ids[self._rows])
+
     @cached_property
     def example_ids(self) -> Numbers:
         """See `trainers.parts.Split`."""
         if self._kinds == [Augmentation.NONE]:
-            return np.asarray(self._ids[self._rows])
+            return self.image_ids
         view, row = self._place(np.arange(len(self)))
         kinds = [list(Augmentation).index(kind) for kind in self._kinds]
         return views.mixed(self._ids[row], view, row, *kinds).view(np.int64)

@@ -22,6 +22,7 @@ class ImageEvaluator:
     teacher: SignalMaker | None
     world: World
     numerics: dict[str, Any]
+    is_thorough: bool = False  # of a finished student, which has one epoch
 
     @torch.no_grad()
     def evaluate(self, student: Student, before: Mapping[str, float]) -> Evaluation:
@@ -35,5 +36,7 @@ class ImageEvaluator:
         finally:
             student.train(was_training)
         best = {BEST_TOP1: max(found.metrics[TOP1], before.get(BEST_TOP1, 0.0))}
+        if self.is_thorough:
+            best = {}
         ids = {EXAMPLE_ID: split.example_ids.tolist()}
         return Evaluation(found.metrics | best, [], ids | found.by_example)

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.files.json_files import read_object
 from trainers.files.store import write_text
-from trainers.parts import PreparedFacts
+from trainers.trial.facts import PreparedFacts
 from trainers.trial.fields import Augmentation
 from trainers.trial.seen import Seen
 

@@ -101,6 +101,17 @@ def check_same_classes(train: Labelled, validation: Labelled) -> None:
         )
 
 
+def check_fits(found: Labelled, class_names: list[str], shape: list[int]) -> None:
+    """Raises `ValueError` unless images have that shape and no other classes."""
+    nothing = np.zeros(0, np.int64)
+    check_same_classes(Labelled(np.zeros((0, *shape), np.uint8), nothing, class_names), found)
+    if found.labels.max() >= len(class_names):
+        raise ValueError(
+            f"data.validation: each label must be in 0 to {len(class_names) - 1}, as in the "
+            f"training images, but got {found.labels.max()}. Correct it or drop it."
+        )
+
+
 def _are_numbers(names: list[str]) -> bool:
     """Whether classes have no names of their own: then a split may lack the last of them."""
     return names == [str(number) for number in range(len(names))]

@@ -14,9 +14,9 @@ from trainers.tasks.image_classification.evaluation import ImageEvaluator
 from trainers.tasks.image_classification.inputs import REGIONS
 from trainers.tasks.image_classification.models import Classifier
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import ModelFacts
+from trainers.trial.facts import ModelFacts, SetFacts
 from trainers.trial.seen import ALL, Seen
-from trainers.trial.sources import ModelSource, PrepareRequest
+from trainers.trial.sources import DataSource, ModelSource, PrepareRequest
 from trainers.world import World
 
 
@@ -37,6 +37,12 @@ class ImageClassificationRuntime:
     def open_data(self, folder: Path, *, trust: bool = False, seen: Seen = ALL) -> ImageData:
         """Returns the prepared images in `folder`, which bring no code."""
         return ImageData.open(folder, seen)
+
+    def evaluation_set(
+        self, source: DataSource, *, like: ImageData, config: TrialConfig, folder: Path
+    ) -> tuple[ImageData, SetFacts]:
+        """See `trainers.parts.TaskRuntime`."""
+        return writing.evaluation_set(source, like, folder)
 
     def fingerprint(self, folder: Path) -> str:
         """Returns the SHA-256 over pixels, labels and the views that are taken."""
@@ -111,9 +117,10 @@ class ImageClassificationRuntime:
         teacher: SignalMaker | None,
         world: World,
         numerics: dict[str, Any],
+        is_thorough: bool = False,
     ) -> ImageEvaluator:
         """Returns what measures the metrics of `metrics.py`."""
-        return ImageEvaluator(data, teacher, world, numerics)
+        return ImageEvaluator(data, teacher, world, numerics, is_thorough)
 
     def save(self, model: Any, data: ImageData, folder: Path) -> None:
         """Writes a Hugging Face folder with its image processor."""

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.parts import PreparedFacts
 from trainers.tasks.image_classification import facts, inputs
 from trainers.tasks.image_classification.facts import ImageFacts
 from trainers.tasks.image_classification.inputs import ImageKeys
 from trainers.tasks.image_classification.metrics import METRICS
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts, ModelFacts
+from trainers.trial.facts import Facts, ModelFacts, PreparedFacts
 from trainers.trial.metrics import Metric
 from trainers.trial.seen import Seen
 from trainers.trial.sources import PrepareRequest, Role
@@ -39,6 +38,11 @@ class ImageClassification:
     @property
     def quick_evaluation(self) -> Mapping[str, Any]:
         """Nothing is slow."""
+        return {}
+
+    @property
+    def thorough_evaluation(self) -> Mapping[str, Any]:
+        """As trials are."""
         return {}
 
     def data_fields(self, request: PrepareRequest) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from trainers.signal import OutputHead, TeacherSignal
 from trainers.tasks.balanced import balanced
 from trainers.tasks.position_evaluation import PositionSums
 from trainers.tasks.positions import Positions
+from trainers.trial.facts import SetFacts
 from trainers.trial.reporting import Evaluation
 from trainers.trial.seen import ALL, Seen
 from trainers.trial.subset import Subset
@@ -195,8 +196,13 @@ class PointsRuntime:
     def recompute_activations(self, model: PointModel) -> None:
         pass
 
+    def evaluation_set(
+        self, source: Any, *, like: Any, config: Any, folder: Path
+    ) -> tuple[PointData, SetFacts]:
+        raise NotImplementedError("no test evaluates a finished student on points")
+
     def evaluator(
-        self, config: Any, data: PointData, *, teacher: Any, world: Any, numerics: Any
+        self, config: Any, data: PointData, *, teacher: Any, world: Any, **options: Any
     ) -> PointEvaluator:
         return PointEvaluator(data, teacher, world)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import fingerprints
-from trainers.parts import PreparedFacts
 from trainers.tasks.position_metrics import PositionMetric
-from trainers.trial.facts import Facts, ModelFacts
+from trainers.trial.facts import Facts, ModelFacts, PreparedFacts
 from trainers.trial.metrics import Metric
 
 NUM_CLASSES, NUM_COORDINATES = 3, 4
@@ -67,6 +66,10 @@ class Points:
 
     @property
     def quick_evaluation(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def thorough_evaluation(self) -> Mapping[str, Any]:
         return {}
 
     def prompt_template(self, request: Any) -> str | None:

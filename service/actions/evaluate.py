@@ -1,0 +1,35 @@
+"""Students of chosen trials on evaluation sets."""
+
+from collections.abc import Callable, Sequence
+
+from service.actions.record import open_record
+from service.errors import SpecError
+from service.evaluation.evaluate import Evaluation, HowToEvaluate, SetResult
+from service.evaluation.sets import named_sets
+from service.workspace import Workspace
+
+__all__ = ["HowToEvaluate", "evaluate_trials"]
+
+
+def evaluate_trials(
+    trials: Sequence[str],
+    workspace: Workspace,
+    *,
+    on: Sequence[str] = (),
+    harness: Sequence[str] = (),
+    how: HowToEvaluate | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[SetResult]:
+    """Returns what the students of trials (run ids, or SWEEP/NUMBER) score on evaluation sets
+    (`[NAME=]PLACE` each) and on tasks of lm-evaluation-harness (`harness`, by name), and records it
+    with their runs. A set that a run was evaluated on is not
+    measured again, unless `how` says so; say: takes what is being done, a line each.
+
+    Raises `SpecError` for no trial or set, `TrackingError` for a run that is no finished trial or
+    has no student, `PlanError` for a set that is missing, of another task or without labels.
+    """
+    if not trials:
+        raise SpecError("evaluate: a trial must be named, but got none. Add RUN or SWEEP/NUMBER.")
+    sets = named_sets(on, workspace.folder, harness)
+    runs = open_record(workspace)
+    return Evaluation(runs, workspace.home, how or HowToEvaluate(), say).evaluate(trials, sets)

@@ -1,0 +1,1 @@
+"""The students of chosen trials on evaluation sets, which report and never select."""

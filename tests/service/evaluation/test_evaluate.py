@@ -1,0 +1,124 @@
+"""A recorded student on evaluation sets: what is recorded, once, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from records_support import make_sinks, make_store, make_tracker, plan_of
+from training_support import TEMPLATE, records, write_lines
+from training_support import request as training_request
+from training_support import trial as tiny_trial
+
+from service.actions.evaluate import HowToEvaluate, evaluate_trials
+from service.errors import PlanError, TrackingError
+from service.evaluation.evaluate import SetResult
+from service.record.runs import Runs
+from service.states import TrialState
+from service.workspace import Workspace
+from trainers.files.columns import read_columns
+from trainers.numerics import resolve
+from trainers.preparing.prepare import prepare
+from trainers.training.run import run_trial
+from trainers.trial.reporting import SilentReporter
+
+FIELDS = {"generation_seeds": (10, 20), "max_new_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with trials 0 (with a student), 1 (whose student was not kept) and 2 (failed)."""
+    home = tmp_path_factory.mktemp("home")
+    prepared = prepare(training_request(home), home)
+    uri, plan = make_store(home), plan_of()
+    data = plan.spec.data.model_copy(update={"template": TEMPLATE})
+    plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"data": data})})
+    tracker, sinks = make_tracker(uri, home), make_sinks(uri, home)
+    sweep = tracker.start_sweep(plan)
+    for number, state in enumerate((TrialState.COMPLETED, TrialState.COMPLETED, TrialState.FAILED)):
+        trial = tiny_trial(prepared, tau=2.0)
+        numerics = resolve("cpu", trial.config.precision, 1)
+        trial = trial.model_copy(update={"trial": number, "numerics": numerics})
+        run = tracker.start_trial(sweep, trial, hyperparameters={"tau": 2.0}, label=None)
+        if number == 0:
+            output, sink = home / "out", sinks(run)
+            run_trial(trial, output, reporter=SilentReporter())
+            sink.upload(output / "student", "student")
+            assert sink.close(60)
+        tracker.finish_trial(run, state, objective=0.0)
+    tracker.finish_sweep(sweep, TrialState.COMPLETED)
+    assert tracker.close()
+    return home
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "self_inst.jsonl", records(4, start=300) + records(1))
+
+
+def evaluate(home: Path, *on: str, trial: str = "toy/0", **how: object) -> list[SetResult]:
+    given = HowToEvaluate(**({"fields": FIELDS} | how))  # type: ignore[arg-type]
+    return evaluate_trials([trial], Workspace(home), on=on, how=given)
+
+
+def test_a_set_reports_once_and_is_recorded_with_its_trial(
+    home: Path, tests: Path, tmp_path: Path
+) -> None:
+    (first,) = evaluate(home, str(tests))
+    assert first.is_new and first.name == "self_inst"
+    assert first.notices == ("of its 5 examples 1 are also in the training split",)
+    assert {"rouge_l", "self_bleu", "kl_teacher_student"} <= first.metrics.keys()
+    json.dumps(first.to_json(), allow_nan=False)
+    runs = Runs(f"sqlite:///{home}/mlflow.db")
+    record = runs.get("toy/0")
+    assert record.metrics["test/self_inst/rouge_l"] == first.metrics["rouge_l"]
+    kept = runs.download(record.run_id, "evaluations/self_inst", tmp_path / "kept")
+    assert len(read_columns(kept / "examples.parquet")["rouge_l"]) == 5
+    assert len(json.loads((kept / "samples.json").read_text())) == 5
+    assert not list((home / "evaluations").iterdir())
+
+    (second,) = evaluate(home, str(tests))
+    assert not second.is_new
+    assert second.metrics == first.metrics
+    assert "a test set reports once: --again measures it again" in second.notices[0]
+
+    (other,) = evaluate(home, f"b={tests}")
+    assert other.is_new
+    assert "the very examples of 'self_inst', which was reported before" in other.notices
+    with pytest.raises(PlanError, match="was evaluated on a set of that name, .*self_inst.jsonl"):
+        evaluate(home, f"b={home / 'train.jsonl'}")
+    (again,) = evaluate(home, str(tests), again=True)
+    assert again.is_new and again.metrics == first.metrics
+
+
+def test_trials_without_a_student_or_an_end_are_refused(home: Path, tests: Path) -> None:
+    with pytest.raises(TrackingError, match=r"'toy/1': its student .* rerun toy/1 --local --keep"):
+        evaluate(home, str(tests), trial="toy/1")
+    with pytest.raises(TrackingError, match="'toy/2': must be a finished trial .* that is failed"):
+        evaluate(home, str(tests), trial="toy/2")
+    assert not list((home / "evaluations").iterdir())
+
+
+def test_a_student_that_was_trained_again_may_be_given(home: Path, tests: Path) -> None:
+    folder = home / "out" / "student"
+    (found,) = evaluate(home, f"rerun={tests}", trial="toy/1", student=folder)
+    assert f"of the student in {folder}, not of the one in the record" in found.notices
+    (own,) = evaluate(home, f"own={tests}")
+    assert found.metrics == own.metrics
+
+
+def test_a_set_of_another_kind_is_named(home: Path, tmp_path: Path) -> None:
+    images = write_lines(tmp_path / "images.jsonl", [{"image": "a.png", "label": 1}])
+    with pytest.raises(PlanError, match=r"--on images: .*images\.jsonl, line 1: 'output' must be"):
+        evaluate(home, str(images))
+
+
+def test_data_that_is_gone_is_named(home: Path, tests: Path) -> None:
+    runs = Runs(f"sqlite:///{home}/mlflow.db")
+    data = runs.trial_file(runs.get("toy/0").run_id).paths.data
+    shutil.move(data, home / "away")
+    try:
+        with pytest.raises(PlanError, match="the trial's data must be a folder .* kd-sweep resume"):
+            evaluate(home, f"gone={tests}")
+    finally:
+        shutil.move(home / "away", data)

@@ -1,0 +1,1 @@
+"""Finished students measured on evaluation sets that no trial has seen."""
