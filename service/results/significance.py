@@ -132,14 +132,18 @@ def significance(
         )
     base = _control(found, control, [entry.sweep.sweep_id for entry in entries])
     cells = {title: _cell(one) for title, one in found.items()}
+    family = against_control(cells, base)
     return Significance(
         name,
         direction,
-        against_control(cells, base),
+        family,
         rank_cells(cells, sign=_sign(direction)) if direction else None,
         tuple(pair for entry in entries for pair in crossovers(entry.records, name)),
         _importances(entries, name, direction),
-        tuple(_notes(entries, base, found[base].is_control, is_chosen=control is None)),
+        (
+            *_notes(entries, base, found[base].is_control, is_chosen=control is None),
+            *_remedy(entries, family),
+        ),
         None if read is None else by_example(found[base], _without(found, base), read),
     )
 
@@ -267,6 +271,14 @@ def _notes(
         yield (
             f"the sweeps differ in their inputs ({', '.join(apart)}), so their configs differ by "
             "more than what they are called"
+        )
+
+
+def _remedy(entries: Sequence[Entry], family: Family) -> Iterator[str]:
+    if not family.num_tested:
+        yield (
+            f"kd-sweep confirm {entries[0].sweep.sweep_id} trains its best configs and the best "
+            "control again on fresh seeds, and compares them"
         )
 
 

@@ -67,6 +67,7 @@ def test_configs_are_compared_with_the_control_by_paired_t_and_holm() -> None:
     assert [row["is_significant"] for row in rows.values()] == [True, False]
     assert found.ranking is not None and next(iter(found.ranking.mean_ranks)) == "reverse_kl tau=2"
     assert "compared with control (the best control with most seeds)" in text_of(found)
+    assert "confirm" not in text_of(found)
 
 
 def test_the_answer_is_json_of_the_schema() -> None:
@@ -105,6 +106,7 @@ def test_one_seed_says_that_it_is_one() -> None:
     assert (row["low"], row["p_holm"], row["difference"]["p_value"]) == (None, None, None)
     assert "fewer than two seeds shared with forward_kl tau=2, so no interval" in text_of(found)
     assert "the first: no control is here" in text_of(found)
+    assert "kd-sweep confirm toy-1 trains its best configs" in text_of(found)
 
 
 def test_cells_that_failed_are_left_out_and_said() -> None:

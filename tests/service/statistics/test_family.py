@@ -108,6 +108,15 @@ def test_the_spread_of_seeds_is_an_analysis_of_variance() -> None:
     found = seed_spread(groups)
     assert found is not None
     assert found.p_value == pytest.approx(f_oneway(*groups).pvalue)
+    assert found.configs_differ == (found.p_value < 0.05)
+
+
+def test_the_spread_of_configs_that_do_not_vary() -> None:
+    same, apart = seed_spread([[1.0, 1.0], [1.0]]), seed_spread([[1.0, 1.0], [2.0]])
+    assert same is not None and apart is not None
+    assert (same.p_value, same.configs_differ) == (1.0, False)
+    assert (apart.p_value, apart.configs_differ) == (0.0, True)
+    assert seed_spread([[1.0], [2.0]]) is None and seed_spread([[1.0, 2.0]]) is None
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5, 8])
