@@ -2,6 +2,7 @@
 plain values, which costs no import and lets the page give the colours."""
 
 from collections.abc import Mapping, Sequence
+from statistics import quantiles
 from typing import Any
 
 from service.record.records import RunRecord
@@ -19,7 +20,9 @@ OTHER = "others"
 HEIGHT = 400
 # Temperatures and ratios span less than two decades, of which plotly would name three or four.
 TICKS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
+FINE_TICKS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16)
 FEW_TICKS, MOST_TICKS, LONGEST_NAME = 3, 6, 60
+FEWEST_TO_FENCE, FENCE = 8, 3
 MARGIN = 0.06  # of an axis beyond what is drawn
 
 
@@ -74,6 +77,8 @@ def log_axis(title: str, values: Sequence[float]) -> Figure:
     if 1 < len(set(values)) <= MOST_TICKS:
         shown = sorted(set(values))
     elif len(shown) < FEW_TICKS:
+        shown = [tick for tick in FINE_TICKS if low / 1.05 <= tick <= high * 1.05]
+    if len(shown) < 2:
         shown = sorted({float(f"{value:.2g}") for value in (low, (low * high) ** 0.5, high)})
     texts = [f"{tick:g}" for tick in shown]
     return axis(title, {"type": "log", "tickvals": shown, "ticktext": texts})
@@ -88,6 +93,18 @@ def merged(base: Figure, more: Mapping[str, Any]) -> Figure:
             value = merged(own, value)
         found[key] = value
     return found
+
+
+def without_outliers(values: Sequence[float]) -> list[float]:
+    """Returns the values that lie within three times the middle half's width of it (Tukey's outer
+    fences): one that is far off would press all others into a line. Of few all are kept."""
+    if len(values) < FEWEST_TO_FENCE:
+        return list(values)
+    low, _, high = quantiles(values, n=4)
+    reach = FENCE * (high - low)
+    return (
+        [value for value in values if low - reach <= value <= high + reach] if reach else [*values]
+    )
 
 
 def value_range(values: Sequence[float]) -> list[float] | None:

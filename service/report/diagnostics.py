@@ -98,7 +98,9 @@ def _against_tau(source: Source) -> tuple[Chart, ...]:
     looked = [source.diagnostics[trial] for trial in best if trial in source.diagnostics]
     if not looked:
         return ()
-    far, near = ladder_of(looked[0], 0), ladder_of(looked[0], -1)
+    far, near = ladder_of(looked[0], 0), []
+    if len(looked[0].get("looks") or ()) > 1:
+        near = ladder_of(looked[0], -1)
     drawn = []
     for measure in MEASURES:
         traces = [
@@ -140,6 +142,7 @@ def _chart(source: Source, measure: Measure, traces: list[Trace]) -> Chart:
     layout = charts.chart_layout("", measure.axis)
     places = [tau for trace in traces for tau in trace["x"]]
     layout["xaxis"] = charts.log_axis("temperature tau", places)
+    layout["yaxis"]["rangemode"] = "nonnegative"
     return Chart(
         f"ladder-{measure.name}",
         measure.title,

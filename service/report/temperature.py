@@ -35,6 +35,7 @@ from service.statistics.crossover import Crossing
 MOST_POINTS = 12
 CROWD = 60  # trials of a line, whose marks are small
 BINS_PER_OCTAVE = 2
+MOST_TOLD = 8  # of what lies beyond the picture
 # How far beyond the trials a level may lie, in their range, to be drawn with them.
 NEAR = 0.25
 NO_TEMPERATURE = "No finished trial has a temperature."
@@ -72,9 +73,7 @@ def temperature(source: Source) -> Section:
     """Returns the section with a chart for each kind of temperature that was tried."""
     tried = [one for one in AXES if any(place_on(record, one) for record in source.shown)]
     levels = _levels(source)
-    ends = charts.value_range(
-        [one.metric(source.metric) or 0.0 for one in source.shown] + [one.value for one in levels]
-    )
+    ends = charts.value_range([*_drawn_values(source), *(one.value for one in levels)])
     frame = Frame(styles(source), levels, ends, crossings_of(source))
     drawn = tuple(_chart(source, one, frame) for one in tried)
     text = [NO_TEMPERATURE] if not tried else [_reading(source)]
@@ -237,7 +236,7 @@ def _winners(source: Source) -> list[Standing]:
 def _levels(source: Source) -> list[Level]:
     """Returns the scores that are drawn as levels: those far from all trials are told instead."""
     found = []
-    values = [one.metric(source.metric) or 0.0 for one in source.shown]
+    values = _drawn_values(source)
     hard = [
         one.metric(source.metric) or 0.0
         for one in source.shown
@@ -253,6 +252,10 @@ def _levels(source: Source) -> list[Level]:
             if min(values) - reach <= one.value <= max(values) + reach
         ]
     return found
+
+
+def _drawn_values(source: Source) -> list[float]:
+    return charts.without_outliers([one.metric(source.metric) or 0.0 for one in source.shown])
 
 
 def _of_the_models(source: Source) -> list[Level]:
@@ -325,6 +328,11 @@ def _left_out(source: Source) -> str:
 
 
 def _far(source: Source, levels: Sequence[Level]) -> str:
-    drawn = {one.name for one in levels}
-    far = [f"{one.name} {one.value:.4g}" for one in _of_the_models(source) if one.name not in drawn]
-    return f"Beyond the picture: {', '.join(far)}." if far and source.shown else ""
+    """Tells what lies too far from the trials to be drawn with them."""
+    drawn, values = {one.name for one in levels}, _drawn_values(source)
+    far = [(one.name, one.value) for one in _of_the_models(source) if one.name not in drawn]
+    trials = [(f"trial {one.trial}", one.metric(source.metric) or 0.0) for one in source.shown]
+    far += [(name, value) for name, value in trials if value not in values]
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in far[:MOST_TOLD])
+    more = f" and {len(far) - MOST_TOLD} more" if len(far) > MOST_TOLD else ""
+    return f"Beyond the picture: {listed}{more}." if far and source.shown else ""

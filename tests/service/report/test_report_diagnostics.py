@@ -76,3 +76,14 @@ def test_the_spread_stands_beside_that_of_one_temperature() -> None:
     assert diagonal["x"] == diagonal["y"] == [0, pytest.approx(0.42)]
     assert (cist["name"], cist["x"], cist["y"]) == ("cist", [0.4], [0.2])
     assert (fixed["x"], fixed["y"]) == ([0.2], [0.2])
+
+
+def test_one_look_alone_is_far_and_not_near() -> None:
+    source = source_of(search(20))
+    best = first_of_each(source)[0].typical.trial
+    section = diagnostics(replace(source, diagnostics={best: {"looks": [look(0, 0.0)]}}))
+    assert section is not None
+    assert {one["name"] for one in section.charts[0].figure["data"]} == {
+        "forward_kl, far",
+        "reverse_kl, far",
+    }

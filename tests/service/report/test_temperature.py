@@ -185,3 +185,11 @@ def test_without_temperatures_there_is_a_sentence(trials: list[Made]) -> None:
     section = temperature(source_of(trials))
     assert section.charts == ()
     assert section.text[0] == "No finished trial has a temperature."
+
+
+def test_a_trial_that_is_far_off_is_told_and_does_not_press_the_others_into_a_line() -> None:
+    trials = [Made({"tau": 1.0 + n / 9}, {"rouge_l": 90.0 + n}) for n in range(9)]
+    section = temperature(source_of([*trials, Made({"tau": 4.0}, {"rouge_l": 9.0})], scores=False))
+    low, high = section.charts[0].figure["layout"]["yaxis"]["range"]
+    assert 85 < low < 90 and high > 98
+    assert "Beyond the picture: trial 9 9." in section.text
