@@ -158,6 +158,11 @@ def sweep_record(
     )
 
 
+def cell_of(trial: Made) -> str:
+    """What a study calls the trial's cell."""
+    return json.dumps({name: value for name, value in trial.values.items() if name != "seed"})
+
+
 def source_of(
     trials: Sequence[Made],
     *,
@@ -174,15 +179,20 @@ def source_of(
             one.metrics,
             state=one.state,
             label=one.label,
-            tags={} if one.error is None else {"error": one.error},
+            tags={"cell": cell_of(one)} | ({} if one.error is None else {"error": one.error}),
         )
         for number, one in enumerate(trials)
     ]
     sweep = sweep_record(trials, state=state, second=second)
     sweep.tags["search"] = json.dumps(search or {})
+    seeds = {record.seed for record in records}
+    if len(seeds) > 1:  # what has several is a study here
+        cells = {record.tags["cell"] for record in records}
+        sweep.tags["study"] = json.dumps({"cells": len(cells), "seeds": len(seeds)})
     evidence = Evidence(
         tuple(records),
         sweep.objectives,
+        sweep=sweep,
         teacher=TEACHER if scores else {},
         undistilled=UNDISTILLED if scores else {},
         domains=SearchSpace.parse(search or {}).domains,

@@ -9,6 +9,7 @@ from service.results.findings import (
     AtEdge,
     AtFloor,
     Certainty,
+    Confirmation,
     FewExamples,
     Finding,
     Front,
@@ -17,10 +18,12 @@ from service.results.findings import (
     SeedsDifferAsMuch,
     StoppedAhead,
     TeacherNoBetter,
+    Unbalanced,
 )
 from service.statistics.intervals import ALPHA
 
 AGAINST = (
+    Unbalanced,
     AtFloor,
     TeacherNoBetter,
     AllAgree,
@@ -79,14 +82,22 @@ def _certainty(
     doubt = next((one for one in against if isinstance(one, DOUBTS)), None)
     if doubt is not None:
         return "doubtful", (doubt,)
+    fresh = next((one for one in findings if isinstance(one, Confirmation)), None)
+    if fresh is not None:
+        return _on_fresh_seeds(fresh), (fresh,)
     sure = next((one for one in findings if isinstance(one, Certainty)), None)
-    if sure is None:
-        return "unconfirmed", ()
-    if sure.test is None:
-        return "unconfirmed", (sure,)
+    if sure is None or sure.test is None:
+        return "unconfirmed", () if sure is None else (sure,)
     p_value = sure.adjusted if sure.adjusted is not None else sure.test.p_value
-    is_shown = p_value is not None and p_value <= ALPHA
-    return ("shown" if is_shown else "chance"), (sure,)
+    return ("shown" if p_value is not None and p_value <= ALPHA else "chance"), (sure,)
+
+
+def _on_fresh_seeds(found: Confirmation) -> Confidence:
+    if found.test is None:
+        return "unconfirmed"
+    if found.is_confirmed:
+        return "confirmed"
+    return "refuted" if found.test.shows_difference else "chance"
 
 
 def _of_few(found: Finding | None) -> str:

@@ -13,7 +13,7 @@ LEAST_SHARE = 0.005  # that is worth a sentence
 
 def cost(source: Source) -> Section:
     """Returns the section."""
-    timed = [one for one in source.records if one.duration_s is not None]
+    timed = [one for one in source.trained if one.duration_s is not None]
     total = sum(one.duration_s or 0.0 for one in timed)
     rows = [_row("from start to end", source.sweep.duration_s)]
     rows.append(_row(f"{len(timed)} trials, one after another", total if timed else None))
@@ -41,8 +41,8 @@ def cost(source: Source) -> Section:
 def saved_by_stopping(source: Source) -> float | None:
     """Returns the seconds of trials that early stopping saved: what those that it ended took less
     than completed ones on average. None without both."""
-    ended = [one for one in source.records if one.state is TrialState.STOPPED_EARLY]
-    whole = [one for one in source.records if one.state is TrialState.COMPLETED]
+    ended = [one for one in source.trained if one.state is TrialState.STOPPED_EARLY]
+    whole = [one for one in source.trained if one.state is TrialState.COMPLETED]
     took = [one.duration_s for one in ended if one.duration_s is not None]
     usual = [one.duration_s for one in whole if one.duration_s is not None]
     if not took or not usual:
@@ -63,7 +63,7 @@ def times_read(source: Source) -> float | None:
     """Returns about how many times trials read what the teacher was asked once: as the plan has it,
     less what trials did not train."""
     cache = source.cache
-    timed = [one for one in source.records if one.duration_s is not None]
+    timed = [one for one in source.trained if one.duration_s is not None]
     if cache is None or not cache.tokens_held or not cache.tokens_read or not timed:
         return None
     total = sum(one.duration_s or 0.0 for one in timed)

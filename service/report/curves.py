@@ -18,7 +18,7 @@ def chosen(source: Source) -> list[RunRecord]:
     """Returns the trials whose curves are read: the best, the controls, and an even choice of the
     others."""
     coloured = _coloured(source)
-    rest = [one for one in source.compared if one.metrics and one not in coloured]
+    rest = [one for one in source.records if one.metrics and one not in coloured]
     step = max(1, -(-len(rest) // max(1, MOST_CURVES - len(coloured))))
     return [*coloured, *rest[::step]]
 
@@ -26,7 +26,7 @@ def chosen(source: Source) -> list[RunRecord]:
 def curves(source: Source) -> Section | None:
     """Returns the section; None where no curve is known."""
     coloured = _coloured(source)
-    drawn = [one for one in source.compared if len(source.curves.get(one.trial, ())) > 1]
+    drawn = [one for one in source.records if len(source.curves.get(one.trial, ())) > 1]
     if not drawn:
         return None
     names = {one.trial: index for index, one in enumerate(coloured)}

@@ -19,10 +19,10 @@ MOST_ROWS = 15
 
 def failures(source: Source) -> Section:
     """Returns the section; a line says so where nothing failed."""
-    failed = [one for one in source.records if one.state in FAILED]
+    failed = [one for one in source.trained if one.state in FAILED]
     warned = [
         (one, text)
-        for one in source.records
+        for one in source.trained
         if (text := logit_scale_warning(one.metrics)) is not None
     ]
     rows = [_row(one, brief(one.tags.get("error", "")) or WHY[one.state]) for one in failed]

@@ -9,13 +9,15 @@ GAP = "–"  # of a number that is not there
 Value = float | int | str | None
 Role = Literal["", "best", "control", "reference"]
 # How much the answer is to be relied on.
-Confidence = Literal["none", "doubtful", "unconfirmed", "chance", "shown"]
+Confidence = Literal["none", "doubtful", "unconfirmed", "refuted", "chance", "shown", "confirmed"]
 VERDICTS: Mapping[Confidence, str] = {
     "none": "no result",
     "doubtful": "doubtful",
     "unconfirmed": "unconfirmed",
+    "refuted": "refuted",
     "chance": "not told from chance",
     "shown": "more than chance",
+    "confirmed": "confirmed",
 }
 
 

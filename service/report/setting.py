@@ -31,7 +31,7 @@ FEW_VALUES, MOST_SHOWN = 6, 12
 
 def setting(source: Source) -> Section:
     """Returns what was held fixed, with the ranges of what was not."""
-    searched = [one for one in source.compared if one.label is None] or source.compared
+    searched = [one for one in source.records if one.label is None] or list(source.records)
     shared = _shared(searched)
     first = {name: shared[name] for name in FIRST if name in shared}
     rest = {name: value for name, value in shared.items() if name not in first}
@@ -59,7 +59,7 @@ def _design(source: Source) -> tuple[str, ...]:
     found = [f"A controlled study: {study['cells']} cells on {study['seeds']} seeds."]
     if confirms is not None:
         found.append(f"It trains the best configs of {confirms} again, on seeds that it never saw.")
-    seeds = sorted({one.seed for one in source.records if one.is_tuning})
+    seeds = sorted({one.seed for one in source.evidence.tuning})
     if seeds:
         found.append(
             f"Each cell has a learning rate of its own, chosen on seed {seeds[0]}, which is not "

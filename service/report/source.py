@@ -48,7 +48,7 @@ class Source:
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
-        """All trials."""
+        """The trials that are compared."""
         return self.evidence.records
 
     @property
@@ -84,14 +84,14 @@ class Source:
         return outcome_of(self.ranked, self.sign).control
 
     @cached_property
-    def compared(self) -> list[RunRecord]:
-        """All trials but those of a study that only chose learning rates."""
-        return [one for one in self.records if not one.is_tuning]
+    def trained(self) -> tuple[RunRecord, ...]:
+        """All trials with those that only chose learning rates of a study."""
+        return (*self.records, *self.evidence.tuning)
 
     @cached_property
     def shown(self) -> list[RunRecord]:
         """The finished trials that have the objective, in order of their numbers."""
-        found = [one for one in self.compared if one.state in FINISHED]
+        found = [one for one in self.records if one.state in FINISHED]
         return [one for one in found if one.metric(self.metric) is not None]
 
     @cached_property
@@ -100,7 +100,7 @@ class Source:
         completed."""
         if len(self.ranked) < 2:
             return None
-        entry = Entry(self.sweep, tuple(self.compared))
+        entry = Entry(self.sweep, self.records)
         base = None if self.control is None else self.control.trials[0]
         return significance([entry], control=base)
 

@@ -317,7 +317,7 @@ def _reading(source: Source) -> str:
 
 def _left_out(source: Source) -> str:
     counts: dict[str, int] = {}
-    for record in source.compared:
+    for record in source.records:
         is_finished = record.state in FINISHED
         if is_finished and record.metric(source.metric) is not None:
             continue

@@ -11,6 +11,7 @@ from report_support import HARD, SEARCH, Made, metrics_of, search, source_of, st
 from service.report.objectives import GAIN, MOST_ROWS
 from service.report.page import Chart, Page, Section, Table
 from service.report.sections import SECTIONS, make_page
+from service.results.evidence import Confirming
 from service.states import TrialState
 
 
@@ -64,7 +65,8 @@ def test_an_answer_that_seeds_confirm_says_so() -> None:
 def test_one_seed_is_unconfirmed() -> None:
     page = make_page(source_of(study(seeds=1)))
     assert page.answer.confidence == "unconfirmed"
-    assert page.answer.certainty.startswith("One seed each: how much of the difference is luck")
+    assert "was never trained on seeds that the search did not see" in page.answer.certainty
+    assert page.answer.certainty.endswith("to find out: kd-sweep confirm toy-1a2b3c4d.")
     assert "nothing here shows luck" in " ".join(section_of(page, "setting").text)
     configs = table_of(page, "configs")
     assert "p" not in configs.columns and "95 % interval" not in configs.columns
@@ -269,24 +271,53 @@ def test_numbers_that_are_none_stay_out() -> None:
 
 
 def test_a_study_says_what_it_is_and_compares_no_tuning_trial() -> None:
-    trials = [
-        Made({"tau": tau, "seed": seed}, {"rouge_l": tau}) for tau in (1, 2) for seed in (0, 1)
-    ]
+    cells = [(tau, seed) for tau in (1.0, 2.0) for seed in (0, 1)]
+    trials = [Made({"tau": tau, "seed": seed}, {"rouge_l": tau}) for tau, seed in cells]
     trials.append(Made({"tau": 2.0, "seed": 1_000_000}, {"rouge_l": 99.0}))
     source = source_of(trials, scores=False)
     *records, tuning = source.records
     sweep = replace(source.sweep, tags={"study": '{"cells": 2, "seeds": 2}', "confirms": "toy-1"})
-    marked = replace(tuning, tags=tuning.tags | {"role": "tuning", "cell": "tau=2"})
-    evidence = replace(source.evidence, records=(*records, marked))
+    evidence = replace(source.evidence, records=tuple(records), sweep=sweep, tuning=(tuning,))
     page = make_page(replace(source, sweep=sweep, evidence=evidence))
     said = section_of(page, "setting").text[0]
-    assert said.startswith(
-        "A controlled study: 2 cells on 2 seeds. It trains the best configs of toy-1"
-    )
+    assert said.startswith("A controlled study: 2 cells on 2 seeds. It trains the best configs of ")
     assert "chosen on seed 1000000" in said
     marks = [one for one in chart_of(page, "objective-tau").figure["data"] if one.get("text")]
     assert 99.0 not in [value for one in marks for value in one["y"]]
     assert column(table_of(page, "configs"), "rouge_l") == [2.0, 1.0]
+    assert "5 trials, one after another" in texts(table_of(page, "cost"))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "verdict"),
+    [((2.0, 2.1, 2.2), "confirmed"), ((-2.0, -2.1, -2.2), "refuted"), ((2.0, -2.0, 0.1), "chance")],
+)
+def test_what_fresh_seeds_show_decides_how_sure_a_search_is(
+    fresh: tuple[float, ...], verdict: str
+) -> None:
+    source = source_of(search(20, ("forward_kl",)), search=SEARCH)
+    winner, control = source.winner, source.control
+    assert winner is not None and control is not None
+    again = [
+        replace(
+            standing.typical,
+            config=standing.typical.config | {"seed": 7 + seed},
+            metrics={"rouge_l": 20.0 + gain * is_winner},
+        )
+        for standing, is_winner in ((winner, True), (control, False))
+        for seed, gain in enumerate(fresh)
+    ]
+    evidence = replace(source.evidence, confirming=Confirming("again-1", tuple(again)))
+    answer = make_page(replace(source, evidence=evidence)).answer
+    assert answer.confidence == verdict
+    assert "again-1" in answer.certainty
+
+
+def test_a_study_that_lacks_trials_says_so_first() -> None:
+    trials = study(seeds=3)
+    trials[-1] = Made(trials[-1].values, state=TrialState.FAILED, error="memory")
+    answer = make_page(source_of(trials)).answer
+    assert "the grid is unbalanced" in " ".join(answer.against).lower()
 
 
 def test_what_decided_is_drawn_where_there_are_enough_trials() -> None:
