@@ -57,7 +57,8 @@ def report(
 def _written(found: "Report") -> RenderableType:
     """Returns what was found in short, and where the rest is."""
     answer = found.page.answer
-    lines = [answer.found, answer.certainty, *([f"report: {found.path}"] if found.path else [])]
+    lines = [answer.found, f"{answer.verdict}: {answer.certainty}"]
+    lines += [f"report: {found.path}"] if found.path else []
     if found.pictures:
         lines.append(f"pictures: {len(found.pictures)} files in {found.pictures[0].parent}")
     return Group(*map(Text, lines))

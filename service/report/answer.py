@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.report.page import Answer, Confidence
+from service.report.page import VERDICTS, Answer, Confidence
 from service.report.source import Source
 from service.results.findings import (
     AllAgree,
@@ -44,12 +44,13 @@ def answer(source: Source) -> Answer:
     found = next((one for one in findings if isinstance(one, Outcome | Front | NoResult)), None)
     against = [one for one in findings if _is_against(one, source)]
     confidence, certainty = _certainty(findings, found, against)
-    said = (found, *certainty)
-    rest = [one for one in findings if not any(one is other for other in said)]
+    told = (found, *certainty)
+    said = certainty[0].sentence() if certainty else _of_few(found)
+    rest = [one for one in findings if not any(one is other for other in told)]
     command = f"kd-sweep best --sweep {source.sweep_id}"
     return Answer(
         found=_found(found, source),
-        certainty=_sentence(certainty[0].sentence() if certainty else _of_few(found)),
+        certainty=_sentence(said.removeprefix(f"{VERDICTS[confidence]}: ")),
         confidence=confidence,
         against=tuple(_sentence(one.sentence()) for one in rest if one in against),
         beside=tuple(_sentence(one.sentence()) for one in rest if one not in against),

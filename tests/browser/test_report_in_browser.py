@@ -17,6 +17,7 @@ import pytest
 from report_support import LONG, SEARCH, Made, search, source_of, study
 from selenium.webdriver import Chrome
 
+from service.report.pictures import write_pictures
 from service.report.rendering import html
 from service.report.sections import make_page
 from service.states import TrialState
@@ -194,3 +195,13 @@ def test_it_prints_light_and_within_the_paper(chromium: Chrome) -> None:
     if target := os.environ.get("SCREENSHOTS"):
         (Path(target) / "study.pdf").write_bytes(printed)
     shown.ask("dispatchEvent(new Event('afterprint'))")
+
+
+def test_charts_become_files(chromium: Chrome, tmp_path: Path) -> None:
+    page = make_page(source_of(search(6), search=SEARCH))
+    files = write_pictures(page, tmp_path / "drawn")
+    assert {path.stem for path in files} == {chart.name for chart in page.charts}
+    for path in files:
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG" if path.suffix == ".png" else b"<svg")
+        assert b"var(--" not in content
