@@ -95,6 +95,20 @@ def test_a_trial_leaves_its_result_and_its_files(tmp_path: Path) -> None:
     assert sink.closed
 
 
+def test_what_was_seen_of_its_loss_goes_to_the_record_too(tmp_path: Path) -> None:
+    def looked_at(trial: TrialFile, output: Path, reporter: Any) -> TrialResult:
+        (output / "diagnostics.json").write_text("{}")
+        reporter.log(0, {"probe/off_top5": 0.5})
+        return trained(trial, output, reporter)
+
+    sink = MemorySink()
+    worker = make_worker(looked_at, sink)
+    run_assignment(worker, make_assignment(tmp_path))
+    close(worker)
+    assert sink.uploaded == [("diagnostics.json", None), ("result.json", None)]
+    assert sink.logged[0] == (0, {"probe/off_top5": 0.5})
+
+
 def test_the_board_hears_of_steps_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
