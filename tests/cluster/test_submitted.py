@@ -109,7 +109,8 @@ def assert_what_was_found_is_kept(sweep: str, home: Path) -> None:
     files = {one.path for one in client.list_artifacts(run_id)}
     assert {"report.md", "report.html"} <= files
     note = client.get_run(run_id).data.tags["mlflow.note.content"]
-    assert " won: " in note and f"kd-sweep best --sweep {sweep}" in note
+    assert "| undistilled student |" in note
+    assert note.endswith(f"`kd-sweep best --sweep {sweep}` shows more.\n")
 
 
 def test_a_wrong_token_is_explained(cluster: HandCluster, tmp_path: Path) -> None:

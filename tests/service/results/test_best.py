@@ -26,6 +26,9 @@ class Listed:
     def sweeps(self) -> list[SweepRecord]:
         return [sweep for sweep, _ in self.recorded.values()]
 
+    def confirming(self, sweep_id: str) -> list[SweepRecord]:
+        return []
+
     def resolve_sweep(self, reference: str) -> SweepRecord:
         return self.recorded[reference][0]
 
