@@ -10,6 +10,7 @@ from service.report.diagnostics import diagnostics
 from service.report.entropy import entropy
 from service.report.failures import failures
 from service.report.objectives import objectives
+from service.report.on_test_sets import test_sets
 from service.report.page import Page, Section
 from service.report.references import comparison
 from service.report.setting import setting
@@ -24,6 +25,7 @@ SECTIONS: tuple[Callable[[Source], Section | None], ...] = (
     comparison,
     temperature,
     objectives,
+    test_sets,
     entropy,
     diagnostics,
     space,

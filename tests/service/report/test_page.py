@@ -49,7 +49,7 @@ def test_it_reads_top_down() -> None:
         "cost",
         "failures",
     ]
-    assert len(page.sections) == len(SECTIONS) - 1, "nothing was looked at"
+    assert len(page.sections) == len(SECTIONS) - 2, "nothing looked at, none on a test set"
     assert page.subtitle.startswith("toy-1a2b3c4d · completed · 80 trials · maximize rouge_l")
 
 
@@ -327,3 +327,16 @@ def test_what_decided_is_drawn_where_there_are_enough_trials() -> None:
     assert bars["x"] == sorted(bars["x"]) and sum(bars["x"]) == pytest.approx(1.0)
     few = make_page(source_of(search(12), search=SEARCH))
     assert [one for one in few.charts if one.name == "importance"] == []
+
+
+def test_what_chosen_trials_score_on_test_sets_is_reported_by_set() -> None:
+    trials = search(8)
+    for number, score in ((2, 21.5), (3, 20.25)):
+        trials[number].metrics["test/self_inst/rouge_l"] = score
+    trials[2].metrics["test/arc/easy/acc"] = 0.5
+    page = make_page(source_of(trials))
+    tables = {one.name: one for one in page.tables if one.name.startswith("test-")}
+    assert tables.keys() == {"test-self_inst", "test-arc/easy"}
+    assert column(tables["test-self_inst"], "rouge_l") == [21.5, 20.25]
+    assert tables["test-arc/easy"].columns == ("trial", "config", "acc")
+    assert all("test/" not in name for one in page.tables for name in one.columns)
