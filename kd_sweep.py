@@ -324,12 +324,15 @@ def evaluate(
     student: Path | None = None,
     again: bool = False,
     harness_tasks: Path | None = None,
+    at_temperatures: bool = False,
     say: Callable[[str], None] = lambda line: None,
     workspace: Workspace | None = None,
 ) -> "list[SetResult]":
     """Measures the students of trials on evaluation sets, which report once and never select. See
     `service.actions.evaluate.HowToEvaluate` and `evaluate_trials`."""
-    how = actions.evaluate.HowToEvaluate(split, fields or {}, student, again, harness_tasks)
+    how = actions.evaluate.HowToEvaluate(
+        split, fields or {}, student, again, harness_tasks, at_temperatures
+    )
     return actions.evaluate.evaluate_trials(
         trials, _at(workspace), on=on, harness=harness, how=how, say=say
     )

@@ -46,6 +46,12 @@ Student = Annotated[
     Path | None,
     typer.Option(help="A folder in place of the run's own student, such as a rerun's."),
 ]
+AtTemperatures = Annotated[
+    bool,
+    typer.Option(
+        "--temperatures", help="Sample also at temperatures chosen on the validation split."
+    ),
+]
 Again = Annotated[bool, typer.Option("--again", help="Measure again what was reported.")]
 
 
@@ -58,6 +64,7 @@ def evaluate(
     split: Split = "test",
     seeds: Seeds = None,
     student: Student = None,
+    temperatures: AtTemperatures = False,
     again: Again = False,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +79,9 @@ def evaluate(
         workspace_of(context),
         on=on,
         harness=harness,
-        how=actions.evaluate.HowToEvaluate(split, fields, student, again, harness_tasks),
+        how=actions.evaluate.HowToEvaluate(
+            split, fields, student, again, harness_tasks, temperatures
+        ),
         say=lambda line: console.print(Text(line), soft_wrap=True),
     )
     show([one.to_json() for one in found], evaluation_view(found), as_json)

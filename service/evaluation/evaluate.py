@@ -45,13 +45,15 @@ Say = Callable[[str], None]
 class HowToEvaluate:
     """split: of sets that have several; fields: of the section `evaluation`, over the protocol's;
     student: a folder in place of the run's own student; again: also what was measured before;
-    harness_tasks: a folder with tasks of lm-evaluation-harness beside its own."""
+    harness_tasks: a folder with tasks of lm-evaluation-harness beside its own; at_temperatures:
+    also sample answers at temperatures that are chosen on the validation split."""
 
     split: str = "test"
     fields: Mapping[str, Any] = field(default_factory=dict)
     student: Path | None = None
     again: bool = False
     harness_tasks: Path | None = None
+    at_temperatures: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class Evaluation:
                     "add --student with the folder out/student of its files."
                 )
             own = download_student(self.runs.uri, student, folder)
-        return FinishedStudent(trial, own, self.how.fields)
+        return FinishedStudent(trial, own, self.how.fields, self.how.at_temperatures)
 
     def _scores(
         self, student: "FinishedStudent", one: NamedSet, data: DataSource, output: Path

@@ -11,8 +11,9 @@ import torch
 
 from trainers import numerics as numerics_of
 from trainers.evaluating.harness import score_task
+from trainers.evaluating.temperatures import TemperatureEvaluator
 from trainers.files.fingerprints import of_document
-from trainers.parts import Data, Network, SignalMaker, Task
+from trainers.parts import Data, Evaluator, Network, SignalMaker, Task
 from trainers.tasks import table
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.run import write_evaluation
@@ -40,7 +41,8 @@ class SetScores:
 @dataclass(frozen=True)
 class FinishedStudent:
     """A trial's student in `folder`. fields: of the section `evaluation`, over the task's own for
-    finished students (`Task.thorough_evaluation`).
+    finished students (`Task.thorough_evaluation`). at_temperatures: whether answers are sampled at
+    temperatures that were chosen on the validation split, too.
 
     The trial's data is read for its tokenizer or classes; where its teacher is not here any more,
     what compares the student with it is not measured.
@@ -49,6 +51,7 @@ class FinishedStudent:
     trial: TrialFile
     folder: Path
     fields: Mapping[str, Any]
+    at_temperatures: bool = False
 
     @property
     def has_teacher(self) -> bool:
@@ -64,9 +67,12 @@ class FinishedStudent:
         data, facts = self._task.runtime().evaluation_set(
             source, like=self._data, config=self._config, folder=output / "data"
         )
-        evaluation = self._evaluate(data)
+        evaluator = self._evaluator(data)
+        evaluation = evaluator.evaluate(self._student, {})
         write_evaluation(evaluation, output)
         metrics = {n: v for n, v in evaluation.metrics.items() if n not in OF_THE_LOSS}
+        if isinstance(evaluator, TemperatureEvaluator):
+            metrics |= evaluator.at_temperatures(self._student, self._temperatures)
         return SetScores(facts, metrics)
 
     def harness(self, name: str, include: Path | None, output: Path) -> SetScores:
@@ -143,9 +149,9 @@ class FinishedStudent:
         runtime.check_model(model, self._data)
         return runtime.network(model, self._data.num_classes)
 
-    def _evaluate(self, data: Data) -> Evaluation:
+    def _evaluator(self, data: Data) -> Evaluator:
         numerics = self._numerics
-        evaluator = self._task.runtime().evaluator(
+        return self._task.runtime().evaluator(
             self._config,
             data,
             teacher=self._teacher,
@@ -153,4 +159,11 @@ class FinishedStudent:
             numerics=numerics,
             is_thorough=True,
         )
-        return evaluator.evaluate(self._student, {})
+
+    @cached_property
+    def _temperatures(self) -> dict[str, float]:
+        """Chosen on the validation split; none where the task samples nothing."""
+        evaluator = self._evaluator(self._data)
+        if not self.at_temperatures or not isinstance(evaluator, TemperatureEvaluator):
+            return {}
+        return evaluator.temperatures(self._student)

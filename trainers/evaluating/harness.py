@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from trainers.nearest import nearest
 
+INSTALL = "pip install 'kd-sweep[harness]'"
 SHOWN_OF_SAMPLE = ("doc", "target", "filtered_resps")
 
 
@@ -33,6 +35,8 @@ def check_tasks(names: Sequence[str], include: Path | None) -> None:
             f"--harness: must be a task of lm-eval, or of --harness-tasks, but got '{unknown}'."
             f"{nearest(unknown, known)} `lm-eval ls tasks` lists them."
         )
+    if find_spec("accelerate") is None:  # its loader of transformers models needs it
+        raise ValueError(f"--harness: needs the package accelerate, but got none. {INSTALL}")
 
 
 def score_task(
@@ -85,7 +89,6 @@ def _manager(include: Path | None) -> Any:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise ValueError(
-            f"--harness: needs lm-evaluation-harness, but got: {error}. "
-            "pip install 'kd-sweep[harness]'"
+            f"--harness: needs lm-evaluation-harness, but got: {error}. {INSTALL}"
         ) from error
     return TaskManager(include_path=None if include is None else str(include))

@@ -1,16 +1,20 @@
 """A finished student on evaluation sets: its trial's very numbers, and what makes a set none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training_support import TEMPLATE, records, trial, write_lines
 
 from trainers import numerics
 from trainers.evaluating.evaluate import FinishedStudent
 from trainers.files.columns import read_columns
 from trainers.preparing.prepare import prepare
+from trainers.tasks.causal_lm import models, temperatures
+from trainers.tasks.causal_lm.data import TokenData
 from trainers.training.run import run_trial
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
@@ -71,6 +75,32 @@ def test_all_prompts_are_answered_and_kept_with_five_seeds(
         [row["output"]] for row in records(5, start=200)
     ]
     assert len(answers[0]["answers"]) == 5
+
+
+def test_answers_at_the_teachers_entropy_and_the_best_temperature_of_the_validation_split(
+    student: FinishedStudent, prepared: Prepared, tmp_path: Path
+) -> None:
+    finished = replace(student, at_temperatures=True)
+    found = finished.score(source(validation_of(prepared)), tmp_path).metrics
+    matched = found["generation_temperature_entropy_matched"]
+    # at tau the student's logits are those of one that is tau times less sharp
+    entropy = student_entropy(student, prepared, matched)
+    assert entropy == pytest.approx(found["teacher_entropy"], rel=0.01)
+    assert found["generation_temperature_best_temperature"] in temperatures.CANDIDATES
+    assert 0 <= found["rouge_l_best_temperature"] <= 100
+
+
+def student_entropy(student: FinishedStudent, prepared: Prepared, temperature: float) -> float:
+    """The mean entropy over learned positions, one example at a time."""
+    model = models.load(student.folder, attention=None, dtype=torch.float32)
+    split, found = TokenData.open(Path(prepared.data)).splits["validation"], []
+    for i in range(len(split)):
+        ids = torch.from_numpy(split.tokens(i).astype(np.int64))
+        with torch.no_grad():
+            logits = model(input_ids=ids[None]).logits[0][:-1][split.learned(i)[1:].copy()]
+        log_q = (logits.double() / temperature).log_softmax(-1)
+        found.append(-(log_q.exp() * log_q).sum(-1))
+    return torch.cat(found).mean().item()
 
 
 def test_a_student_whose_teacher_is_gone_is_measured_without_it(

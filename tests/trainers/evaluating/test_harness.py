@@ -1,12 +1,14 @@
 """A task of lm-evaluation-harness that is a file here, on a small model."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from training_support import records, trial, write_lines
 
+from trainers.evaluating import harness
 from trainers.evaluating.evaluate import FinishedStudent
 from trainers.evaluating.harness import check_tasks, task_scores
 from trainers.training.run import run_trial
@@ -41,6 +43,7 @@ def tasks(tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings("ignore")  # what lm-eval and datasets say of themselves
 def test_a_local_task_is_run_by_name(prepared: Prepared, tasks: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="lm-eval's loader of transformers models needs it")
+    check_tasks(["pets_here"], tasks)
     run_trial(trial(prepared, generation_prompts=0), tmp_path, reporter=SilentReporter())
     finished = FinishedStudent(trial(prepared), tmp_path / "student", {})
     found = finished.harness("pets_here", tasks, tmp_path / "out")
@@ -53,9 +56,15 @@ def test_a_local_task_is_run_by_name(prepared: Prepared, tasks: Path, tmp_path: 
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_unknown_task_is_named_with_the_nearest(tasks: Path) -> None:
-    check_tasks(["pets_here"], tasks)
     with pytest.raises(ValueError, match="but got 'pets_her'. Did you mean 'pets_here'"):
         check_tasks(["pets_her"], tasks)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
+    harness._manager.cache_clear()
+    with pytest.raises(ValueError, match=r"needs lm-evaluation-harness.*kd-sweep\[harness\]"):
+        check_tasks(["arc_easy"], None)
 
 
 def test_filters_stand_behind_a_dot() -> None:

@@ -3,14 +3,14 @@ it."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from trainers import numerics
 from trainers.parts import SignalMaker, Student
-from trainers.tasks.causal_lm import generation
+from trainers.tasks.causal_lm import generation, temperatures
 from trainers.tasks.causal_lm.answers import Answers
 from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.metrics import POSITION_METRICS, TEXT_METRICS
@@ -20,6 +20,7 @@ from trainers.trial.reporting import EXAMPLE_ID, Evaluation
 from trainers.world import World
 
 SHOWN_SAMPLES, SHOWN = 20, ("prompt", "answer", "references")
+CHOSEN_BY = 100  # prompts, for a temperature
 NO_ANSWERS = Evaluation({}, [])
 
 
@@ -53,6 +54,36 @@ class TextEvaluator:
             answered.samples,
             ids | found.by_example | answered.by_example,
         )
+
+    @torch.no_grad()
+    def temperatures(self, student: Student) -> dict[str, float]:
+        """Returns the generation temperatures that are chosen on the split, by name, for a student
+        in evaluation mode: the one at which its entropy is the teacher's, where there is one, and
+        the one that scores the best rouge_l with the first seed on `CHOSEN_BY` prompts."""
+
+        def rouge_l(temperature: float) -> float:
+            sampled = {
+                "generation_temperature": temperature,
+                "generation_seeds": self.config.generation_seeds[:1],
+                "generation_prompts": CHOSEN_BY,
+            }
+            asked = replace(self, config=self.config.model_copy(update=sampled), is_thorough=False)
+            return asked._answers(student).metrics["rouge_l"]
+
+        matched = temperatures.entropy_matched(self._positions(), student)
+        found = {} if matched is None else {"entropy_matched": matched}
+        return found | {"best_temperature": temperatures.best(rouge_l)}
+
+    @torch.no_grad()
+    def at_temperatures(self, student: Student, chosen: Mapping[str, float]) -> dict[str, float]:
+        """Returns rouge_l of answers sampled at each of the temperatures, and these."""
+        found: dict[str, float] = {}
+        for name, temperature in chosen.items():
+            config = self.config.model_copy(update={"generation_temperature": temperature})
+            asked = replace(self, config=config, is_thorough=False)
+            found[f"rouge_l_{name}"] = asked._answers(student).metrics["rouge_l"]
+            found[f"generation_temperature_{name}"] = temperature
+        return found
 
     @property
     def _split(self) -> TokenSplit:
