@@ -75,6 +75,15 @@ def test_the_best_of_an_older_sweep_are_marked_by_what_was_measured(home: Path) 
     assert "times as large as the teacher's" in row["warning"]
 
 
+def test_an_older_sweep_has_a_report_of_what_it_recorded(home: Path) -> None:
+    result = call("report", "finished", "--json")
+    assert result.exit_code == 0, result.output
+    page = json.loads(result.stdout)
+    assert page["answer"]["found"].startswith("forward_kl tau=0.9132 (trial 0) won: ")
+    titles = [section["title"] for section in page["sections"]]
+    assert "Objective against temperature" in titles and "Learning curves" in titles
+
+
 def test_a_trial_is_exported(home: Path, tmp_path: Path) -> None:
     result = call("export", "finished/0", str(tmp_path / "winner"), "--json")
     assert result.exit_code == 0, result.output
