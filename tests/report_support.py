@@ -159,8 +159,10 @@ def sweep_record(
 
 
 def cell_of(trial: Made) -> str:
-    """What a study calls the trial's cell."""
-    return json.dumps({name: value for name, value in trial.values.items() if name != "seed"})
+    """What a study calls the trial's cell: of a control that it does not list, the control."""
+    return trial.label or json.dumps(
+        {name: value for name, value in trial.values.items() if name != "seed"}
+    )
 
 
 def source_of(

@@ -130,7 +130,7 @@ def _control_cells(plan: SweepPlan, control: Standing | None) -> list[Cell]:
     label = next(one.label for one in control.trials if one.label is not None)
     planned = {one.label: one.values for one in plan.controls}
     values = planned.get(label) or control.typical.hyperparameters
-    return [Cell(label=label, values=_unseeded(values), is_control=True)]
+    return [Cell(label=label, values=_unseeded(values), control=label)]
 
 
 def _cell_of(winner: Standing) -> Cell:

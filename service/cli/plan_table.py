@@ -96,13 +96,15 @@ def _design_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
 
 
 def _cell_rows(study: "StudyPlan") -> list[tuple[int, str, str]]:
-    return [(number, cell.label, _role(cell)) for number, cell in enumerate(study.cells, start=1)]
+    return [
+        (number, cell.label, _as_control(cell)) for number, cell in enumerate(study.cells, start=1)
+    ]
 
 
-def _role(cell: "Cell") -> str:
-    if not cell.is_control:
+def _as_control(cell: "Cell") -> str:
+    if cell.control is None:
         return ""
-    return f"control, and {cell.written_as}" if cell.written_as else "control"
+    return "control" if cell.control == cell.label else f"control: {cell.control}"
 
 
 def _trials(plan: "SweepPlan") -> str:

@@ -42,7 +42,7 @@ class StudyLine:
             wanted += study.compared_trials(chosen_rates(study, records, direction))
         for cell, values in wanted:
             if key_of(values) not in known:
-                enqueue(self.store, values, label=cell.label if cell.is_control else None)
+                enqueue(self.store, values, label=cell.control)
 
     def ask(self) -> Asked | None:
         """Returns the next trial, now running; None when there is none. See `search.ask`."""

@@ -26,13 +26,12 @@ Values = dict[str, Any]
 
 class Cell(Strict):
     """A config that is compared, its seed and a tuned learning rate left open. `label` is its own
-    within the study; is_control: what the others are compared with; written_as: of a control, how
-    the document lists it too, None where it does not."""
+    within the study; control: the name of the control that it is, None for any other cell. One that
+    the document lists itself has that name beside its own label."""
 
     label: str
     values: Values
-    is_control: bool = False
-    written_as: str | None = None
+    control: str | None = None
 
 
 class StudyPlan(Strict):
@@ -92,7 +91,7 @@ def make_study(spec: SweepSpec) -> tuple[StudyPlan, tuple[str, ...]]:
     """Returns the study of `spec` and what to tell of it: cells that are one are trained once."""
     # Controls come before all others: they are trained first on each seed.
     controls = [
-        Cell(label=one.label, values=one.values, is_control=True) for one in control_trials(spec)
+        Cell(label=one.label, values=one.values, control=one.label) for one in control_trials(spec)
     ]
     cells, twice = _distinct(spec, controls, list(points_of(spec.cells, spec.search)))
     study = StudyPlan(
@@ -144,11 +143,11 @@ def _distinct(
         same = found.get(key)
         if same is None:
             found[key] = Cell(label=_unique(label, taken), values=dict(values))
-            taken.add(found[key].label)
-        elif same.is_control and same.written_as is None:
-            found[key] = same.model_copy(update={"written_as": label})
+        elif same.control == same.label:
+            found[key] = same.model_copy(update={"label": _unique(label, taken)})
         else:
             twice.append(label if same.label == label else f"{label} ({same.label})")
+        taken.add(found[key].label)
     return tuple(found.values()), twice
 
 

@@ -56,6 +56,11 @@ class RunRecord:
         return self.tags.get(own_name(tags.CELL))
 
     @property
+    def is_searched(self) -> bool:
+        """Whether it is more than a control: the sampler's, or of a cell that a study lists."""
+        return self.label is None or self.cell not in (None, self.label)
+
+    @property
     def tuned(self) -> str | None:
         """The field of its config that is tuned for each cell of its study: two cells that differ
         in it beside what is compared are meant to."""

@@ -31,7 +31,7 @@ FEW_VALUES, MOST_SHOWN = 6, 12
 
 def setting(source: Source) -> Section:
     """Returns what was held fixed, with the ranges of what was not."""
-    searched = [one for one in source.records if one.label is None] or list(source.records)
+    searched = [one for one in source.records if one.is_searched] or list(source.records)
     shared = _shared(searched)
     first = {name: shared[name] for name in FIRST if name in shared}
     rest = {name: value for name, value in shared.items() if name not in first}

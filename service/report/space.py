@@ -39,7 +39,7 @@ def space(source: Source) -> Section | None:
 
 
 def _parallel(source: Source) -> Chart | None:
-    records = [one for one in source.shown if one.label is None]
+    records = [one for one in source.shown if one.is_searched]
     names = dict.fromkeys(name for one in records for name in one.hyperparameters)
     columns = [
         column for name in names if (column := column_of(source, records, name)) is not None

@@ -162,7 +162,7 @@ def _few_examples(evidence: Evidence, metric: str) -> Iterator[Finding]:
 
 
 def _at_edges(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
-    tried = next(one for one in outcome.winner.trials if one.label is None).hyperparameters
+    tried = next(one for one in outcome.winner.trials if one.is_searched).hyperparameters
     for name, domain in evidence.domains.items():
         edge = edge_of(tried.get(name), domain) if name != SEED else None
         if edge is not None:

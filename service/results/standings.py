@@ -38,8 +38,8 @@ class Standing:
 
     @property
     def is_searched(self) -> bool:
-        """Whether the sampler proposed one of its trials."""
-        return any(trial.label is None for trial in self.trials)
+        """Whether the sampler proposed one of its trials, or a study lists it."""
+        return any(trial.is_searched for trial in self.trials)
 
     @property
     def typical(self) -> RunRecord:

@@ -55,8 +55,8 @@ def test_the_best_configs_and_the_best_control_get_fresh_seeds(place: Workspace)
     search = recorded(place.home)
     plan = plan_confirmation(search.sweep_id, place, top=2, seeds=3)
     assert plan.study is not None
-    cells = [(one.label, one.values.get("tau"), one.is_control) for one in plan.study.cells]
-    assert cells == [(CONTROL, 2.0, True), ("tau=3", 3.0, False), ("tau=2.5", 2.5, False)]
+    cells = [(one.label, one.values.get("tau"), one.control) for one in plan.study.cells]
+    assert cells == [(CONTROL, 2.0, CONTROL), ("tau=3", 3.0, None), ("tau=2.5", 2.5, None)]
     assert plan.study.seeds == (1, 2, 3), "the search had seed 0"
     assert (plan.confirms, plan.num_trials) == (search.sweep_id, 9)
     assert plan.spec.name == f"{search.spec.name}-confirm"
@@ -112,7 +112,7 @@ def test_one_config_without_a_control_is_compared_with_nothing(place: Workspace)
         plan_confirmation("latest", place, top=1, seeds=2)
     plan = plan_confirmation("latest", place, top=2, seeds=2)
     assert plan.study is not None
-    assert not any(cell.is_control for cell in plan.study.cells)
+    assert not any(cell.control for cell in plan.study.cells)
 
 
 def test_a_search_without_a_finished_trial_has_nothing_to_confirm(place: Workspace) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes import make_document, make_sweep_plan
+from fakes import make_document, make_study_document, make_sweep_plan
 from records_support import make_store, record_sweep
 
 from service.actions.plan import explain_search, plan_json, plan_sweep
@@ -96,3 +96,9 @@ def test_a_sweep_with_another_start_is_another_sweep(workspace: Workspace) -> No
     assert later.warm_start == earlier.sweep_id
     assert later.warnings[0].startswith("the sampler starts with 1 of the 1 finished trials")
     assert SweepPlan.model_validate_json(later.model_dump_json()) == later
+
+
+def test_a_study_starts_with_nothing_that_another_sweep_found(workspace: Workspace) -> None:
+    (workspace.folder / "study.yaml").write_text(yaml.safe_dump(make_study_document()))
+    with pytest.raises(SpecError, match="--from: .*but got latest with a study.*Leave it out"):
+        plan_sweep("study.yaml", workspace, resources=FOUR, warm_start="latest")

@@ -4,7 +4,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from fakes import make_document
+from fakes import make_document, make_study_document
 from rich.console import Console
 
 from service.cli.plan_table import plan_view
@@ -68,3 +68,34 @@ def test_what_is_scored_before_trials_is_shown(metric: str, expected: str) -> No
 def test_a_time_budget_alone_has_no_number_of_trials() -> None:
     budget = {"trials": None, "time_budget_s": 600, "controls": "default"}
     assert row("trials", {}, **budget) == "as many as begin within 10 min, and 4 controls"
+
+
+def shown(**changes: Any) -> str:
+    """All that is shown of a study's plan."""
+    spec = parse_spec(make_study_document(**changes))
+    plan = make_plan(spec, InputFacts(), Resources(num_cpus=2), code_version="test")
+    console = Console(record=True, width=300, file=StringIO())
+    console.print(plan_view(plan))
+    return console.export_text()
+
+
+def test_a_study_shows_its_cells_its_seeds_and_what_is_held_fixed() -> None:
+    text = shown(cells=[{"tau": [2, 3]}], controls="default", seeds=[4, 7])
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0].startswith("study tiny-")
+    assert "trials 10: 5 cells x 2 seeds" in lines
+    assert "seeds 4, 7" in lines
+    assert "1 hard loss only control" in lines
+    assert "3 tau=2 control: forward KL, tau 2" in lines
+    assert "5 tau=3" in lines
+    (held,) = [line for line in lines if line.startswith("held fixed")]
+    assert "initial weights, order of the data (by seed), steps 4, batch_size 32" in held
+    assert "sampler" not in text
+
+
+def test_a_tuned_study_shows_what_is_tried_before() -> None:
+    text = shown(tune={"learning_rate": [0.001, 0.01], "seed": 9})
+    assert "8: 2 cells x 2 rates to tune, then 2 cells x 2 seeds" in text
+    assert "tuned for each cell on seed 9, which is not compared: 0.001, 0.01" in text
+    given = shown(cells=[{"learning_rate": [0.001, 0.01]}])
+    assert "as each cell says" in given

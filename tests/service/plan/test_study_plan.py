@@ -49,9 +49,9 @@ def test_trials_come_seed_by_seed_over_all_cells() -> None:
 
 def test_controls_are_cells_and_come_first() -> None:
     study = study_of(controls="default", cells=[{"divergence": "reverse_kl", "tau": 2}])
-    labels = [(cell.label, cell.is_control) for cell in study.cells]
-    assert labels[0] == ("hard loss only", True)
-    assert labels[-1] == ("reverse_kl tau=2", False)
+    labels = [(cell.label, cell.control) for cell in study.cells]
+    assert labels[0] == ("hard loss only", "hard loss only")
+    assert labels[-1] == ("reverse_kl tau=2", None)
     assert len(labels) == 5
 
 
@@ -69,9 +69,13 @@ def test_cells_that_train_alike_are_one_and_that_is_said() -> None:
 def test_a_cell_that_is_a_control_is_the_control() -> None:
     plan = plan_of(controls="default", cells=[{"tau": [1, 3]}])
     assert plan.study is not None
-    assert [cell.label for cell in plan.study.cells][-2:] == ["forward KL, tau 4", "tau=3"]
-    written = {cell.label: cell.written_as for cell in plan.study.cells if cell.written_as}
-    assert written == {"forward KL, tau 1": "tau=1"}
+    assert [(cell.label, cell.control) for cell in plan.study.cells] == [
+        ("hard loss only", "hard loss only"),
+        ("tau=1", "forward KL, tau 1"),
+        ("forward KL, tau 2", "forward KL, tau 2"),
+        ("forward KL, tau 4", "forward KL, tau 4"),
+        ("tau=3", None),
+    ]
     assert not any(one.startswith("cells: ") for one in plan.warnings)
 
 

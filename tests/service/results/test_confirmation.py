@@ -10,7 +10,7 @@ from service.record.records import RunRecord, SweepRecord
 from service.results.best import evidence_of
 from service.results.confirmation import contenders
 from service.results.evidence import Confirming, Evidence
-from service.results.findings import Confirmation, Unbalanced, sentences
+from service.results.findings import Confirmation, Outcome, Unbalanced, sentences
 from service.results.report import report
 from service.states import TrialState
 
@@ -140,6 +140,33 @@ def test_a_grid_that_lacks_seeds_is_called_unbalanced() -> None:
         "the grid is unbalanced: 2 of 3 cells have fewer than the 2 seeds (b has 1; 1 have none"
     )
     assert unbalanced(cells({"a": [done, done], "b": [done, done], "c": [done, done]})) == []
+
+
+def test_a_cell_that_is_a_control_may_win_as_a_cell() -> None:
+    def cell(first: int, tau: float, label: str | None, cell: str, value: float) -> list[RunRecord]:
+        tags = {"cell": cell, "role": "compared"}
+        return [
+            record_of(
+                first + seed,
+                {"tau": tau, "seed": seed},
+                {"rouge_l": value + seed},
+                label=label,
+                tags=tags,
+            )
+            for seed in (0, 1)
+        ]
+
+    records = [
+        *cell(0, 1.0, "forward KL, tau 1", "forward KL, tau 1", 5.0),
+        *cell(2, 2.0, "forward KL, tau 2", "tau=2", 9.0),
+        *cell(4, 3.0, None, "tau=3", 4.0),
+    ]
+    study = sweep_record(study='{"cells": 3, "seeds": 2}')
+    evidence = evidence_of(study, records)
+    (outcome,) = [one for one in report(evidence) if isinstance(one, Outcome)]
+    assert outcome.winner.name == "forward KL, tau 2"
+    assert outcome.control is not None
+    assert outcome.control.name == "forward KL, tau 1"
 
 
 def test_tuning_trials_are_compared_with_none() -> None:
