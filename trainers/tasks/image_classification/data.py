@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +89,21 @@ class ViewOrder:
     def examples(self, step: int) -> Numbers:
         """See `trainers.parts.DataOrder`."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        chosen = self._shuffled(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        shuffled = _shuffled(self.seed, epoch, self.num_images)
+        chosen = shuffled[index * self.batch_size : (index + 1) * self.batch_size]
         return self._view(epoch) * self.num_images + chosen
-
-    def _shuffled(self, epoch: int) -> Numbers:
-        # a generator of its own: the order must not depend on what else draws numbers
-        random = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-        return random.permutation(self.num_images)
 
     def _view(self, epoch: int) -> int:
         if self.num_views:
             return (self.seed + epoch) % self.num_views
         bits = views.mixed(self.seed, epoch)[0]
         return int(bits >> np.uint64(64 - FRESH_VIEW_BITS))
+
+
+@lru_cache(maxsize=1)  # steps are read in order, and an epoch has many
+def _shuffled(seed: int, epoch: int, num_images: int) -> Numbers:
+    # a generator of its own: the order must not depend on what else draws numbers
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_images)
 
 
 class ImageSplit:
@@ -193,10 +195,15 @@ class ImageSplit:
             for k, kind in enumerate(self._kinds)
         ]
         pixels = made[0] if len(made) == 1 else np.concatenate(made)
-        normalised = torch.from_numpy((pixels.astype(np.float32) - self._mean) / self._std)
+        normalised = np.subtract(pixels, self._mean, dtype=np.float32)
+        normalised /= self._std
         labels = np.repeat(self._labels[row].astype(np.int64), len(made))
         return ImageBatch(
-            self.name, examples, normalised, torch.from_numpy(labels), regions=self._regions
+            self.name,
+            examples,
+            torch.from_numpy(normalised),
+            torch.from_numpy(labels),
+            regions=self._regions,
         )
 
     def _place(self, examples: Numbers) -> tuple[Numbers, Numbers]:
@@ -245,7 +252,8 @@ def write(folder: Path, name: str, values: NDArray[Any]) -> None:
 def _mapped(folder: Path, name: str) -> NDArray[Any]:
     path = folder / f"{name}.npy"
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        # as a plain array: NumPy's class for maps takes its time at each index
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(
             f"{path} must be as it was prepared, but got {type(error).__name__}: {error}. "

@@ -96,7 +96,9 @@ def products_of(model: Any, role: str, sizes: Mapping[str, int]) -> int | None:
     `ValueError` for a network of this project that such an image is too small for."""
     if not sizes:
         return None
-    side, image = sizes["image_size"], image_of(sizes)
+    # Other channels than the data's are refused with both numbers where models are compared.
+    channels = getattr(model.config, "num_channels", sizes["num_channels"])
+    side, image = sizes["image_size"], image_of({**sizes, "num_channels": channels})
     try:
         with FlopCounterMode(display=False) as counter:
             model.eval()(pixel_values=image)

@@ -5,6 +5,7 @@ very same."""
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from trainers.tasks.image_classification.pictures import (
@@ -52,18 +53,17 @@ def views(pixels: Pixels, draws: NDArray[np.uint64], augmentation: Augmentation)
 def _cropped(pixels: Pixels, draws: NDArray[np.uint64], *, flips: bool) -> Pixels:
     height, width = pixels.shape[2:]
     pad_rows, pad_columns = padding(height), padding(width)
-    around = ((0, 0), (0, 0), (pad_rows, pad_rows), (pad_columns, pad_columns))
-    rows = _starts(mixed(draws.astype(np.int64), 0), pad_rows)[:, None] + np.arange(height)
-    columns = _starts(mixed(draws.astype(np.int64), 1), pad_columns)[:, None] + np.arange(width)
+    bits = mixed(draws.astype(np.int64)[:, None], np.arange(3))
+    rows, columns = _starts(bits[:, 0], pad_rows), _starts(bits[:, 1], pad_columns)
+    framed = np.zeros((*pixels.shape[:2], height + 2 * pad_rows, width + 2 * pad_columns), np.uint8)
+    framed[:, :, pad_rows : pad_rows + height, pad_columns : pad_columns + width] = pixels
+    # All windows are there without a copy; one of each image is copied as a block, not by pixels.
+    windows = sliding_window_view(framed, (height, width), axis=(2, 3))
+    taken = np.ascontiguousarray(windows[np.arange(len(pixels)), :, rows, columns])
     if flips:
-        is_flipped = mixed(draws.astype(np.int64), 2) >> np.uint64(63) == 1
-        columns = np.where(is_flipped[:, None], columns[:, ::-1], columns)
-    images = np.arange(len(pixels))[:, None, None, None]
-    channels = np.arange(pixels.shape[1])[None, :, None, None]
-    taken = np.pad(pixels, around)[
-        images, channels, rows[:, None, :, None], columns[:, None, None, :]
-    ]
-    return np.ascontiguousarray(taken)
+        is_flipped = bits[:, 2] >> np.uint64(63) == 1
+        taken[is_flipped] = taken[is_flipped, :, :, ::-1]
+    return taken
 
 
 def padding(size: int) -> int:
