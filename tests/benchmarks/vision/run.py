@@ -29,7 +29,6 @@ from service.driver.driver import run_at  # noqa: E402  # path above
 from service.driver.place import Place  # noqa: E402  # path above
 from service.events import DriverEvent, SlotsUp, TrialEnded  # noqa: E402  # path above
 from service.plan.plan import SweepPlan  # noqa: E402  # path above
-from service.record.store import ensure_store  # noqa: E402  # path above
 from service.workspace import Workspace  # noqa: E402  # path above
 
 IMAGES = ROOT.parent / "shared" / "data" / "vision" / "fashion-mnist"
@@ -76,7 +75,7 @@ class Stage:
     def run(self, *overrides: str) -> tuple[Watched, float]:
         """Runs the sweep; what was seen, and its seconds from start to end."""
         watched, began = Watched(), time.monotonic()
-        place = Place(self.home, ensure_store(f"sqlite:///{self.home}/mlflow.db"))
+        place = Place(self.home, f"sqlite:///{self.home}/mlflow.db")
         run_at(place, self.plan(*overrides), on_event=watched, stop=threading.Event())
         return watched, time.monotonic() - began
 

@@ -126,3 +126,20 @@ def test_cells_are_what_adaptive_pooling_makes(shape: tuple[int, int]) -> None:
     x = torch.rand(3, 5, *shape, dtype=torch.float64)
     pooled = nn.functional.adaptive_avg_pool2d(x, 4).reshape(3, 80, 1, 1)
     torch.testing.assert_close(Cells()(x), pooled)
+
+
+def test_the_products_of_a_forward_pass_are_counted() -> None:
+    sizes = {"num_labels": 10, "num_channels": 1, "image_size": 28}
+    given = {"model_type": "convnet", "architecture": "strided_cnn", "width": 16}
+    model = models.built(given, "student", sizes)
+    # two convolutions, the cells of their map, and the classifier
+    expected = 14 * 14 * 16 * 9 + 7 * 7 * 32 * 16 * 9 + 32 * 49 * 16 + 512 * 10
+    assert models.products_of(model, "student", sizes) == expected
+    assert models.products_of(model, "student", {}) is None
+
+
+def test_a_network_that_an_image_is_too_small_for_is_refused_by_its_plan() -> None:
+    sizes = {"num_labels": 10, "num_channels": 1, "image_size": 2}
+    model = models.built({"model_type": "convnet", "architecture": "small_cnn"}, "student", sizes)
+    with pytest.raises(ValueError, match=r"student\.config: it must take the data's images of 2 x"):
+        models.products_of(model, "student", sizes)
