@@ -32,6 +32,8 @@ from service.plan.plan import SweepPlan  # noqa: E402  # path above
 from service.workspace import Workspace  # noqa: E402  # path above
 
 IMAGES = ROOT.parent / "shared" / "data" / "vision" / "fashion-mnist"
+# Sweeps of their own in a home that is kept: one that is finished would not run again.
+RUN = os.getpid()
 SMALLER = ("student.config.width=8", "data.student_examples=5000", "training.epochs=30")
 BOUND_TRIAL_S, BOUND_ONLINE, BOUND_PIPELINE, BOUND_STUDY_S = 5.0, 0.8, 0.10, 240.0
 
@@ -104,7 +106,7 @@ def trial(stage: Stage, trials: int) -> bool:
     alike = ("controls=none", "sampler.kind=random", "search={tau: {float: [1, 4]}}")
     seconds: dict[str, float] = {}
     for mode in ("required", "online"):
-        changed = (f"name=bench-{mode}", f"teacher_cache.mode={mode}", f"trials={trials}")
+        changed = (f"name=bench-{mode}-{RUN}", f"teacher_cache.mode={mode}", f"trials={trials}")
         watched, _ = stage.run(*alike, *changed, "resources.slots=1")
         seconds[mode] = watched.cpu_s_of_a_trial
     share = seconds["required"] / seconds["online"]
@@ -181,7 +183,7 @@ def study(stage: Stage) -> bool:
     """The 66 trials: 11 settings, 3 seeds, 2 students."""
     seconds, trained = [], 0.0
     for name, overrides in {"labels": (), "size": SMALLER}.items():
-        watched, taken = stage.run(f"name=bench-{name}", "resources.slots=2", *overrides)
+        watched, taken = stage.run(f"name=bench-{name}-{RUN}", "resources.slots=2", *overrides)
         assert len(watched.ends) == 33, len(watched.ends)
         seconds.append(taken)
         trained += watched.ends[-1][0] - watched.slots_up
