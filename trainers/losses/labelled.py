@@ -83,6 +83,19 @@ def decoupled(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     return Parts(weights[0] * binary + weights[1] * others)
 
 
+def diverse_reverse_kl(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
+    """KL(label against rest), student first, + gamma KL(q̂‖p̂) among the other entries.
+
+    In nats. p̂, q̂: p, q without the label, renormalised. Reverse KL has 1 - q_y in gamma's place,
+    which fades as the student grows sure. Luong, Tran and Chen 2026 (DRKL), as an implementation by
+    others has it; theirs is not public, nor whether their target is the label.
+    """
+    student = _split(rows.softened.student, rows.labels)
+    teacher = _split(rows.softened.teacher, rows.labels)
+    binary, others = kl(student.binary, teacher.binary), kl(student.others, teacher.others)
+    return Parts(binary + parameters["gamma"] * others)
+
+
 def normalised(rows: LabelledInput, parameters: Mapping[str, float]) -> Parts:
     """-p_y log q_y at temperature 1, plus gamma times the cross-entropy of p̂ to q̂, softened.
 

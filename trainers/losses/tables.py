@@ -17,6 +17,7 @@ LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, Any]], Parts]] =
     row.__name__: row
     for row in (
         labelled.decoupled,
+        labelled.diverse_reverse_kl,
         labelled.normalised,
         labelled.token_scaled,
         labelled.interpolated,

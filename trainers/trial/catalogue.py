@@ -100,6 +100,11 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
         ),
         needs_labels=True,
     ),
+    "diverse_reverse_kl": DivergenceTraits(
+        "reverse KL of label against rest, plus gamma times that among the other entries",
+        parameters={"gamma": Parameter(0.5, 0.0, 100.0)},
+        needs_labels=True,
+    ),
     "normalised": DivergenceTraits(
         "-p_y log q_y at temperature 1, plus gamma times the cross-entropy among the other entries",
         parameters={"gamma": Parameter(1.5, 0.0, 100.0)},

@@ -149,7 +149,8 @@ class LossFields(Fields):
         Number | None, Field(description="decoupled: weight of the other entries among themselves")
     ] = None
     gamma: Annotated[
-        Number | None, Field(description="normalised: weight of the other entries")
+        Number | None,
+        Field(description="normalised, diverse reverse KL: weight of the other entries"),
     ] = None
     token_temperature: Annotated[
         Number | None, Field(description="token scaled: temperature of the weights over a sequence")

@@ -67,6 +67,7 @@ def test_any_split_of_a_batch_gives_the_same_sums_and_gradients(name: str, polic
 def test_rows_that_are_not_local_say_so() -> None:
     assert [name for name, row in DIVERGENCES.items() if not row.row_local] == [
         "token_scaled",
+        "generalized_kl",
         "correlation",
         "multi_level",
     ]
@@ -114,6 +115,7 @@ OTHER = {
     "cross_entropy_weight": 2.0,
     "pair_weight": 3.0,
     "pair_tau": 2.0,
+    "pair_power": 0.9,
     "entropy_min": 0.55,
     "entropy_max": 0.5,
     "outliers": "hard_target",

@@ -110,7 +110,7 @@ def test_interpolated_is_forward_kl_to_mixed_logits(
     torch.testing.assert_close(leaf.grad, ((logits[0] / 2.0).softmax(-1) - target) / 2.0)
 
 
-@pytest.mark.parametrize("name", ["decoupled", "normalised", "token_scaled"])
+@pytest.mark.parametrize("name", ["decoupled", "diverse_reverse_kl", "normalised", "token_scaled"])
 @pytest.mark.parametrize("policy", ["fixed", "fixed_teacher", "cist", "logit_standardization"])
 def test_gradient_is_the_values(logits: tuple[Tensor, Tensor], name: str, policy: str) -> None:
     # The weight is held constant; at these policies' `none` it is 1.
@@ -152,7 +152,7 @@ def test_keeps_what_its_traits_declare(logits: tuple[Tensor, Tensor], name: str)
     torch.testing.assert_close(again, values)
 
 
-@pytest.mark.parametrize("name", ["decoupled", "normalised"])
+@pytest.mark.parametrize("name", ["decoupled", "diverse_reverse_kl", "normalised"])
 def test_labels_matter(logits: tuple[Tensor, Tensor], name: str) -> None:
     config = TrialConfig(divergence=name)
     moved = _values(config, logits, labels=(LABELS + 1) % VOCAB)

@@ -5,7 +5,7 @@ that have no function here. A function takes a `DivergenceInput` and a coefficie
 returns the values [C] and coefficient times the gradient by the student's softened logits.
 
 Derivation. Where D is a function of log q, with g = dD/d(log q) and other parts constant, the
-softmax gives dD/dz_k = g_k - q_k Σ_j g_j (`_through_softmax`). Notation: z, v are the softened
+softmax gives dD/dz_k = g_k - q_k Σ_j g_j (`through_softmax`). Notation: z, v are the softened
 logits of student and teacher, q, p their softmax, m a mixture of both.
 
 Each [C, V] tensor is read from memory and written back, so the functions work in few of them: names
@@ -13,47 +13,34 @@ like `terms` stand for a tensor that reuses the memory of another one, which is 
 Comments say which. Within a walk the order of operations decides the last bits of a trial.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from trainers.losses import weighted
 from trainers.losses.adaptive_head import head_share
-from trainers.losses.labelled import HIDDEN
+from trainers.losses.fused import closed_labelled
+from trainers.losses.fused.closed_parts import (
+    ClosedForm,
+    DivergenceInput,
+    Sides,
+    both_kls,
+    positive,
+    pull_of,
+    row_dot,
+    row_sum,
+    through_softmax,
+)
 from trainers.trial.traits import Weighting
-
-
-@dataclass(frozen=True)
-class DivergenceInput:
-    """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
-    labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a divergence
-    that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits.
-
-    A learned temperature tau softens both sides: with v = raw / tau, dD/dtau has the part
-    -Σ v dD/dv / tau from the teacher beside the student's. `walk` adds the student's.
-    """
-
-    student: Tensor
-    teacher: Tensor
-    column: Tensor
-    parameters: Mapping[str, Any]
-    pull: Tensor | None = None
-
-
-ClosedForm = Callable[[DivergenceInput, Tensor], tuple[Tensor, Tensor]]
 
 
 def forward_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q); gradient q - p, by the teacher p (log(p/q) - KL)."""
-    sides = _Sides.of(given)
+    sides = Sides.of(given)
     terms = sides.log_p.sub_(sides.log_q).mul_(sides.p)  # p log(p/q), in log_p's memory
-    value = _total(terms)
+    value = row_sum(terms)
     if given.pull is not None:
         # p (log(p/q) - KL): the teacher's own softmax, applied to its part of the gradient.
-        given.pull.add_(_pull(terms.addcmul_(sides.p, -value), given.teacher))
+        given.pull.add_(pull_of(terms.addcmul_(sides.p, -value), given.teacher))
     return value.squeeze(-1), sides.q.sub_(sides.p).mul_(coefficient)
 
 
@@ -64,8 +51,8 @@ def reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Ten
     terms = log_q.sub_(log_p).mul_(q)  # q log(q/p), in log_q's memory
     if given.pull is not None:
         # log_p has served: its memory takes p, then p - q.
-        given.pull.add_(_pull(log_p.exp_().sub_(q), given.teacher))
-    value = _total(terms)
+        given.pull.add_(pull_of(log_p.exp_().sub_(q), given.teacher))
+    value = row_sum(terms)
     return value.squeeze(-1), terms.addcmul_(q, -value).mul_(coefficient)
 
 
@@ -76,15 +63,15 @@ def generalized_jsd(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
     if beta in (0.0, 1.0):
         return (forward_kl if beta == 0.0 else reverse_kl)(given, coefficient)
     share = 1 / (beta * (1 - beta)) if given.parameters["unit_curvature"] else 1.0
-    sides = _Sides.of(given)
-    mixture = _positive(torch.lerp(sides.q, sides.p, beta)).log_()  # log m from here on
+    sides = Sides.of(given)
+    mixture = positive(torch.lerp(sides.q, sides.p, beta)).log_()  # log m from here on
     by_teacher = sides.log_p.sub_(mixture).mul_(sides.p)  # p log(p/m), in log_p's memory
-    of_teacher = _total(by_teacher)
+    of_teacher = row_sum(by_teacher)
     if given.pull is not None:
         by_teacher.addcmul_(sides.p, -of_teacher)
-        given.pull.add_(_pull(by_teacher, given.teacher), alpha=share * beta)
+        given.pull.add_(pull_of(by_teacher, given.teacher), alpha=share * beta)
     terms = sides.log_q.sub_(mixture).mul_(sides.q)  # q log(q/m), in log_q's memory
-    of_student = _total(terms)
+    of_student = row_sum(terms)
     # No part through log m: Σ (beta p + (1 - beta) q) dm/m = Σ dm = 0.
     slope = terms.addcmul_(sides.q, -of_student).mul_(coefficient * (share * (1 - beta)))
     return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
@@ -93,32 +80,32 @@ def generalized_jsd(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
 def jeffreys(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """(1 - weight) KL(p‖q) + weight KL(q‖p)."""
     weight = torch.full_like(coefficient, given.parameters["weight"])
-    return _both_kls(_Sides.of(given), 1 - weight, weight, coefficient)
+    return both_kls(Sides.of(given), 1 - weight, weight, coefficient)
 
 
 def entropy_switched(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), the one of the side with more entropy times entropy_weight."""
-    sides = _Sides.of(given)
+    sides = Sides.of(given)
     # H(p) - H(q). The switch is constant between its jumps, so it has no gradient.
-    surplus = _dot(sides.q, sides.log_q) - _dot(sides.p, sides.log_p)
+    surplus = row_dot(sides.q, sides.log_q) - row_dot(sides.p, sides.log_p)
     weight = given.parameters["entropy_weight"]
     forward, reverse = (torch.where(side > 0, weight, 1.0) for side in (surplus, -surplus))
-    return _both_kls(sides, forward, reverse, coefficient)
+    return both_kls(sides, forward, reverse, coefficient)
 
 
 def adaptive_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
     if given.parameters["head_mass"] >= 1.0:  # everything is head, as in the plain form
         return forward_kl(given, coefficient)
-    sides = _Sides.of(given)
+    sides = Sides.of(given)
     share = head_share(sides.q, sides.p, given.parameters["head_mass"])
-    return _both_kls(sides, share, 1 - share, coefficient)
+    return both_kls(sides, share, 1 - share, coefficient)
 
 
 def token_wise(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """Σ [w p log(p/q) + (1 - w) q log(q/p)], w = p/(p+q) constant; by log q it is
     (1 - w) q (d + 1) - w p with d = log(q/p)."""
-    sides = _Sides.of(given)
+    sides = Sides.of(given)
     gap = sides.log_q.sub_(sides.log_p)  # d, in log_q's memory
     share = torch.sigmoid(gap)  # 1 - w, of the reverse direction
     forward = sides.p.addcmul_(share, sides.p, value=-1)  # w p, in p's memory
@@ -127,7 +114,7 @@ def token_wise(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Ten
     further = reverse.mul_(gap)  # (1 - w) q d: what by_log_q still lacks
     # Both terms of the value have the factor d: Σ d ((1 - w) q - w p).
     value = gap.mul_(by_log_q).sum(-1)
-    return value, _through_softmax(by_log_q.add_(further), sides.q, coefficient)
+    return value, through_softmax(by_log_q.add_(further), sides.q, coefficient)
 
 
 def skew_forward_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,12 +122,12 @@ def skew_forward_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
     alpha = given.parameters["alpha"]
     if alpha == 0.0:
         return forward_kl(given, coefficient)
-    sides = _Sides.of(given)
-    mixture = _positive(torch.lerp(sides.q, sides.p, alpha))
+    sides = Sides.of(given)
+    mixture = positive(torch.lerp(sides.q, sides.p, alpha))
     terms = (sides.p / mixture).mul_(sides.q)  # -dD/d(log q) / (1 - alpha) = q p/m
     # m becomes log m here, which is safe: its quotient was taken above.
     value = sides.log_p.sub_(mixture.log_()).mul_(sides.p).sum(-1)
-    return value, _through_softmax(terms, sides.q, coefficient * (alpha - 1))
+    return value, through_softmax(terms, sides.q, coefficient * (alpha - 1))
 
 
 def skew_reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,8 +136,8 @@ def skew_reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
     alpha = given.parameters["alpha"]
     if alpha == 0.0:
         return reverse_kl(given, coefficient)
-    sides = _Sides.of(given)
-    mixture = _positive(torch.lerp(sides.p, sides.q, alpha))
+    sides = Sides.of(given)
+    mixture = positive(torch.lerp(sides.p, sides.q, alpha))
     quotient = torch.div(sides.q, mixture, out=sides.p)  # q/m in p's memory, before m becomes log m
     terms = sides.log_q.sub_(mixture.log_()).mul_(sides.q)  # q log(q/m), in log_q's memory
     value = terms.sum(-1)
@@ -158,7 +145,7 @@ def skew_reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
     if not given.parameters["detach_mixture"]:
         # The mixture's own part: q times d(log m)/d(log q) = alpha q/m.
         terms.addcmul_(quotient, sides.q, value=-alpha)
-    return value, _through_softmax(terms, sides.q, coefficient)
+    return value, through_softmax(terms, sides.q, coefficient)
 
 
 def total_variation(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,25 +155,25 @@ def total_variation(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
     value = 0.5 * torch.linalg.vector_norm(gap, ord=1, dim=-1)
     # The sign of 0 is 0, as autograd has it for |x|.
     terms = gap.sign_().mul_(q)
-    return value, _through_softmax(terms, q, 0.5 * coefficient)
+    return value, through_softmax(terms, q, 0.5 * coefficient)
 
 
 def alpha_beta(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """The alpha-beta family; by log q: (q^s - p^alpha q^beta) / alpha with s = alpha + beta, and in
     the limit of alpha 0 q^beta log(q/p)."""
     alpha, beta = given.parameters["alpha"], given.parameters["beta"]
-    sides = _Sides.of(given)
+    sides = Sides.of(given)
     if weighted.is_near_a_limit(alpha, beta):
         # As the plain form: both switch at the same place, so that a searched alpha sees one value.
         value, by_log_q = weighted.near_a_limit(sides.log_q, sides.log_p, alpha, beta)
-        return value, _through_softmax(by_log_q, sides.q, coefficient)
+        return value, through_softmax(by_log_q, sides.q, coefficient)
     total = alpha + beta
     both = torch.mul(sides.log_q, beta).add_(sides.log_p, alpha=alpha).exp_()  # p^alpha q^beta
     own = torch.mul(sides.log_q, total).exp_()  # q^s
     theirs = sides.log_p.mul_(total).exp_().sum(-1)  # Σ p^s, in log_p's memory
     ends = (alpha * theirs + beta * own.sum(-1)) / total
     value = (ends - both.sum(-1)) / (alpha * beta)
-    return value, _through_softmax(own.sub_(both), sides.q, coefficient / alpha)
+    return value, through_softmax(own.sub_(both), sides.q, coefficient / alpha)
 
 
 def concrete_score(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,12 +189,12 @@ def concrete_score(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor,
     gap = torch.sub(given.student, given.teacher, out=given.teacher)  # d, in the teacher's memory
     # Pairs ignore a constant added to d; float32 does not, so d is centred first. Its mean over q
     # is then 0 but for rounding, and is still taken: its last digits count against small values.
-    gap.sub_(_dot(inner, gap))
-    inner_mean, outer_mean = _dot(inner, gap), _dot(outer, gap)
+    gap.sub_(row_dot(inner, gap))
+    inner_mean, outer_mean = row_dot(inner, gap), row_dot(outer, gap)
     both = inner + outer
     slope = both.mul_(gap)  # (a + b) d; the value needs only its sum with d
     # ¼ Σ_ij a_i b_j (d_i² - 2 d_i d_j + d_j²), as a and b each sum to 1.
-    value = 0.25 * _dot(slope, gap) - 0.5 * inner_mean * outer_mean
+    value = 0.25 * row_dot(slope, gap) - 0.5 * inner_mean * outer_mean
     slope.addcmul_(inner, -outer_mean).addcmul_(outer, -inner_mean)
     return value.squeeze(-1), slope.mul_(0.5 * coefficient)
 
@@ -219,47 +206,6 @@ def centred_mse(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Te
     num_entries = gap.shape[-1]
     value = torch.linalg.vecdot(gap, gap) / (2 * num_entries)
     return value, gap.mul_(coefficient / num_entries)
-
-
-def decoupled(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """t KL of label against rest + n KL(p̂‖q̂) among the others; gradient t (q_y - p_y) at the label
-    and n (q̂ - p̂) - t (q_y - p_y) q̂ elsewhere."""
-    target, rest = given.parameters["target_weight"], given.parameters["non_target_weight"]
-    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
-    # log(p̂/q̂) in the memory of the teacher's logits. Each largest logit is taken away on its own:
-    # what is rounded then differs from entry to entry, where a sum of both would shift a whole row.
-    gap = given.teacher.sub_(teacher.largest).sub_(given.student).add_(student.largest)
-    gap.add_(student.log_total - teacher.log_total)
-    # At the label both sides hold HIDDEN, whose difference is finite, and p̂ is exactly 0.
-    others = gap.mul_(teacher.p).sum(-1)
-    # The student's logits get their label back: a policy's slope reads them after this.
-    given.student.scatter_(-1, given.column, student.label)
-    binary = (teacher.log_odds.exp() * (teacher.log_odds - student.log_odds)).sum(-1)
-    # The binary KL's derivative by the label's logit: t (q_y - p_y). The others share its negative
-    # by q̂, since that is how their own logits move the probability of "rest".
-    step = target * (student.log_odds.exp() - teacher.log_odds.exp())[..., :1]
-    slope = student.p.mul_(coefficient * (rest - step))
-    slope.addcmul_(teacher.p, coefficient * -rest)
-    slope.scatter_(-1, given.column, coefficient * step)
-    return target * binary + rest * others, slope
-
-
-def normalised(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """gamma times the cross-entropy of p̂ to q̂ among the others; gradient gamma (q̂ - p̂). The part
-    at temperature 1 is `label_weight` times the cross-entropy to the label."""
-    gamma = given.parameters["gamma"]
-    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
-    normaliser = student.largest + student.log_total
-    # -Σ p̂ log q̂; the hidden label's logit is hugely negative, but p̂ there is exactly 0.
-    value = gamma * (normaliser - _dot(teacher.p, given.student)).squeeze(-1)
-    given.student.scatter_(-1, given.column, student.label)  # as in `decoupled`
-    return value, student.p.sub_(teacher.p).mul_(gamma * coefficient)
-
-
-def label_weight(teacher_logits: Tensor, column: Tensor) -> Tensor:
-    """Returns p_y at temperature 1 [C, 1], of unsoftened logits."""
-    normaliser = torch.logsumexp(teacher_logits, dim=-1, keepdim=True)
-    return (teacher_logits.gather(-1, column) - normaliser).exp()
 
 
 CLOSED_FORMS: dict[str, ClosedForm] = {
@@ -276,101 +222,10 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
     "concrete_score": concrete_score,
     "centred_mse": centred_mse,
     "entropy_switched": entropy_switched,
-    "decoupled": decoupled,
-    "normalised": normalised,
+    "decoupled": closed_labelled.decoupled,
+    "diverse_reverse_kl": closed_labelled.diverse_reverse_kl,
+    "normalised": closed_labelled.normalised,
     # Both are forward KL: one with a weight a position, the other to a mixed teacher.
     "token_scaled": forward_kl,
     "interpolated": forward_kl,
 }
-
-# The weight of the label's cross-entropy at temperature 1 in the rows that have such a part: of
-# unsoftened teacher logits [C, V] and labels [C, 1].
-LABEL_WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"normalised": label_weight}
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """Probabilities of student and teacher and their logs, all [C, V] and free to be
-    overwritten."""
-
-    q: Tensor
-    p: Tensor
-    log_q: Tensor
-    log_p: Tensor
-
-    @classmethod
-    def of(cls, given: DivergenceInput) -> "_Sides":
-        """Returns both sides."""
-        log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
-        return cls(log_q.exp(), log_p.exp(), log_q, log_p)
-
-
-@dataclass(frozen=True)
-class _Others:
-    """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
-    label; largest, log_total [C, 1]: their largest logit, and what their normaliser exceeds it by;
-    label: its logit [C, 1]; log_odds: log-probabilities of label and rest [C, 2], exact where
-    either is so small that 1 minus the other is not."""
-
-    p: Tensor
-    largest: Tensor
-    log_total: Tensor
-    label: Tensor
-    log_odds: Tensor
-
-    @classmethod
-    def of(cls, logits: Tensor, given: DivergenceInput) -> "_Others":
-        """Returns the side of softened logits, and leaves HIDDEN in the logits at the label."""
-        label = logits.gather(-1, given.column)
-        logits.scatter_(-1, given.column, HIDDEN)
-        p = torch.softmax(logits, dim=-1)
-        # max p = exp(largest - normaliser), so the normaliser is known without a second pass of
-        # exponentials. It stays in two parts: rounded at the size of the logits, their sum would be
-        # off by the same amount in a whole row, which adds up over the vocabulary.
-        largest = logits.amax(-1, keepdim=True)
-        log_total = -p.amax(-1, keepdim=True).log()
-        surplus = label - largest - log_total
-        odds = torch.cat((surplus, -surplus), dim=-1)
-        return cls(p, largest, log_total, label, torch.nn.functional.logsigmoid(odds))
-
-
-def _both_kls(
-    sides: _Sides, forward: Tensor, reverse: Tensor, coefficient: Tensor
-) -> tuple[Tensor, Tensor]:
-    """forward KL(p‖q) + reverse KL(q‖p), factors [C, 1]; gradient forward (q - p) + reverse q
-    (log(q/p) - KL(q‖p))."""
-    gap = sides.log_q.sub_(sides.log_p)  # log(q/p), in log_q's memory
-    terms = torch.mul(gap, sides.q, out=sides.log_p)  # q log(q/p), in log_p's, which has served
-    of_student, of_teacher = _total(terms), -_total(gap.mul_(sides.p))
-    value = (forward * of_teacher + reverse * of_student).squeeze(-1)
-    forward, reverse = forward * coefficient, reverse * coefficient
-    slope = terms.mul_(reverse).addcmul_(sides.q, forward - reverse * of_student)
-    return value, slope.addcmul_(sides.p, -forward)
-
-
-def _through_softmax(by_log_q: Tensor, q: Tensor, coefficient: Tensor) -> Tensor:
-    """Returns the gradient with respect to the logits, times coefficient, from the one with respect
-    to log q (overwritten)."""
-    return by_log_q.addcmul_(q, -_total(by_log_q)).mul_(coefficient)
-
-
-def _pull(by_teacher: Tensor, teacher: Tensor) -> Tensor:
-    """Returns Σ v dD/dv [C] of each row: by_teacher is dD/dv (overwritten), teacher v."""
-    return by_teacher.mul_(teacher).sum(-1)
-
-
-def _total(terms: Tensor) -> Tensor:
-    """Returns the rows' sums [C, 1]."""
-    return terms.sum(-1, keepdim=True)
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    """Returns the rows' sums of products [C, 1]."""
-    sums: Tensor = torch.linalg.vecdot(first, second)
-    return sums.unsqueeze(-1)
-
-
-def _positive(mixture: Tensor) -> Tensor:
-    """Returns the mixture without zeros (in place): where both sides underflow, their factors make
-    the entry count nothing, and its log must be finite for 0 times it to be 0."""
-    return mixture.clamp_(min=torch.finfo(mixture.dtype).tiny)

@@ -25,7 +25,9 @@ from trainers.losses.fused.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.fused.closed_form import CLOSED_FORMS, LABEL_WEIGHTS, DivergenceInput
+from trainers.losses.fused.closed_form import CLOSED_FORMS
+from trainers.losses.fused.closed_labelled import LABEL_WEIGHTS
+from trainers.losses.fused.closed_parts import DivergenceInput
 from trainers.losses.fused.kernel import by_kernel, has_kernel
 from trainers.losses.fused.weight_gradient import WeightGradient, scale
 from trainers.losses.passes import BatchSettings, Measure

@@ -258,6 +258,8 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
         ("concrete_score", {"weighting": "teacher_teacher"}),
         ("decoupled", {"target_weight": 3.0, "non_target_weight": 0.5}),
         ("normalised", {"gamma": 0.3}),
+        ("diverse_reverse_kl", {"gamma": 0.0}),
+        ("diverse_reverse_kl", {"gamma": 3.0}),
     ],
     ids=str,
 )

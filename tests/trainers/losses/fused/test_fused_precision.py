@@ -11,7 +11,8 @@ from torch import Tensor
 from trainers.losses import DIVERGENCE_FUNCTIONS, DistillationLoss
 from trainers.losses.context import LossInputs
 from trainers.losses.fused import weight_gradient
-from trainers.losses.fused.closed_form import CLOSED_FORMS, DivergenceInput
+from trainers.losses.fused.closed_form import CLOSED_FORMS
+from trainers.losses.fused.closed_parts import DivergenceInput
 from trainers.losses.passes import BatchSettings
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
@@ -86,7 +87,7 @@ def test_products_are_added_unrounded_where_torch_can(monkeypatch: pytest.Monkey
     torch.testing.assert_close(found[1], rounded[1], rtol=0.05, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [*DIVERGENCE_FUNCTIONS, "decoupled"])
+@pytest.mark.parametrize("name", [*DIVERGENCE_FUNCTIONS, "decoupled", "diverse_reverse_kl"])
 @pytest.mark.parametrize("offsets", [(0.0, 0.0), (-100.0, -100.0), (-100.0, 0.0)])
 def test_a_student_close_to_its_teacher_is_measured_as_exactly_as_by_the_plain_form(
     name: str, offsets: tuple[float, float]
