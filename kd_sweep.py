@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from service.cli.display import RunDisplay, WatchDisplay
     from service.cluster.sweep_job import SweepJob
     from service.evaluation.evaluate import SetResult
+    from service.evaluation.judge import ModelAt
     from service.plan.plan import SweepPlan
     from service.record.records import SweepRecord
     from service.rerun.export import Exported
@@ -325,13 +326,14 @@ def evaluate(
     again: bool = False,
     harness_tasks: Path | None = None,
     at_temperatures: bool = False,
+    judge: "ModelAt | None" = None,
     say: Callable[[str], None] = lambda line: None,
     workspace: Workspace | None = None,
 ) -> "list[SetResult]":
     """Measures the students of trials on evaluation sets, which report once and never select. See
     `service.actions.evaluate.HowToEvaluate` and `evaluate_trials`."""
     how = actions.evaluate.HowToEvaluate(
-        split, fields or {}, student, again, harness_tasks, at_temperatures
+        split, fields or {}, student, again, harness_tasks, at_temperatures, judge
     )
     return actions.evaluate.evaluate_trials(
         trials, _at(workspace), on=on, harness=harness, how=how, say=say

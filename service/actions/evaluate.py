@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from service.actions.record import open_record
 from service.errors import SpecError
 from service.evaluation.evaluate import Evaluation, HowToEvaluate, SetResult
+from service.evaluation.judge import ModelAt
+from service.evaluation.judging import Judging
 from service.evaluation.sets import named_sets
 from service.workspace import Workspace
 
-__all__ = ["HowToEvaluate", "evaluate_trials"]
+__all__ = ["HowToEvaluate", "ModelAt", "evaluate_trials"]
 
 
 def evaluate_trials(
@@ -22,8 +24,8 @@ def evaluate_trials(
 ) -> list[SetResult]:
     """Returns what the students of trials (run ids, or SWEEP/NUMBER) score on evaluation sets
     (`[NAME=]PLACE` each) and on tasks of lm-evaluation-harness (`harness`, by name), and records it
-    with their runs. A set that a run was evaluated on is not
-    measured again, unless `how` says so; say: takes what is being done, a line each.
+    with their runs. A set that a run was evaluated on is not measured again, unless `how` says so;
+    say: takes what is being done, a line each.
 
     Raises `SpecError` for no trial or set, `TrackingError` for a run that is no finished trial or
     has no student, `PlanError` for a set that is missing, of another task or without labels.
@@ -32,4 +34,8 @@ def evaluate_trials(
         raise SpecError("evaluate: a trial must be named, but got none. Add RUN or SWEEP/NUMBER.")
     sets = named_sets(on, workspace.folder, harness)
     runs = open_record(workspace)
-    return Evaluation(runs, workspace.home, how or HowToEvaluate(), say).evaluate(trials, sets)
+    how = how or HowToEvaluate()
+    found = Evaluation(runs, workspace.home, how, say).evaluate(trials, sets)
+    if how.judge is None:
+        return found
+    return Judging(runs, workspace.home, how.judge, say).results(found)

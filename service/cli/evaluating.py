@@ -12,6 +12,7 @@ from service.cli import completing
 from service.cli.app import AsJson, errors, show, workspace_of
 from service.cli.tables import table
 from service.errors import SpecError
+from service.evaluation.judge import KEY_VARIABLE
 from service.words import number
 from trainers.tasks import table as task_table
 
@@ -52,6 +53,15 @@ AtTemperatures = Annotated[
         "--temperatures", help="Sample also at temperatures chosen on the validation split."
     ),
 ]
+JudgeAt = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="URL",
+        help="An OpenAI-compatible address whose model compares answers; key: KD_SWEEP_JUDGE_KEY.",
+    ),
+]
+JudgeModel = Annotated[str, typer.Option("--judge-model", metavar="NAME", help="Of that address.")]
 Again = Annotated[bool, typer.Option("--again", help="Measure again what was reported.")]
 
 
@@ -65,6 +75,8 @@ def evaluate(
     seeds: Seeds = None,
     student: Student = None,
     temperatures: AtTemperatures = False,
+    judge: JudgeAt = None,
+    judge_model: JudgeModel = "default",
     again: Again = False,
     as_json: AsJson = False,
 ) -> None:
@@ -73,6 +85,8 @@ def evaluate(
     Example: kd-sweep evaluate latest/7 --on self_inst.jsonl --on vicuna=data/vicuna.jsonl
     """
     fields: dict[str, Any] = {} if seeds is None else {"generation_seeds": _numbers(seeds)}
+    key = context.obj.get(KEY_VARIABLE)
+    model = None if judge is None else actions.evaluate.ModelAt(judge, judge_model, key)
     console = errors()
     found = actions.evaluate.evaluate_trials(
         runs,
@@ -80,7 +94,7 @@ def evaluate(
         on=on,
         harness=harness,
         how=actions.evaluate.HowToEvaluate(
-            split, fields, student, again, harness_tasks, temperatures
+            split, fields, student, again, harness_tasks, temperatures, model
         ),
         say=lambda line: console.print(Text(line), soft_wrap=True),
     )
@@ -99,7 +113,9 @@ def _of_set(name: str, found: "list[SetResult]") -> list[RenderableType]:
     measured = dict.fromkeys(metric for one in found for metric in one.metrics)
     known = [metric for metric in task_table.known_metrics() if metric in measured]
     metrics = dict.fromkeys([*known, *measured])
-    rows = [(metric, *(number(one.metrics.get(metric)) for one in found)) for metric in metrics]
+    rows = [
+        (metric, *(number(one.metrics.get(metric, "–")) for one in found)) for metric in metrics
+    ]
     trials = [f"{one.record.sweep_id}/{one.record.trial}" for one in found]
     title = f"{name}: {found[0].recorded.facts.num_examples} examples"
     notices = [

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import PlanError, TrackingError
+from service.evaluation.judge import ModelAt
 from service.evaluation.sets import (
     TAG,
     NamedSet,
@@ -46,7 +47,9 @@ class HowToEvaluate:
     """split: of sets that have several; fields: of the section `evaluation`, over the protocol's;
     student: a folder in place of the run's own student; again: also what was measured before;
     harness_tasks: a folder with tasks of lm-evaluation-harness beside its own; at_temperatures:
-    also sample answers at temperatures that are chosen on the validation split."""
+    also sample answers at temperatures that are chosen on the validation split; judge: what
+    compares the first trial's answers with the others', or with the references where it is
+    alone."""
 
     split: str = "test"
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class HowToEvaluate:
     again: bool = False
     harness_tasks: Path | None = None
     at_temperatures: bool = False
+    judge: ModelAt | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from training_support import trial as tiny_trial
 from service.actions.evaluate import HowToEvaluate, evaluate_trials
 from service.errors import PlanError, TrackingError
 from service.evaluation.evaluate import SetResult
+from service.evaluation.judge import ModelAt
 from service.record.runs import Runs
 from service.states import TrialState
 from service.workspace import Workspace
@@ -122,3 +123,19 @@ def test_data_that_is_gone_is_named(home: Path, tests: Path) -> None:
             evaluate(home, f"gone={tests}")
     finally:
         shutil.move(home / "away", data)
+
+
+def test_a_judge_compares_a_trials_answers_with_the_references(
+    home: Path, tests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelAt("http://judge/v1", "judge-1")
+    monkeypatch.setattr(ModelAt, "ask", lambda self, prompt: "[[A]]")
+    (found,) = evaluate(home, f"judged={tests}", judge=model)
+    assert found.metrics["judge_references/ties"] == 100
+    assert found.metrics["judge_references/first_shown"] == 100
+    runs = Runs(f"sqlite:///{home}/mlflow.db")
+    record = runs.get("toy/0")
+    assert record.metrics["test/judged/judge_references/win_rate"] == 50
+    kept = runs.download(record.run_id, "evaluations/judged/judge-references.json", tmp_path)
+    (first, *_) = json.loads(kept.read_text())["judgements"]
+    assert first["second"] == records(1, start=300)[0]["output"]
