@@ -14,11 +14,13 @@ RESERVED = (LATEST, EVERY_SWEEP)
 
 
 def describe(hyperparameters: Mapping[str, Any]) -> str:
-    """Returns e.g. `forward_kl tau=2.1`: the divergence first, then the others by name."""
+    """Returns e.g. `forward_kl policy=cist rho=2.1`: the divergence first, then the policy, then the
+    others by name."""
     rest = {name: value for name, value in hyperparameters.items() if value is not None}
     divergence = rest.pop("divergence", None)
     words = [] if divergence is None else [str(divergence)]
-    words += [f"{name}={number(value)}" for name, value in sorted(rest.items())]
+    named = sorted(rest.items(), key=lambda item: (item[0] != "policy", item[0]))
+    words += [f"{name}={number(value)}" for name, value in named]
     return " ".join(words) or "defaults"
 
 

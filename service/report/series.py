@@ -12,6 +12,8 @@ from service.report.source import Source
 
 # Policies that the name of a line need not say: the axis does.
 PLAIN = ("fixed", "cist")
+# Of a trial's hyperparameters those that a line's name or an axis has in another form.
+SAID = ("divergence", "policy")
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,32 @@ def is_hard_only(record: RunRecord) -> bool:
 
 
 def series_of(record: RunRecord) -> str:
-    """Returns the name of a trial's line: its divergence, with the policy where that is another
-    one than the axis says."""
+    """Returns the name of a trial's line: its divergence, the policy where that is another one than
+    the axis says, and what else it was given that is no number: variants, whose mean would be of
+    nothing that was trained."""
     policy = str(record.config.get("policy"))
     divergence = str(record.config.get("divergence"))
     if policy == "fixed_teacher":
-        return f"{divergence}, teacher only"
-    return divergence if policy in PLAIN else f"{divergence}, {policy.replace('_', ' ')}"
+        divergence += ", teacher only"
+    elif policy not in PLAIN:
+        divergence += f", {policy.replace('_', ' ')}"
+    return ", ".join([divergence, *_variants(record)])
+
+
+def _variants(record: RunRecord) -> list[str]:
+    """Returns e.g. `scaling none`, `detach student temperature`, `not detach mixture`."""
+    given = sorted(record.hyperparameters.items())
+    return [
+        _in_words(name.replace("_", " "), value)
+        for name, value in given
+        if name not in SAID and isinstance(value, str | bool)
+    ]
+
+
+def _in_words(name: str, value: str | bool) -> str:
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} {value.replace('_', ' ')}"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,25 @@ def test_a_line_per_divergence_through_completed_trials_with_cist_beside() -> No
     assert lines(charts["objective-c"]) == [("forward_kl", [1.0], [0.25])]
 
 
+def test_variants_have_lines_of_their_own_and_no_mean_over_them() -> None:
+    cist = {"policy": "cist", "rho_per_log_vocab": 1.0}
+    trials = [
+        Made({"tau": 2.0}, {"rouge_l": 0.1}),
+        Made({"tau": 2.0, "scaling": "none"}, {"rouge_l": 0.3}),
+        Made(cist | {"detach_student_temperature": True}, {"rouge_l": 0.5}),
+        Made(cist | {"detach_student_temperature": False}, {"rouge_l": 0.7}),
+    ]
+    charts = drawn(trials)
+    assert lines(charts["objective-tau"]) == [
+        ("forward_kl", [2.0], [0.1]),
+        ("forward_kl, scaling none", [2.0], [0.3]),
+    ]
+    assert lines(charts["objective-c"]) == [
+        ("forward_kl, detach student temperature", [1.0], [0.5]),
+        ("forward_kl, not detach student temperature", [1.0], [0.7]),
+    ]
+
+
 def test_seeds_give_a_mean_with_its_interval() -> None:
     trials = [Made({"tau": 2.0, "seed": seed}, {"rouge_l": float(seed)}) for seed in range(4)]
     marks, line, *_ = drawn(trials)["objective-tau"].figure["data"]
