@@ -14,8 +14,8 @@ RESERVED = (LATEST, EVERY_SWEEP)
 
 
 def describe(hyperparameters: Mapping[str, Any]) -> str:
-    """Returns e.g. `forward_kl policy=cist rho=2.1`: the divergence first, then the policy, then the
-    others by name."""
+    """Returns e.g. `forward_kl policy=cist rho=2.1`: the divergence first, then the policy, then
+    the others by name."""
     rest = {name: value for name, value in hyperparameters.items() if value is not None}
     divergence = rest.pop("divergence", None)
     words = [] if divergence is None else [str(divergence)]

@@ -15,5 +15,6 @@ def logit_scale_warning(metrics: Mapping[str, float]) -> str | None:
         return None
     return (
         f"the student's logits are {ratio:.2g} times as large as the teacher's "
-        f"(expected {low} to {high}): raise hard_weight, or leave detach_student_temperature false"
+        f"(expected {low} to {high}): train longer; where the policy takes a temperature from the "
+        "student, raise hard_weight, or leave detach_student_temperature false"
     )
