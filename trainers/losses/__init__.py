@@ -4,7 +4,8 @@ distillation    the loss of a trial as a module; context: what it is called with
 soft_term       policy, divergence or labelled term, and scaling put together; plain: all at once
 fused/          the same without logits of all positions: walk, chunks, closed forms, GPU kernel
 divergences     one value a position from softened logits; weighted (with adaptive_head): those that
-                weigh entries by the distributions; tables: by name
+                weigh entries by the distributions; mixtures: those to a mixture of both; tables: by
+                name
 labelled        terms that also depend on labels or on the training's progress; classifiers: those
                 of image classification, some of which couple the rows of a batch
 policies        temperatures and scalings; rescale: their gradient

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.losses import classifiers, divergences, labelled, weighted
+from trainers.losses import classifiers, divergences, labelled, mixtures, weighted
 from trainers.losses.labelled import LabelledInput, Parts
 from trainers.trial.catalogue import DIVERGENCES
 
@@ -32,13 +32,14 @@ LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, Any]], Parts]] =
 
 
 def _function_of(name: str) -> Callable[..., Tensor]:
-    for module in (divergences, weighted):
+    for module in (divergences, weighted, mixtures):
         if name in vars(module):
             function: Callable[..., Tensor] = vars(module)[name]
             return function
     raise NotImplementedError(
         f"divergence '{name}' of the catalogue must have a function of its name in "
-        "trainers/losses/divergences.py or weighted.py, or an entry in LABELLED_TERMS, but got none"
+        "trainers/losses/divergences.py, weighted.py or mixtures.py, or an entry in "
+        "LABELLED_TERMS, but got none"
     )
 
 

@@ -79,9 +79,15 @@ def alpha_beta(
     student, teacher = log_probabilities(student_logits, teacher_logits)
     if is_near_a_limit(alpha, beta):
         return near_a_limit(student, teacher, alpha, beta)[0]
+    return alpha_beta_of(teacher, student, alpha, beta)
+
+
+def alpha_beta_of(first: Tensor, second: Tensor, alpha: float, beta: float) -> Tensor:
+    """Returns `alpha_beta` [N] of log-probabilities [N, V], by its formula: away from its limits;
+    alpha is the power of the first."""
     total = alpha + beta
-    ends = (alpha * (total * teacher).exp() + beta * (total * student).exp()) / total
-    return (ends - (alpha * teacher + beta * student).exp()).sum(-1) / (alpha * beta)
+    ends = (alpha * (total * first).exp() + beta * (total * second).exp()) / total
+    return (ends - (alpha * first + beta * second).exp()).sum(-1) / (alpha * beta)
 
 
 def is_near_a_limit(alpha: float, beta: float) -> bool:

@@ -12,6 +12,8 @@ from trainers.trial.traits import (
     TEMPERATURES,
     DivergenceTraits,
     Masks,
+    MixtureDivergence,
+    MixtureOrder,
     NotAllZero,
     Outliers,
     Parameter,
@@ -71,6 +73,16 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
             "beta": Parameter(0.7, -1.0, 2.0, 0.0, 1.0, POWERS),
         },
         overflows_below=0.0,
+    ),
+    "alpha_mixture": DivergenceTraits(
+        "KL or alpha-beta divergence of a side to a mixture of both: alpha -1 their arithmetic "
+        "mean, 1 the geometric, 3 the harmonic",
+        parameters={
+            "alpha": Parameter(0.5, -100.0, 100.0),
+            "mixture_weight": Parameter(0.5, 0.01, 0.99),
+            "mixture_order": Parameter(MixtureOrder.TEACHER_MIXTURE),
+            "mixture_divergence": Parameter(MixtureDivergence.KL),
+        },
     ),
     "token_wise": DivergenceTraits(
         "forward and reverse KL mixed per vocabulary entry by p / (p + q)", detached=True

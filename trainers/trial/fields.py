@@ -23,7 +23,15 @@ from trainers.trial.kinds import (
     Positive,
     Seed,
 )
-from trainers.trial.traits import Masks, Outliers, Policy, Scaling, Weighting
+from trainers.trial.traits import (
+    Masks,
+    MixtureDivergence,
+    MixtureOrder,
+    Outliers,
+    Policy,
+    Scaling,
+    Weighting,
+)
 
 
 class TaskName(StrEnum):
@@ -125,7 +133,19 @@ class LossFields(Fields):
     ] = None
     alpha: Annotated[
         Number | None,
-        Field(description="skew KLs: share mixed in, 0 is the KL; alpha-beta: p's power"),
+        Field(
+            description="skew KLs: share mixed in, 0 is the KL; alpha-beta: p's power; "
+            "alpha mixture: which mean"
+        ),
+    ] = None
+    mixture_weight: Annotated[
+        Number | None, Field(description="alpha mixture: teacher's weight in the mixture")
+    ] = None
+    mixture_order: Annotated[
+        MixtureOrder | None, Field(description="alpha mixture: which two are compared")
+    ] = None
+    mixture_divergence: Annotated[
+        MixtureDivergence | None, Field(description="alpha mixture: by what they are compared")
     ] = None
     detach_mixture: Annotated[
         bool | None, Field(description="skew reverse KL: no gradient through the mixture")

@@ -37,6 +37,32 @@ class Weighting(StrEnum):
     TEACHER_TEACHER = "teacher_teacher"
 
 
+class MixtureOrder(StrEnum):
+    """Which two distributions alpha_mixture compares, the first named first."""
+
+    TEACHER_MIXTURE = "teacher_mixture"
+    STUDENT_MIXTURE = "student_mixture"
+    MIXTURE_TEACHER = "mixture_teacher"
+    MIXTURE_STUDENT = "mixture_student"
+
+    @property
+    def has_student(self) -> bool:
+        """Whether the mixture is compared with the student."""
+        return self in (MixtureOrder.STUDENT_MIXTURE, MixtureOrder.MIXTURE_STUDENT)
+
+    @property
+    def mixture_first(self) -> bool:
+        """Whether the mixture is what an expectation is taken over."""
+        return self in (MixtureOrder.MIXTURE_TEACHER, MixtureOrder.MIXTURE_STUDENT)
+
+
+class MixtureDivergence(StrEnum):
+    """By which divergence alpha_mixture compares them."""
+
+    KL = "kl"
+    ALPHA_BETA = "alpha_beta"
+
+
 class Outliers(StrEnum):
     """What entropy_gated learns where the teacher's entropy is out of range."""
 

@@ -8,7 +8,7 @@ from trainers.losses.divergences import MIRRORS
 from trainers.losses.fused.closed_form import CLOSED_FORMS
 from trainers.losses.own.contract import check
 from trainers.trial.catalogue import DIVERGENCES, POLICIES
-from trainers.trial.traits import Policy, Weighting
+from trainers.trial.traits import MixtureDivergence, MixtureOrder, Policy, Weighting
 
 SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
     ("jeffreys", {"weight": 0.0}),
@@ -30,6 +30,13 @@ SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
     ("concrete_score", {"weighting": "teacher_student"}),
     ("concrete_score", {"weighting": "teacher_teacher"}),
     ("entropy_switched", {"entropy_weight": 10.0}),
+    *[("alpha_mixture", {"alpha": a}) for a in (-100.0, -5.0, 0.9999, 1.0, 1.0001, 3.0, 100.0)],
+    *[("alpha_mixture", {"mixture_weight": w}) for w in (0.01, 0.99)],
+    *[
+        ("alpha_mixture", {"alpha": -5.0, "mixture_order": order, "mixture_divergence": inner})
+        for order in MixtureOrder
+        for inner in MixtureDivergence
+    ],
 ]
 
 
@@ -70,6 +77,9 @@ ALIVE = {
     "alpha": (0.2, 0.6),
     "head_mass": (0.2, 0.9),
     "entropy_weight": (2.0, 5.0),
+    "mixture_weight": (0.2, 0.7),
+    "mixture_order": tuple(MixtureOrder)[:2],
+    "mixture_divergence": tuple(MixtureDivergence),
 }
 
 

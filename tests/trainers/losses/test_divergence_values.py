@@ -42,6 +42,10 @@ def _alpha_beta(q: np.ndarray, p: np.ndarray, a: float, b: float) -> np.ndarray:
     return -inner.sum(-1) / (a * b)
 
 
+def _normalised(a: np.ndarray) -> np.ndarray:
+    return a / a.sum(-1, keepdims=True)
+
+
 def _entropy(a: np.ndarray) -> np.ndarray:
     return -(a * np.log(a)).sum(-1)
 
@@ -65,6 +69,10 @@ ORACLES = {
     "total_variation": ({}, lambda q, p: 0.5 * np.abs(p - q).sum(-1)),
     "adaptive_kl": ({"head_mass": 0.6}, lambda q, p: _adaptive(q, p, 0.6)),
     "alpha_beta": ({"alpha": 0.4, "beta": 0.9}, lambda q, p: _alpha_beta(q, p, 0.4, 0.9)),
+    "alpha_mixture": (
+        {"alpha": -3.0, "mixture_weight": 0.3},
+        lambda q, p: _kl(p, _normalised((0.3 * p**2 + 0.7 * q**2) ** 0.5)),
+    ),
     "token_wise": ({}, lambda q, p: _kl(p, q) + _kl(q, p)),
     "concrete_score": (
         {"weighting": "teacher_student"},

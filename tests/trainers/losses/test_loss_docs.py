@@ -61,6 +61,6 @@ def test_scalings_are_told_with_the_default_first(policy: str) -> None:
 
 def test_what_is_left_out_says_why() -> None:
     text = PAGE.read_text()
-    for name in ("EOPD", "AMiD"):
+    for name in ("EOPD",):
         assert name in text
     assert "no public formula is known" in text

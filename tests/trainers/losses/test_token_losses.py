@@ -78,3 +78,81 @@ def test_diverse_reverse_kl_keeps_the_others_where_a_side_is_sure(sure: Tensor) 
     for value, slope in (*wide, *narrow):
         assert value == pytest.approx(expected.item(), rel=1e-5)
         assert slope == pytest.approx(wide[0][1], abs=1e-5 * max(1.0, abs(expected.item())))
+
+
+# Beyond alpha 1 their code stays at the geometric mean; these are of the formula.
+MIXTURE: dict[str, tuple[float, str]] = {
+    "kl teacher_mixture 0.5 0.5": (
+        0.0545833251,
+        "-0.0489420472 -0.020493418 0.0476926624 0.0157372965 0.0060055063",
+    ),
+    "kl student_mixture 0.5 0.5": (
+        0.0445909856,
+        "-0.0347969186 -0.009914775 0.0209553413 0.0188824993 0.004873853",
+    ),
+    "kl mixture_teacher 0.5 0.5": (
+        0.0521099367,
+        "-0.0461323743 -0.0169572765 0.0391853734 0.0179998248 0.0059044526",
+    ),
+    "kl mixture_student 0.5 0.5": (
+        0.0500499989,
+        "-0.0431462511 -0.0147741878 0.033632373 0.0186233557 0.0056647103",
+    ),
+    "alpha_beta teacher_mixture 0.5 0.5": (
+        0.0625234395,
+        "-0.0528616976 -0.0225085473 0.0436116341 0.0231731811 0.0085854297",
+    ),
+    "kl teacher_mixture -1 0.1": (
+        0.1672433021,
+        "-0.1461329487 -0.0539035072 0.1289382741 0.0528131348 0.018285047",
+    ),
+    "kl teacher_mixture 1 0.5": (
+        0.0582422025,
+        "-0.0537854572 -0.024946075 0.0569201365 0.0153413045 0.0064700913",
+    ),
+    "kl teacher_mixture -5 0.1": (
+        0.1248392055,
+        "-0.0855658343 -0.014714096 0.0475080251 0.0411469053 0.0116249999",
+    ),
+    "kl teacher_mixture 3 0.5": (
+        0.073642471,
+        "-0.0737597128 -0.0433716214 0.0934557542 0.0152614312 0.0084141488",
+    ),
+}
+
+
+def mixed(setting: str) -> list[tuple[float, list[float]]]:
+    """Both forms of the alpha-mixture with divergence, order, alpha and weight."""
+    divergence, order, alpha, weight = setting.split()
+    fields = {"mixture_divergence": divergence, "mixture_order": order}
+    numbers = {"alpha": float(alpha), "mixture_weight": float(weight)}
+    return both_forms(STUDENT, TEACHER, 0, divergence="alpha_mixture", **fields, **numbers)
+
+
+@pytest.mark.parametrize("setting", MIXTURE)
+def test_alpha_mixture(setting: str) -> None:
+    hold(mixed(setting), *MIXTURE[setting])
+
+
+def test_the_arithmetic_mixture_is_the_skew_kl() -> None:
+    skew = both_forms(STUDENT, TEACHER, 0, divergence="skew_forward_kl", alpha=0.1)
+    for (value, slope), (other, others) in zip(
+        mixed("kl teacher_mixture -1 0.1"), skew, strict=True
+    ):
+        assert value == pytest.approx(other, rel=1e-12)
+        assert slope == pytest.approx(others, abs=1e-12)
+
+
+@pytest.mark.parametrize("step", [1e-2, 1e-4, 1e-6, 1e-8])
+def test_alpha_mixture_has_all_its_digits_near_the_geometric_mean(step: float) -> None:
+    """Where its power is nearly 0, in float32: it tends to the mean, as fast as the power."""
+    (limit, at_limit), _ = mixed("kl teacher_mixture 1 0.5")
+    for alpha in (1 - step, 1 + step):
+        wide = mixed(f"kl teacher_mixture {alpha} 0.5")
+        assert abs(wide[0][0] - limit) < step
+        narrow = both_forms(
+            STUDENT.float(), TEACHER.float(), 0, divergence="alpha_mixture", alpha=alpha
+        )
+        for value, slope in narrow:
+            assert value == pytest.approx(wide[0][0], rel=2e-6)
+            assert slope == pytest.approx(wide[0][1], abs=1e-6)

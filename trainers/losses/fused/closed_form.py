@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainers.losses import weighted
 from trainers.losses.adaptive_head import head_share
-from trainers.losses.fused import closed_labelled
+from trainers.losses.fused import closed_labelled, closed_mixture
 from trainers.losses.fused.closed_parts import (
     ClosedForm,
     DivergenceInput,
@@ -218,6 +218,7 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
     "total_variation": total_variation,
     "adaptive_kl": adaptive_kl,
     "alpha_beta": alpha_beta,
+    "alpha_mixture": closed_mixture.alpha_mixture,
     "token_wise": token_wise,
     "concrete_score": concrete_score,
     "centred_mse": centred_mse,

@@ -14,7 +14,7 @@ from trainers.losses.own import load as custom
 from trainers.signal import OutputHead
 from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
-from trainers.trial.traits import Policy
+from trainers.trial.traits import MixtureOrder, Policy
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +253,14 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
         ("alpha_beta", {"alpha": 0.6, "beta": 0.0}),
         ("alpha_beta", {"alpha": 0.6, "beta": -0.6}),
         ("alpha_beta", {"alpha": 1.2, "beta": 0.3}),
+        ("alpha_mixture", {"alpha": -1.0, "mixture_weight": 0.1}),
+        ("alpha_mixture", {"alpha": 1.0, "mixture_order": "student_mixture"}),
+        ("alpha_mixture", {"alpha": 3.0, "mixture_order": "mixture_teacher"}),
+        ("alpha_mixture", {"alpha": -5.0, "mixture_order": "mixture_student"}),
+        *[
+            ("alpha_mixture", {"mixture_divergence": "alpha_beta", "mixture_order": str(order)})
+            for order in MixtureOrder
+        ],
         ("concrete_score", {"weighting": "uniform_student"}),
         ("concrete_score", {"weighting": "teacher_student"}),
         ("concrete_score", {"weighting": "teacher_teacher"}),
