@@ -2,7 +2,8 @@
 
 `TrialConfig` is composed of these classes, and so are the sections of a sweep's document, so that a
 field has one name, type, range and default wherever it is written. To add a field, write it into
-the class whose `Group` fits: the section it belongs to, and whether a sweep may search it.
+the class whose `Group` fits: the section it belongs to, and whether a sweep may search it. Those of
+the loss are in `loss_fields.py`.
 """
 
 from enum import StrEnum
@@ -19,19 +20,10 @@ from trainers.trial.kinds import (
     Fraction,
     Length,
     NonNegative,
-    Number,
     Positive,
     Seed,
 )
-from trainers.trial.traits import (
-    Masks,
-    MixtureDivergence,
-    MixtureOrder,
-    Outliers,
-    Policy,
-    Scaling,
-    Weighting,
-)
+from trainers.trial.loss_fields import LossFields, LossPermissions
 
 
 class TaskName(StrEnum):
@@ -88,172 +80,6 @@ class TaskField(Fields):
     group = Group(section="", fixed_because="a sweep has one task")
 
     task: TaskName = TaskName.CAUSAL_LM
-
-
-class LossFields(Fields):
-    """The loss: which divergence and policy, and their parameters. A parameter that the divergence
-    and the policy of a trial do not have is None."""
-
-    group = Group(section="loss")
-
-    # Ranges and defaults of the parameters are in the catalogue's rows, since one name may mean
-    # different things: beta of generalized_jsd is in 0 to 1, that of alpha_beta in -1 to 2.
-    divergence: Annotated[
-        str, Field(description="a name of trainers.trial.catalogue.DIVERGENCES, or module:function")
-    ] = "forward_kl"
-    policy: Annotated[Policy, Field(description="how logits are softened in the soft loss")] = (
-        Policy.FIXED
-    )
-    tau: Annotated[
-        Number | None, Field(description="temperature, of every policy but cist and curriculum")
-    ] = None
-    rho: Annotated[
-        Number | None, Field(description="CIST's ratio: largest centred logit / temperature")
-    ] = None
-    rho_per_log_vocab: Annotated[Number | None, Field(description="c in rho = c * ln V")] = None
-    scaling: Annotated[Scaling | None, Field(description="factor on the soft loss")] = None
-    detach_student_temperature: Annotated[
-        bool | None,
-        Field(description="cist, dynamic: no gradient through the student's temperature"),
-    ] = None
-    tau_min: Annotated[
-        Number | None, Field(description="lower clamp of per-position temperatures")
-    ] = None
-    tau_max: Annotated[
-        Number | None, Field(description="upper clamp of per-position temperatures")
-    ] = None
-    beta: Annotated[
-        Number | None,
-        Field(
-            description="generalized JSD: 0 is forward KL, 1 is reverse KL; alpha-beta: q's power"
-        ),
-    ] = None
-    unit_curvature: Annotated[
-        bool | None, Field(description="generalized JSD divided by beta (1 - beta)")
-    ] = None
-    alpha: Annotated[
-        Number | None,
-        Field(
-            description="skew KLs: share mixed in, 0 is the KL; alpha-beta: p's power; "
-            "alpha mixture: which mean"
-        ),
-    ] = None
-    mixture_weight: Annotated[
-        Number | None, Field(description="alpha mixture: teacher's weight in the mixture")
-    ] = None
-    mixture_order: Annotated[
-        MixtureOrder | None, Field(description="alpha mixture: which two are compared")
-    ] = None
-    mixture_divergence: Annotated[
-        MixtureDivergence | None, Field(description="alpha mixture: by what they are compared")
-    ] = None
-    detach_mixture: Annotated[
-        bool | None, Field(description="skew reverse KL: no gradient through the mixture")
-    ] = None
-    weight: Annotated[
-        Number | None, Field(description="Jeffreys: share of reverse KL, 0 is forward KL")
-    ] = None
-    head_mass: Annotated[
-        Number | None, Field(description="adaptive KL: teacher mass that counts as its head")
-    ] = None
-    entropy_weight: Annotated[
-        Number | None, Field(description="entropy switched: factor on the side with more entropy")
-    ] = None
-    weighting: Annotated[
-        Weighting | None, Field(description="concrete score: weights of the pairs of entries")
-    ] = None
-    target_weight: Annotated[
-        Number | None, Field(description="decoupled: weight of label against rest")
-    ] = None
-    non_target_weight: Annotated[
-        Number | None, Field(description="decoupled: weight of the other entries among themselves")
-    ] = None
-    gamma: Annotated[
-        Number | None,
-        Field(description="normalised, diverse reverse KL: weight of the other entries"),
-    ] = None
-    token_temperature: Annotated[
-        Number | None, Field(description="token scaled: temperature of the weights over a sequence")
-    ] = None
-    mix_start: Annotated[
-        Number | None, Field(description="interpolated: teacher's share at the first step")
-    ] = None
-    mix_end: Annotated[
-        Number | None, Field(description="interpolated: teacher's share at the last step")
-    ] = None
-    mix_rate: Annotated[
-        Number | None, Field(description="interpolated: adaptive growth; 0 is the linear schedule")
-    ] = None
-    weight_by_power_sum: Annotated[
-        bool | None, Field(description="fixed_teacher: weight positions by the sum of p^(1/tau)")
-    ] = None
-    curriculum_range: Annotated[
-        Number | None, Field(description="curriculum: temperature is in 1 to 1 + this")
-    ] = None
-    curriculum_ramp: Annotated[
-        Number | None,
-        Field(description="curriculum: share of steps over which the push grows to 1"),
-    ] = None
-    adaptivity: Annotated[
-        Number | None, Field(description="token adaptive: strength; 0 is the fixed temperature")
-    ] = None
-    target_tau: Annotated[
-        Number | None, Field(description="refined: temperature of its part with the label")
-    ] = None
-    cross_entropy_weight: Annotated[
-        Number | None,
-        Field(description="improved, generalized KL: weight of teacher's cross-entropy"),
-    ] = None
-    pair_weight: Annotated[
-        Number | None, Field(description="improved, generalized KL: weight of the pairs of entries")
-    ] = None
-    pair_tau: Annotated[
-        Number | None, Field(description="improved, generalized KL: temperature of pairs' weights")
-    ] = None
-    pair_power: Annotated[
-        Number | None, Field(description="generalized KL: power of the pairs' weights")
-    ] = None
-    entropy_min: Annotated[
-        Number | None, Field(description="entropy gated: least entropy of the teacher over ln V")
-    ] = None
-    entropy_max: Annotated[
-        Number | None, Field(description="entropy gated: largest entropy of the teacher over ln V")
-    ] = None
-    outliers: Annotated[
-        Outliers | None, Field(description="entropy gated: what is learned out of that range")
-    ] = None
-    between_weight: Annotated[
-        Number | None, Field(description="correlation: weight of that over a row's classes")
-    ] = None
-    within_weight: Annotated[
-        Number | None, Field(description="correlation: weight of that over a class's rows")
-    ] = None
-    class_weight: Annotated[
-        Number | None, Field(description="multi-level: weight of the classes' products")
-    ] = None
-    batch_weight: Annotated[
-        Number | None, Field(description="multi-level: weight of the rows' products")
-    ] = None
-    masks: Annotated[
-        Masks | None, Field(description="multi-level: what is left out as sure already")
-    ] = None
-    hard_weight: Annotated[
-        NonNegative, Field(description="weight of cross-entropy to the labels")
-    ] = 0.1
-    soft_weight: Annotated[
-        NonNegative, Field(description="weight of the divergence to the teacher")
-    ] = 0.9
-    soft_warmup: Annotated[
-        Fraction, Field(description="share of the steps over which soft_weight rises from 0")
-    ] = 0.0
-
-
-class LossPermissions(Fields):
-    """What has to be allowed before a loss may do it."""
-
-    group = Group(section="loss", fixed_because="it is a permission, not a hyperparameter")
-
-    allow_free_logit_scale: bool = False
 
 
 class TrainingFields(Fields):

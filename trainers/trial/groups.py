@@ -43,6 +43,7 @@ def _group_of(name: str, config: type[Fields]) -> Group:
         raise TypeError(
             f"{owner.__name__}.{name}: a field must be written in a class that says its group, "
             f"but {owner.__name__} says none. Move it into LossFields, TrainingFields or another "
-            "class of trainers/trial/fields.py whose section fits, or give the class a group."
+            "class of trainers/trial/fields.py or loss_fields.py whose section fits, or give the "
+            "class a group."
         )
     return group

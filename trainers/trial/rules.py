@@ -11,9 +11,9 @@ from trainers.trial.fields import (
     ImageDataFields,
     LanguageDataFields,
     Loss,
-    LossFields,
     TrainingFields,
 )
+from trainers.trial.loss_fields import LossFields
 from trainers.trial.traits import DivergenceTraits, NotAllZero, Parameter, Policy, PolicyTraits
 
 CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
