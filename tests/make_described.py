@@ -22,10 +22,13 @@ from service.workspace import Workspace  # noqa: E402  # path above
 from trainers.tasks import described  # noqa: E402  # path above
 
 
+OF_FASHION = ("fashion-mnist", "temperature-images")
+
+
 def built(folder: Path) -> dict[str, Any]:
     """What plans of all shipped sweeps build, in a home below `folder`, with nothing shipped."""
     nothing, starter = folder / "nothing.json", folder / "starter.yaml"
-    overrides = {"fashion-mnist": with_images(folder / "images")}
+    overrides = dict.fromkeys(OF_FASHION, with_images(folder / "images"))
     nothing.write_text("{}")
     starter.write_text(documents.read_starter().text)
     workspace = Workspace(folder / "home", folder=folder)
