@@ -21,7 +21,6 @@ from service.actions import documents, plan  # noqa: E402  # path above
 from service.workspace import Workspace  # noqa: E402  # path above
 from trainers.tasks import described  # noqa: E402  # path above
 
-
 OF_FASHION = ("fashion-mnist", "temperature-images")
 
 
