@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.cli.display import RunDisplay, WatchDisplay
     from service.cluster.sweep_job import SweepJob
     from service.evaluation.evaluate import SetResult
-    from service.evaluation.judge import ModelAt
+    from service.evaluation.judges import Judge
     from service.plan.plan import SweepPlan
     from service.record.records import SweepRecord
     from service.rerun.export import Exported
@@ -326,7 +326,7 @@ def evaluate(
     again: bool = False,
     harness_tasks: Path | None = None,
     at_temperatures: bool = False,
-    judge: "ModelAt | None" = None,
+    judge: "Judge | None" = None,
     say: Callable[[str], None] = lambda line: None,
     workspace: Workspace | None = None,
 ) -> "list[SetResult]":

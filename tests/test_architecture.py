@@ -126,7 +126,7 @@ HOMES: dict[str, set[str]] = {
     "ray": {"trainers/worker.py", "service"},
     "mlflow": {"service/record"},
     "sqlalchemy": {"service/record/sql_reader.py", "service/search/journal.py"},
-    "requests": {"service/record", "service/evaluation/judge.py", "service/rerun/engines.py"},
+    "requests": {"service/record", "service/evaluation/judges.py", "service/rerun/engines.py"},
     "optuna": {"search_spaces", "service/search"},
     "docker": {"service/rerun/engines.py", "service/actions/doctor.py"},
     "typer": {"service/cli"},

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from service.actions.record import open_record
 from service.errors import SpecError
 from service.evaluation.evaluate import Evaluation, HowToEvaluate, SetResult
-from service.evaluation.judge import ModelAt
+from service.evaluation.judges import ModelAt, ModelHere, judge_named
 from service.evaluation.judging import Judging
 from service.evaluation.sets import named_sets
 from service.workspace import Workspace
 
-__all__ = ["HowToEvaluate", "ModelAt", "evaluate_trials"]
+__all__ = ["HowToEvaluate", "ModelAt", "ModelHere", "evaluate_trials", "judge_named"]
 
 
 def evaluate_trials(
@@ -28,14 +28,17 @@ def evaluate_trials(
     say: takes what is being done, a line each.
 
     Raises `SpecError` for no trial or set, `TrackingError` for a run that is no finished trial or
-    has no student, `PlanError` for a set that is missing, of another task or without labels.
+    has no student, `PlanError` for a set that is missing, of another task or without labels, and
+    for a judge that cannot judge.
     """
     if not trials:
         raise SpecError("evaluate: a trial must be named, but got none. Add RUN or SWEEP/NUMBER.")
     sets = named_sets(on, workspace.folder, harness)
     runs = open_record(workspace)
     how = how or HowToEvaluate()
-    found = Evaluation(runs, workspace.home, how, say).evaluate(trials, sets)
+    evaluation = Evaluation(runs, workspace.home, how, say)
     if how.judge is None:
-        return found
-    return Judging(runs, workspace.home, how.judge, say).results(found)
+        return evaluation.evaluate(trials, sets)
+    judging = Judging(runs, workspace.home, how.judge, say)
+    judging.check(sets)
+    return judging.results(evaluation.evaluate(trials, sets))

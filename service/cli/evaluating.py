@@ -12,7 +12,7 @@ from service.cli import completing
 from service.cli.app import AsJson, errors, show, workspace_of
 from service.cli.tables import table
 from service.errors import SpecError
-from service.evaluation.judge import KEY_VARIABLE
+from service.evaluation.judges import KEY_VARIABLE
 from service.words import number
 from trainers.tasks import table as task_table
 
@@ -57,11 +57,14 @@ JudgeAt = Annotated[
     str | None,
     typer.Option(
         "--judge",
-        metavar="URL",
-        help="An OpenAI-compatible address whose model compares answers; key: KD_SWEEP_JUDGE_KEY.",
+        metavar="URL|MODEL",
+        help="What compares answers: a model's folder or hub name, or an OpenAI-compatible address"
+        " (its key: KD_SWEEP_JUDGE_KEY).",
     ),
 ]
-JudgeModel = Annotated[str, typer.Option("--judge-model", metavar="NAME", help="Of that address.")]
+JudgeModel = Annotated[
+    str | None, typer.Option("--judge-model", metavar="NAME", help="Of the address of --judge.")
+]
 Again = Annotated[bool, typer.Option("--again", help="Measure again what was reported.")]
 
 
@@ -76,7 +79,7 @@ def evaluate(
     student: Student = None,
     temperatures: AtTemperatures = False,
     judge: JudgeAt = None,
-    judge_model: JudgeModel = "default",
+    judge_model: JudgeModel = None,
     again: Again = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +89,7 @@ def evaluate(
     """
     fields: dict[str, Any] = {} if seeds is None else {"generation_seeds": _numbers(seeds)}
     key = context.obj.get(KEY_VARIABLE)
-    model = None if judge is None else actions.evaluate.ModelAt(judge, judge_model, key)
+    judges = None if judge is None else actions.evaluate.judge_named(judge, judge_model, key)
     console = errors()
     found = actions.evaluate.evaluate_trials(
         runs,
@@ -94,7 +97,7 @@ def evaluate(
         on=on,
         harness=harness,
         how=actions.evaluate.HowToEvaluate(
-            split, fields, student, again, harness_tasks, temperatures, model
+            split, fields, student, again, harness_tasks, temperatures, judges
         ),
         say=lambda line: console.print(Text(line), soft_wrap=True),
     )

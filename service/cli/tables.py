@@ -9,6 +9,7 @@ from rich.text import Text
 
 from service.cli.fitting import FittedTable
 from service.words import count, describe, duration, number, size
+from trainers.trial.probe import PREFIX, is_diagnostic
 
 if TYPE_CHECKING:
     from service.actions.cache import VerifiedCache
@@ -95,12 +96,19 @@ def comparison_view(found: "Comparison") -> RenderableType:
         (name, *("–" if one is None else number(one) for one in row))
         for name, row in found.differs.items()
     ]
-    metrics = [(name, *(value(one) for one in row)) for name, row in found.metrics.items()]
+    hidden = sum(map(is_diagnostic, found.metrics))
+    metrics = [
+        (name, *(value(one) for one in row))
+        for name, row in found.metrics.items()
+        if not is_diagnostic(name)
+    ]
+    beside = [Text(f"left to --json: diagnostics ({PREFIX}…), {hidden}")] if hidden else []
     seeds = [Text(one.sentence()) for one in found.pairings]
     return Group(
         table("what differs", ("", *names), differs),
         Text(),
         table("metrics", ("", *names), metrics),
+        *beside,
         *seeds,
     )
 

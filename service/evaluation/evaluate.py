@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import PlanError, TrackingError
-from service.evaluation.judge import ModelAt
+from service.evaluation.judges import Judge
 from service.evaluation.sets import (
     TAG,
     NamedSet,
@@ -57,7 +57,7 @@ class HowToEvaluate:
     again: bool = False
     harness_tasks: Path | None = None
     at_temperatures: bool = False
-    judge: ModelAt | None = None
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,11 @@
-"""A language model judges two answers to each prompt, in both orders, by an OpenAI-compatible
-address. A judge that prefers what it reads first changes its mind with the order: that is a tie."""
+"""What a judge is asked of two answers to a prompt, in both orders, and what comes of its verdicts.
+A judge that prefers what it reads first changes its mind with the order: that is a tie. Pure."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.errors import PlanError
-from trainers.files.urls import without_secrets
-
-KEY_VARIABLE = "KD_SWEEP_JUDGE_KEY"
-TIMEOUT_S = 120.0
 FIRST, SECOND, TIE, UNREADABLE = "first", "second", "tie", "unreadable"
 PROMPT = """Two assistants answered the same request. Say which answer is better: more helpful, more
 correct, and as long as it has to be. The order in which they are shown says nothing.
@@ -27,7 +22,6 @@ correct, and as long as it has to be. The order in which they are shown says not
 End with one line: [[A]] if A is better, [[B]] if B is better, [[C]] if neither is."""
 _VERDICT = re.compile(r"\[\[([ABC])\]\]")
 _SLOTS = re.compile(r"\{(prompt|a|b)\}")
-Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -50,42 +44,13 @@ class Judgement:
         return one if one == other else TIE
 
 
-@dataclass(frozen=True)
-class ModelAt:
-    """A model behind an OpenAI-compatible address (`http://host:8000/v1`); the key is shown and
-    recorded nowhere."""
-
-    address: str
-    model: str
-    key: str | None = field(default=None, repr=False)
-
-    def ask(self, prompt: str) -> str:
-        """Returns what the model answers, greedily. Raises `PlanError` where it does not."""
-        import requests
-
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        messages = [{"role": "user", "content": prompt}]
-        document = {"model": self.model, "messages": messages, "temperature": 0}
-        try:
-            answer = requests.post(
-                f"{self.address.rstrip('/')}/chat/completions",
-                json=document,
-                headers=headers,
-                timeout=TIMEOUT_S,
-            )
-            answer.raise_for_status()
-            return str(answer.json()["choices"][0]["message"]["content"])
-        except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-            raise PlanError(
-                f"--judge: {without_secrets(self.address)} must answer as OpenAI's "
-                f"chat/completions, but got: {without_secrets(str(error))}. A key it needs is read "
-                f"from {KEY_VARIABLE}."
-            ) from None
+def asked(prompt: str, first: str, second: str) -> tuple[str, str]:
+    """Returns what a judge is asked of two answers, in both orders."""
+    return _shown(prompt, first, second), _shown(prompt, second, first)
 
 
-def judge(ask: Ask, prompt: str, first: str, second: str) -> Judgement:
-    """Returns the judgement of two answers, asked for in both orders."""
-    texts = (ask(_asked(prompt, first, second)), ask(_asked(prompt, second, first)))
+def judgement(prompt: str, first: str, second: str, texts: tuple[str, str]) -> Judgement:
+    """Returns what comes of the judge's `texts`, its answers to what `asked` returned."""
     verdicts = (verdict(texts[0], (FIRST, SECOND)), verdict(texts[1], (SECOND, FIRST)))
     return Judgement(prompt, first, second, texts, verdicts)
 
@@ -121,14 +86,14 @@ def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
     }
 
 
-def document(model: ModelAt, judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """Returns what is kept of it: the judge, its prompt, and each answer and verdict."""
+def document(judge: Mapping[str, str], judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """Returns what is kept of it: the judge as it describes itself, its prompt, and each answer and
+    verdict."""
     rows: list[Mapping[str, Any]] = [asdict(one) | {"outcome": one.outcome} for one in judgements]
-    place = without_secrets(model.address)
-    return {"judge": model.model, "address": place, "template": PROMPT, "judgements": rows}
+    return {**judge, "template": PROMPT, "judgements": rows}
 
 
-def _asked(prompt: str, a: str, b: str) -> str:
+def _shown(prompt: str, a: str, b: str) -> str:
     # in one pass: an answer may hold braces, or the name of another slot
     return _SLOTS.sub(lambda found: {"prompt": prompt, "a": a, "b": b}[found[1]], PROMPT)
 

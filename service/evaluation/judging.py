@@ -2,16 +2,18 @@
 where it is alone, from what their evaluations kept."""
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from service.errors import PlanError, TrackingError
+from service.errors import PlanError, SpecError, TrackingError
 from service.evaluation.evaluate import ARTIFACTS, Say, SetResult
-from service.evaluation.judge import Judgement, ModelAt, document, judge, summary
-from service.evaluation.sets import metric_name
+from service.evaluation.judge import Judgement, asked, document, judgement, summary
+from service.evaluation.judges import Judge
+from service.evaluation.sets import NamedSet, metric_name
 from service.home import spool_folder
 from service.record.records import RunRecord
 from service.record.runs import Runs
@@ -20,6 +22,25 @@ from trainers.files.json_files import parse_json
 from trainers.trial.reporting import SAMPLES
 
 REFERENCES = "references"
+OF_FIRST_SEED = "the answers of the first generation seed alone"
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The answers of one result and of its rival, prompt by prompt (prompt, ours, theirs)."""
+
+    one: SetResult
+    rival: str
+    pairs: tuple[tuple[str, str, str], ...]
+
+    def asked(self) -> list[str]:
+        """Two prompts of the judge for each pair."""
+        return [text for pair in self.pairs for text in asked(*pair)]
+
+    def judgements(self, texts: Sequence[str]) -> list[Judgement]:
+        """What comes of the judge's answers to them."""
+        both = zip(texts[::2], texts[1::2], strict=True)
+        return [judgement(*pair, two) for pair, two in zip(self.pairs, both, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -28,25 +49,39 @@ class Judging:
 
     runs: Runs
     home: Path
-    model: ModelAt
+    judge: Judge
     say: Say
+
+    def check(self, sets: Sequence[NamedSet]) -> None:
+        """Raises `SpecError` where no set has answers to judge, `PlanError` for a judge that cannot
+        even read an empty pair."""
+        if all(one.task is not None for one in sets):
+            raise SpecError(
+                "--judge: must have answers on a set of --on to compare, but got tasks of "
+                "--harness alone, which score themselves. Add --on FILE."
+            )
+        self.judge.check(asked("", "", ""))
 
     def results(self, found: list[SetResult]) -> list[SetResult]:
         """Returns the results, those of the first trial with what the judge found. Raises
-        `PlanError` for answers that were not kept or are of other prompts."""
+        `PlanError` for answers that were not kept or are of other prompts, and for a judge that
+        cannot read them all, before any is judged."""
+        matches = self._matches(found)
+        prompts = [prompt for match in matches for prompt in match.asked()]
+        self.judge.check(prompts)
+        return [self._judged(one, [m for m in matches if m.one is one]) for one in found]
+
+    def _matches(self, found: list[SetResult]) -> list[_Match]:
         first = found[0].record.run_id
-        judged = []
-        for one in found:
+        ours = [one for one in found if one.record.run_id == first and not one.recorded.is_task]
+        matches = []
+        for one in ours:
             rivals = [r for r in found if r.name == one.name and r.record.run_id != first]
             opponents: list[SetResult | None] = [*rivals] or [None]
-            for rival in opponents if one.record.run_id == first else ():
-                one = self._judged(one, rival)
-            judged.append(one)
-        return judged
+            matches += [self._match(one, rival) for rival in opponents]
+        return matches
 
-    def _judged(self, one: SetResult, rival: SetResult | None) -> SetResult:
-        name = REFERENCES if rival is None else f"{rival.record.sweep_id}.{rival.record.trial}"
-        self.say(f"judging {one.record.sweep_id}/{one.record.trial} and {name} on {one.name}")
+    def _match(self, one: SetResult, rival: SetResult | None) -> _Match:
         ours = self._answers(one)
         theirs = ours if rival is None else self._answers(rival)
         if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
@@ -55,13 +90,21 @@ class Judging:
                 "they are others. Evaluate both with --again."
             )
         second = [row["references"][0] if rival is None else row["answer"] for row in theirs]
-        judgements = [
-            judge(self.model.ask, row["prompt"], row["answer"], other)
-            for row, other in zip(ours, second, strict=True)
-        ]
-        metrics = {f"judge_{name}/{key}": value for key, value in summary(judgements).items()}
-        self._keep(one, name, metrics, judgements)
-        return replace(one, metrics=one.metrics | metrics)
+        name = REFERENCES if rival is None else f"{rival.record.sweep_id}.{rival.record.trial}"
+        both = zip(ours, second, strict=True)
+        pairs = tuple((row["prompt"], row["answer"], other) for row, other in both)
+        return _Match(one, name, pairs)
+
+    def _judged(self, one: SetResult, matches: Sequence[_Match]) -> SetResult:
+        for match in matches:
+            name = match.rival
+            self.say(f"judging {one.record.sweep_id}/{one.record.trial} and {name} on {one.name}")
+            judgements = match.judgements(self.judge.ask(match.asked()))
+            metrics = {f"judge_{name}/{key}": value for key, value in summary(judgements).items()}
+            self._keep(one, name, metrics, judgements)
+            notice = f"judge_{name}: {self.judge.describe()['judge']} judged {OF_FIRST_SEED}"
+            one = replace(one, metrics=one.metrics | metrics, notices=(*one.notices, notice))
+        return one
 
     def _answers(self, one: SetResult) -> list[dict[str, Any]]:
         with TemporaryDirectory() as folder:
@@ -82,7 +125,7 @@ class Judging:
         record: RunRecord = one.record
         experiment = self.runs.experiment_of(record)
         spool = spool_folder(self.home, self.runs.uri, experiment)
-        text = json.dumps(document(self.model, found), indent=2) + "\n"
+        text = json.dumps(document(self.judge.describe(), found), indent=2) + "\n"
         with closing(Tracker(self.runs.uri, experiment, spool=spool)) as tracker:
             named = {metric_name(one.name, name): value for name, value in metrics.items()}
             tracker.log_metrics(record.run_id, 0, named)

@@ -32,8 +32,7 @@ class NamedSet:
     @property
     def task(self) -> str | None:
         """The harness's name of its task; None for a set of the user's own."""
-        is_task = self.place.startswith(HARNESS)
-        return self.place.removeprefix(HARNESS) if is_task else None
+        return self.place.removeprefix(HARNESS) if is_task(self.place) else None
 
     def source(self, data: DataSource, split: str) -> DataSource:
         """Returns where its examples are read from: columns, template and the like are those of a
@@ -56,6 +55,16 @@ class Recorded:
     at: str
     fields: Mapping[str, Any]
     facts: SetFacts
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it is a task of lm-evaluation-harness."""
+        return is_task(self.place)
+
+
+def is_task(place: str) -> bool:
+    """Returns whether a place is a task of lm-evaluation-harness."""
+    return place.startswith(HARNESS)
 
 
 def named_sets(texts: Sequence[str], folder: Path, tasks: Sequence[str] = ()) -> list[NamedSet]:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from records_support import record_of
 from rich.console import Console, RenderableType
 
 from service.actions.rho import RhoReport
 from service.cli import tables
+from service.results.compare import compare
 from trainers.losses.rho import rho_range
 
 
@@ -37,3 +39,12 @@ def test_an_end_of_the_table_is_not_called_an_end_of_the_range(report: RhoReport
         is_open = 0.05 <= row.mean / found.log_vocab <= 0.9
         assert (f"{words}: the table ends at c = {row.setting:g}" in text) == is_open
         assert (row.setting in report.to_json()["open_ends"]) == is_open
+
+
+def test_a_comparison_leaves_diagnostics_to_json() -> None:
+    records = [record_of(n, {"tau": 1.0 + n}, {"rouge_l": 2.0, "probe/rank": 0.5}) for n in (0, 1)]
+    found = compare(records)
+    text = shown(tables.comparison_view(found))
+    assert "rouge_l" in text and "probe/rank" not in text
+    assert "left to --json: diagnostics (probe/…), 1" in text
+    assert found.to_json()["metrics"]["probe/rank"] == [0.5, 0.5]

@@ -2,18 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from judge_support import write_judge
 from records_support import make_sinks, make_store, make_tracker, plan_of
 from training_support import TEMPLATE, records, write_lines
 from training_support import request as training_request
 from training_support import trial as tiny_trial
 
 from service.actions.evaluate import HowToEvaluate, evaluate_trials
-from service.errors import PlanError, TrackingError
+from service.errors import PlanError, SpecError, TrackingError
 from service.evaluation.evaluate import SetResult
-from service.evaluation.judge import ModelAt
+from service.evaluation.judge import asked
+from service.evaluation.judges import judge_named
 from service.record.runs import Runs
 from service.states import TrialState
 from service.workspace import Workspace
@@ -125,17 +129,91 @@ def test_data_that_is_gone_is_named(home: Path, tests: Path) -> None:
         shutil.move(home / "away", data)
 
 
+@dataclass
+class FakeJudge:
+    """Takes the answer that is shown first where `prefers` is empty, else one that holds it."""
+
+    prefers: str = ""
+    limit: int = 10**9
+    asked: list[str] = field(default_factory=list)
+
+    def check(self, prompts: Sequence[str]) -> None:
+        if max(map(len, prompts)) > self.limit:
+            raise PlanError("--judge: too long")
+
+    def ask(self, prompts: Sequence[str]) -> list[str]:
+        self.asked += prompts
+        return [self._verdict(prompt) for prompt in prompts]
+
+    def describe(self) -> dict[str, str]:
+        return {"judge": "fake"}
+
+    def _verdict(self, prompt: str) -> str:
+        a, b = prompt.split("[Answer A]")[1].split("[Answer B]")
+        return "[[B]]" if self.prefers in b and self.prefers not in a else "[[A]]"
+
+
 def test_a_judge_compares_a_trials_answers_with_the_references(
-    home: Path, tests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tests: Path, tmp_path: Path
 ) -> None:
-    model = ModelAt("http://judge/v1", "judge-1")
-    monkeypatch.setattr(ModelAt, "ask", lambda self, prompt: "[[A]]")
-    (found,) = evaluate(home, f"judged={tests}", judge=model)
+    (found,) = evaluate(home, f"judged={tests}", judge=FakeJudge())
     assert found.metrics["judge_references/ties"] == 100
     assert found.metrics["judge_references/first_shown"] == 100
+    assert found.notices[-1] == (
+        "judge_references: fake judged the answers of the first generation seed alone"
+    )
     runs = Runs(f"sqlite:///{home}/mlflow.db")
     record = runs.get("toy/0")
     assert record.metrics["test/judged/judge_references/win_rate"] == 50
     kept = runs.download(record.run_id, "evaluations/judged/judge-references.json", tmp_path)
-    (first, *_) = json.loads(kept.read_text())["judgements"]
-    assert first["second"] == records(1, start=300)[0]["output"]
+    document = json.loads(kept.read_text())
+    assert document["judge"] == "fake"
+    assert document["judgements"][0]["second"] == records(1, start=300)[0]["output"]
+
+    reader = FakeJudge(prefers="The ")  # as every reference begins, and no student of three tokens
+    (again,) = evaluate(home, f"judged={tests}", judge=reader)
+    assert again.metrics["judge_references/losses"] == 100
+    assert len(reader.asked) == 2 * 5  # five pairs, each in both orders
+
+
+def test_a_model_in_a_folder_judges(home: Path, tests: Path, tmp_path: Path) -> None:
+    folder = write_judge(tmp_path / "judge", says="[[B]]", context=4096)
+    judge = judge_named(str(folder), None, None)
+    (found,) = evaluate(home, f"here={tests}", judge=judge)
+    assert found.metrics["judge_references/ties"] == 100
+    assert found.metrics["judge_references/first_shown"] == 0
+    runs = Runs(f"sqlite:///{home}/mlflow.db")
+    run = runs.get("toy/0").run_id
+    kept = runs.download(run, "evaluations/here/judge-references.json", tmp_path)
+    document = json.loads(kept.read_text())
+    assert (document["folder"], document["prompted_by"]) == (str(folder), "chat template")
+
+
+def test_a_judge_that_cannot_judge_is_refused_before_a_student_is_measured(
+    home: Path, tests: Path, tmp_path: Path
+) -> None:
+    short = write_judge(tmp_path / "judge", context=600)
+    refused = {
+        str(tmp_path): "--judge: folder .* is not a model",
+        str(short): "--judge: the model's context must hold the longest prompt .* takes 600",
+        "http://127.0.0.1:9/v1": "--judge: http://127.0.0.1:9/v1 must answer",
+    }
+    for place, rule in refused.items():
+        with pytest.raises(PlanError, match=rule):
+            evaluate(home, f"unmeasured={tests}", judge=judge_named(place, None, None))
+    assert not any("unmeasured" in name for name in trial_metrics(home))
+    # what is longer than the empty pair shows when answers are there, and before any is judged
+    judge = FakeJudge(limit=len(asked("", "", "")[0]))
+    with pytest.raises(PlanError, match="--judge: too long"):
+        evaluate(home, f"measured={tests}", judge=judge)
+    assert "test/measured/rouge_l" in trial_metrics(home) and not judge.asked
+
+
+def test_tasks_of_the_harness_have_no_answers_to_judge(home: Path) -> None:
+    how = HowToEvaluate(judge=FakeJudge())
+    with pytest.raises(SpecError, match="--judge: must have answers on a set of --on to compare"):
+        evaluate_trials(["toy/0"], Workspace(home), harness=["arc_easy"], how=how)
+
+
+def trial_metrics(home: Path) -> Mapping[str, float]:
+    return Runs(f"sqlite:///{home}/mlflow.db").get("toy/0").metrics

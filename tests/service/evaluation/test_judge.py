@@ -4,14 +4,22 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.errors import PlanError
-from service.evaluation.judge import ModelAt, document, judge, summary, verdict
+from service.errors import PlanError, SpecError
+from service.evaluation.judge import Judgement, asked, document, judgement, summary, verdict
+from service.evaluation.judges import Judge as AnyJudge
+from service.evaluation.judges import ModelAt, ModelHere, judge_named
 
 SECRET = "sk-very-secret"
+
+
+def judge(model: AnyJudge, *pair: str) -> Judgement:
+    one, other = model.ask(asked(*pair))
+    return judgement(*pair, (one, other))
 
 
 class Judge(BaseHTTPRequestHandler):
@@ -49,7 +57,7 @@ def model() -> Iterator[ModelAt]:
 
 def test_what_both_orders_say_counts_and_the_rest_is_a_tie(model: ModelAt) -> None:
     cases = [("long answer", "short"), ("short", "long answer"), ("same", "size"), ("first!", "x")]
-    found = [judge(model.ask, "Why {a}?", *case) for case in cases]
+    found = [judge(model, "Why {a}?", *case) for case in cases]
     assert [one.outcome for one in found] == ["first", "second", "tie", "tie"]
     assert found[3].verdicts == ("first", "second")
     shares = summary(found)
@@ -62,7 +70,7 @@ def test_what_both_orders_say_counts_and_the_rest_is_a_tie(model: ModelAt) -> No
 
 
 def test_a_verdict_that_cannot_be_read_counts_for_nobody(model: ModelAt) -> None:
-    found = [judge(model.ask, "odd", "a", "b"), judge(model.ask, "fine", "longer", "b")]
+    found = [judge(model, "odd", "a", "b"), judge(model, "fine", "longer", "b")]
     assert found[0].outcome == "unreadable"
     shares = summary(found)
     assert (shares["unreadable"], shares["win_rate"]) == (50, 100)
@@ -70,14 +78,29 @@ def test_a_verdict_that_cannot_be_read_counts_for_nobody(model: ModelAt) -> None
 
 
 def test_the_key_is_sent_and_kept_nowhere(model: ModelAt) -> None:
-    found = [judge(model.ask, "x", "a", "bb")]
+    found = [judge(model, "x", "a", "bb")]
     assert Judge.keys[-1] == f"Bearer {SECRET}"
-    assert SECRET not in json.dumps(document(model, found)) + repr(model)
+    assert SECRET not in json.dumps(document(model.describe(), found)) + repr(model)
     with pytest.raises(PlanError, match="must answer as OpenAI's chat/completions") as error:
-        model.ask("broken\n[Answer A]\nx\n\n[Answer B]\ny\n\n")
+        model.ask(["broken\n[Answer A]\nx\n\n[Answer B]\ny\n\n"])
     assert SECRET not in str(error.value)
 
 
-def test_an_address_without_a_server_is_named() -> None:
+def test_an_address_without_a_server_is_named(model: ModelAt) -> None:
+    model.check(["x"])
+    nobody = ModelAt("http://127.0.0.1:9/v1", "m")
     with pytest.raises(PlanError, match=r"--judge: http://127\.0\.0\.1:9/v1 must answer"):
-        ModelAt("http://127.0.0.1:9/v1", "m").ask("x")
+        nobody.ask(["x"])
+    with pytest.raises(PlanError, match=r"--judge: http://127\.0\.0\.1:9/v1 must answer"):
+        nobody.check(["x"])
+
+
+def test_what_is_no_address_is_a_model_here(tmp_path: Path) -> None:
+    assert judge_named("https://host/v1", None, "k") == ModelAt("https://host/v1", "default", "k")
+    assert judge_named("./judge", None, "k") == ModelHere("./judge")
+    with pytest.raises(SpecError, match=r"--judge-model: names a model .* --judge is '\./judge'"):
+        judge_named("./judge", "m", None)
+    with pytest.raises(PlanError, match=r"^--judge: folder .* is not a model: config\.json is"):
+        ModelHere(str(tmp_path)).check(["x"])
+    with pytest.raises(PlanError, match=r"^--judge: folder .*/none must exist, but it does not"):
+        ModelHere(str(tmp_path / "none")).check(["x"])
