@@ -67,6 +67,25 @@ def entropy_switched(
     return both_kls(student, teacher, forward, reverse)
 
 
+def entropy_aware(
+    *,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    forward_weight: float = 1.0,
+    entropy_threshold: float = 0.8,
+) -> Tensor:
+    """KL(q‖p), plus forward_weight KL(p‖q) where H(p) >= entropy_threshold (in nats), [N].
+
+    Over the whole vocabulary. EOPD (2603.07079), whose code estimates reverse KL from the student's
+    own tokens and takes forward KL over the teacher's largest entries, renormalised on its side
+    alone, so that it is not 0 at p = q.
+    """
+    student, teacher = log_probabilities(student_logits, teacher_logits)
+    entropy = -torch.linalg.vecdot(teacher.exp(), teacher).unsqueeze(-1)
+    forward = torch.where(entropy >= entropy_threshold, forward_weight, 0.0)
+    return both_kls(student, teacher, forward, 1.0)
+
+
 def alpha_beta(
     *, student_logits: Tensor, teacher_logits: Tensor, alpha: float = 0.2, beta: float = 0.7
 ) -> Tensor:

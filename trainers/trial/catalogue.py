@@ -101,6 +101,14 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
         parameters={"entropy_weight": Parameter(3.0, 1.0, 100.0)},
         smooth=False,
     ),
+    "entropy_aware": DivergenceTraits(
+        "reverse KL, plus forward KL where the teacher's entropy reaches a threshold in nats",
+        parameters={
+            "forward_weight": Parameter(1.0, 0.0, 100.0),
+            "entropy_threshold": Parameter(0.8, 0.0, 20.0),
+        },
+        smooth=False,
+    ),
     "decoupled": DivergenceTraits(
         "KL of label against rest, plus KL among the other entries, weighted apart",
         parameters={
@@ -231,6 +239,7 @@ TWINS: tuple[tuple[str, Mapping[str, object], str], ...] = (
     ("alpha_beta", {"alpha": 1.0, "beta": 0.0}, "forward_kl"),
     ("alpha_beta", {"alpha": 0.0, "beta": 1.0}, "reverse_kl"),
     ("concrete_score", {"weighting": Weighting.STUDENT}, "reverse_kl"),
+    ("entropy_aware", {"forward_weight": 0.0}, "reverse_kl"),
     ("interpolated", {"mix_start": 1.0}, "forward_kl"),
 )
 

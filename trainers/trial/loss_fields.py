@@ -86,6 +86,12 @@ class LossFields(Fields):
     entropy_weight: Annotated[
         Number | None, Field(description="entropy switched: factor on the side with more entropy")
     ] = None
+    forward_weight: Annotated[
+        Number | None, Field(description="entropy aware: weight of forward KL where it is added")
+    ] = None
+    entropy_threshold: Annotated[
+        Number | None, Field(description="entropy aware: least entropy of the teacher, in nats")
+    ] = None
     weighting: Annotated[
         Weighting | None, Field(description="concrete score: weights of the pairs of entries")
     ] = None

@@ -30,6 +30,7 @@ SETTINGS = [(name, {}) for name in DIVERGENCE_FUNCTIONS] + [
     ("concrete_score", {"weighting": "teacher_student"}),
     ("concrete_score", {"weighting": "teacher_teacher"}),
     ("entropy_switched", {"entropy_weight": 10.0}),
+    ("entropy_aware", {"entropy_threshold": 3.0}),
     *[("alpha_mixture", {"alpha": a}) for a in (-100.0, -5.0, 0.9999, 1.0, 1.0001, 3.0, 100.0)],
     *[("alpha_mixture", {"mixture_weight": w}) for w in (0.01, 0.99)],
     *[
@@ -77,6 +78,8 @@ ALIVE = {
     "alpha": (0.2, 0.6),
     "head_mass": (0.2, 0.9),
     "entropy_weight": (2.0, 5.0),
+    "forward_weight": (0.5, 2.0),
+    "entropy_threshold": (0.1, 3.0),
     "mixture_weight": (0.2, 0.7),
     "mixture_order": tuple(MixtureOrder)[:2],
     "mixture_divergence": tuple(MixtureDivergence),

@@ -78,6 +78,10 @@ ORACLES = {
         {"weighting": "teacher_student"},
         lambda q, p: _pairs(q, p, p),
     ),
+    "entropy_aware": (
+        {"forward_weight": 2.0, "entropy_threshold": 1.5},
+        lambda q, p: _kl(q, p) + 2 * np.where(_entropy(p) >= 1.5, 1, 0) * _kl(p, q),
+    ),
     "entropy_switched": (
         {"entropy_weight": 4.0},
         lambda q, p: (

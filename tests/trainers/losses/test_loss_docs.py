@@ -57,10 +57,3 @@ def test_scalings_are_told_with_the_default_first(policy: str) -> None:
     told = re.findall(r"`(\w+)`", text)
     assert told[0] == traits.default_scaling
     assert set(told) == {str(scaling) for scaling in traits.scalings}
-
-
-def test_what_is_left_out_says_why() -> None:
-    text = PAGE.read_text()
-    for name in ("EOPD",):
-        assert name in text
-    assert "no public formula is known" in text

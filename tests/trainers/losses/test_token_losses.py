@@ -156,3 +156,25 @@ def test_alpha_mixture_has_all_its_digits_near_the_geometric_mean(step: float) -
         for value, slope in narrow:
             assert value == pytest.approx(wide[0][0], rel=2e-6)
             assert slope == pytest.approx(wide[0][1], abs=1e-6)
+
+
+# H(p) of TEACHER is 1.2381824325 nats.
+@pytest.mark.parametrize(("threshold", "is_added"), [(0.8, True), (1.2381, True), (1.2382, False)])
+def test_entropy_aware_adds_forward_kl_where_the_teacher_is_unsure(
+    threshold: float, is_added: bool
+) -> None:
+    reverse = [-0.1509542821, -0.0465613165, 0.0995065015, 0.0772486614, 0.0207604357]
+    forward = [-0.1967016452, -0.0813116475, 0.1863963084, 0.067138132, 0.0244788524]
+    share = 0.5 if is_added else 0.0
+    forms = both_forms(
+        STUDENT,
+        TEACHER,
+        0,
+        divergence="entropy_aware",
+        forward_weight=0.5,
+        entropy_threshold=threshold,
+    )
+    for value, slope in forms:
+        assert value == pytest.approx(0.1861290173 + share * 0.2184764294, abs=1e-9)
+        expected = [r + share * f for r, f in zip(reverse, forward, strict=True)]
+        assert slope == pytest.approx(expected, abs=1e-9)

@@ -93,6 +93,14 @@ def entropy_switched(given: DivergenceInput, coefficient: Tensor) -> tuple[Tenso
     return both_kls(sides, forward, reverse, coefficient)
 
 
+def entropy_aware(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q‖p), and forward_weight KL(p‖q) where the teacher's entropy reaches its threshold."""
+    sides = Sides.of(given)
+    is_unsure = -row_dot(sides.p, sides.log_p) >= given.parameters["entropy_threshold"]
+    forward = torch.where(is_unsure, given.parameters["forward_weight"], 0.0)
+    return both_kls(sides, forward, torch.ones_like(coefficient), coefficient)
+
+
 def adaptive_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(p‖q) and KL(q‖p), weighted by the gaps on the teacher's head and tail."""
     if given.parameters["head_mass"] >= 1.0:  # everything is head, as in the plain form
@@ -223,6 +231,7 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
     "concrete_score": concrete_score,
     "centred_mse": centred_mse,
     "entropy_switched": entropy_switched,
+    "entropy_aware": entropy_aware,
     "decoupled": closed_labelled.decoupled,
     "diverse_reverse_kl": closed_labelled.diverse_reverse_kl,
     "normalised": closed_labelled.normalised,
