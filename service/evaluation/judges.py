@@ -113,12 +113,20 @@ class ModelHere:
     def _model(self) -> "ChatModel":
         from trainers.evaluating.chat_model import ChatModel
 
-        return ChatModel.named(self.name, ROLE)
+        try:
+            return ChatModel.named(self.name, ROLE)
+        except ValueError as error:
+            raise ValueError(f"{error} An address begins with http:// or https://.") from error
 
 
 def judge_named(place: str, model: str | None, key: str | None) -> Judge:
     """Returns the judge that a user means: an address, whose `model` is asked with `key`, or a
-    model here. Raises `SpecError` for a model of what is no address."""
+    model here. Raises `SpecError` for no name, and for a model of what is no address."""
+    if not place.strip():
+        raise SpecError(
+            "--judge: must be a model's folder or hub name, or an address (http://… or https://…), "
+            "but got nothing. Name one."
+        )
     if place.startswith(("http://", "https://")):
         return ModelAt(place, model or "default", key)
     if model is not None:

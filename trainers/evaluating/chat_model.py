@@ -31,6 +31,8 @@ class ChatModel:
         """Returns the model that `name` (a folder, or one of the Hugging Face hub) means; its
         weights are not read yet. `role` names it in errors. Raises `ValueError` for a folder that
         is no causal language model of transformers, and a hub that does not give it."""
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
         folder = locate.model_folder(ModelSource(model=name), role)
         model_type = locate.read_config(folder).get("model_type")
         if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -107,8 +109,6 @@ class ChatModel:
 
     @cached_property
     def _model(self) -> Any:
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
         try:
             model, report = AutoModelForCausalLM.from_pretrained(
                 self.folder, dtype="auto", local_files_only=True, output_loading_info=True

@@ -102,5 +102,7 @@ def test_what_is_no_address_is_a_model_here(tmp_path: Path) -> None:
         judge_named("./judge", "m", None)
     with pytest.raises(PlanError, match=r"^--judge: folder .* is not a model: config\.json is"):
         ModelHere(str(tmp_path)).check(["x"])
-    with pytest.raises(PlanError, match=r"^--judge: folder .*/none must exist, but it does not"):
+    with pytest.raises(PlanError, match=r"^--judge: folder .*/none must exist.* begins with http"):
         ModelHere(str(tmp_path / "none")).check(["x"])
+    with pytest.raises(SpecError, match="--judge: must be a model's folder .* but got nothing"):
+        judge_named(" ", None, None)
