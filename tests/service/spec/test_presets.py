@@ -75,13 +75,13 @@ def test_the_family_tries_each_divergence_at_each_temperature() -> None:
     names = set(spec.search.domains["divergence"].points(1))
     assert names == set(DIVERGENCE_FUNCTIONS) - {"centred_mse", "concrete_score"}
     assert spec.trials == 3 * len(names) == spec.search.size()
-    assert preset_summary("divergence-family").startswith("Eleven ") and len(names) == 11
+    assert preset_summary("divergence-family").startswith("Thirteen ") and len(names) == 13
 
 
 def test_the_family_trains_nothing_twice() -> None:
     plan = make_plan(preset("divergence-family"), InputFacts(), TWO_CORES, code_version="1")
     points = [*plan.spec.search.enumerate(1), *(control.values for control in plan.controls)]
-    assert plan.num_trials == len({plan.spec.trial_config(values) for values in points}) == 34
+    assert plan.num_trials == len({plan.spec.trial_config(values) for values in points}) == 40
 
 
 @pytest.mark.parametrize(
