@@ -40,7 +40,11 @@ def in_short(hyperparameters: Mapping[str, Any], longest: int = 60) -> str:
     names = [rest.pop("divergence", None), *(v for v in rest.values() if isinstance(v, str))]
     words = [str(one) for one in names if one is not None]
     words += [f"{k}={number(v)}" for k, v in sorted(rest.items()) if not isinstance(v, str)]
-    text = " ".join(words) or "defaults"
+    return shortened(" ".join(words) or "defaults", longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Returns the text, cut where it is longer."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

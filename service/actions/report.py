@@ -18,6 +18,7 @@ from service.report.page import Page
 from service.report.pictures import write_pictures
 from service.report.rendering import html, markdown
 from service.report.sections import make_page
+from service.results.best import evidence_in
 from service.words import LATEST
 from service.workspace import Workspace
 from trainers.files.store import write_text
@@ -57,7 +58,8 @@ def make_report(sweep: str, workspace: Workspace, *, pictures: Path | None = Non
     of one that still runs. pictures: a folder that each chart is drawn into, as PNG and SVG. Raises
     `TrackingError` when there is no such sweep, `PlanError` where no pictures can be made."""
     runs = open_record(workspace)
-    page = make_page(gather(runs, runs.resolve_sweep(sweep)))
+    found = runs.resolve_sweep(sweep)
+    page = make_page(gather(runs, found, evidence_in(runs, found)))
     return Report(page, pictures=() if pictures is None else write_pictures(page, pictures))
 
 

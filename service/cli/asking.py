@@ -66,6 +66,45 @@ Registered = Annotated[
 ]
 
 
+# The arguments of `compare`.
+Compared = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN RUN…",
+        help="Run ids, or SWEEP/NUMBER; with --significance also sweeps, one or more.",
+        autocompletion=completing.trials,
+    ),
+]
+Significance = Annotated[
+    bool,
+    typer.Option(
+        "--significance", help="What repeated seeds say of each config against a control."
+    ),
+]
+ComparedBy = Annotated[
+    str | None,
+    typer.Option(
+        help="With --significance: the metric; default: the sweeps' objective.",
+        autocompletion=completing.metrics,
+    ),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="With --significance: a trial of the config that others are compared with.",
+        autocompletion=completing.trials,
+    ),
+]
+Examples = Annotated[
+    bool,
+    typer.Option(
+        "--examples",
+        help="With --significance: also by single examples; reads a file of each trial.",
+    ),
+]
+
+
 def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
     """List the recorded sweeps, the newest first.
 
@@ -115,43 +154,11 @@ def best(
 
 def compare(
     context: typer.Context,
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN RUN…",
-            help="Run ids, or SWEEP/NUMBER; with --significance also sweeps, one or more.",
-            autocompletion=completing.trials,
-        ),
-    ],
-    significance: Annotated[
-        bool,
-        typer.Option(
-            "--significance",
-            help="What repeated seeds say of each config against a control.",
-        ),
-    ] = False,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="With --significance: the metric; default: the sweeps' objective.",
-            autocompletion=completing.metrics,
-        ),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="With --significance: a trial of the config that others are compared with.",
-            autocompletion=completing.trials,
-        ),
-    ] = None,
-    examples: Annotated[
-        bool,
-        typer.Option(
-            "--examples",
-            help="With --significance: also by single examples; reads a file of each trial.",
-        ),
-    ] = False,
+    runs: Compared,
+    significance: Significance = False,
+    metric: ComparedBy = None,
+    control: Control = None,
+    examples: Examples = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between trials, their metrics side by side, and what is more than chance.

@@ -1,7 +1,8 @@
 """The commands for Ray clusters, and for sweeps that were started before."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -200,11 +201,7 @@ def resume(
     Example: kd-sweep resume latest
     """
     workspace = workspace_here_or_at(context, address)
-    with _run_display(as_json) as display:
-        result = actions.go_on.resume_sweep(
-            sweep, workspace, on_event=display.on_event, stop=display.stop
-        )
-    _show_result(result, as_json)
+    _go_on_shown(as_json, partial(actions.go_on.resume_sweep, sweep, workspace))
 
 
 def extend(
@@ -229,16 +226,8 @@ def extend(
     more = None
     if seeds is not None or cells is not None:
         more = actions.go_on.read_more(seeds or 0, cells)
-    with _run_display(as_json) as display:
-        result = actions.go_on.extend_sweep(
-            sweep,
-            workspace,
-            trials=trials,
-            study=more,
-            on_event=display.on_event,
-            stop=display.stop,
-        )
-    _show_result(result, as_json)
+    extend_it = partial(actions.go_on.extend_sweep, sweep, workspace, trials=trials, study=more)
+    _go_on_shown(as_json, extend_it)
 
 
 def confirm(
@@ -254,16 +243,8 @@ def confirm(
     Example: kd-sweep confirm latest --top 3 --seeds 5
     """
     workspace = workspace_here_or_at(context, address)
-    with _run_display(as_json) as display:
-        result = actions.confirm.confirm_sweep(
-            sweep,
-            workspace,
-            top=top,
-            seeds=seeds,
-            on_event=display.on_event,
-            stop=display.stop,
-        )
-    _show_result(result, as_json)
+    confirm_it = partial(actions.confirm.confirm_sweep, sweep, workspace, top=top, seeds=seeds)
+    _go_on_shown(as_json, confirm_it)
 
 
 def retry(
@@ -278,11 +259,9 @@ def retry(
     Example: kd-sweep retry latest 3 9
     """
     workspace = workspace_here_or_at(context, address)
-    with _run_display(as_json) as display:
-        result = actions.go_on.retry_trials(
-            sweep, workspace, trials=trials or (), on_event=display.on_event, stop=display.stop
-        )
-    _show_result(result, as_json)
+    _go_on_shown(
+        as_json, partial(actions.go_on.retry_trials, sweep, workspace, trials=trials or ())
+    )
 
 
 def drive(
@@ -317,6 +296,13 @@ def _run_display(as_json: bool) -> RunDisplay:
 
 def _show_row(document: Mapping[str, Any], as_json: bool) -> None:
     show(document, tables.rows_view([document]), as_json)
+
+
+def _go_on_shown(as_json: bool, act: Callable[..., "RunResult | SweepJob"]) -> None:
+    """Shows what an action does that goes on with a sweep, and what came of it."""
+    with _run_display(as_json) as display:
+        result = act(on_event=display.on_event, stop=display.stop)
+    _show_result(result, as_json)
 
 
 def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:

@@ -20,6 +20,7 @@ from service.events import (
 )
 from service.states import TrialState
 from service.words import brief, duration, name_of
+from trainers.trial.metrics import sign_of
 
 if TYPE_CHECKING:
     from service.plan.plan import SweepPlan
@@ -100,7 +101,7 @@ class SweepProgress:
     def __init__(self, plan: "SweepPlan", now: Callable[[], float]) -> None:
         self._plan, self._now = plan, now
         objective = plan.spec.objective[0]
-        self.metric, self._sign = objective.metric, 1 if objective.direction == "maximize" else -1
+        self.metric, self._sign = objective.metric, sign_of(objective.direction)
         self.stage: tuple[str, float] | None = None
         self.ended: Counter[TrialState] = Counter()
         self.running: dict[int, Running] = {}

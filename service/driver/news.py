@@ -12,6 +12,7 @@ from service.plan.plan import SweepPlan
 from service.states import TrialState
 from service.words import brief, name_of
 from trainers.files.urls import without_secrets
+from trainers.trial.metrics import sign_of
 
 PREFIX = "KD_SWEEP_NEWS_"
 
@@ -100,7 +101,7 @@ class Newsroom:
     def __init__(self, plan: SweepPlan) -> None:
         self._plan, self._sweep_id, objectives = plan, plan.sweep_id, plan.spec.objective
         self._metric = ", ".join(objective.metric for objective in objectives)
-        self._sign = 1 if objectives[0].direction == "maximize" else -1
+        self._sign = sign_of(objectives[0].direction)
         self._has_a_best = len(objectives) == 1
         self._names: dict[int, tuple[str, Mapping[str, Any]]] = {}
         self._counts: Counter[str] = Counter()

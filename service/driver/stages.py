@@ -26,7 +26,6 @@ from service.driver.tickets import TrialSetting
 from service.driver.watch import Watch
 from service.errors import JobError
 from service.events import DriverEvent, Notice, SweepSummary, Waiting
-from service.home import spool_folder
 from service.own_code.sources import unpack
 from service.plan.evaluations import num_evaluations
 from service.plan.places import checkpoints_url, end_marker, trials_folder
@@ -35,7 +34,7 @@ from service.record import tags
 from service.record.run_entries import DataSizes
 from service.record.runs import Runs
 from service.record.store import ensure_store
-from service.record.tracking import Tracker
+from service.record.tracking import tracker_at
 from service.search.recover import reconcile
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, best_trial
@@ -56,8 +55,7 @@ def drive(
     """Does what `service.driver.driver.run_at` says, connected to Ray."""
     ensure_store(place.tracking_uri, place.home)
     experiment = plan.spec.tracking.experiment
-    spool = spool_folder(place.home, place.tracking_uri, experiment)
-    tracker = Tracker(place.tracking_uri, experiment, spool=spool)
+    tracker = tracker_at(place.tracking_uri, experiment, place.home)
     sweep = Sweep(place, plan, tracker, on_event, stop)
     marker = end_marker(sweep.folder)
     try:

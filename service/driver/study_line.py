@@ -15,7 +15,7 @@ from service.search.ask import ask, enqueue
 from service.search.study import StudyStore
 from service.search.study_trials import Asked, StudyTrial
 from service.states import Role, TrialState
-from trainers.trial.metrics import Direction
+from trainers.trial.metrics import Direction, sign_of
 
 
 @dataclass
@@ -69,7 +69,7 @@ def chosen_rates(
 ) -> dict[str, float]:
     """Returns the learning rate of each cell, by its label: the one that its comparison has begun
     with, else the best one that completed, the first of equals. A cell without either has none."""
-    sign = 1 if direction == "maximize" else -1
+    sign = sign_of(direction)
     begun: dict[str, float] = {}
     best: dict[str, tuple[float, float]] = {}
     rates = study.tune.learning_rate if study.tune else ()

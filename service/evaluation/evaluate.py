@@ -23,13 +23,13 @@ from service.evaluation.sets import (
     names_recorded,
     recorded_set,
 )
-from service.home import evaluations_folder, spool_folder
+from service.home import evaluations_folder
 from service.record import tags
 from service.record.plans import read_plan
 from service.record.records import RunRecord
 from service.record.runs import Runs
 from service.record.students import download_student, find_student
-from service.record.tracking import Tracker
+from service.record.tracking import Tracker, tracker_at
 from service.states import FINISHED
 from trainers.trial.facts import SetFacts
 from trainers.trial.reporting import EXAMPLES, SAMPLES
@@ -170,8 +170,7 @@ class Evaluation:
         they have to wait."""
         folder = evaluations_folder(self.home) / f"{record.run_id[:8]}-{time.time_ns():x}"
         experiment = self.runs.experiment_of(record)
-        spool = spool_folder(self.home, self.runs.uri, experiment)
-        tracker = Tracker(self.runs.uri, experiment, spool=spool)
+        tracker = tracker_at(self.runs.uri, experiment, self.home)
         delivered = False
         try:
             folder.mkdir(parents=True)

@@ -2,7 +2,7 @@
 where it is alone, from what their evaluations kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +14,9 @@ from service.evaluation.evaluate import ARTIFACTS, Say, SetResult
 from service.evaluation.judge import Judgement, asked, document, judgement, summary
 from service.evaluation.judges import Judge
 from service.evaluation.sets import NamedSet, metric_name
-from service.home import spool_folder
 from service.record.records import RunRecord
 from service.record.runs import Runs
-from service.record.tracking import Tracker
+from service.record.tracking import tracker_at
 from trainers.files.json_files import parse_json
 from trainers.trial.reporting import SAMPLES
 
@@ -78,11 +77,13 @@ class Judging:
         for one in ours:
             rivals = [r for r in found if r.name == one.name and r.record.run_id != first]
             opponents: list[SetResult | None] = [*rivals] or [None]
-            matches += [self._match(one, rival) for rival in opponents]
+            answers = self._answers(one)
+            matches += [self._match(one, answers, rival) for rival in opponents]
         return matches
 
-    def _match(self, one: SetResult, rival: SetResult | None) -> _Match:
-        ours = self._answers(one)
+    def _match(
+        self, one: SetResult, ours: Sequence[Mapping[str, Any]], rival: SetResult | None
+    ) -> _Match:
         theirs = ours if rival is None else self._answers(rival)
         if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
             raise PlanError(
@@ -124,9 +125,8 @@ class Judging:
     ) -> None:
         record: RunRecord = one.record
         experiment = self.runs.experiment_of(record)
-        spool = spool_folder(self.home, self.runs.uri, experiment)
         text = json.dumps(document(self.judge.describe(), found), indent=2) + "\n"
-        with closing(Tracker(self.runs.uri, experiment, spool=spool)) as tracker:
+        with closing(tracker_at(self.runs.uri, experiment, self.home)) as tracker:
             named = {metric_name(one.name, name): value for name, value in metrics.items()}
             tracker.log_metrics(record.run_id, 0, named)
             tracker.log_text(record.run_id, text, f"{ARTIFACTS}/{one.name}/judge-{rival}.json")

@@ -8,6 +8,7 @@ from trainers.trial.strict import Strict
 
 NO_TRIAL_LIMIT = 10_000
 DEFAULT_TRIALS = 40
+HARD_LOSS = "hard loss only"
 
 
 class ControlTrial(Strict):
@@ -26,7 +27,7 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
     base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
     base |= {"divergence": "forward_kl", "policy": "fixed"}
     hard_only = {"tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
-    values_of = {"hard loss only": base | hard_only} | {
+    values_of = {HARD_LOSS: base | hard_only} | {
         f"forward KL, tau {tau:g}": base | {"tau": tau} for tau in (1.0, 2.0, 4.0)
     }
     return tuple(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import TrackingError
-from service.home import DEFAULT_EXPERIMENT, SQLITE, sqlite_path
+from service.home import DEFAULT_EXPERIMENT, SQLITE, spool_folder, sqlite_path
 from service.plan.plan import SweepPlan
 from service.provenance import provenance
 from service.record import tags
@@ -44,6 +44,11 @@ logger = logging.getLogger(__name__)
 
 
 ANALYZE_EVERY = 500  # runs
+
+
+def tracker_at(uri: str, experiment: str, home: Path) -> "Tracker":
+    """Returns a tracker whose spool is the home folder's own for that record."""
+    return Tracker(uri, experiment, spool=spool_folder(home, uri, experiment))
 
 
 class Tracker:

@@ -9,6 +9,7 @@ from service.record.records import RunRecord
 from service.report.palette import NUM_SERIES, colour
 from service.results.standings import config_name
 from service.states import TrialState
+from service.words import shortened
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -123,10 +124,15 @@ def style_of(index: int | None) -> tuple[str, str, str]:
     return colour(f"series-{index}"), SHAPES[index], DASHES[index]
 
 
+def better(sign: int) -> str:
+    """Returns which way a metric is better, for an axis; sign: 1 where more is better, else -1."""
+    return "higher is better" if sign > 0 else "lower is better"
+
+
 def hover(record: RunRecord, metric: str) -> str:
     """Returns what a trial's mark says when it is pointed at."""
     lines = [f"<b>trial {record.trial}</b>, {str(record.state).replace('_', ' ')}"]
-    lines.append(shortened(config_name(record)))
+    lines.append(shortened(config_name(record), LONGEST_NAME))
     value = record.metric(metric)
     lines.append(f"seed {record.seed}" + ("" if value is None else f", {metric} {value:.4g}"))
     return "<br>".join([lines[0], *map(escaped, lines[1:])])
@@ -135,11 +141,6 @@ def hover(record: RunRecord, metric: str) -> str:
 def is_open(record: RunRecord) -> bool:
     """Whether a trial's mark is open: it was not trained to its budget."""
     return record.state is not TrialState.COMPLETED
-
-
-def shortened(text: str, longest: int = LONGEST_NAME) -> str:
-    """Returns the text, cut where it is longer."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def escaped(text: str) -> str:

@@ -5,12 +5,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.home import spool_folder
 from service.plan.places import report_file, sweep_folder
 from service.plan.plan import SweepPlan
 from service.record import tags
 from service.record.runs import Runs
-from service.record.tracking import Tracker
+from service.record.tracking import Tracker, tracker_at
 from service.report.gather import gather
 from service.report.rendering import html
 from service.report.sections import make_page
@@ -39,7 +38,9 @@ def conclude(plan: SweepPlan, *, uri: str, home: Path) -> Conclusion:
     best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
     path = report_file(sweep_folder(plan, home))
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = gather(runs, runs.resolve_sweep(plan.sweep_id), plan)
+    sweep = best.evidence.sweep
+    assert sweep is not None  # one was asked for
+    source = gather(runs, sweep, best.evidence, plan)
     write_text(path, html(make_page(source)))
     return Conclusion(plan.sweep_id, best, path)
 
@@ -48,8 +49,7 @@ def conclude_and_keep(plan: SweepPlan, run_id: str, *, uri: str, home: Path) -> 
     """Does as `conclude`, and keeps it with the sweep's run."""
     conclusion = conclude(plan, uri=uri, home=home)
     experiment = plan.spec.tracking.experiment
-    spool = spool_folder(home, uri, experiment)
-    with closing(Tracker(uri, experiment, spool=spool)) as tracker:
+    with closing(tracker_at(uri, experiment, home)) as tracker:
         keep(conclusion, run_id, tracker)
     return conclusion
 

@@ -10,6 +10,7 @@ from service.report.page import Chart, Section
 from service.report.palette import NUM_SERIES, colour
 from service.report.source import Curve, Source
 from service.results.standings import config_name
+from service.words import shortened
 
 NUM_BEST, MOST_CURVES, MOST_POINTS = 4, 60, 200
 
@@ -64,7 +65,7 @@ def _coloured(source: Source) -> list[RunRecord]:
 def _trace(record: RunRecord, curve: Curve, index: int | None) -> Trace:
     shade, _, dash = charts.style_of(index)
     is_named = index is not None
-    name = charts.escaped(charts.shortened(f"{record.trial}: {config_name(record)}", 40))
+    name = charts.escaped(shortened(f"{record.trial}: {config_name(record)}", 40))
     return {
         "type": "scatter",
         "mode": "lines",

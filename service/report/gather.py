@@ -15,17 +15,17 @@ from service.record.runs import Runs
 from service.report.curves import chosen, points
 from service.report.diagnostics import first_of_each
 from service.report.source import Diagnostics, Source, TeacherCache
-from service.results.best import confirming, evidence_of
+from service.results.evidence import Evidence
 from service.words import describe
 from trainers.files.json_files import checked_object, parse_json
 from trainers.trial.reporting import DIAGNOSTICS
 
 
-def gather(runs: Runs, sweep: SweepRecord, plan: SweepPlan | None = None) -> Source:
-    """Returns what the report of a recorded sweep is made from. plan: None is the recorded one.
-    Raises `TrackingError` when the record does not answer."""
-    evidence = evidence_of(sweep, runs.trials(sweep.sweep_id))
-    evidence = replace(evidence, confirming=confirming(runs, sweep))
+def gather(
+    runs: Runs, sweep: SweepRecord, evidence: Evidence, plan: SweepPlan | None = None
+) -> Source:
+    """Returns what the report of a recorded sweep is made from. evidence: of all its trials; plan:
+    None is the recorded one. Raises `TrackingError` when the record does not answer."""
     plan = plan or _plan(runs, sweep.sweep_id)
     source = Source(sweep, evidence)
     if plan is not None:

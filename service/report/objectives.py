@@ -4,6 +4,7 @@ its difference to the control."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from service.plan.trials import HARD_LOSS
 from service.report.numbers import (
     decimals,
     interval_text,
@@ -22,7 +23,7 @@ MOST_ROWS = 25  # of configs, beside the controls
 PAIRED = (
     "Differences are paired by seed (Student’s paired t). Gain: how much better than the control."
 )
-HARD_LOSS, GAIN = "hard loss only", "gain"
+GAIN = "gain"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from service.record.records import RunRecord, SweepRecord
+from service.report.charts import better
 from service.results.evidence import Evidence
 from service.results.findings import Finding
 from service.results.report import outcome_of, report
@@ -111,4 +112,4 @@ class Source:
 
     def better(self) -> str:
         """Returns which way the objective is better, for an axis."""
-        return "higher is better" if self.sign > 0 else "lower is better"
+        return better(self.sign)

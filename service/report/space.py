@@ -11,7 +11,9 @@ from service.report.charts import Figure, Trace
 from service.report.page import GAP, Chart, Section
 from service.report.palette import NUM_RANKS, colour
 from service.report.source import Source
-from service.results.standings import MAXIMIZE, front
+from service.results.standings import front
+from service.words import shortened
+from trainers.trial.metrics import sign_of
 
 FEWEST_TRIALS, MOST_AXES, MOST_NAMES = 5, 8, 12
 FAINT_FROM = 100  # lines; more of them would hide each other
@@ -170,7 +172,7 @@ def _tick(place: int, at: float, text: str) -> Figure:
     return {
         "x": place,
         "y": at,
-        "text": charts.escaped(charts.shortened(text, 18)),
+        "text": charts.escaped(shortened(text, 18)),
         "showarrow": False,
         "xanchor": "left",
         "xshift": 5,
@@ -188,7 +190,7 @@ def _importance(source: Source) -> Chart | None:
     bars: Trace = {
         "type": "bar",
         "orientation": "h",
-        "y": [charts.escaped(charts.shortened(name, 24)) for name in names],
+        "y": [charts.escaped(shortened(name, 24)) for name in names],
         "x": [found[name] for name in names],
         "marker": {"color": colour("accent")},
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
@@ -232,7 +234,9 @@ def _pareto(source: Source) -> Chart | None:
             ("Pareto front", ordered, "lines+markers", colour("accent"), "circle"),
         )
     ]
-    layout = charts.chart_layout(f"{x} ({_way(x_way)})", f"{y} ({_way(y_way)})")
+    layout = charts.chart_layout(
+        f"{x} ({charts.better(sign_of(x_way))})", f"{y} ({charts.better(sign_of(y_way))})"
+    )
     return Chart(
         "pareto",
         "The Pareto front",
@@ -240,7 +244,3 @@ def _pareto(source: Source) -> Chart | None:
         command=f"kd-sweep best --sweep {source.sweep_id}",
         is_wide=True,
     )
-
-
-def _way(direction: str) -> str:
-    return "higher is better" if direction == MAXIMIZE else "lower is better"

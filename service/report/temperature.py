@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 
+from service.plan.trials import HARD_LOSS
 from service.record.records import RunRecord
 from service.report import charts
 from service.report.charts import Figure, Trace
@@ -243,7 +244,7 @@ def _levels(source: Source) -> list[Level]:
         if is_hard_only(one) and one.state is TrialState.COMPLETED
     ]
     if hard:
-        found.append(Level("hard loss only", fmean(hard), "dash"))
+        found.append(Level(HARD_LOSS, fmean(hard), "dash"))
     if values:
         reach = NEAR * (max(values) - min(values))
         found += [

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import PlanError, RerunMismatch, TrialError
-from service.home import reruns_folder, spool_folder
+from service.home import reruns_folder
 from service.own_code.sources import KEPT, module_not_kept
 from service.record.records import RunRecord
 from service.record.run_entries import rerun_entry
 from service.record.runs import Runs
 from service.record.sink import now_ms
-from service.record.tracking import Tracker
+from service.record.tracking import tracker_at
 from service.rerun.engines import (
     KILLED,
     DockerEngine,
@@ -112,8 +112,7 @@ def _recorded_rerun(
 ) -> RerunResult:
     """Trains under a run of its own, whose final state is right whatever happens."""
     experiment = runs.experiment_of(original.record)
-    spool = spool_folder(home, runs.uri, experiment)
-    with closing(Tracker(runs.uri, experiment, spool=spool)) as tracker:
+    with closing(tracker_at(runs.uri, experiment, home)) as tracker:
         run_id = tracker.start_run(rerun_entry(original.record, original.trial, at_ms=now_ms()))
         started = time.monotonic()
         try:

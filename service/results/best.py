@@ -23,11 +23,12 @@ from service.results.question import (
     with_plain_metric,
 )
 from service.results.report import report
-from service.results.standings import MAXIMIZE, Standing, front
+from service.results.standings import Standing, front
 from service.states import TrialState
 from service.words import EVERY_SWEEP
 from trainers.tasks import table
 from trainers.trial.diagnosis import logit_scale_warning
+from trainers.trial.metrics import sign_of
 
 TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
 NO_EVIDENCE = Evidence((), (("", ""),))
@@ -162,21 +163,17 @@ def find_best(runs: Runs, question: Question) -> Best:
 def _find_best(runs: Runs, question: Question) -> Best:
     is_of_all = question.sweep == EVERY_SWEEP
     sweeps = runs.sweeps() if is_of_all else [runs.resolve_sweep(question.sweep)]
-    answers = [_Answer(runs, one, question) for one in sweeps]
+    answers = [_Answer(runs, one, question, is_alone=not is_of_all) for one in sweeps]
     check_is_logged(question.metric, (one.records for one in answers))
     if is_of_all:
         return _best_of_all(answers, question)
     (answer,) = answers
     evidence = answer.evidence
-    ranks = evidence.objectives[0][1] != NEITHER
-    is_asked_in_part = question.where or question.per or question.registered is not None
-    is_whole = ranks and not is_asked_in_part
-    judged = replace(evidence, confirming=confirming(runs, answer.sweep)) if is_whole else evidence
     return Best(
         *evidence.objectives[0],
         rows=_shown(answer.groups(), question.top or _default_top(question)),
         winners=answer.winners(),
-        findings=report(judged) if is_whole and judged.records else (),
+        findings=report(evidence) if answer.is_whole and evidence.records else (),
         evidence=evidence,
         grouped_by=question.per,
     )
@@ -186,6 +183,12 @@ def confirming(runs: Runs, sweep: SweepRecord) -> Confirming | None:
     """Returns the newest study that trained the best configs of a search again, if there is one."""
     found = runs.confirming(sweep.sweep_id) if sweep.study is None else []
     return Confirming(found[0].sweep_id, tuple(runs.trials(found[0].sweep_id))) if found else None
+
+
+def evidence_in(runs: Runs, sweep: SweepRecord) -> Evidence:
+    """Returns what all trials of a recorded sweep, and a study that confirms it, are judged by."""
+    evidence = evidence_of(sweep, runs.trials(sweep.sweep_id))
+    return replace(evidence, confirming=confirming(runs, sweep))
 
 
 def evidence_of(sweep: SweepRecord, records: Sequence[RunRecord]) -> Evidence:
@@ -276,7 +279,7 @@ def _shown(groups: Iterable[list[Row]], top: int) -> tuple[Row, ...]:
 
 def _signed(value: float | None, direction: str | None) -> float:
     """Returns the value with the sign that makes less better."""
-    return (-1 if direction == MAXIMIZE else 1) * (value or 0.0)
+    return -sign_of(direction) * (value or 0.0)
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,7 @@ class _Answer:
     runs: Runs
     sweep: SweepRecord
     question: Question
+    is_alone: bool  # else one of several sweeps, of which nothing is found
 
     @cached_property
     def records(self) -> list[RunRecord]:
@@ -302,10 +306,22 @@ class _Answer:
             chosen = [one for one in chosen if one.run_id in self.question.registered]
         found = evidence_of(self.sweep, chosen)
         metric = self.question.metric
-        if metric is None:
-            return found
-        way = self.question.direction_in(found.directions)
-        return replace(found, objectives=((metric, way),))
+        if metric is not None:
+            way = self.question.direction_in(found.directions)
+            found = replace(found, objectives=((metric, way),))
+        if self._is_whole(found):
+            found = replace(found, confirming=confirming(self.runs, self.sweep))
+        return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of one whole sweep and ranks its trials, so that something is found."""
+        return self._is_whole(self.evidence)
+
+    def _is_whole(self, evidence: Evidence) -> bool:
+        question, ranks = self.question, evidence.objectives[0][1] != NEITHER
+        is_in_part = question.where or question.per or question.registered is not None
+        return self.is_alone and ranks and not is_in_part
 
     def groups(self) -> list[list[Row]]:
         """The rows of each group, the best first, and the groups by their best rows; one group

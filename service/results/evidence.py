@@ -8,9 +8,9 @@ from functools import cached_property
 from search_spaces.domains import Domain
 from service.record.records import RunRecord, SweepRecord
 from service.record.tags import OBJECTIVE
-from service.results.standings import MAXIMIZE, MINIMIZE, Standing, by_config, standings
+from service.results.standings import Standing, by_config, standings
 from trainers.tasks import table
-from trainers.trial.metrics import Metric
+from trainers.trial.metrics import MINIMIZE, Metric, sign_of
 
 Objective = tuple[str, str]  # metric, maximize | minimize
 
@@ -75,7 +75,7 @@ class Evidence:
 
     def sign(self, metric: str) -> int:
         """Returns 1 where more of the metric is better, else -1."""
-        return 1 if self.directions.get(metric) == MAXIMIZE else -1
+        return sign_of(self.directions.get(metric))
 
     def known(self, metric: str) -> Metric:
         """Returns what is known of a metric: nothing of one that is in no table."""

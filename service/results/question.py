@@ -8,10 +8,9 @@ from service.record import tags
 from service.record.conditions import check_group, conditions
 from service.record.metric_names import plain_name
 from service.record.records import RunRecord
-from service.results.standings import MAXIMIZE, MINIMIZE
 from trainers.nearest import nearest
 from trainers.tasks import table
-from trainers.trial.metrics import TRAINING_METRICS
+from trainers.trial.metrics import MAXIMIZE, MINIMIZE, TRAINING_METRICS
 
 NEITHER = ""  # the direction of a metric that says nothing of which trial is better
 

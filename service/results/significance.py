@@ -14,7 +14,7 @@ from service.record.records import RunRecord, SweepRecord
 from service.results.by_example import ReadScores, by_example
 from service.results.crossovers import CurvePair, crossovers
 from service.results.evidence import Evidence
-from service.results.standings import MAXIMIZE, MINIMIZE, Standing, by_config, standings
+from service.results.standings import Standing, by_config, standings
 from service.states import TrialState
 from service.statistics.examples import ExampleTest
 from service.statistics.family import Difference, Family, against_control
@@ -22,6 +22,7 @@ from service.statistics.intervals import MeanInterval
 from service.statistics.ranks import Ranking, rank_cells
 from service.words import probability
 from trainers.nearest import nearest
+from trainers.trial.metrics import MAXIMIZE, MINIMIZE, sign_of
 
 HEAD = "compare --significance"
 SHOWN = 8
@@ -137,7 +138,7 @@ def significance(
         name,
         direction,
         family,
-        rank_cells(cells, sign=_sign(direction)) if direction else None,
+        rank_cells(cells, sign=sign_of(direction)) if direction else None,
         tuple(pair for entry in entries for pair in crossovers(entry.records, name)),
         _importances(entries, name, direction),
         (
@@ -202,7 +203,7 @@ def _standings(entries: Sequence[Entry], metric: str, direction: str) -> dict[st
             (prefix + one.name, one) for one in standings(configs, metric, direction or MINIMIZE)
         ]
     if direction:
-        found.sort(key=lambda one: -_sign(direction) * one[1].mean)
+        found.sort(key=lambda one: -sign_of(direction) * one[1].mean)
     return dict(found)
 
 
@@ -226,10 +227,6 @@ def _cell(standing: Standing) -> dict[int, float]:
     return dict(zip([one.seed for one in standing.trials], standing.values, strict=True))
 
 
-def _sign(direction: str) -> int:
-    return 1 if direction == MAXIMIZE else -1
-
-
 def _importances(entries: Sequence[Entry], metric: str, direction: str) -> dict[str, float]:
     if len(entries) > 1 or not direction:
         return {}
@@ -248,7 +245,7 @@ def _importances(entries: Sequence[Entry], metric: str, direction: str) -> dict[
         {name: one.hyperparameters[name] for name in space.names if name in one.hyperparameters}
         for one, _ in valued
     ]
-    return importances(space, points, [_sign(direction) * value for _, value in valued])
+    return importances(space, points, [sign_of(direction) * value for _, value in valued])
 
 
 def _notes(

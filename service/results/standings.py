@@ -12,8 +12,8 @@ from service.statistics.corrections import holm
 from service.statistics.intervals import mean_interval
 from service.statistics.paired import PairedTest, paired_by_seed
 from service.words import describe
+from trainers.trial.metrics import sign_of
 
-MAXIMIZE, MINIMIZE = "maximize", "minimize"
 SEED = "seed"
 SHOWN_TRIALS = 5
 
@@ -67,7 +67,7 @@ def standings(
     """Returns those of `configs` (`by_config`) with a completed trial that has a finite value, the
     best first, of equals the earliest. Those with half as many seeds as the most repeated one, or
     fewer, come behind the others: a single lucky seed wins against no mean."""
-    sign = -1 if direction == MAXIMIZE else 1
+    sign = sign_of(direction)
     found = [
         standing
         for name, group in configs.items()
@@ -76,7 +76,7 @@ def standings(
     most = max((len(one.trials) for one in found), default=0)
     return sorted(
         found,
-        key=lambda one: (2 * len(one.trials) <= most, sign * one.mean, one.trials[0].trial),
+        key=lambda one: (2 * len(one.trials) <= most, -sign * one.mean, one.trials[0].trial),
     )
 
 
@@ -174,8 +174,7 @@ def _one_a_seed(trials: Sequence[RunRecord]) -> list[RunRecord]:
 def _point(standing: Standing, objectives: Sequence[tuple[str, str]]) -> list[float]:
     """Returns its values with signs that make more better."""
     return [
-        (1 if direction == MAXIMIZE else -1) * (standing.average(metric) or 0.0)
-        for metric, direction in objectives
+        sign_of(direction) * (standing.average(metric) or 0.0) for metric, direction in objectives
     ]
 
 

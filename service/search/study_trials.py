@@ -16,7 +16,7 @@ from service.errors import JobError
 from service.search.early_stopping import EarlyStopping
 from service.search.journal import read_storage
 from service.states import TrialState
-from trainers.trial.metrics import Direction
+from trainers.trial.metrics import Direction, sign_of
 
 # Optuna's user attributes of a trial, as we use them.
 LABEL = "label"
@@ -128,7 +128,7 @@ def read_trials(storage: str, sweep_id: str) -> list[StudyTrial]:
 def best_trial(trials: Iterable[StudyTrial], direction: Direction) -> StudyTrial | None:
     """Returns the completed trial with the best first objective, the earliest of equals; None when
     none is completed."""
-    sign = 1 if direction == "maximize" else -1
+    sign = sign_of(direction)
     valued = [
         (sign * trial.objective, -trial.number, trial)
         for trial in trials

@@ -12,6 +12,7 @@ from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 from service.spec.paths import PathFinder, with_absolute_paths
 from service.spec.yaml_text import decode, read_yaml
+from service.words import shortened
 from trainers.nearest import nearest
 
 MOST_NAMES = 10  # in the path of an override
@@ -185,5 +186,4 @@ def _value(text: str, path: str) -> Any:
 
 def _shown(value: Any) -> str:
     """Returns what came, on one line and cut short."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return shortened(repr(value), SHOWN)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from service.errors import SpecError
+from service.words import shortened
 
 MOST_CHARACTERS = 256 * 1024
 DEEPEST = 50
@@ -180,4 +181,4 @@ def _kind(node: Any) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
+    return repr(shortened(text, SHOWN))

@@ -5,6 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
+MAXIMIZE, MINIMIZE = "maximize", "minimize"
+
+
+def sign_of(direction: str | None) -> int:
+    """Returns 1 where more is better, else -1."""
+    return 1 if direction == MAXIMIZE else -1
+
 
 TRAINING_METRICS = (
     "loss",

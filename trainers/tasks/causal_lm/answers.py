@@ -43,7 +43,7 @@ class Answers:
         """The standard error of `rouge_l` against the own references over prompts, each of which
         counts once with its mean over seeds. Of a single prompt it is the largest that scores in 0
         to 100 with this mean can have (Bhatia and Davis)."""
-        by_prompt = 100 * self._own_scores.mean(axis=0)
+        by_prompt = np.asarray(self.rouge_l_by_prompt)
         if len(by_prompt) < 2:
             return float((by_prompt[0] * (100 - by_prompt[0])) ** 0.5)
         return float(by_prompt.std(ddof=1) / len(by_prompt) ** 0.5)
@@ -55,7 +55,7 @@ class Answers:
         scores = self._own_scores if of_own else self._scores(references)
         return 100 * float(np.mean(scores.ravel()))
 
-    @property
+    @cached_property
     def exact_match_by_prompt(self) -> list[float]:
         """Of each prompt the share of its answers that are an accepted one, in percent: blind to
         case, punctuation and space, as Super-NaturalInstructions compares them."""
