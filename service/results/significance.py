@@ -238,7 +238,7 @@ def _importances(entries: Sequence[Entry], metric: str, direction: str) -> dict[
         (one, value)
         for one in entries[0].records
         if one.state is TrialState.COMPLETED
-        and one.label is None
+        and one.is_searched
         and (value := one.metric(metric)) is not None
     ]
     points = [

@@ -209,3 +209,15 @@ def test_a_crossover_is_part_of_it() -> None:
     (pair,) = found.to_json()["crossovers"]
     assert pair["crossings"][0]["tau"] == pytest.approx(2.0)
     assert pair["sentence"].startswith("reverse_kl is higher than forward_kl above tau 2 (95 %")
+
+
+def test_a_control_that_a_study_lists_counts_towards_importances() -> None:
+    """Twenty trials are needed: without the control's own there are ten."""
+    tags = {"search": '{"tau": {"choice": [1, 2]}}'}
+    scores = [float(seed) for seed in range(10)]
+    listed = [
+        replace(one, tags=one.tags | {"cell": "forward_kl tau=1"})
+        for one in trials(0, {"tau": 1.0}, scores, "forward KL, tau 1")
+    ]
+    others = trials(10, {"tau": 2.0}, [one + 100 for one in scores])
+    assert significance([entry([*listed, *others], tags=tags)]).importances == {"tau": 1.0}
