@@ -1,9 +1,6 @@
 """A home folder and MLflow store of an earlier version go on: see data/home_1e61dfc/README.md."""
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import Any
 
 import pytest
 from cli_support import call, rows_of
+from command_support import answer_of
 from mlflow import MlflowClient
 
 from service.record.runs import Runs
@@ -36,20 +34,6 @@ def home(kd_sweep_home: Path) -> Path:
 def store_of(home: Path) -> str:
     """The address of the home's own store."""
     return f"sqlite:///{home}/mlflow.db"
-
-
-def command(home: Path, *arguments: str) -> Any:
-    """What a command of this version answers in JSON, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "service", *arguments, "--json"],
-        env=os.environ | {"KD_SWEEP_HOME": str(home)},
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout)
 
 
 def known(answer: Any, shape: Any) -> Any:
@@ -107,9 +91,9 @@ def assert_gone_on(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> 
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_where_it_was(home: Path) -> None:
     before, started_ms = rows_of("trials", "interrupted"), 1000 * time.time()
-    result = command(home, "resume", "interrupted")
+    result = answer_of(home, "resume", "interrupted")
     assert (result["sweep_id"], result["state"]) == (INTERRUPTED, "completed")
-    rows = command(home, "trials", INTERRUPTED)
+    rows = answer_of(home, "trials", INTERRUPTED)
     assert rows[0] == before[0]
     assert rows[1] == before[1]
     assert_gone_on(rows, ANSWERS["resume interrupted"])
@@ -130,12 +114,12 @@ def test_a_finished_sweep_gets_more_trials_of_the_same_study(home: Path) -> None
     journal = home / "sweeps" / FINISHED / "study.journal"
     lines = journal.read_bytes()
     before = read_trials(str(journal), FINISHED)
-    result = command(home, "extend", "finished", "--trials", "1")
+    result = answer_of(home, "extend", "finished", "--trials", "1")
     assert (result["sweep_id"], result["state"]) == (FINISHED, "completed")
     assert journal.read_bytes().startswith(lines)
     after = read_trials(str(journal), FINISHED)
     assert after[:4] == before
-    rows = command(home, "trials", FINISHED)
+    rows = answer_of(home, "trials", FINISHED)
     expected = json.loads(json.dumps(ANSWERS["trials finished"]).replace(PREFIX, str(home)))
     assert known(rows[:4], expected) == expected
     assert_gone_on(rows, ANSWERS["extend finished --trials 1"])
@@ -143,7 +127,7 @@ def test_a_finished_sweep_gets_more_trials_of_the_same_study(home: Path) -> None
 
 @pytest.mark.slow
 def test_a_completed_trial_trains_again_to_its_numbers(home: Path) -> None:
-    result = command(home, "rerun", "finished/0", "--local")
+    result = answer_of(home, "rerun", "finished/0", "--local")
     assert result["steps_compared"] > 0
     if any(name in result["differences"] for name in ARITHMETIC):
         for row in result["metrics"]:

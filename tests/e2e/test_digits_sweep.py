@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_support import answer_of, run_module
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -40,35 +41,22 @@ SPEC: dict[str, Any] = {
 }
 
 
-def command(home: Path, *arguments: str) -> str:
-    """Runs a command as a user would and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env=os.environ | {"KD_SWEEP_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
-
-
 def test_a_sweep_over_digits_is_recorded_exported_and_rerun(tmp_path: Path) -> None:
     home, spec = tmp_path / "home", tmp_path / "digits.yaml"
     spec.write_text(yaml.safe_dump(SPEC))
-    told = command(home, "service", "run", str(spec))
+    told = run_module(home, "service", "run", str(spec))
     assert "rouge" not in told
 
-    rows = json.loads(command(home, "service", "trials", "latest", "--json"))
+    rows = answer_of(home, "trials", "latest")
     assert sorted(row["trial"] for row in rows) == list(range(7))
     assert {row["state"] for row in rows} == {"completed"}
     assert all(row["objective"] == row["metrics"]["top1"] for row in rows)
-    plan = json.loads(command(home, "service", "plan", str(spec), "--json"))
+    plan = json.loads(run_module(home, "service", "plan", str(spec), "--json"))
     assert plan["teacher"]["source"] == "cache:float32"
 
-    command(home, "service", "export", "latest/4", str(tmp_path / "exported"))
-    again = command(home, "service", "rerun", "latest/4", "--local", "--json")
-    assert json.loads(again)["verdict"] == "reproduced"
+    run_module(home, "service", "export", "latest/4", str(tmp_path / "exported"))
+    again = answer_of(home, "rerun", "latest/4", "--local")
+    assert again["verdict"] == "reproduced"
 
 
 def test_a_sweep_over_digits_goes_on_after_its_driver_was_killed(tmp_path: Path) -> None:
@@ -80,19 +68,19 @@ def test_a_sweep_over_digits_goes_on_after_its_driver_was_killed(tmp_path: Path)
     taken_up = [row["trial"] for row in before if row["state"] != "completed"]
     assert ended and taken_up
 
-    command(home, "service", "resume", "latest")
+    run_module(home, "service", "resume", "latest")
     after = trials(home)
     assert [row["state"] for row in after] == ["completed"] * 7
     assert [row for row in after if row["trial"] in {one["trial"] for one in ended}] == ended
     attempts = {row["trial"]: row["attempt"] for row in after}
     assert [attempts[number] for number in taken_up] == [1] * len(taken_up)
-    again = command(home, "service", "rerun", f"latest/{taken_up[0]}", "--local", "--json")
-    assert json.loads(again)["verdict"] == "reproduced"
+    again = answer_of(home, "rerun", f"latest/{taken_up[0]}", "--local")
+    assert again["verdict"] == "reproduced"
 
 
 def trials(home: Path) -> list[dict[str, Any]]:
     """The recorded trials by number."""
-    rows = json.loads(command(home, "service", "trials", "latest", "--json"))
+    rows = answer_of(home, "trials", "latest")
     return sorted(rows, key=lambda row: int(row["trial"]))
 
 

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_support import answer_of, run_module
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -48,19 +47,6 @@ SPEC: dict[str, Any] = {
 }
 
 
-def _command(home: Path, *arguments: str) -> str:
-    """Runs a command as a user would and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env=os.environ | {"KD_SWEEP_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
-
-
 def test_a_sweep_on_dolly_names_a_winner_that_trains_again_to_the_same_numbers(
     tmp_path: Path, shared_data: Path
 ) -> None:
@@ -72,22 +58,22 @@ def test_a_sweep_on_dolly_names_a_winner_that_trains_again_to_the_same_numbers(
     }
     spec.write_text(yaml.safe_dump(SPEC | {"data": SPEC["data"] | paths}))
 
-    _command(home, "service", "run", str(spec))
+    run_module(home, "service", "run", str(spec))
 
-    rows = json.loads(_command(home, "service", "trials", "latest", "--json"))
+    rows = answer_of(home, "trials", "latest")
     assert sorted(row["trial"] for row in rows) == list(range(TRIALS + CONTROLS))
     assert {row["state"] for row in rows} <= {"completed", "stopped_early"}
 
     exported = tmp_path / "trial.json"
     best = json.loads(
-        _command(home, "service", "best", "--top", "1", "--export", str(exported), "--json")
+        run_module(home, "service", "best", "--top", "1", "--export", str(exported), "--json")
     )
     assert best[0]["objective"] == max(
         row["objective"] for row in rows if row["state"] == "completed"
     )
 
     again = json.loads(
-        _command(home, "trainers", str(exported), "--output", str(tmp_path / "again"), "--json")
+        run_module(home, "trainers", str(exported), "--output", str(tmp_path / "again"), "--json")
     )
     recorded = best[0]["metrics"]
     compared = {name for name in again["metrics"] if name != "tokens_per_s"}

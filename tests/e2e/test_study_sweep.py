@@ -1,15 +1,13 @@
 """A tuned study, given another seed, and a search that a study confirms, as a user runs them."""
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_support import answer_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -45,19 +43,6 @@ SEARCH = SHARED | {
 }
 
 
-def command(home: Path, *arguments: str) -> Any:
-    """What a command prints as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "service", *arguments, "--json"],
-        env=os.environ | {"KD_SWEEP_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return json.loads(done.stdout)
-
-
 def write(folder: Path, document: Mapping[str, Any]) -> str:
     path = folder / f"{document['name']}.yaml"
     path.write_text(yaml.safe_dump(dict(document)))
@@ -73,8 +58,8 @@ def test_a_tuned_study_is_compared_at_its_best_rates_and_given_another_seed(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
-    command(home, "run", write(tmp_path, STUDY))
-    rows = command(home, "trials", "latest")
+    answer_of(home, "run", write(tmp_path, STUDY))
+    rows = answer_of(home, "trials", "latest")
     tuning = [row for row in rows if row["role"] == "tuning"]
     compared = [row for row in rows if row["role"] == "compared"]
     assert (len(tuning), len(compared)) == (4, 4)
@@ -85,11 +70,11 @@ def test_a_tuned_study_is_compared_at_its_best_rates_and_given_another_seed(
     assert sorted(map(place, compared)) == sorted(
         (cell, seed, rate) for cell, (_, rate) in best.items() for seed in (0, 1)
     )
-    ranked = command(home, "best")
+    ranked = answer_of(home, "best")
     assert sorted(len(row["trials"]) for row in ranked) == [2, 2]
 
-    command(home, "extend", "latest", "--seeds", "1")
-    longer = command(home, "trials", "latest")
+    answer_of(home, "extend", "latest", "--seeds", "1")
+    longer = answer_of(home, "trials", "latest")
     assert longer[:8] == rows
     assert sorted(map(place, longer[8:])) == sorted(
         (cell, 2, rate) for cell, (_, rate) in best.items()
@@ -98,17 +83,17 @@ def test_a_tuned_study_is_compared_at_its_best_rates_and_given_another_seed(
 
 def test_a_search_is_unconfirmed_until_a_study_has_trained_its_best(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    run = command(home, "run", write(tmp_path, SEARCH))
+    run = answer_of(home, "run", write(tmp_path, SEARCH))
     sweep = run["sweep_id"]
     assert any(line.startswith("unconfirmed: tau=") for line in run["verdict"])
 
-    study = command(home, "confirm", sweep, "--top", "1", "--seeds", "2")["sweep_id"]
-    rows = command(home, "trials", study)
+    study = answer_of(home, "confirm", sweep, "--top", "1", "--seeds", "2")["sweep_id"]
+    rows = answer_of(home, "trials", study)
     assert len(rows) == 4
     assert {row["hyperparameters"]["seed"] for row in rows} == {1, 2}
-    (newest, *_) = command(home, "sweeps")
+    (newest, *_) = answer_of(home, "sweeps")
     assert (newest["sweep_id"], newest["confirms"]) == (study, sweep)
-    said = command(home, "best", "--sweep", sweep)[0]["verdict"]
+    said = answer_of(home, "best", "--sweep", sweep)[0]["verdict"]
     assert any(f"by {study}" in line for line in said)
-    again = command(home, "confirm", sweep, "--top", "1", "--seeds", "2")
+    again = answer_of(home, "confirm", sweep, "--top", "1", "--seeds", "2")
     assert again["done_before"]
