@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from trainers.sampled import Sampled
     from trainers.signal import OutputHead, TeacherSignal
     from trainers.world import World
 
@@ -55,6 +56,10 @@ class Batch(Protocol):
     @property
     def teacher_hidden(self) -> "Tensor | None":
         """What `StoredTeacher.hidden` returned for the examples, where it was read already."""
+
+    @property
+    def sampled(self) -> "Sampled | None":
+        """Who wrote the rows, where some were written while training; None for prepared data."""
 
     def to(self, device: "torch.device") -> "Batch":
         """Returns the batch on `device`."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from trainers.sampled import Sampled
 from trainers.signal import OutputHead, TeacherSignal
 
 
@@ -11,12 +12,13 @@ from trainers.signal import OutputHead, TeacherSignal
 class LossContext:
     """sequence_ids: [N], equal for positions of one sequence, or None; step: optimiser steps done
     before this batch (from 0); num_steps: the whole training's; num_views: positions beside each
-    other that are views of one image."""
+    other that are views of one image; sampled: who wrote the text, None for prepared data."""
 
     sequence_ids: Tensor | None = None
     step: int = 0
     num_steps: int = 1
     num_views: int = 1
+    sampled: Sampled | None = None
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class StudentWithLoss(nn.Module):
             step=step,
             num_steps=num_steps,
             num_views=Seen.by(self.loss.config).num_rows,
+            sampled=batch.sampled,
         )
         with numerics_of.autocast(self._numerics):
             return self.loss(self.hidden(batch), self.head(), batch.labels, signal, context)  # type: ignore[no-any-return]

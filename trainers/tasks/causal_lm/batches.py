@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.sampled import Sample, Sampled
+
 # Batches that are sorted by length together: enough for little padding, and few enough that a batch
 # still holds examples from all over the data.
 WINDOW = 16
@@ -23,7 +25,8 @@ class TokenBatch:
 
     input_ids: [B, T] without each example's last token; positions: [N] into the flattened [B * T],
     those whose next token is learned; labels: [N] those tokens; sequence_ids: [N] row of each;
-    examples: [B] numbers in the split; teacher_hidden: [N, D] on the CPU when it was read ahead.
+    examples: [B] numbers in the split; teacher_hidden: [N, D] on the CPU when it was read ahead;
+    sampled: who wrote the rows, None for prepared data.
     N may be 0: then input_ids is one row of padding and examples is empty.
     """
 
@@ -34,6 +37,7 @@ class TokenBatch:
     sequence_ids: Tensor
     examples: NDArray[np.int64]
     teacher_hidden: Tensor | None = None
+    sampled: Sampled | None = None
 
     def to(self, device: torch.device) -> "TokenBatch":
         """Returns the batch with its tensors on `device`."""
@@ -51,6 +55,8 @@ class TokenBatch:
         # without teacher_hidden: whoever reads it ahead has pinned it, and its user moves it
         names = ("input_ids", "positions", "labels", "sequence_ids")
         changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        if self.sampled is not None:
+            changed["sampled"] = self.sampled.map(change)
         return replace(self, **changed)
 
 
@@ -122,6 +128,30 @@ def collate(
         sequence_ids=_joined(sequence_ids),
         examples=examples,
     )
+
+
+def collate_samples(
+    split_name: str,
+    samples: Sequence[Sample],
+    prompts: Sequence[NDArray[np.int32]],
+    *,
+    pad_token_id: int,
+) -> TokenBatch:
+    """Returns the batch of `samples` behind their `prompts`, on the CPU: every token of a sample is
+    learned, the one that ended it included."""
+    rows = []
+    for prompt, sample in zip(prompts, samples, strict=True):
+        ids = np.concatenate([prompt, sample.ids])
+        rows.append((ids, np.arange(len(ids)) >= len(prompt)))
+    examples = np.array([sample.example for sample in samples], dtype=np.int64)
+    batch = collate(split_name, examples, rows, pad_token_id=pad_token_id)
+    drawn = [sample.log_probs for sample in samples]
+    facts = Sampled(
+        authors=torch.tensor([int(sample.author) for sample in samples], dtype=torch.int64),
+        ended=torch.tensor([sample.ended for sample in samples], dtype=torch.bool),
+        log_probs=torch.from_numpy(np.concatenate([*drawn, np.zeros(0, np.float32)])),
+    )
+    return replace(batch, sampled=facts)
 
 
 def groups_by_length(

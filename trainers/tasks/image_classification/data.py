@@ -42,6 +42,7 @@ class ImageBatch:
     labels: Tensor
     regions: int = 1
     teacher_hidden: Tensor | None = None
+    sampled: None = None  # nobody writes images
 
     @property
     def sequence_ids(self) -> Tensor:

@@ -32,6 +32,7 @@ class PointBatch:
     points: Tensor
     labels: Tensor
     teacher_hidden: Tensor | None = None
+    sampled: None = None
 
     @property
     def sequence_ids(self) -> Tensor:
