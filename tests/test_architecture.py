@@ -46,6 +46,7 @@ GROUND: dict[str, set[str]] = {
     },
     "trainers": {
         "nearest.py",
+        "responses.py",
         "sampled.py",
         "signal.py",
         "world.py",

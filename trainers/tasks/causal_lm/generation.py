@@ -5,6 +5,7 @@ neither on how prompts are batched nor on what was trained before, and trials th
 share their luck.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,9 @@ import torch
 from torch import Tensor
 
 from trainers.signal import OutputHead
-from trainers.tasks.causal_lm.batches import group_bounds
-from trainers.tasks.causal_lm.steps import Steps, cache_is_right
+from trainers.tasks.causal_lm.groups import MAX_CACHED_TOKENS, Asked, Group, in_groups
+from trainers.tasks.causal_lm.steps import Steps, cache_is_right, num_positions
 
-# Tokens of prompts and answers whose keys and values are kept at once, by type of device.
-MAX_CACHED_TOKENS = {"cpu": 32768, "cuda": 262144}
-# Finished rows leave the batch when they are this share of it: leaving costs a copy of the cache.
-LEAVE_SHARE = 0.25
 Prompt = tuple[int, list[int]]  # number of the prompt, its token ids
 
 
@@ -33,12 +30,6 @@ class Decoding:
     no_repeat_ngram_size: int
     end_token_ids: frozenset[int]
     pad_token_id: int
-
-
-def num_positions(model: Any) -> int:
-    """Returns how many tokens the model's positions hold; a million for a model without a limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return 1_000_000 if limit is None else int(limit)
 
 
 def end_tokens(model: Any, tokenizer: Any, end_of_turn: str = "") -> frozenset[int]:
@@ -70,132 +61,96 @@ def generate(
     """Returns the token ids of one answer for each prompt, by its number, without the token that
     ended it. `model` is in evaluation mode. Where its cache or its padding would change its logits,
     prompts are answered one by one and without a cache, which is slow and right."""
-    answers: dict[int, list[int]] = {}
+    count = decoding.max_new_tokens
+    asked = [
+        Asked(n, ids, room(model, ids, count), luck(seed, n, count).to(model.device))
+        for n, ids in prompts
+    ]
     longest = max((ids for _, ids in prompts), key=len, default=[])
-    cached = cache_is_right(model, longest, num_positions(model))
-    groups = _groups(prompts, decoding.max_new_tokens, model.device.type)
-    for group in groups if cached else [[prompt] for prompt in prompts]:
-        answers |= _Group(model, head, group, seed, decoding, cached=cached).run()
+    cached = cache_is_right(model, longest)
+    groups = in_groups(asked, MAX_CACHED_TOKENS[model.device.type])
+    answers: dict[int, list[int]] = {}
+    for group in groups if cached else [[one] for one in asked]:
+        writer = _Answering(model, head, [one.ids for one in group], decoding, cached=cached)
+        written = Group(group, writer, ends=decoding.end_token_ids, pad=decoding.pad_token_id).run()
+        answers |= {n: got.ids[:-1] if got.ended else got.ids for n, got in written.items()}
     return answers
 
 
 def luck(seed: int, prompt: int, count: int) -> Tensor:
     """Returns `count` numbers in [0, 1) that depend on seed and prompt number alone."""
     # not torch's generator: on the CPU it drops the upper half of a 64-bit seed
-    drawn = np.random.Generator(np.random.PCG64([seed, prompt])).random(count, dtype=np.float32)
+    return uniform(np.random.SeedSequence([seed, prompt]), count)
+
+
+def uniform(entropy: np.random.SeedSequence, count: int) -> Tensor:
+    """Returns `count` numbers in [0, 1) that depend on `entropy` alone."""
+    drawn = np.random.Generator(np.random.PCG64(entropy)).random(count, dtype=np.float32)
     return torch.from_numpy(drawn).clamp_max(1 - 1e-6)  # at 1 rounding could pick a banned token
 
 
-def _groups(prompts: list[Prompt], steps: int, device: str) -> list[list[Prompt]]:
-    """Prompts of like length together; each takes its own tokens and those to come."""
-    ordered = sorted(prompts, key=lambda pair: (-len(pair[1]), pair[0]))
-    lengths = [len(ids) + steps + 1 for _, ids in ordered]
-    bounds = group_bounds(lengths, MAX_CACHED_TOKENS[device])
-    return [ordered[start:stop] for start, stop in bounds]
+def room(model: Any, ids: Sequence[int], max_new_tokens: int) -> int:
+    """Returns how many new tokens fit behind a prompt."""
+    return max(0, min(max_new_tokens, num_positions(model) - len(ids)))
 
 
-class _Group:
-    """Prompts that are answered together, padded on the left."""
+def inverted(cumulative: Tensor, uniform: Tensor) -> Tensor:
+    """Returns the token [B] at which the cumulative probability [B, V] passes the row's number [B]
+    in [0, 1)."""
+    # By inversion, not `multinomial`, which would draw from torch's global state and depend on the
+    # rows of the batch. Scaled by the last sum, which rounding keeps from being exactly 1.
+    wanted = uniform[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+    return drawn.clamp_max(cumulative.shape[1] - 1)
+
+
+class _Answering:
+    """Draws answers as `Decoding` says. See `groups.Writer`."""
 
     def __init__(
         self,
         model: Any,
         head: OutputHead,
-        group: list[Prompt],
-        seed: int,
+        prompts: Sequence[Sequence[int]],
         decoding: Decoding,
         *,
         cached: bool,
     ):
         self._head, self._decoding = head, decoding
-        self._device = model.device
-        self._numbers = [number for number, _ in group]
-        self._seed = seed
-        width = max(len(ids) for _, ids in group)
-        padded = [[decoding.pad_token_id] * (width - len(ids)) + ids for _, ids in group]
-        self._ids = torch.tensor(padded, device=self._device)
-        lengths = torch.tensor([[len(ids)] for _, ids in group])
-        # Padded on the left, so that every row's next token is written in the same column; the mask
-        # keeps attention from the padding in front.
-        self._mask = (torch.arange(width) >= width - lengths).long().to(self._device)
-        self._ngrams = [_Ngrams(decoding.no_repeat_ngram_size, ids) for _, ids in group]
-        positions = num_positions(model)
-        self._steps = Steps(model, positions, cached=cached)
-        # new tokens that fit behind each prompt, by first place
-        self._room = [
-            max(0, min(decoding.max_new_tokens, positions - len(ids))) for _, ids in group
-        ]
-        self._alive = list(range(len(group)))  # rows still in the batch, by their first place
-        # numbers of the prompts whose answer has ended
-        self._done = {n for n, left in zip(self._numbers, self._room, strict=True) if not left}
-        self.answers: dict[int, list[int]] = {number: [] for number in self._numbers}
+        self._ngrams = [_Ngrams(decoding.no_repeat_ngram_size, ids) for ids in prompts]
+        self._steps = Steps(model, cached=cached)
+        self._seen = False  # whether the n-grams know the last column
 
-    def run(self) -> dict[int, list[int]]:
-        """Returns the answers by the prompts' numbers."""
-        steps = max(self._room)
-        draws = torch.stack([luck(self._seed, n, max(steps, 1)) for n in self._numbers])
-        draws = draws.to(self._device)
-        for step in range(steps):
-            drawn = self._draw(self._logits(), draws[self._alive, step])[:, None]
-            running = self._take(drawn[:, 0].tolist())
-            if not running:
-                break
-            self._ids = torch.cat([self._ids, drawn], dim=1)
-            self._mask = torch.cat([self._mask, torch.ones_like(drawn)], dim=1)
-            if len(self._alive) - len(running) >= LEAVE_SHARE * len(self._alive):
-                self._leave(torch.tensor(running, device=self._device))
-        return self.answers
+    def draw(self, ids: Tensor, mask: Tensor, uniform: Tensor) -> tuple[Tensor, None]:
+        if self._seen:
+            for ngrams, token in zip(self._ngrams, ids[:, -1].tolist(), strict=True):
+                ngrams.add(token)
+        self._seen = True
+        logits = self._logits(ids, mask)
+        if self._decoding.temperature == 0:
+            return logits.argmax(-1), None
+        probabilities = (logits / self._decoding.temperature).softmax(-1)
+        return inverted(probabilities.cumsum(-1), uniform), None
 
-    def _take(self, tokens: list[int]) -> list[int]:
-        """Notes what each row drew; returns the places of the rows that go on."""
-        running = []
-        for place, token in enumerate(tokens):
-            number = self._numbers[self._alive[place]]
-            if token in self._decoding.end_token_ids or number in self._done:
-                self._done.add(number)
-                continue
-            self.answers[number].append(token)
-            self._ngrams[place].add(token)
-            if len(self.answers[number]) < self._room[self._alive[place]]:
-                running.append(place)
-            else:
-                self._done.add(number)
-        return running
+    def keep(self, rows: Tensor) -> None:
+        self._steps.keep(rows)
+        self._ngrams = [self._ngrams[place] for place in rows.tolist()]
 
-    def _leave(self, running: Tensor) -> None:
-        """Keeps only the rows `running`, in the cache and in everything that has a row for each."""
-        self._steps.keep(running)
-        self._ids, self._mask = self._ids[running], self._mask[running]
-        places = running.tolist()
-        self._alive = [self._alive[i] for i in places]
-        self._ngrams = [self._ngrams[i] for i in places]
-
-    def _logits(self) -> Tensor:
-        logits = self._head.logits(self._steps.last_hidden(self._ids, self._mask)).float()
+    def _logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        logits = self._head.logits(self._steps.last_hidden(ids, mask)).float()
         banned = [(row, t) for row, ngrams in enumerate(self._ngrams) for t in ngrams.banned()]
         if banned:
             # in place: `logits` is this step's own
-            rows, tokens = torch.tensor(banned, device=self._device).T
+            rows, tokens = torch.tensor(banned, device=logits.device).T
             logits[rows, tokens] = -torch.inf
         return logits
-
-    def _draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        if self._decoding.temperature == 0:
-            return logits.argmax(-1)
-        # By inversion, not `multinomial`, which would draw from torch's global state and depend on
-        # the rows of the batch: the token at which the cumulative probability passes the row's
-        # number. It is scaled by the last sum, which rounding keeps from being exactly 1.
-        cumulative = (logits / self._decoding.temperature).softmax(-1).cumsum(-1)
-        wanted = uniform[:, None] * cumulative[:, -1:]
-        drawn = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
-        return drawn.clamp_max(logits.shape[1] - 1)
 
 
 class _Ngrams:
     """Which tokens would repeat an n-gram of what one row has so far. Each n-gram is filed under
     its first n - 1 tokens, so a step costs one look-up, however long the text is."""
 
-    def __init__(self, size: int, ids: list[int]):
+    def __init__(self, size: int, ids: Sequence[int]):
         self._size = size
         self._ids: list[int] = []
         self._followers: dict[tuple[int, ...], list[int]] = {}

@@ -22,10 +22,9 @@ _CHECKED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 class Steps:
     """Rows of token ids, padded on the left, that grow by one column at each step."""
 
-    def __init__(self, model: Any, num_positions: int, *, cached: bool):
-        """`num_positions`: those of the model; `cached`: whether a step runs over the new column
-        alone."""
-        self._body, self._num_positions = models.body_of(model), num_positions
+    def __init__(self, model: Any, *, cached: bool):
+        """`cached`: whether a step runs over the new column alone."""
+        self._body, self._num_positions = models.body_of(model), num_positions(model)
         self._arguments = inspect.signature(self._body.forward).parameters
         self._cache = _cache(model) if cached else None
         self._seen = 0
@@ -56,30 +55,36 @@ class Steps:
             self._cache.reorder_cache(rows)
 
 
-def cache_is_right(model: Any, tokens: Sequence[int], num_positions: int) -> bool:
+def num_positions(model: Any) -> int:
+    """Returns how many tokens the model's positions hold; a million for a model without a limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return 1_000_000 if limit is None else int(limit)
+
+
+def cache_is_right(model: Any, tokens: Sequence[int]) -> bool:
     """Returns whether steps through the cache, with padding on the left, give the logits of the
     whole text without either; tried once a model, on some `tokens`. `model` is in evaluation
     mode."""
     if model not in _CHECKED:
-        text = (list(tokens) * CHECKED_TOKENS)[: min(CHECKED_TOKENS, num_positions)]
-        _CHECKED[model] = len(text) > 2 and _try(model, text, num_positions)
+        text = (list(tokens) * CHECKED_TOKENS)[: min(CHECKED_TOKENS, num_positions(model))]
+        _CHECKED[model] = len(text) > 2 and _try(model, text)
     return _CHECKED[model]
 
 
 @torch.no_grad()
-def _try(model: Any, text: list[int], num_positions: int) -> bool:
+def _try(model: Any, text: list[int]) -> bool:
     try:
         with torch.autocast(model.device.type, enabled=False):
-            return _agrees(model, torch.tensor([text], device=model.device), num_positions)
+            return _agrees(model, torch.tensor([text], device=model.device))
     except Exception:  # code of any model: whatever it raises, its cache is not to be used
         return False
 
 
-def _agrees(model: Any, text: Tensor, num_positions: int) -> bool:
+def _agrees(model: Any, text: Tensor) -> bool:
     """Two rows: the text, and without its first token. The last two columns are steps."""
     mask = torch.ones_like(text).repeat(2, 1)
     mask[1, 0] = 0
-    steps = Steps(model, num_positions, cached=True)
+    steps = Steps(model, cached=True)
     for stop in range(text.shape[1] - 2, text.shape[1] + 1):
         ours = steps.last_hidden(text.repeat(2, 1)[:, :stop], mask[:, :stop])
         for row in (0, 1):
