@@ -15,6 +15,10 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.traits import Policy
 
 PAIRS = [(name, policy) for name, row in DIVERGENCES.items() for policy in sorted(row.policies)]
+# Each divergence and each policy once.
+ROWS = [(name, policy) for name, policy in PAIRS if policy in (Policy.FIXED, Policy.NONE)] + [
+    ("forward_kl", policy) for policy in sorted(set(Policy) - {Policy.NONE, Policy.FIXED})
+]
 SEQUENCE_IDS = torch.arange(200) // 9
 CONTEXT = LossContext(sequence_ids=SEQUENCE_IDS, step=3, num_steps=10)
 

@@ -59,7 +59,8 @@ def _check_parameters(spec: SweepSpec, functions: Mapping[str, Function]) -> Non
     for config in map(spec.trial_config, spec.points()):
         if config.divergence not in functions:
             continue
-        function, given = functions[config.divergence], given_parameters(config)
+        function = functions[config.divergence]
+        given = given_parameters(config, function)
         names = strangers(function, given)
         with _errors_at(_place_of(names[0] if names else "divergence", spec)):
             check_parameters(config.divergence, function, given)
@@ -70,7 +71,9 @@ def _check_contract(spec: SweepSpec, functions: Mapping[str, Function]) -> None:
     there is one: at the end of its range a parameter may well make a loss that is zero."""
     points: dict[str, dict[str, Any]] = {}
     for config in _configs(spec):
-        points.setdefault(config.divergence, given_parameters(config))
+        if config.divergence in functions:
+            given = given_parameters(config, functions[config.divergence])
+            points.setdefault(config.divergence, given)
     for name, function in functions.items():
         given = points.get(name, {})
         broken = [one for one in check(function, given, required_only=True) if not one.holds]

@@ -10,7 +10,7 @@ from trainers.losses.fused.walk import fused_sums, measure
 from trainers.losses.passes import BATCH_TEMPERATURES, BatchSettings, measures, settings_from
 from trainers.losses.plain import plain_sums
 from trainers.losses.policies import Softened, soften
-from trainers.losses.schedules import LEARNED_TEMPERATURES, MIX_SCHEDULES
+from trainers.losses.schedules import LEARNED_TEMPERATURES, MIX_SCHEDULES, focus_schedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.catalogue import DIVERGENCES
@@ -28,10 +28,10 @@ class DistillationLoss(nn.Module):
 
     vocab_size: V, the real vocabulary. fused: whether logits are computed chunk by chunk or all at
     once, or None: whichever suits the batch's size; both give the same but for rounding. One that
-    couples rows is never chunked. What the loss learns (curriculum) or moves (interpolated) is in
-    its state_dict, and learned values are parameters for the student's optimiser. It belongs inside
-    the module that DDP or FSDP wraps. Raises `ValueError` for a `module:function` divergence that
-    cannot be used.
+    couples rows is never chunked. What the loss learns (curriculum) or moves (interpolated, focus)
+    is in its state_dict, and learned values are parameters for the student's optimiser. It belongs
+    inside the module that DDP or FSDP wraps. Raises `ValueError` for a `module:function` divergence
+    that cannot be used.
     """
 
     def __init__(self, config: TrialConfig, vocab_size: int, *, fused: bool | None = None) -> None:
@@ -44,6 +44,7 @@ class DistillationLoss(nn.Module):
         mix = MIX_SCHEDULES.get(config.divergence)
         self.temperature = None if temperature is None else temperature(config)
         self.mix = None if mix is None else mix(config)
+        self.focus = focus_schedule(config)
 
     def forward(
         self,
@@ -76,14 +77,15 @@ class DistillationLoss(nn.Module):
         row = BATCH_TEMPERATURES.get(self.config.policy)
         if row is not None:
             difficulty = row.difficulty(student_logits, teacher_logits)
-            temperature = row.temperature(self.config, difficulty)
+            temperature = row.temperature(self.config, difficulty, None)
         return soften(self.config, student_logits, teacher_logits, self.vocab_size, temperature)
 
     def finish_step(self, soft_loss: float, *, step: int, num_steps: int) -> None:
         """Moves the schedules on after optimiser step `step` (from 0) of `num_steps`. To be called
         once a step, on every rank with the same mean soft loss over all ranks' valid positions."""
-        if self.mix is not None:
-            self.mix.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
+        for schedule in (self.mix, self.focus):
+            if schedule is not None:
+                schedule.finish_step(soft_loss, LossContext(step=step, num_steps=num_steps))
 
     def term_at(self, context: LossContext) -> SoftTerm:
         """Returns the soft loss at its weight of this step."""
@@ -107,7 +109,8 @@ class DistillationLoss(nn.Module):
     def settings_of(self, batch: LossInputs, context: LossContext) -> BatchSettings:
         """Returns what the batch, by a first pass where needed, and the schedules decide."""
         measured = [measure(function, batch) for function in measures(self.config)]
-        settings = settings_from(self.config, measured, context)
+        share = 1.0 if self.focus is None else self.focus.share
+        settings = settings_from(self.config, measured, context, share)
         if self.temperature is not None:
             settings = replace(settings, temperature=self.temperature(context))
         return settings if self.mix is None else replace(settings, mix=self.mix(context))

@@ -39,6 +39,7 @@ WITHOUT_TEMPERATURE = {
     "scaling": Scaling.NONE,
     "weight_by_power_sum": None,
 }
+ALONE = {"forward_weight": None, "entropy_threshold": None}
 # Beyond the ladder, so that flat and sharp soft labels find a mean that matches theirs.
 FURTHER_TAUS = (0.25, 0.35, 11.3, 16.0, 22.6, 32.0, 64.0)
 NUM_BINS = 20
@@ -100,8 +101,10 @@ class Observer:
 
     def __init__(self, loss: DistillationLoss, context: LossContext) -> None:
         self.config = loss.term_at(context).config
+        is_kl = self.config.divergence in KLS and not self.config.forward_weight
+        self._own_kl = self.config.divergence if is_kl else None
         changes: dict[str, dict[str, Any]] = {OWN: {}, AT_ONE: WITHOUT_TEMPERATURE}
-        changes |= {name: {"divergence": name} for name in KLS.keys() - {self.config.divergence}}
+        changes |= {kl: {"divergence": kl, **ALONE} for kl in KLS if kl != self._own_kl}
         self._terms = {
             name: SoftTerm(self.config.model_copy(update=changed), loss.vocab_size)
             for name, changed in changes.items()
@@ -111,11 +114,11 @@ class Observer:
     def look(self, rows: LogitRows, *, with_ladder: bool) -> Observed:
         """Returns what is seen at the positions; with_ladder: at each of `TAUS` too."""
         softened = self._terms[OWN].softened(rows.student, rows.teacher, rows.settings)
-        row_weight = rows.settings.row_weight
+        factors = (rows.settings.row_weight, rows.settings.kept)
         hard = hard_gradient(log_softened(rows.student, 1.0), rows.labels)
         return Observed(
             entropy=entropy(log_softened(softened.teacher, 1.0)),
-            weight=softened.weight * (1.0 if row_weight is None else row_weight),
+            weight=math.prod((f for f in factors if f is not None), start=softened.weight),
             student_scale=_scale(rows.student),
             teacher_scale=_scale(rows.teacher),
             hard_square=torch.linalg.vecdot(hard, hard),
@@ -136,8 +139,8 @@ class Observer:
         top = top_columns(rows.teacher)
         found = {name: soft_gradient(term, rows) for name, term in self._terms.items()}
         at_one = found.pop(AT_ONE)
-        if self.config.divergence in KLS:
-            found[self.config.divergence] = found[OWN]
+        if self._own_kl is not None:
+            found[self._own_kl] = found[OWN]
         return {
             name: GradientRows.of(gradient, top, at_one if name == OWN else None)
             for name, gradient in found.items()

@@ -20,20 +20,22 @@ from trainers.trial.traits import Policy
 @dataclass(frozen=True)
 class BatchSettings:
     """What the batch or the training decides for the batch's positions. temperature: a scalar or
-    [N], see `PolicyInput`; row_weight [N], mix, a scalar, and num_views: see `LabelledInput`."""
+    [N], see `PolicyInput`; row_weight [N], mix, a scalar, and num_views: see `LabelledInput`;
+    kept [N]: the factor on a position's whole soft loss, see `kept_positions`, or None."""
 
     temperature: Tensor | None = None
     row_weight: Tensor | None = None
     mix: Tensor | None = None
     num_views: int = 1
+    kept: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> "BatchSettings":
         """Returns the settings of positions start to stop."""
-        temperature, row_weight = (
+        temperature, row_weight, kept = (
             value if value is None or value.dim() == 0 else value[start:stop]
-            for value in (self.temperature, self.row_weight)
+            for value in (self.temperature, self.row_weight, self.kept)
         )
-        return BatchSettings(temperature, row_weight, self.mix, self.num_views)
+        return BatchSettings(temperature, row_weight, self.mix, self.num_views, kept)
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,17 @@ class Measure:
     needs_student: bool
 
 
+Difficulty = Callable[[Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class BatchTemperature:
     """A policy's temperatures where they depend on the whole batch. difficulty: of student and
-    teacher logits [C, V], a number [C]; temperature: the temperatures [N] that all of these
-    mean."""
+    teacher logits [C, V], a number [C]; temperature: the temperatures [N] that all of these mean,
+    or those of the positions that are kept."""
 
-    difficulty: Callable[[Tensor, Tensor], Tensor]
-    temperature: Callable[[TrialConfig, Tensor], Tensor]
-
-    def measure(self) -> Measure:
-        """Returns the first pass."""
-        return Measure(lambda student, teacher, _: self.difficulty(student, teacher), True)
+    difficulty: Difficulty
+    temperature: Callable[[TrialConfig, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,18 @@ def teacher_cross_entropy(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return torch.logsumexp(teacher, dim=-1) - label
 
 
-def adaptive_temperature(config: TrialConfig, difficulty: Tensor) -> Tensor:
-    """tau * exp(-adaptivity * tanh(log(s / median s))), [N], of difficulties s [N]."""
+def adaptive_temperature(
+    config: TrialConfig, difficulty: Tensor, kept: Tensor | None = None
+) -> Tensor:
+    """tau * exp(-adaptivity * tanh(log(s / median s))), [N], of difficulties s [N]; the median of
+    those whose `kept` [N] is positive."""
     assert config.tau is not None and config.adaptivity is not None  # TrialConfig fills them in
     if difficulty.numel() == 0:
         return difficulty
     floor = torch.finfo(difficulty.dtype).tiny
     logs = difficulty.clamp_min(floor).log()
-    exponent = -config.adaptivity * torch.tanh(logs - logs.median())
+    middle = (logs if kept is None else logs[kept > 0]).median()
+    exponent = -config.adaptivity * torch.tanh(logs - middle)
     return (config.tau * exponent.exp()).clamp(config.tau_min, config.tau_max)
 
 
@@ -133,24 +138,49 @@ BATCH_WEIGHTS: dict[str, BatchWeight] = {
 }
 
 
+def kept_positions(difficulty: Tensor, share: float) -> Tensor | None:
+    """Returns N / n for the n = max(1, ⌊N share⌋) positions of largest difficulty [N], and 0 for
+    all others: their mean over N is one over those that are kept. None where all are."""
+    num = difficulty.numel()
+    if share >= 1.0 or num == 0:
+        return None
+    num_kept = max(1, int(num * share))
+    # Stable, so that of positions that tie the same ones are kept everywhere.
+    hardest = difficulty.argsort(descending=True, stable=True)[:num_kept]
+    return torch.zeros_like(difficulty).index_fill_(0, hardest, num / num_kept)
+
+
 def measures(config: TrialConfig) -> list[Measure]:
     """Returns what the first pass measures; empty where every position stands for itself."""
-    rows = BATCH_TEMPERATURES.get(config.policy), BATCH_WEIGHTS.get(config.divergence)
-    return [row.measure() for row in rows if row is not None]
+    difficulty, weight = _difficulty(config), BATCH_WEIGHTS.get(config.divergence)
+    found = [] if weight is None else [weight.measure()]
+    if difficulty is not None:
+        of_sides = difficulty
+        found.insert(0, Measure(lambda student, teacher, _: of_sides(student, teacher), True))
+    return found
 
 
 def settings_from(
-    config: TrialConfig, measured: list[Tensor], context: LossContext
+    config: TrialConfig, measured: list[Tensor], context: LossContext, share: float = 1.0
 ) -> BatchSettings:
-    """Returns what the numbers [N] of `measures`, in their order, decide. Raises `ValueError`
-    without sequence ids where a sequence is looked at as a whole."""
+    """Returns what the numbers [N] of `measures`, in their order, decide; share: of the positions
+    that are kept. Raises `ValueError` without sequence ids where a sequence is looked at as a
+    whole."""
     numbers = iter(measured)
-    temperature, weight = (
-        BATCH_TEMPERATURES.get(config.policy),
-        BATCH_WEIGHTS.get(config.divergence),
-    )
+    difficulty = None if _difficulty(config) is None else next(numbers)
+    kept = None if difficulty is None else kept_positions(difficulty, share)
+    row, weight = BATCH_TEMPERATURES.get(config.policy), BATCH_WEIGHTS.get(config.divergence)
     return BatchSettings(
-        temperature.temperature(config, next(numbers)) if temperature else None,
+        row.temperature(config, difficulty, kept) if row and difficulty is not None else None,
         weight.weight(config, next(numbers), context) if weight else None,
         num_views=context.num_views,
+        kept=kept,
     )
+
+
+def _difficulty(config: TrialConfig) -> Difficulty | None:
+    """What says how hard a position is, where the policy or the focus asks."""
+    row = BATCH_TEMPERATURES.get(config.policy)
+    if row is not None:
+        return row.difficulty
+    return None if config.focus_rate is None else hellinger

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,67 @@ class MixSchedule(nn.Module):
         growth = self.rate * torch.sigmoid(self.trend) * (1 - share)
         self.share.copy_(share + growth)
         self.last.fill_(soft_loss)
+
+
+class FocusSchedule(nn.Module):
+    """The share of positions that AdaKD's focus keeps: 1 at first.
+
+    After each optimiser step a, the average of the soft loss, becomes decay * a + (1 - decay) *
+    loss. From the first step after the warm-up on it is held to a reference, at first a itself:
+    where a exceeds it by more than `tolerance` of it, the share grows by `rate` of itself, up to 1;
+    where a is as far below, it falls as much, down to `least`; both make a the reference.
+    2510.11615, LATF, whose code sums the loss in half precision. Its state is plain numbers, so
+    that no step waits for a GPU.
+    """
+
+    def __init__(
+        self, *, rate: float, tolerance: float, decay: float, warmup: float, least: float
+    ) -> None:
+        super().__init__()
+        self.rate, self.tolerance, self.decay = rate, tolerance, decay
+        self.warmup, self.least = warmup, least
+        self.share = 1.0
+        self.average: float | None = None
+        self.reference: float | None = None
+
+    def get_extra_state(self) -> dict[str, float | None]:
+        """Returns what a checkpoint keeps."""
+        return {"share": self.share, "average": self.average, "reference": self.reference}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Takes up what a checkpoint kept."""
+        self.share, self.average = state["share"], state["average"]
+        self.reference = state["reference"]
+
+    def finish_step(self, soft_loss: float, context: LossContext) -> None:
+        """Moves the share on by the mean soft loss of the step that `context` describes, over the
+        kept positions of all ranks, so that every rank has the same share."""
+        old = soft_loss if self.average is None else self.average
+        self.average = self.decay * old + (1 - self.decay) * soft_loss
+        if self.reference is None:
+            is_warm = context.step >= self.warmup * context.num_steps
+            self.reference = self.average if is_warm else None
+            return
+        if self.average > self.reference * (1 + self.tolerance):
+            self.share, self.reference = min(self.share * (1 + self.rate), 1.0), self.average
+        elif self.average < self.reference * (1 - self.tolerance):
+            self.share = max(self.share * (1 - self.rate), self.least)
+            self.reference = self.average
+
+
+def focus_schedule(config: TrialConfig) -> FocusSchedule | None:
+    """Returns the focus of a config, or None where all positions count."""
+    if config.focus_rate is None:
+        return None
+    assert config.focus_tolerance is not None and config.focus_decay is not None
+    assert config.focus_warmup is not None and config.focus_least is not None
+    return FocusSchedule(
+        rate=config.focus_rate,
+        tolerance=config.focus_tolerance,
+        decay=config.focus_decay,
+        warmup=config.focus_warmup,
+        least=config.focus_least,
+    )
 
 
 def curriculum_temperature(config: TrialConfig) -> CurriculumTemperature:

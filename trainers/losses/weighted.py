@@ -3,6 +3,8 @@
 Signature, units and ranges as in `divergences.py`: softened logits [N, V] in, [N] out.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -81,9 +83,21 @@ def entropy_aware(
     alone, so that it is not 0 at p = q.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
-    entropy = -torch.linalg.vecdot(teacher.exp(), teacher).unsqueeze(-1)
-    forward = torch.where(entropy >= entropy_threshold, forward_weight, 0.0)
-    return both_kls(student, teacher, forward, 1.0)
+    gate = EntropyGate(forward_weight, entropy_threshold)
+    return both_kls(student, teacher, gate.factor(teacher.exp(), teacher), 1.0)
+
+
+@dataclass(frozen=True)
+class EntropyGate:
+    """The weight of forward KL where the teacher's entropy is at least `threshold` nats."""
+
+    weight: float
+    threshold: float
+
+    def factor(self, p: Tensor, log_p: Tensor) -> Tensor:
+        """Returns the weight or 0 [N, 1] of a teacher's probabilities and their logs [N, V]."""
+        entropy = -torch.linalg.vecdot(p, log_p).unsqueeze(-1)
+        return torch.where(entropy >= self.threshold, self.weight, 0.0)
 
 
 def alpha_beta(

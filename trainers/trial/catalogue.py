@@ -15,6 +15,7 @@ from trainers.trial.traits import (
     MixtureDivergence,
     MixtureOrder,
     NotAllZero,
+    OptionTraits,
     Outliers,
     Parameter,
     Policy,
@@ -25,6 +26,7 @@ from trainers.trial.traits import (
 
 SKEW = Parameter(0.1, 0.0, 0.99)
 ALIVE = "where its gradient is alive (its ends are forward_kl and reverse_kl)"
+ENTROPY_THRESHOLD = Parameter(0.8, 0.0, 20.0)
 POWERS = "below which it can overflow and above which its gradient fades"
 
 DIVERGENCES: Mapping[str, DivergenceTraits] = {
@@ -105,7 +107,7 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
         "reverse KL, plus forward KL where the teacher's entropy reaches a threshold in nats",
         parameters={
             "forward_weight": Parameter(1.0, 0.0, 100.0),
-            "entropy_threshold": Parameter(0.8, 0.0, 20.0),
+            "entropy_threshold": ENTROPY_THRESHOLD,
         },
         smooth=False,
     ),
@@ -319,6 +321,30 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
         parameters={"tau": TAU, "adaptivity": Parameter(0.5, 0.0, 5.0), **CLAMP},
         default_scaling=Scaling.TAU_SQUARED,
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
+        row_local=False,
+    ),
+}
+
+OPTIONS: Mapping[str, OptionTraits] = {
+    "entropy_gate": OptionTraits(
+        "forward KL added where the teacher's entropy reaches a threshold in nats",
+        switch="forward_weight",
+        parameters={
+            "forward_weight": Parameter(None, 0.0, 100.0),
+            "entropy_threshold": ENTROPY_THRESHOLD,
+        },
+    ),
+    "focus": OptionTraits(
+        "only the share of positions counts on which both sides differ most; it falls and rises "
+        "with the soft loss",
+        switch="focus_rate",
+        parameters={
+            "focus_rate": Parameter(None, 0.0, 0.9),
+            "focus_tolerance": Parameter(0.1, 0.0, 1.0),
+            "focus_decay": Parameter(0.99, 0.0, 0.9999),
+            "focus_warmup": Parameter(0.05, 0.0, 1.0),
+            "focus_least": Parameter(0.1, 1e-3, 1.0),
+        },
         row_local=False,
     ),
 }

@@ -17,6 +17,10 @@ from trainers.trial.traits import (
 )
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class LossFields(Fields):
     """The loss: which divergence and policy, and their parameters. A parameter that the divergence
     and the policy of a trial do not have is None."""
@@ -87,10 +91,12 @@ class LossFields(Fields):
         Number | None, Field(description="entropy switched: factor on the side with more entropy")
     ] = None
     forward_weight: Annotated[
-        Number | None, Field(description="entropy aware: weight of forward KL where it is added")
+        Number | None,
+        Field(description="forward KL added to any divergence where the teacher is unsure: weight"),
     ] = None
     entropy_threshold: Annotated[
-        Number | None, Field(description="entropy aware: least entropy of the teacher, in nats")
+        Number | None,
+        Field(description="with forward_weight: least entropy of an unsure teacher, in nats"),
     ] = None
     weighting: Annotated[
         Weighting | None, Field(description="concrete score: weights of the pairs of entries")
@@ -169,6 +175,35 @@ class LossFields(Fields):
     ] = None
     masks: Annotated[
         Masks | None, Field(description="multi-level: what is left out as sure already")
+    ] = None
+    # Left out of a document where they are not given, so that sweeps without them keep their ids.
+    focus_rate: Annotated[
+        Number | None,
+        Field(
+            description="only the hardest positions count: how fast their share moves; 0: never",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    focus_tolerance: Annotated[
+        Number | None,
+        Field(
+            description="with focus_rate: change of the soft loss that moves the share",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    focus_decay: Annotated[
+        Number | None,
+        Field(description="with focus_rate: of the soft loss's average", exclude_if=_is_none),
+    ] = None
+    focus_warmup: Annotated[
+        Number | None,
+        Field(
+            description="with focus_rate: share of the steps before it starts", exclude_if=_is_none
+        ),
+    ] = None
+    focus_least: Annotated[
+        Number | None,
+        Field(description="with focus_rate: least share of positions", exclude_if=_is_none),
     ] = None
     hard_weight: Annotated[
         NonNegative, Field(description="weight of cross-entropy to the labels")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.nearest import nearest
-from trainers.trial.catalogue import DIVERGENCES, POLICIES
+from trainers.trial.catalogue import DIVERGENCES, OPTIONS, POLICIES
 from trainers.trial.fields import (
     ImageDataFields,
     LanguageDataFields,
@@ -14,7 +14,14 @@ from trainers.trial.fields import (
     TrainingFields,
 )
 from trainers.trial.loss_fields import LossFields
-from trainers.trial.traits import DivergenceTraits, NotAllZero, Parameter, Policy, PolicyTraits
+from trainers.trial.traits import (
+    DivergenceTraits,
+    NotAllZero,
+    OptionTraits,
+    Parameter,
+    Policy,
+    PolicyTraits,
+)
 
 CUSTOM_DIVERGENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # Each parameter that another one limits, with that one.
@@ -33,7 +40,11 @@ def loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(named, str) or not isinstance(policy, str):
         return {}  # pydantic refuses it
     divergence = DIVERGENCES.get(named)
-    defaults = _parameter_defaults(divergence, given) if divergence else {}
+    defaults: dict[str, Any] = {}
+    for option in OPTIONS.values():
+        if option.switch in given:
+            defaults |= _parameter_defaults(option, given)
+    defaults |= _parameter_defaults(divergence, given) if divergence else {}
     # A divergence that the usual policy does not go with brings its own; by name, so that the same
     # one is taken in every process.
     if divergence is not None and "policy" not in given and policy not in divergence.policies:
@@ -47,7 +58,7 @@ def loss_defaults(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parameter_defaults(
-    row: DivergenceTraits | PolicyTraits, given: Mapping[str, Any]
+    row: DivergenceTraits | PolicyTraits | OptionTraits, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         name: parameter.default
@@ -61,6 +72,7 @@ def check_loss(config: Loss) -> None:
     _check_divergence(config)
     _check_policy(config)
     _check_parameters(config)
+    _check_options(config)
     _check_order(config)
     _check_something_is_learnt(config)
 
@@ -91,12 +103,15 @@ def check_regions(config: Loss, data: ImageDataFields) -> None:
     by_batch = {
         "divergence": divergence is not None and not divergence.row_local,
         "policy": not POLICIES[config.policy].row_local,
+    } | {
+        option.switch: not option.row_local and getattr(config, option.switch) is not None
+        for option in OPTIONS.values()
     }
     for field, looks_at_batch in by_batch.items():
         if looks_at_batch:
             raise ValueError(
                 f"regions = 1 must hold with {field} '{getattr(config, field)}', which looks at a "
-                f"whole batch, but got regions={data.regions}. Use another {field}, or leave "
+                f"whole batch, but got regions={data.regions}. Change {field}, or leave "
                 "data.regions out"
             )
 
@@ -156,6 +171,8 @@ def _check_alternatives(config: LossFields) -> None:
 
 def _check_parameters(config: LossFields) -> None:
     own = dict(POLICIES[config.policy].parameters)
+    for option in OPTIONS.values():
+        own |= option.parameters if getattr(config, option.switch) is not None else {}
     # A divergence of the user's own may take any parameter but a policy's.
     may_take_others = config.divergence not in DIVERGENCES
     if not may_take_others:
@@ -173,6 +190,18 @@ def _check_parameters(config: LossFields) -> None:
         _check_range(name, value, own[name])
 
 
+def _check_options(config: LossFields) -> None:
+    row = DIVERGENCES.get(config.divergence)
+    for option in OPTIONS.values():
+        is_used = getattr(config, option.switch) is not None
+        if is_used and not option.row_local and row is not None and row.couples_rows:
+            raise ValueError(
+                f"{option.switch} must be left out with divergence '{config.divergence}', which "
+                "compares all rows of a batch with one another, but got "
+                f"{option.switch}={getattr(config, option.switch)}. Leave it out"
+            )
+
+
 def _check_range(name: str, value: float, parameter: Parameter) -> None:
     low, high = parameter.low, parameter.high
     if low is not None and high is not None and not low <= value <= high:
@@ -185,12 +214,16 @@ def _policy_parameters() -> dict[str, Parameter]:
 
 
 def parameter_owners() -> dict[str, list[str]]:
-    """Returns each parameter of the catalogue with the divergences and policies that have it."""
+    """Returns each parameter of the catalogue with the divergences, policies and options that have
+    it."""
     owners: dict[str, list[str]] = {}
     for table in (DIVERGENCES, POLICIES):
         for row_name, row in table.items():
             for name in row.parameters:
                 owners.setdefault(name, []).append(str(row_name))
+    for option in OPTIONS.values():
+        for name in option.parameters:
+            owners.setdefault(name, []).append(f"any divergence with {option.switch}")
     return owners
 
 

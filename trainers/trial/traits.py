@@ -163,3 +163,15 @@ class PolicyTraits:
     scale_free: bool = False
     row_local: bool = True
     learned: bool = False
+
+
+@dataclass(frozen=True)
+class OptionTraits:
+    """What a soft loss may have whatever its divergence and policy: where the parameter `switch` is
+    given, unless the divergence has a parameter of that name itself. row_local: with it a
+    position's value still depends on that position alone."""
+
+    summary: str
+    switch: str
+    parameters: Mapping[str, Parameter]
+    row_local: bool = True

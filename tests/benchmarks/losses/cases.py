@@ -71,10 +71,11 @@ class Inputs:
         (total / self.size.positions).backward()
 
 
-def config_of(divergence: str, policy: str) -> TrialConfig:
+def config_of(divergence: str, policy: str, **fields: float) -> TrialConfig:
     """Returns the row with its defaults, and temperature 2 where the policy has one."""
     has_tau = "tau" in POLICIES[Policy(policy)].parameters
-    return TrialConfig(divergence=divergence, policy=policy, **({"tau": 2.0} if has_tau else {}))
+    given = ({"tau": 2.0} if has_tau else {}) | fields
+    return TrialConfig(divergence=divergence, policy=policy, **given)
 
 
 def ours(inputs: Inputs, config: TrialConfig, *, fused: bool | None) -> Step:

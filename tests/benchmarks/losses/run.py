@@ -5,7 +5,8 @@
 CPU seconds of one thread, variants interleaved in one process, ratios taken round by round,
 medians. Memory: a fresh process each, the resident peak over the step less what was there before
 it. On a CUDA device the same with its clock (of GPU_REPEATS steps) and allocator, in bfloat16.
-`--only` keeps to the variants or rows with this regular expression. Peers that are not installed or
+`--only` keeps to the variants or rows with this regular expression, `--set FIELD NUMBER` gives rows
+a further field. Peers that are not installed or
 fail are left out.
 """
 
@@ -67,6 +68,9 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="variants, or divergence:policy, with this pattern"
     )
+    parser.add_argument(
+        "--set", nargs=2, action="append", default=[], metavar=("FIELD", "NUMBER"), help="of rows"
+    )
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "POSITIONS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,7 +88,8 @@ def main() -> None:
     if given.section in ("all", "time"):
         times(given.rounds, given.positions, given.only)
     if given.section in ("all", "rows"):
-        rows(given.rounds, given.rows_positions, given.only)
+        fields = {name: float(number) for name, number in given.set}
+        rows(given.rounds, given.rows_positions, given.only, **fields)
     if given.section in ("all", "few"):
         few(given.rounds, given.only)
 
@@ -189,8 +194,9 @@ def times(rounds: int, positions: int, only: str) -> None:
         print(f"| {name} / {other} | {shown} | {gate} | {goal} | {verdict} |")
 
 
-def rows(rounds: int, positions: int, only: str) -> None:
-    """Prints each row with each policy against its matmuls and its plain form."""
+def rows(rounds: int, positions: int, only: str, **fields: float) -> None:
+    """Prints each row with each policy against its matmuls and its plain form; `fields` are those
+    of every loss."""
     size = cases.with_positions(cases.GPT2, positions)
     print(f"\n## rows: V={size.vocab}, N={size.positions}, {rounds} rounds")
     print("| divergence | policy | of its matmuls (min-max) | of its plain form | |")
@@ -200,7 +206,7 @@ def rows(rounds: int, positions: int, only: str) -> None:
         for policy in sorted(traits.policies):
             if not re.search(only, f"{divergence}:{policy}"):
                 continue
-            config = cases.config_of(divergence, policy)
+            config = cases.config_of(divergence, policy, **fields)
             taken = interleaved(made(row_makers(inputs, config)), rounds)
             floor, low, high = ratio(taken, "fused", "matmuls")
             plain = ratio(taken, "fused", "plain")[0]

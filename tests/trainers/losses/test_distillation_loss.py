@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainers.losses import DistillationLoss, LossContext, LossSums
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import DIVERGENCES, POLICIES
+from trainers.trial.catalogue import DIVERGENCES, OPTIONS, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.rules import parameter_owners
 from trainers.trial.traits import Policy
@@ -129,8 +129,16 @@ OTHER = {
     "class_weight": 2.0,
     "batch_weight": 3.0,
     "masks": "as_published",
+    "focus_rate": 0.8,
+    "focus_tolerance": 0.95,
+    "focus_decay": 0.9,
+    "focus_warmup": 0.9,
+    "focus_least": 0.9,
 }
+FOCUS = {"focus_rate": 0.3, "focus_decay": 0.5, "focus_tolerance": 0.05}
 BASE = {
+    "entropy_threshold": {"forward_weight": 1.0},
+    **{name: FOCUS for name in OPTIONS["focus"].parameters},
     "entropy_gated": {"entropy_max": 0.6},
     "cist": {"rho": 3.0},
     "fixed_teacher": {"tau": 2.0},
@@ -145,6 +153,8 @@ def _owned() -> list[tuple[str, str, str]]:
         policy = min(row.policies - {Policy.FIXED}, default=Policy.NONE)
         policy = Policy.FIXED if Policy.FIXED in row.policies else policy
         cases += [(name, str(policy), parameter) for parameter in row.parameters]
+    for option in OPTIONS.values():
+        cases += [("forward_kl", "fixed", parameter) for parameter in option.parameters]
     for policy, traits in POLICIES.items():
         cases += [("forward_kl", str(policy), parameter) for parameter in traits.parameters]
     return cases
@@ -153,7 +163,8 @@ def _owned() -> list[tuple[str, str, str]]:
 def _outcome(config: TrialConfig) -> tuple[Tensor, ...]:
     inputs = Inputs()
     loss = DistillationLoss(config, VOCAB, fused=True).double()
-    loss.finish_step(2.0, step=4, num_steps=10)
+    for step, soft_loss in ((4, 2.0), (5, 1.0), (6, 0.2)):
+        loss.finish_step(soft_loss, step=step, num_steps=10)
     leaf = inputs.weight.clone().requires_grad_()
     sums = inputs.run(loss, torch.arange(NUM), leaf)
     sums.total.backward()
@@ -167,7 +178,7 @@ def test_every_parameter_changes_the_loss(name: str, policy: str, parameter: str
     given = dict(BASE.get(policy, {}))
     if parameter == "rho_per_log_vocab":
         given = {}
-    given |= BASE.get(name, {})
+    given |= BASE.get(name, {}) | BASE.get(parameter, {})
     config = TrialConfig(divergence=name, policy=policy, **given)
     other = TrialConfig(divergence=name, policy=policy, **(given | {parameter: OTHER[parameter]}))
     first, second = _outcome(config), _outcome(other)

@@ -46,7 +46,7 @@ def forward_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Ten
 
 def reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖p); gradient q (log(q/p) - KL), by the teacher p - q."""
-    log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
+    log_q, log_p = given.log_probabilities()
     q = log_q.exp()
     terms = log_q.sub_(log_p).mul_(q)  # q log(q/p), in log_q's memory
     if given.pull is not None:
@@ -96,8 +96,9 @@ def entropy_switched(given: DivergenceInput, coefficient: Tensor) -> tuple[Tenso
 def entropy_aware(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """KL(q‖p), and forward_weight KL(p‖q) where the teacher's entropy reaches its threshold."""
     sides = Sides.of(given)
-    is_unsure = -row_dot(sides.p, sides.log_p) >= given.parameters["entropy_threshold"]
-    forward = torch.where(is_unsure, given.parameters["forward_weight"], 0.0)
+    forward = weighted.EntropyGate(
+        given.parameters["forward_weight"], given.parameters["entropy_threshold"]
+    ).factor(sides.p, sides.log_p)
     return both_kls(sides, forward, torch.ones_like(coefficient), coefficient)
 
 
@@ -214,6 +215,22 @@ def centred_mse(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Te
     num_entries = gap.shape[-1]
     value = torch.linalg.vecdot(gap, gap) / (2 * num_entries)
     return value, gap.mul_(coefficient / num_entries)
+
+
+def gated_forward_kl(
+    gate: weighted.EntropyGate, given: DivergenceInput, coefficient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """KL(p‖q) times the gate's factor, which has no gradient; what is given, which a divergence
+    takes after it, stays as it is."""
+    log_q, log_p = given.log_probabilities()
+    p = log_p.exp()
+    factor, gap = gate.factor(p, log_p), log_p - log_q
+    value = row_dot(p, gap)
+    if given.pull is not None:
+        by_teacher = gap.sub_(value).mul_(p).mul_(factor)
+        given.pull.add_(pull_of(by_teacher, given.teacher))
+    slope = torch.exp(log_q, out=gap).sub_(p).mul_(coefficient * factor)
+    return (factor * value).squeeze(-1), slope
 
 
 CLOSED_FORMS: dict[str, ClosedForm] = {

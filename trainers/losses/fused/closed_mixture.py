@@ -16,7 +16,7 @@ def alpha_mixture(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, 
     """D of one side and the mixture r. With g = dD/d(log r) and w = d log r / d log q before r's
     normaliser, the part by log q is w (g - r Σ g), plus D's own where q is the side."""
     order = MixtureOrder(given.parameters["mixture_order"])
-    log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
+    log_q, log_p = given.log_probabilities()
     log_r, share = _mixed(log_q, log_p, given)
     q, r = torch.softmax(given.student, dim=-1), log_r.exp()
     own = log_q if order.has_student else log_p

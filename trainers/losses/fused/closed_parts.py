@@ -12,7 +12,8 @@ from torch import Tensor
 class DivergenceInput:
     """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
     labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a divergence
-    that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits.
+    that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits; logs: log q and
+    log p [C, V], free to be overwritten, where they are known already.
 
     A learned temperature tau softens both sides: with v = raw / tau, dD/dtau has the part
     -Σ v dD/dv / tau from the teacher beside the student's. `walk` adds the student's.
@@ -23,6 +24,13 @@ class DivergenceInput:
     column: Tensor
     parameters: Mapping[str, Any]
     pull: Tensor | None = None
+    logs: tuple[Tensor, Tensor] | None = None
+
+    def log_probabilities(self) -> tuple[Tensor, Tensor]:
+        """Returns log q and log p [C, V], free to be overwritten."""
+        if self.logs is not None:
+            return self.logs
+        return torch.log_softmax(self.student, dim=-1), torch.log_softmax(self.teacher, dim=-1)
 
 
 ClosedForm = Callable[[DivergenceInput, Tensor], tuple[Tensor, Tensor]]
@@ -41,7 +49,7 @@ class Sides:
     @classmethod
     def of(cls, given: DivergenceInput) -> "Sides":
         """Returns both sides."""
-        log_q, log_p = (torch.log_softmax(side, dim=-1) for side in (given.student, given.teacher))
+        log_q, log_p = given.log_probabilities()
         return cls(log_q.exp(), log_p.exp(), log_q, log_p)
 
 

@@ -38,7 +38,8 @@ def has_kernel(config: TrialConfig, hidden: Tensor) -> bool:
     """Returns whether the kernel computes this config on the device of `hidden`.
 
     It works in float32, so float64 goes another way; a weight by the power sum is a further pass
-    over the teacher's logits, which the kernel does not make.
+    over the teacher's logits, which the kernel does not make, and forward KL beside a divergence is
+    a second one.
     """
     return (
         hidden.is_cuda
@@ -46,6 +47,7 @@ def has_kernel(config: TrialConfig, hidden: Tensor) -> bool:
         and config.divergence in WITH_KERNEL
         and config.policy in POLICIES_WITH_KERNEL
         and not config.weight_by_power_sum
+        and not config.forward_weight
         and has_triton()
     )
 
@@ -71,6 +73,8 @@ def by_kernel(
     ones = torch.ones(products.shape[0], device=products.device)
     tau_t, tau_s = found.tau_t * ones, found.tau_s * ones
     weight = scaled_weight(config, teacher, replace(found, tau_t=tau_t, tau_s=tau_s))
+    if settings.kept is not None:
+        weight = weight * settings.kept
     beta = WITH_KERNEL[config.divergence](term.parameters)
     share, of_slope = _factors(beta, bool(term.parameters.get("unit_curvature")))
     slope = found.slope

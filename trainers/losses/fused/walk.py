@@ -9,7 +9,7 @@ then, block by block, the gradient of the whole loss with respect to these produ
 disjoint rows, so one that holds a gradient already is never read as logits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from trainers.losses.fused.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.fused.closed_form import CLOSED_FORMS
+from trainers.losses.fused.closed_form import CLOSED_FORMS, gated_forward_kl
 from trainers.losses.fused.closed_labelled import LABEL_WEIGHTS
 from trainers.losses.fused.closed_parts import DivergenceInput
 from trainers.losses.fused.kernel import by_kernel, has_kernel
@@ -182,6 +182,8 @@ class _BatchLoss:
             label_weight = LABEL_WEIGHTS.get(self.config.divergence)
             if label_weight is not None:
                 share = label_weight(in_float(teacher), column)
+                if settings.kept is not None:
+                    share = share * settings.kept.unsqueeze(-1)
                 soft = soft + share * cross_entropy
                 hard_factor += self.config.soft_weight * share
             value, slope = self._soft(logits, teacher, column, settings, gradients)
@@ -206,18 +208,30 @@ class _BatchLoss:
         unsoftened logits [C, V]."""
         assert self.term is not None
         softened = self.term.softened(logits, teacher, settings)
+        if settings.kept is not None:
+            softened = replace(softened, weight=softened.weight * settings.kept)
         student, target, weight = softened.student, softened.teacher, softened.weight
+        pull = None if gradients.temperature is None else torch.zeros_like(weight)
+        given = DivergenceInput(student, target, column, self.term.parameters, pull)
+        added = None
+        if self.term.gate is not None:
+            given = replace(given, logs=given.log_probabilities())
+            factor = (self.config.soft_weight * weight / softened.tau_s).unsqueeze(-1)
+            # Before the divergence, which may overwrite all that is given.
+            more, further = gated_forward_kl(self.term.gate, given, factor)
+            added = weight * more, further
         if settings.row_weight is not None:
             weight = weight * settings.row_weight
         if settings.mix is not None:
             # As `labelled.interpolated`; the target is a constant, so the slope is forward KL's.
             target = torch.lerp(student, target, settings.mix.to(student.dtype))
-        pull = None if gradients.temperature is None else torch.zeros_like(weight)
-        given = DivergenceInput(student, target, column, self.term.parameters, pull)
+            given = replace(given, teacher=target, logs=None)
         # The softened logits are z / tau_s: 1 / tau_s of the gradient comes from there.
         coefficient = self.config.soft_weight * weight / softened.tau_s
         value, slope = CLOSED_FORMS[self.config.divergence](given, coefficient.unsqueeze(-1))
         value = weight * value
+        if added is not None:
+            value, slope = value + added[0], slope.add_(added[1])
         if pull is not None and gradients.temperature is not None:
             # d/dtau of tau^power D(z / tau, v / tau): power / tau times the loss through the
             # scaling, less what comes through the student's and the teacher's softened logits.

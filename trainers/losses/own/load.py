@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from trainers.nearest import nearest
-from trainers.trial.catalogue import DIVERGENCES, POLICIES
+from trainers.trial.catalogue import DIVERGENCES, OPTIONS, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.rules import parameter_owners
 
@@ -78,15 +78,21 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
 def own_parameters(config: TrialConfig) -> dict[str, Any]:
     """Returns the parameters of the catalogue that the config sets for its own divergence. Raises
     `ValueError` for one that the function does not take, or a parameter without any value."""
-    given = given_parameters(config)
-    check_parameters(config.divergence, load(config.divergence), given)
+    function = load(config.divergence)
+    given = given_parameters(config, function)
+    check_parameters(config.divergence, function, given)
     return given
 
 
-def given_parameters(config: TrialConfig) -> dict[str, Any]:
-    """Returns the parameters of divergences that the config sets."""
+def given_parameters(config: TrialConfig, function: Callable[..., Tensor]) -> dict[str, Any]:
+    """Returns the parameters of divergences that the config sets; of those that any soft loss may
+    have (`OPTIONS`) the ones that the function takes itself."""
     values = {name: getattr(config, name) for name in known_parameters()}
-    return {name: value for name, value in values.items() if value is not None}
+    given = {name: value for name, value in values.items() if value is not None}
+    of_options = {name for option in OPTIONS.values() for name in option.parameters}
+    for name in of_options.intersection(strangers(function, given)):
+        del given[name]
+    return given
 
 
 def known_parameters() -> list[str]:
