@@ -47,6 +47,11 @@ class Sampled:
     ended: Tensor
     log_probs: Tensor
 
+    @property
+    def by_student(self) -> Tensor:
+        """Whether the student drew the row, alone or with the teacher, [B]."""
+        return (self.authors == Author.STUDENT) | (self.authors == Author.MIXTURE)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Sampled":
         """Returns the same after a `change` of each tensor, such as a move to a device."""
         return Sampled(change(self.authors), change(self.ended), change(self.log_probs))

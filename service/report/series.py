@@ -43,7 +43,7 @@ def place_on(record: RunRecord, axis: TemperatureAxis) -> float | None:
 
 def is_hard_only(record: RunRecord) -> bool:
     """Whether the teacher is not asked."""
-    return record.config.get("soft_weight") == 0
+    return record.config.get("soft_weight") == 0 and not record.config.get("sequence_term")
 
 
 def series_of(record: RunRecord) -> str:

@@ -9,6 +9,7 @@ divergences     one value a position from softened logits; weighted (with adapti
 labelled        terms that also depend on labels or on the training's progress; classifiers: those
                 of image classification, some of which couple the rows of a batch
 policies        temperatures and scalings; rescale: their gradient
+sequence        terms of the tokens that the student drew; sampled_text: what they make of a batch
 passes          what the whole batch decides; schedules: what the training learns or moves
 gradients       what gradients are made of; observed: what a trial's loss does at some positions
 own/            a divergence of the user's own, and the contract that every divergence keeps

@@ -10,11 +10,13 @@ from trainers.losses.fused.walk import fused_sums, measure
 from trainers.losses.passes import BATCH_TEMPERATURES, BatchSettings, measures, settings_from
 from trainers.losses.plain import plain_sums
 from trainers.losses.policies import Softened, soften
+from trainers.losses.sampled_text import sequence_loss
 from trainers.losses.schedules import LEARNED_TEMPERATURES, MIX_SCHEDULES, focus_schedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.config import TrialConfig
+from trainers.trial.sequence_terms import SequenceTerm
 
 # Up to so many logits or positions a CPU computes all at once, no slower than in chunks. For ten
 # classes, where starting an operation costs as much as its numbers, the walk takes half as long
@@ -65,8 +67,25 @@ class DistillationLoss(nn.Module):
         _check(self.vocab_size, batch)
         term = None if signal is None else self.term_at(context)
         settings = BatchSettings() if signal is None else self.settings_of(batch, context)
-        sums = fused_sums if self._is_fused(hidden, head) else plain_sums
+        if term is None or self.config.sequence_term == SequenceTerm.NONE:
+            return self._sums(term, settings, batch)
+        return self._with_sequence_term(term, settings, batch, context)
+
+    def _sums(self, term: SoftTerm | None, settings: BatchSettings, batch: LossInputs) -> LossSums:
+        sums = fused_sums if self._is_fused(batch.hidden, batch.head) else plain_sums
         return sums(self.config if term is None else term.config, term, settings, batch)
+
+    def _with_sequence_term(
+        self, term: SoftTerm, settings: BatchSettings, batch: LossInputs, context: LossContext
+    ) -> LossSums:
+        assert self.config.sequence_weight is not None  # TrialConfig fills it in
+        tokens = sequence_loss(self.config, batch, context)
+        # The gradient of log q is that of the cross-entropy, with the other sign.
+        weight = -self.config.sequence_weight * tokens.slope
+        sums = self._sums(term, replace(settings, label_weight=weight), batch)
+        value = tokens.value.sum()
+        total = sums.total + self.config.sequence_weight * value
+        return replace(sums, total=total, sequence=value)
 
     @torch.no_grad()
     def softened(self, student_logits: Tensor, teacher_logits: Tensor) -> Softened:

@@ -24,6 +24,15 @@ def log_probabilities(student_logits: Tensor, teacher_logits: Tensor) -> tuple[T
     return student, torch.log_softmax(in_float(teacher_logits.detach()), dim=-1)
 
 
+def label_log_probabilities(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
+) -> Tensor:
+    """Returns log q and log p of the labels at temperature 1, [C, 2]."""
+    column = labels.unsqueeze(-1)
+    sides = log_probabilities(student_logits, teacher_logits)
+    return torch.cat([side.gather(-1, column) for side in sides], dim=-1)
+
+
 def kl(log_a: Tensor, log_b: Tensor) -> Tensor:
     """Returns KL(a‖b) [N] of log-probabilities [N, V]."""
     return (log_a.exp() * (log_a - log_b)).sum(-1)
@@ -56,6 +65,16 @@ def reverse_kl(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     return kl(student, teacher)
+
+
+def reverse_cross_entropy(*, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """-Σ q log p, [N]: reverse KL without the student's entropy, least where q has only the
+    teacher's largest entry.
+
+    Tu et al. 2020 (ENGINE), on text that the student writes; one of f-distill's peers.
+    """
+    student, teacher = log_probabilities(student_logits, teacher_logits)
+    return -(student.exp() * teacher).sum(-1)
 
 
 def jeffreys(*, student_logits: Tensor, teacher_logits: Tensor, weight: float = 0.5) -> Tensor:

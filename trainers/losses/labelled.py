@@ -18,9 +18,10 @@ from trainers.losses.policies import Softened
 @dataclass(frozen=True)
 class LabelledInput:
     """Some positions: softened logits, unsoftened ones in float [N, V], labels [N], and what a
-    first pass or a schedule decides: row_weight [N] (token_scaled) and mix in [0, 1]
-    (interpolated). hard_rest: the cross-entropy in the soft loss with which the hard loss would
-    have weight 1. num_views: how many views of an image are beside each other."""
+    first pass or a schedule decides: row_weight [N] (token_scaled), mix in [0, 1] (interpolated),
+    by_student, where the student wrote [N], and skew [N] (both of `by_writer`). hard_rest: the
+    cross-entropy in the soft loss with which the hard loss would have weight 1. num_views: how many
+    views of an image are beside each other."""
 
     softened: Softened
     student_logits: Tensor
@@ -30,6 +31,8 @@ class LabelledInput:
     mix: Tensor | None = None
     hard_rest: float = 0.0
     num_views: int = 1
+    by_student: Tensor | None = None
+    skew: Tensor | None = None
 
     def views(self) -> "list[LabelledInput]":
         """Returns the positions of the first view of each image, those of the second, …"""

@@ -6,42 +6,55 @@ tables below; to all others a position stands for itself.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from trainers.losses.context import LossContext
-from trainers.losses.divergences import in_float, log_probabilities
+from trainers.losses.divergences import in_float, label_log_probabilities, log_probabilities
 from trainers.trial.config import TrialConfig
 from trainers.trial.traits import Policy
+
+# DistiLLM-2's.
+SMALLEST_SKEW, SMALLEST_GAP = 0.01, 1e-5
 
 
 @dataclass(frozen=True)
 class BatchSettings:
     """What the batch or the training decides for the batch's positions. temperature: a scalar or
     [N], see `PolicyInput`; row_weight [N], mix, a scalar, and num_views: see `LabelledInput`;
-    kept [N]: the factor on a position's whole soft loss, see `kept_positions`, or None."""
+    by_student [N] and skew [N]: see `by_writer`; kept [N]: the factor on a position's whole soft
+    loss, see `kept_positions`, or None; label_weight: [N] further weights of the label's
+    cross-entropy, which add to the gradient of the sums and not to their values (`sequence`)."""
 
     temperature: Tensor | None = None
     row_weight: Tensor | None = None
     mix: Tensor | None = None
     num_views: int = 1
     kept: Tensor | None = None
+    by_student: Tensor | None = None
+    skew: Tensor | None = None
+    label_weight: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> "BatchSettings":
         """Returns the settings of positions start to stop."""
-        temperature, row_weight, kept = (
-            value if value is None or value.dim() == 0 else value[start:stop]
-            for value in (self.temperature, self.row_weight, self.kept)
+        names = ("temperature", "row_weight", "kept", "by_student", "skew", "label_weight")
+        values = {name: getattr(self, name) for name in names}
+        return replace(
+            self,
+            **{
+                name: value[start:stop]
+                for name, value in values.items()
+                if value is not None and value.dim() > 0
+            },
         )
-        return BatchSettings(temperature, row_weight, self.mix, self.num_views, kept)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number for each position: `of` is called with student logits (empty unless
-    `needs_student`), teacher logits [C, V] and labels [C], and returns [C]."""
+    """A number for each position, or several: `of` is called with student logits (empty unless
+    `needs_student`), teacher logits [C, V] and labels [C], and returns [C], or [C, k]."""
 
     of: Callable[[Tensor, Tensor, Tensor], Tensor]
     needs_student: bool
@@ -130,6 +143,24 @@ def sequence_weights(cross_entropy: Tensor, sequence_ids: Tensor, temperature: f
     return powers * (counts / sums)[index]
 
 
+def adaptive_skew(config: TrialConfig, log_probs: Tensor, context: LossContext) -> Tensor:
+    """Returns the skew [N] of each position's text: 1 - (1 - alpha) anchor / (p̃ - q̃), within
+    [SMALLEST_SKEW, alpha], p̃ and q̃ the geometric means of the labels' probabilities over the text.
+    log_probs: log q and log p of the labels [N, 2]. Without sequence ids the texts are one.
+
+    Ko et al. 2025 (DistiLLM-2), in whose code it is never active.
+    """
+    assert config.alpha is not None and config.skew_anchor is not None  # of its divergence
+    ids = context.sequence_ids
+    if ids is None:
+        ids = torch.zeros(len(log_probs), dtype=torch.int64, device=log_probs.device)
+    _, text, counts = torch.unique(ids, return_inverse=True, return_counts=True)
+    sums = log_probs.new_zeros(len(counts), 2).index_add(0, text, log_probs.reshape(-1, 2))
+    student, teacher = (sums / counts.unsqueeze(-1)).exp().unbind(-1)
+    skew: Tensor = 1 - (1 - config.alpha) * config.skew_anchor / (teacher - student + SMALLEST_GAP)
+    return skew.clamp(min(SMALLEST_SKEW, config.alpha), config.alpha)[text]
+
+
 BATCH_TEMPERATURES: dict[Policy, BatchTemperature] = {
     Policy.TOKEN_ADAPTIVE: BatchTemperature(hellinger, adaptive_temperature),
 }
@@ -157,6 +188,8 @@ def measures(config: TrialConfig) -> list[Measure]:
     if difficulty is not None:
         of_sides = difficulty
         found.insert(0, Measure(lambda student, teacher, _: of_sides(student, teacher), True))
+    if config.skew_anchor:
+        found.append(Measure(label_log_probabilities, True))
     return found
 
 
@@ -175,6 +208,8 @@ def settings_from(
         weight.weight(config, next(numbers), context) if weight else None,
         num_views=context.num_views,
         kept=kept,
+        by_student=context.by_student(),
+        skew=adaptive_skew(config, next(numbers), context) if config.skew_anchor else None,
     )
 
 

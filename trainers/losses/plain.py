@@ -28,7 +28,8 @@ def plain_sums(
 ) -> LossSums:
     """Returns the sums over the positions; term None is the hard loss alone, unweighted."""
     student_logits = batch.head.logits(batch.hidden)
-    hard = cross_entropy(student_logits, batch.labels).sum()
+    by_label = cross_entropy(student_logits, batch.labels)
+    hard = by_label.sum()
     if term is None or batch.signal is None:
         return LossSums(hard, hard.detach(), torch.zeros_like(hard.detach()))
     if config.regions == 1:
@@ -38,4 +39,12 @@ def plain_sums(
         values = term.values(rows.student, rows.teacher, rows.labels, settings)
         soft = (rows.weight * values).sum() / rows.per_image
     total = config.hard_weight * hard + config.soft_weight * soft
+    if settings.label_weight is not None:
+        total = total + slope_alone(by_label, settings.label_weight)
     return LossSums(total, hard.detach(), soft.detach())
+
+
+def slope_alone(by_label: Tensor, weight: Tensor) -> Tensor:
+    """Returns 0, with the gradient of the cross-entropies [N] weighted by `weight` [N]."""
+    slope: Tensor = torch.linalg.vecdot(weight.to(by_label.dtype), by_label - by_label.detach())
+    return slope

@@ -81,6 +81,8 @@ class SoftTerm:
             settings.mix,
             (1 - self.config.hard_weight) / max(self.config.soft_weight, SMALLEST_WEIGHT),
             settings.num_views,
+            settings.by_student,
+            settings.skew,
         )
         parts = LABELLED_TERMS[self.config.divergence](rows, self.parameters)
         value = softened.weight * parts.scaled

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.losses import classifiers, divergences, labelled, mixtures, weighted
+from trainers.losses import by_writer, classifiers, divergences, labelled, mixtures, weighted
 from trainers.losses.labelled import LabelledInput, Parts
 from trainers.trial.catalogue import DIVERGENCES
 
@@ -21,6 +21,8 @@ LABELLED_TERMS: dict[str, Callable[[LabelledInput, Mapping[str, Any]], Parts]] =
         labelled.normalised,
         labelled.token_scaled,
         labelled.interpolated,
+        by_writer.contrastive_skew_kl,
+        by_writer.stepwise_jsd,
         classifiers.refined,
         classifiers.improved_kl,
         classifiers.generalized_kl,

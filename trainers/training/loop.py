@@ -71,6 +71,13 @@ class StepResult:
     soft_loss: float
     gradient_norm: float
     tokens: int
+    sequence_loss: float | None = None
+
+    def losses(self) -> dict[str, float]:
+        """Returns the losses by name; that of the sequence term where the trial has one."""
+        found = {"loss": self.loss, "hard_loss": self.hard_loss, "soft_loss": self.soft_loss}
+        of_sequences = self.sequence_loss
+        return found if of_sequences is None else found | {"sequence_loss": of_sequences}
 
     @property
     def is_finite(self) -> bool:
@@ -174,9 +181,7 @@ class _Run:
             self.loop.reporter.log(
                 self.progress.step,
                 {
-                    "loss": result.loss,
-                    "hard_loss": result.hard_loss,
-                    "soft_loss": result.soft_loss,
+                    **result.losses(),
                     "learning_rate": rate,
                     "gradient_norm": result.gradient_norm,
                 },
@@ -193,12 +198,13 @@ class _Run:
 
     def _step(self, step: Step, rate: float) -> StepResult:
         count = step.num_positions
-        sums = torch.zeros(3, dtype=torch.float64, device=self.world.device)
+        # a scalar until the first micro-batch is added: a trial may have a sequence loss too
+        sums = torch.zeros((), dtype=torch.float64, device=self.world.device)
         # Every worker has equally many micro-batches, some perhaps empty: a worker that skipped its
         # last one would leave the others waiting in the exchange of gradients.
         for number, batch in enumerate(step.batches, start=1):
             is_last = number == len(step.batches)
-            sums += self._backward(batch.to(self.world.device), count, is_last=is_last)
+            sums = sums + self._backward(batch.to(self.world.device), count, is_last=is_last)
         clipped = self._clip()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -208,8 +214,9 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         means = self.world.summed(sums) / max(count, 1)
         # the one place where a step waits for its GPU
-        total, hard, soft, norm = torch.cat([means, clipped.double().reshape(1)]).tolist()
-        result = StepResult(total, hard, soft, norm, count)
+        *losses, norm = torch.cat([means, clipped.double().reshape(1)]).tolist()
+        total, hard, soft, *sequence = losses
+        result = StepResult(total, hard, soft, norm, count, *sequence)
         if result.is_finite:
             self.loop.student.loss.finish_step(
                 soft, step=self.progress.step, num_steps=self.num_steps
@@ -217,19 +224,19 @@ class _Run:
         return result
 
     def _backward(self, batch: Batch, count: int, *, is_last: bool) -> Tensor:
-        """Adds the gradient of one micro-batch; returns its sums of total, hard and soft loss."""
+        """Adds the gradient of one micro-batch; returns its sums, as `LossSums.parts` has them."""
         signal = None if self.loop.teacher is None else self.loop.teacher.signal(batch)
         quiet = self.loop.module if not is_last and self.world.group is not None else None
         # Gradients add up in each worker; only the last micro-batch makes DDP exchange the sums.
         # Its wrapper decides that in the forward pass, so forward and backward are both inside.
         with nullcontext() if quiet is None else quiet.no_sync():  # type: ignore[operator]
             sums = self.loop.module(
-                batch, signal, step=self.progress.step, num_steps=self.num_steps
+                batch, signal, step=self.progress.step, num_steps=self.num_steps, world=self.world
             )
             # DDP averages over the workers, while the loss is a mean over all workers' positions:
             # an equal weight for each worker would weight the positions of short examples more.
             (sums.total * (self.world.size / max(count, 1))).backward()
-        return torch.stack([t.detach().double() for t in (sums.total, sums.hard, sums.soft)])
+        return torch.stack([part.detach().double() for part in sums.parts()])
 
     def _clip(self) -> Tensor:
         """Returns the gradient norm before clipping, on the device."""

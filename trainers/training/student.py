@@ -11,6 +11,9 @@ from trainers.parts import Batch, Network
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
 from trainers.trial.seen import Seen
+from trainers.world import World
+
+ALONE = World()
 
 
 class StudentWithLoss(nn.Module):
@@ -51,16 +54,23 @@ class StudentWithLoss(nn.Module):
         return self.loss.softened(student_logits, teacher_logits).teacher
 
     def forward(
-        self, batch: Batch, signal: TeacherSignal | None, *, step: int, num_steps: int
+        self,
+        batch: Batch,
+        signal: TeacherSignal | None,
+        *,
+        step: int,
+        num_steps: int,
+        world: World = ALONE,
     ) -> LossSums:
         """Returns the sums of the losses over the batch's N positions, to be divided by the caller
-        once."""
+        once. world: those who do the same with their parts of the batch."""
         context = LossContext(
             sequence_ids=batch.sequence_ids,
             step=step,
             num_steps=num_steps,
             num_views=Seen.by(self.loss.config).num_rows,
             sampled=batch.sampled,
+            world=world,
         )
         with numerics_of.autocast(self._numerics):
             return self.loss(self.hidden(batch), self.head(), batch.labels, signal, context)  # type: ignore[no-any-return]

@@ -36,6 +36,9 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     "reverse_kl": DivergenceTraits(
         "KL(q‖p): seeks the teacher's largest modes", policies=ALL_POLICIES
     ),
+    "reverse_cross_entropy": DivergenceTraits(
+        "-Σ q log p: reverse KL without the student's entropy", zero_at_equality=False
+    ),
     "jeffreys": DivergenceTraits(
         "(1-weight) KL(p‖q) + weight KL(q‖p)", parameters={"weight": Parameter(0.5, 0.0, 1.0)}
     ),
@@ -192,6 +195,15 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
         zero_at_equality=False,
         row_local=False,
         couples_rows=True,
+    ),
+    "contrastive_skew_kl": DivergenceTraits(
+        "skew reverse KL where the student wrote the text, skew forward KL elsewhere",
+        parameters={"alpha": SKEW, "skew_anchor": Parameter(0.0, 0.0, 1.0)},
+        detached=True,
+    ),
+    "stepwise_jsd": DivergenceTraits(
+        "(1-beta) KL(q‖m) where the student wrote the text, beta KL(p‖m) elsewhere",
+        parameters={"beta": Parameter(0.5, 0.01, 0.99)},
     ),
     "entropy_gated": DivergenceTraits(
         "forward KL where the teacher's entropy is in range, elsewhere the label (our reading)",

@@ -18,6 +18,7 @@ from trainers.trial.rules import (
     check_regions,
     loss_defaults,
 )
+from trainers.trial.sequence_rules import check_sequence_term, sequence_defaults
 
 
 # pydantic lists the fields of the last base first, which makes it task, loss, training, data and
@@ -38,12 +39,13 @@ class TrialConfig(Evaluation, Data, TrainingFields, Loss, TaskField):
         filled = {name: value for name, value in values.items() if value is not None}
         if not filled.get("steps") and not filled.get("epochs"):
             filled["epochs"] = 1.0
-        return loss_defaults(filled) | filled
+        return loss_defaults(filled) | sequence_defaults(filled) | filled
 
     @model_validator(mode="after")
     def _check_rules(self) -> "TrialConfig":
         _check_task(self)
         check_loss(self)
+        check_sequence_term(self)
         check_budget(self)
         check_lengths(self)
         check_regions(self, self)

@@ -23,7 +23,7 @@ from trainers.trial.kinds import (
     Positive,
     Seed,
 )
-from trainers.trial.loss_fields import LossFields, LossPermissions
+from trainers.trial.loss_fields import LossFields, LossPermissions, SequenceFields
 
 
 class TaskName(StrEnum):
@@ -232,7 +232,7 @@ class LanguageEvaluationFields(Fields):
 
 # A section is composed of all its groups; `TrialConfig` and the document inherit these. A group of
 # fields of another task is added here, and nowhere else.
-class Loss(LossPermissions, LossFields):
+class Loss(LossPermissions, SequenceFields, LossFields):
     """All fields of the section `loss`."""
 
 

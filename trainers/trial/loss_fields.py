@@ -2,10 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from trainers.trial.groups import Fields, Group
 from trainers.trial.kinds import Fraction, NonNegative, Number
+from trainers.trial.sequence_terms import (
+    ImportanceWeight,
+    LengthNorm,
+    SequenceTerm,
+    refuse_estimators,
+)
 from trainers.trial.traits import (
     Masks,
     MixtureDivergence,
@@ -77,6 +83,10 @@ class LossFields(Fields):
     ] = None
     mixture_divergence: Annotated[
         MixtureDivergence | None, Field(description="alpha mixture: by what they are compared")
+    ] = None
+    skew_anchor: Annotated[
+        Number | None,
+        Field(description="contrastive skew KL: gap at which alpha falls", exclude_if=_is_none),
     ] = None
     detach_mixture: Annotated[
         bool | None, Field(description="skew reverse KL: no gradient through the mixture")
@@ -214,6 +224,72 @@ class LossFields(Fields):
     soft_warmup: Annotated[
         Fraction, Field(description="share of the steps over which soft_weight rises from 0")
     ] = 0.0
+
+
+class SequenceFields(Fields):
+    """The sequence term, and its parameters; those that a trial's term does not have are None."""
+
+    group = Group(section="loss")
+
+    # Left out of a document where they are not given, so that sweeps without them keep their ids.
+    sequence_term: Annotated[
+        SequenceTerm,
+        BeforeValidator(refuse_estimators),
+        Field(
+            description="what is learned from the tokens that the student drew, by their "
+            "log-probabilities alone",
+            exclude_if=lambda term: term == SequenceTerm.NONE,
+        ),
+    ] = SequenceTerm.NONE
+    sequence_weight: Annotated[
+        Number | None, Field(description="weight of the sequence term", exclude_if=_is_none)
+    ] = None
+    importance_weight: Annotated[
+        ImportanceWeight | None,
+        Field(
+            description="sequence term: weighs by q over what the text was drawn from: token: at "
+            "each token; sequence: of the text so far",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    clip_ratio: Annotated[
+        Number | None,
+        Field(
+            description="sequence term: how far from 1 a weight may move the student further; "
+            "0 does not clip",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    discount: Annotated[
+        Number | None,
+        Field(
+            description="sequence term: factor on the reward of each later token; 0: a token's "
+            "own alone",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    include_current: Annotated[
+        bool | None,
+        Field(
+            description="sequence term: whether a token's own reward counts beside later ones",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    length_norm: Annotated[
+        LengthNorm | None,
+        Field(
+            description="sequence term: what a return is divided by, the tokens that are left or "
+            "the sum of their discounts",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    whiten: Annotated[
+        bool | None,
+        Field(
+            description="sequence term: returns less their mean, over their standard deviation",
+            exclude_if=_is_none,
+        ),
+    ] = None
 
 
 class LossPermissions(Fields):

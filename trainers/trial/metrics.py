@@ -17,6 +17,7 @@ TRAINING_METRICS = (
     "loss",
     "hard_loss",
     "soft_loss",
+    "sequence_loss",
     "learning_rate",
     "gradient_norm",
     "tokens_per_s",

@@ -14,6 +14,7 @@ from trainers.trial.fields import (
     TrainingFields,
 )
 from trainers.trial.loss_fields import LossFields
+from trainers.trial.sequence_terms import SequenceTerm
 from trainers.trial.traits import (
     DivergenceTraits,
     NotAllZero,
@@ -187,7 +188,7 @@ def _check_parameters(config: LossFields) -> None:
                 f"divergence '{config.divergence}' and policy '{config.policy}'. "
                 "Leave it out"
             )
-        _check_range(name, value, own[name])
+        own[name].check(name, value)
 
 
 def _check_options(config: LossFields) -> None:
@@ -200,12 +201,6 @@ def _check_options(config: LossFields) -> None:
                 "compares all rows of a batch with one another, but got "
                 f"{option.switch}={getattr(config, option.switch)}. Leave it out"
             )
-
-
-def _check_range(name: str, value: float, parameter: Parameter) -> None:
-    low, high = parameter.low, parameter.high
-    if low is not None and high is not None and not low <= value <= high:
-        raise ValueError(f"{low} <= {name} <= {high} must hold, but got {name}={value}")
 
 
 def _policy_parameters() -> dict[str, Parameter]:
@@ -235,9 +230,11 @@ def _check_order(config: LossFields) -> None:
             raise ValueError(f"{low} <= {high} must hold, but got {low}={least}, {high}={most}")
 
 
-def _check_something_is_learnt(config: LossFields) -> None:
+def _check_something_is_learnt(config: Loss) -> None:
     """A loss, or a divergence, of which every part has the weight 0 teaches nothing."""
-    _check_weights(config, NotAllZero(("hard_weight", "soft_weight"), "nothing is learnt"))
+    has_sequence_term = config.sequence_term != SequenceTerm.NONE
+    parts = ("hard_weight", "soft_weight", *(("sequence_weight",) if has_sequence_term else ()))
+    _check_weights(config, NotAllZero(parts, "nothing is learnt"))
     row = DIVERGENCES.get(config.divergence)
     if row is not None and row.not_all_zero is not None:
         _check_weights(config, row.not_all_zero)

@@ -96,6 +96,12 @@ class Parameter:
     instead_of: str = ""
     at_most: str = ""
 
+    def check(self, name: str, value: float) -> None:
+        """Raises `ValueError` for a value out of the range."""
+        low, high = self.low, self.high
+        if low is not None and high is not None and not low <= value <= high:
+            raise ValueError(f"{low} <= {name} <= {high} must hold, but got {name}={value}")
+
 
 @dataclass(frozen=True)
 class NotAllZero:

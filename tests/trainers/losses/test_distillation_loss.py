@@ -100,6 +100,7 @@ OTHER = {
     "unit_curvature": True,
     "alpha": 0.6,
     "detach_mixture": True,
+    "skew_anchor": 0.2,
     "weight": 0.9,
     "head_mass": 0.9,
     "entropy_weight": 9.0,

@@ -105,6 +105,6 @@ def test_free_logit_scale_can_be_allowed() -> None:
 
 def test_every_parameter_names_its_owners() -> None:
     owners = parameter_owners()
-    assert owners["beta"] == ["generalized_jsd", "alpha_beta"]
+    assert owners["beta"] == ["generalized_jsd", "alpha_beta", "stepwise_jsd"]
     assert owners["rho"] == ["cist"]
     assert all(TrialConfig.model_fields[name].description for name in owners)

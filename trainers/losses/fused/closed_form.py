@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainers.losses import weighted
 from trainers.losses.adaptive_head import head_share
-from trainers.losses.fused import closed_labelled, closed_mixture
+from trainers.losses.fused import closed_by_writer, closed_labelled, closed_mixture
 from trainers.losses.fused.closed_parts import (
     ClosedForm,
     DivergenceInput,
@@ -75,6 +75,14 @@ def generalized_jsd(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor
     # No part through log m: Σ (beta p + (1 - beta) q) dm/m = Σ dm = 0.
     slope = terms.addcmul_(sides.q, -of_student).mul_(coefficient * (share * (1 - beta)))
     return (share * (beta * of_teacher + (1 - beta) * of_student)).squeeze(-1), slope
+
+
+def reverse_cross_entropy(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
+    """-Σ q log p; gradient -q (log p - Σ q log p)."""
+    q, log_p = torch.softmax(given.student, dim=-1), torch.log_softmax(given.teacher, dim=-1)
+    terms = log_p.mul_(q)  # q log p, in log_p's memory
+    value = -terms.sum(-1)
+    return value, through_softmax(terms, q, -coefficient)
 
 
 def jeffreys(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,11 +255,14 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
     "token_wise": token_wise,
     "concrete_score": concrete_score,
     "centred_mse": centred_mse,
+    "reverse_cross_entropy": reverse_cross_entropy,
     "entropy_switched": entropy_switched,
     "entropy_aware": entropy_aware,
     "decoupled": closed_labelled.decoupled,
     "diverse_reverse_kl": closed_labelled.diverse_reverse_kl,
     "normalised": closed_labelled.normalised,
+    "contrastive_skew_kl": closed_by_writer.contrastive_skew_kl,
+    "stepwise_jsd": closed_by_writer.stepwise_jsd,
     # Both are forward KL: one with a weight a position, the other to a mixed teacher.
     "token_scaled": forward_kl,
     "interpolated": forward_kl,

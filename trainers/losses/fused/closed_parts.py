@@ -12,8 +12,9 @@ from torch import Tensor
 class DivergenceInput:
     """student, teacher: softened logits [C, V], the teacher's free to be overwritten; column: the
     labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a divergence
-    that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits; logs: log q and
-    log p [C, V], free to be overwritten, where they are known already.
+    that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits; by_student, skew:
+    [C] as in `LabelledInput`; logs: log q and log p [C, V], free to be overwritten, where they are
+    known already.
 
     A learned temperature tau softens both sides: with v = raw / tau, dD/dtau has the part
     -Σ v dD/dv / tau from the teacher beside the student's. `walk` adds the student's.
@@ -24,6 +25,8 @@ class DivergenceInput:
     column: Tensor
     parameters: Mapping[str, Any]
     pull: Tensor | None = None
+    by_student: Tensor | None = None
+    skew: Tensor | None = None
     logs: tuple[Tensor, Tensor] | None = None
 
     def log_probabilities(self) -> tuple[Tensor, Tensor]:

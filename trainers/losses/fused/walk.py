@@ -31,7 +31,7 @@ from trainers.losses.fused.closed_parts import DivergenceInput
 from trainers.losses.fused.kernel import by_kernel, has_kernel
 from trainers.losses.fused.weight_gradient import WeightGradient, scale
 from trainers.losses.passes import BatchSettings, Measure
-from trainers.losses.plain import cross_entropy
+from trainers.losses.plain import cross_entropy, slope_alone
 from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead
@@ -55,7 +55,7 @@ def fused_sums(
 
 
 def measure(first_pass: Measure, batch: LossInputs) -> Tensor:
-    """Returns the first pass's number of each position [N], chunk by chunk."""
+    """Returns the first pass's numbers of each position [N] or [N, k], chunk by chunk."""
     found = []
     if not first_pass.needs_student:
         # An output matrix without rows: the walk then costs the teacher's products alone.
@@ -144,9 +144,10 @@ class _BatchLoss:
 
     @property
     def _has_kernel(self) -> bool:
-        """Whether one kernel does all elementwise work."""
-        head, hidden = self.batch.head, self.batch.hidden
-        return self.term is not None and head.is_plain and has_kernel(self.config, hidden)
+        """Whether one kernel does all elementwise work; it has one hard weight for all rows."""
+        head, is_alike = self.batch.head, self.settings.label_weight is None
+        has_loss = self.term is not None and is_alike and head.is_plain
+        return has_loss and has_kernel(self.config, self.batch.hidden)
 
     @property
     def _has_closed_form(self) -> bool:
@@ -177,6 +178,8 @@ class _BatchLoss:
             by_logits = hard_slope.mul_(total.reciprocal())
         else:
             hard_factor = torch.full_like(soft, self.config.hard_weight)
+            if settings.label_weight is not None:
+                hard_factor += settings.label_weight.unsqueeze(-1)
             # A part of the soft loss that is the label's cross-entropy times a weight shares the
             # hard loss's gradient: only its factor grows.
             label_weight = LABEL_WEIGHTS.get(self.config.divergence)
@@ -213,6 +216,7 @@ class _BatchLoss:
         student, target, weight = softened.student, softened.teacher, softened.weight
         pull = None if gradients.temperature is None else torch.zeros_like(weight)
         given = DivergenceInput(student, target, column, self.term.parameters, pull)
+        given = replace(given, by_student=settings.by_student, skew=settings.skew)
         added = None
         if self.term.gate is not None:
             given = replace(given, logs=given.log_probabilities())
@@ -257,6 +261,9 @@ class _BatchLoss:
             leaf = products.detach().to(self.wide).requires_grad_()
             hard, soft = self._values(leaf, teacher, labels, settings)
             total = self.config.hard_weight * hard + self.config.soft_weight * soft
+            if settings.label_weight is not None:
+                by_label = cross_entropy(self.batch.head.of_products(leaf), labels)
+                total = total + slope_alone(by_label, settings.label_weight)
             (found,) = torch.autograd.grad(hard if self.term is None else total, leaf)
         products.copy_(found)
         return hard.detach(), soft.detach()
