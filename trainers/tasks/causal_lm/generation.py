@@ -94,6 +94,12 @@ def room(model: Any, ids: Sequence[int], max_new_tokens: int) -> int:
     return max(0, min(max_new_tokens, num_positions(model) - len(ids)))
 
 
+def softened(logits: Tensor, temperature: float) -> Tensor:
+    """Returns the probabilities of `logits` at `temperature`."""
+    # a division by 1 changes nothing, but is one more pass over a large vocabulary
+    return (logits if temperature == 1 else logits / temperature).softmax(-1)
+
+
 def inverted(cumulative: Tensor, uniform: Tensor) -> Tensor:
     """Returns the token [B] at which the cumulative probability [B, V] passes the row's number [B]
     in [0, 1)."""
@@ -129,7 +135,7 @@ class _Answering:
         logits = self._logits(ids, mask)
         if self._decoding.temperature == 0:
             return logits.argmax(-1), None
-        probabilities = (logits / self._decoding.temperature).softmax(-1)
+        probabilities = softened(logits, self._decoding.temperature)
         return inverted(probabilities.cumsum(-1), uniform), None
 
     def keep(self, rows: Tensor) -> None:

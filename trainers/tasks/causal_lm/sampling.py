@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainers import numerics as numerics_of
 from trainers.parts import Network
 from trainers.responses import Response, SampleKey, Sampling
-from trainers.tasks.causal_lm.generation import inverted, room, uniform
+from trainers.tasks.causal_lm.generation import inverted, room, softened, uniform
 from trainers.tasks.causal_lm.groups import MAX_CACHED_TOKENS, Asked, Group, in_groups
 from trainers.tasks.causal_lm.steps import Steps, cache_is_right
 
@@ -140,7 +140,7 @@ class _Mixture:
 def warped(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     """Returns the probabilities [N, V] of `logits` at `temperature`, cut to `top_p` and scaled to
     1."""
-    probabilities = (logits / temperature).softmax(-1)
+    probabilities = softened(logits, temperature)
     if top_p == 1:
         return probabilities
     kept = probabilities * nucleus(probabilities, top_p)

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from trainers.tasks.causal_lm import models
 
@@ -16,6 +17,8 @@ from trainers.tasks.causal_lm import models
 # half precision stay below this.
 CACHE_TOLERANCE = 0.05
 CHECKED_TOKENS = 6
+# Columns that a cache has memory for, beyond those that it holds.
+SPARE_COLUMNS = 64
 _CHECKED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
@@ -98,4 +101,50 @@ def _agrees(model: Any, text: Tensor) -> bool:
 
 def _cache(model: Any) -> Any:
     """Full, sliding or recurrent states a layer, as the config says."""
-    return DynamicCache(config=model.config.get_text_config(decoder=True))
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    # only these: layers of other kinds keep something else, or not all columns
+    cache.layers = [_Spacious() if type(one) is DynamicLayer else one for one in cache.layers]
+    return cache
+
+
+class _Spacious(DynamicLayer):  # type: ignore[misc]
+    """Keys and values with spare memory behind them, so that a step writes its own columns and
+    copies none of the others."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._memory: list[Tensor] = []  # of keys and values [B, H, columns, D]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        new, start = (key_states, value_states), self.get_seq_length()
+        stop = start + key_states.shape[2]
+        if not self._holds_all(stop):
+            held = (self.keys, self.values) if start else (None, None)
+            self._memory = [_moved(*pair, stop) for pair in zip(held, new, strict=True)]
+        for memory, states in zip(self._memory, new, strict=True):
+            memory[:, :, start:stop] = states
+        self.keys, self.values = (memory[:, :, :stop] for memory in self._memory)
+        return self.keys, self.values
+
+    def _holds_all(self, columns: int) -> bool:
+        """Whether the memory is still that of the keys, which a choice of rows moves elsewhere, and
+        has so many columns."""
+        if not self._memory or self._memory[0].data_ptr() != self.keys.data_ptr():
+            return False
+        return columns <= self._memory[0].shape[2]
+
+
+def _moved(held: Tensor | None, new: Tensor, columns: int) -> Tensor:
+    """What is held, in memory with spare columns; `new`: states to come."""
+    rows, heads, _, width = new.shape
+    memory = new.new_empty(rows, heads, columns + SPARE_COLUMNS, width)
+    if held is not None:
+        memory[:, :, : held.shape[2]] = held
+    return memory

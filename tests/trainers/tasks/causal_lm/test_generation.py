@@ -195,6 +195,30 @@ def test_a_model_whose_cache_is_wrong_is_run_without_one(
     assert not steps.cache_is_right(other, [1])
 
 
+@pytest.mark.parametrize("spare", [0, 3])
+def test_the_memory_of_a_cache_changes_no_answer(
+    model: Any, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    # rows end at different steps, so that some leave between two growths
+    options: dict[str, Any] = {"max_new_tokens": 30, "end_token_ids": frozenset({EOS, 3, 4, 5})}
+    expected = answers(model, list(enumerate(PROMPTS)), **options)
+    monkeypatch.setattr(steps, "SPARE_COLUMNS", spare)
+    assert answers(model, list(enumerate(PROMPTS)), **options) == expected
+    plain = lambda model: DynamicCache(config=model.config)  # noqa: E731
+    monkeypatch.setattr(steps, "_cache", plain)
+    assert answers(model, list(enumerate(PROMPTS)), **options) == expected
+
+
+def test_a_step_does_not_move_what_the_cache_holds() -> None:
+    layer, column = steps._Spacious(), torch.ones(2, 1, 1, 4)
+    places = {layer.update(column, column)[0].data_ptr() for _ in range(steps.SPARE_COLUMNS)}
+    assert len(places) == 1
+    keys, values = layer.update(2 * column, 3 * column)
+    assert keys.shape == values.shape == (2, 1, steps.SPARE_COLUMNS + 1, 4)
+    assert keys[:, :, -1].eq(2).all() and values[:, :, -1].eq(3).all()
+    assert keys[:, :, :-1].eq(1).all()
+
+
 def test_the_cache_is_tried_once_a_model(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(model, [(0, [5])])
     monkeypatch.setattr(steps, "_try", lambda *_: pytest.fail("tried again"))
