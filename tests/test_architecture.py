@@ -99,10 +99,20 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "trial",
         },
         "preparing": {"files", "numerics.py", "parts.py", "tasks", "teachers", "training", "trial"},
-        "training": {"files", "losses", "numerics.py", "parts.py", "tasks", "teachers", "trial"},
+        "training": {
+            "batch_source.py",
+            "files",
+            "losses",
+            "numerics.py",
+            "parts.py",
+            "tasks",
+            "teachers",
+            "trial",
+        },
         "teachers": {"files", "numerics.py", "parts.py", "trial"},
         "tasks": {"files", "numerics.py", "parts.py", "trial"},
         "losses": {"trial"},
+        "batch_source.py": {"parts.py", "trial"},
         "parts.py": {"trial"},
         "numerics.py": {"trial"},
         "trial": {"files"},
@@ -190,7 +200,7 @@ ENTRANCES: dict[str, tuple[str, ...]] = {
 }
 
 # Beside `trainers/tasks`, the only file that names a task: the enum that a spec and a trial use.
-KNOWS_A_TASK = {"trainers/trial/fields.py"}
+KNOWS_A_TASK = {"trainers/trial/fields.py", "trainers/trial/text_fields.py"}
 A_TASK = re.compile(r"tasks\.\w+\b|causal_lm")
 
 

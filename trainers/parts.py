@@ -5,9 +5,7 @@ A task has two sides. `Task` is what is known of it without torch, for plans and
 by its name. What only a task itself looks into (its models, its batches) is `Any` here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -132,24 +130,6 @@ class Data(Protocol):
     def cache_key(self) -> dict[str, Any]:
         """Returns what decides a teacher's hidden states beside the teacher, the numerics and the
         `example_ids`, as plain data."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one worker does in one global step: its micro-batches on the CPU, and the number of
-    learned positions of the step over all workers."""
-
-    number: int
-    batches: Sequence[Batch]
-    num_positions: int
-
-
-class BatchSource(Protocol):
-    """Where a training's batches come from."""
-
-    def steps(self, start: int, stop: int) -> AbstractContextManager[Iterator[Step]]:
-        """Returns a context that yields the steps `start` to `stop` - 1 (0-based) in order. Whether
-        a step is made ahead of time is up to the source; its end frees what that took."""
 
 
 # -- teacher and student

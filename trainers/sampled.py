@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
+
+from trainers.responses import Response
 
 
 class Author(IntEnum):
@@ -21,17 +21,11 @@ class Author(IntEnum):
 
 @dataclass(frozen=True)
 class Sample:
-    """One response that was drawn to the prompt of `example` (its number in the training split).
-
-    ids: [L] its tokens, with the one that ended it; log_probs: [L] of each under the distribution
-    that drew it, after temperature, top-p and mixture; ended: whether the last token ends an
-    answer, and is not the last that there was room for.
-    """
+    """A response that was drawn to the prompt of `example` (its number in the training split), and
+    by whom."""
 
     example: int
-    ids: NDArray[np.int32]
-    log_probs: NDArray[np.float32]
-    ended: bool
+    response: Response
     author: Author
 
 
@@ -39,8 +33,8 @@ class Sample:
 class Sampled:
     """What is known of a batch of samples.
 
-    For each row [B]: authors, as numbers of `Author`, and ended, as in `Sample`; log_probs: [N] of
-    each label, as in `Sample`.
+    For each row [B]: authors, as numbers of `Author`, and ended, as in `Response`; log_probs: [N]
+    of each label, as in `Response`.
     """
 
     authors: Tensor

@@ -12,6 +12,7 @@ from service.words import count, duration, size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.plan.own_text import OwnText
     from service.plan.plan import SweepPlan
     from service.plan.study import Cell, StudyPlan
 
@@ -129,7 +130,10 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     if estimate.duration_range_s is not None:
         time = f"{_between(estimate.duration_range_s, duration)} ({estimate.basis})"
     free = plan.cluster.disk_free
-    rows = [("learned from", tokens), ("time", time)]
+    rows = [("learned from", tokens)]
+    if estimate.own_text is not None:
+        rows.append(("students' own text", _own_text(estimate.own_text)))
+    rows.append(("time", time))
     if estimate.cpu_hours is not None:
         gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
         rows.append(("hours", f"about {estimate.cpu_hours:.2g} CPU hours{gpus}"))
@@ -142,6 +146,14 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     ]
     rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
     return rows
+
+
+def _own_text(text: "OwnText") -> str:
+    asked = "" if text.ask_s is None else f" and {duration(text.ask_s)} to ask the teacher"
+    return (
+        f"up to {text.share:.0%} of it, the mean over trials: {count(text.responses)} responses of "
+        f"up to {text.max_tokens} tokens a trial, about {duration(text.write_s)} to write{asked}"
+    )
 
 
 def _of_how_many(plan: "SweepPlan") -> str:
@@ -163,7 +175,8 @@ def _signal(plan: "SweepPlan") -> str:
     seconds = plan.estimate.teacher_cache_s
     time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
     kept = plan.teacher.dtype.replace("+", " and ")
-    return f"computed once{time}, kept in {kept} for all trials and later sweeps"
+    asked = f"; or asked where {plan.teacher.reason}" if plan.teacher.reason else ""
+    return f"computed once{time}, kept in {kept} for all trials and later sweeps{asked}"
 
 
 def _source(source: Any) -> str:

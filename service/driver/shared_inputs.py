@@ -10,6 +10,7 @@ from service.own_code.sources import INSTALLED, KEPT
 from service.plan.plan import SweepPlan
 from service.plan.teacher_choice import HiddenStates
 from service.record import tags
+from trainers.tasks import table
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared, PrepareRequest
@@ -42,7 +43,7 @@ class SharedInputs:
         teacher's signal."""
         asked = HiddenStates(config.precision, config.attention_implementation)
         changed: dict[str, Any] = {"config": config, "numerics": self.numerics[config.precision]}
-        if asked in self.caches:
+        if asked in self.caches and not table.task_named(config.task).why_not_cached(config):
             cached = self.caches[asked]
             paths = template.paths.model_copy(update={"teacher_cache": cached.place})
             changed |= {"paths": paths, "teacher_source": cached.source}

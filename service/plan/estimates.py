@@ -7,7 +7,19 @@ from typing import Annotated
 
 from pydantic import Field
 
+from service.plan.own_text import TOKEN_S, OwnText, own_text
 from service.plan.trials import control_trials
+from service.plan.work import (
+    FORWARD_FLOPS,
+    STUDENT_FLOPS,
+    head_parameters,
+    rate,
+    share_passed,
+    steps_of,
+    student_parameters,
+    student_work,
+    teacher_work,
+)
 from service.spec.document import SweepSpec
 from trainers.tasks import table
 from trainers.teachers.cache import BYTES
@@ -15,20 +27,13 @@ from trainers.trial.budget import num_evaluations_of, num_learned_from
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.seen import Seen
-from trainers.trial.sources import FitConfig, ModelSource
+from trainers.trial.sources import FitConfig
 from trainers.trial.strict import Strict
 
-# Rates seen on ordinary machines: a first guess, until a sweep has been measured.
-FLOPS_PER_CPU = 30e9
-FLOPS_PER_GPU = 60e12
-# Each weight's forward and backward pass takes 6 operations a token, a forward pass alone 2.
-STUDENT_FLOPS = 6
-FORWARD_FLOPS = 2
 BYTES_PER_WEIGHT = 4
 # Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
 CHECKPOINT_COPIES = 7
 TRIALS_OF_UNKNOWN_LENGTH = 40
-TOKEN_S = 0.01
 # How far the truth may be off: a guess from rates, and one from an evaluation that was measured.
 GUESSED, PREPARED = 4.0, 2.0
 # Forward and backward pass of a step against the forward pass of an evaluation.
@@ -78,6 +83,9 @@ class Estimate(Strict):
     checkpoint_bytes: int | None = None
     teacher_cache_bytes: int | None = None
     teacher_cache_s: float | None = Field(default=None, description="to build it, once")
+    own_text: OwnText | None = Field(
+        default=None, description="that students write", exclude_if=lambda text: text is None
+    )
     basis: str = UNKNOWN
 
     @property
@@ -101,7 +109,10 @@ def estimate_sweep(
     whole, facts = facts, as_trials_learn(spec, facts)
     tokens = tokens_per_trial(spec, facts)
     is_cached = bool(cache_dtypes)
-    time = trial_time(spec, facts, gpus_per_worker, is_cached=is_cached)
+    own = own_text(spec, facts, gpus_per_worker)
+    # Where some students write, the teacher is asked about that.
+    is_read = is_cached and own is None
+    time = trial_time(spec, facts, gpus_per_worker, is_cached=is_read, own=own)
     trial_s = None if time is None else time.expected
     trials = _reachable(spec, trials, slots, trial_s)
     build_s = _build_seconds(spec, facts, slots, gpus_per_worker) if is_cached else None
@@ -113,7 +124,7 @@ def estimate_sweep(
     if trial_s is not None:
         duration = trials * trial_s / slots + build_first_s
         busy_hours = (trials * trial_s + slots * build_first_s) * workers / 3600
-    student = _student_parameters(spec, facts)
+    student = student_parameters(spec, facts)
     least = _least_trials(spec, facts, trials)
     before = _range_before_trials(spec, whole, gpus_per_worker, build_first_s)
     return Estimate(
@@ -131,6 +142,7 @@ def estimate_sweep(
         ),
         teacher_cache_bytes=cache_bytes(facts, cache_dtypes) if is_cached else None,
         teacher_cache_s=build_s,
+        own_text=own,
         basis=UNKNOWN if time is None else time.source,
     )
 
@@ -231,12 +243,7 @@ def _seconds_of_small_things(spec: SweepSpec, num_examples: int) -> float:
     task, budget = table.task_named(spec.task), spec.budget()
     num_evaluations = num_evaluations_of(budget, num_examples)
     num_sampled = task.num_sampled_tokens(budget, num_evaluations)
-    return _steps_of(budget, num_examples) * task.step_s + num_sampled * TOKEN_S
-
-
-def _steps_of(budget: TrialConfig | FitConfig, num_examples: int) -> float:
-    """Returns about how many steps a training on so many examples has."""
-    return budget.steps or (budget.epochs or 0) * math.ceil(num_examples / budget.batch_size)
+    return steps_of(budget, num_examples) * task.step_s + num_sampled * TOKEN_S
 
 
 def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) -> int:
@@ -250,22 +257,28 @@ def _reachable(spec: SweepSpec, trials: int, slots: int, trial_s: float | None) 
 
 
 def trial_time(
-    spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, *, is_cached: bool
+    spec: SweepSpec,
+    facts: InputFacts,
+    gpus_per_worker: float,
+    *,
+    is_cached: bool,
+    own: OwnText | None = None,
 ) -> TrialTime | None:
     """Returns what a complete trial takes: as earlier ones did, else by the evaluation of the
     student that preparing measured, else a guess; None where not even that is possible. is_cached:
-    trials read the teacher from its cache."""
+    trials read the teacher from its cache; own: what their students write."""
     if facts.trial_s is not None:
         low, high = facts.trial_range_s or (facts.trial_s / PREPARED, facts.trial_s * PREPARED)
         num = "those" if facts.num_trials_measured is None else f"{facts.num_trials_measured}"
         source = f"trials measured here, on {num} that an earlier sweep completed"
         return TrialTime(low, facts.trial_s, high, source)
+    write_s = 0.0 if own is None else own.write_s
     seconds = _seconds_by_evaluation(spec, facts)
     if seconds is not None:
         source = (
             f"trials by an evaluation measured while preparing, within a factor of {PREPARED:g}"
         )
-        return _spread(seconds, PREPARED, source)
+        return _spread(seconds + write_s, PREPARED, source)
     seconds = _guessed_seconds(spec, facts, gpus_per_worker, is_cached=is_cached)
     if seconds is None:
         return None
@@ -273,7 +286,7 @@ def trial_time(
     counted = table.task_named(spec.task).position_name
     size = "parameters" if facts.student_products is None else "operations"
     source = f"a guess from {size} × {counted} at {kind}, within a factor of {GUESSED:g}"
-    return _spread(seconds, GUESSED, source)
+    return _spread(seconds + write_s, GUESSED, source)
 
 
 def _spread(seconds: float, factor: float, source: str) -> TrialTime:
@@ -299,37 +312,31 @@ def _seconds_by_evaluation(spec: SweepSpec, facts: InputFacts) -> float | None:
 def _guessed_seconds(
     spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, *, is_cached: bool
 ) -> float | None:
-    tokens, student = tokens_per_trial(spec, facts), _student_work(spec, facts)
-    teacher = _head_parameters(facts) if is_cached else _teacher_work(spec, facts)
+    tokens, student = tokens_per_trial(spec, facts), student_work(spec, facts)
+    teacher = head_parameters(facts) if is_cached else teacher_work(spec, facts)
     if tokens is None or student is None or teacher is None:
         return None
     examples = facts.num_train_examples or 1
-    work = (STUDENT_FLOPS * student + FORWARD_FLOPS * teacher) * tokens * _share_passed(spec)
-    if _share_passed(spec) == 1:
+    work = (STUDENT_FLOPS * student + FORWARD_FLOPS * teacher) * tokens * share_passed(spec)
+    if share_passed(spec) == 1:
         passes = num_evaluations_of(spec.budget(), examples) * (facts.num_validation_examples or 0)
         work += FORWARD_FLOPS * student * passes
-    rate = _rate(spec, gpus_per_worker) * spec.resources.workers_per_trial
-    return work / rate + _seconds_of_small_things(spec, examples)
-
-
-def _share_passed(spec: SweepSpec) -> int:
-    """Returns how many positions pass through the models for each that is learned. Prompts do too:
-    with what evaluations take, about as many again."""
-    return 2 if table.task_named(spec.task).uses_parameters_once else 1
+    per_s = rate(spec, gpus_per_worker) * spec.resources.workers_per_trial
+    return work / per_s + _seconds_of_small_things(spec, examples)
 
 
 def _fit_seconds(spec: SweepSpec, facts: InputFacts, gpus_per_worker: float) -> float:
     """Returns the seconds of the supervised fits, as far as they are known."""
     seconds = 0.0
-    sources = (spec.teacher, _teacher_work), (spec.student, _student_work)
+    sources = (spec.teacher, teacher_work), (spec.student, student_work)
     for source, parameters_of in sources:
         tokens = None if source.fit is None else _tokens_of(source.fit, facts)
         parameters = parameters_of(spec, facts)
         if source.fit is not None and tokens is not None and parameters is not None:
-            work = STUDENT_FLOPS * parameters * tokens * _share_passed(spec)
-            steps = _steps_of(source.fit, facts.num_train_examples or 1)
+            work = STUDENT_FLOPS * parameters * tokens * share_passed(spec)
+            steps = steps_of(source.fit, facts.num_train_examples or 1)
             small = steps * table.task_named(spec.task).step_s
-            seconds += work / _rate(spec, gpus_per_worker) + small
+            seconds += work / rate(spec, gpus_per_worker) + small
     return seconds
 
 
@@ -337,50 +344,9 @@ def _build_seconds(
     spec: SweepSpec, facts: InputFacts, slots: int, gpus_per_worker: float
 ) -> float | None:
     """Returns the seconds of one pass of the teacher over all data, on the workers of all slots."""
-    teacher, tokens = _teacher_work(spec, facts), tokens_held(facts)
+    teacher, tokens = teacher_work(spec, facts), tokens_held(facts)
     if teacher is None or tokens is None:
         return None
     workers = slots * spec.resources.workers_per_trial
-    work = FORWARD_FLOPS * teacher * tokens * _share_passed(spec)
-    return work / (_rate(spec, gpus_per_worker) * workers)
-
-
-def _student_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
-    return facts.student_parameters or _guess_parameters(spec.student, spec, facts)
-
-
-def _teacher_parameters(spec: SweepSpec, facts: InputFacts) -> int | None:
-    return facts.teacher_parameters or _guess_parameters(spec.teacher, spec, facts)
-
-
-def _student_work(spec: SweepSpec, facts: InputFacts) -> int | None:
-    """Returns the products of one position in the student, None where they are not known."""
-    if facts.student_products is not None:
-        return facts.student_products
-    is_known = table.task_named(spec.task).uses_parameters_once
-    return _student_parameters(spec, facts) if is_known else None
-
-
-def _teacher_work(spec: SweepSpec, facts: InputFacts) -> int | None:
-    """Returns the products of one position in the teacher, None where they are not known."""
-    if facts.teacher_products is not None:
-        return facts.teacher_products
-    is_known = table.task_named(spec.task).uses_parameters_once
-    return _teacher_parameters(spec, facts) if is_known else None
-
-
-def _guess_parameters(source: ModelSource, spec: SweepSpec, facts: InputFacts) -> int | None:
-    task = table.task_named(spec.task)
-    return task.guess_parameters(source.config or {}, facts.vocab_size)
-
-
-def _head_parameters(facts: InputFacts) -> int | None:
-    """Returns the size of the output matrix: all that is left to multiply with once the teacher's
-    hidden states are cached."""
-    width, rows = facts.teacher_hidden_size, facts.vocab_size
-    return None if width is None or rows is None else width * rows
-
-
-def _rate(spec: SweepSpec, gpus_per_worker: float) -> float:
-    """Returns the operations a second of one worker."""
-    return FLOPS_PER_GPU if gpus_per_worker else FLOPS_PER_CPU * spec.resources.cpus_per_worker
+    work = FORWARD_FLOPS * teacher * tokens * share_passed(spec)
+    return work / (rate(spec, gpus_per_worker) * workers)

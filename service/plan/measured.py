@@ -53,8 +53,9 @@ def remember_times(
 
 
 def _path(home: Path, spec: SweepSpec) -> Path:
-    """Returns the note's file, named by what a trial's time depends on: inputs, budget, evaluation
-    and resources, not the search."""
-    names = {"teacher", "student", "tokenizer", "data", "training", "evaluation", "resources"}
+    """Returns the note's file, named by what a trial's time depends on: inputs, budget, text,
+    evaluation and resources, not the search."""
+    inputs = {"teacher", "student", "tokenizer", "data"}
+    names = inputs | {"training", "text", "evaluation", "resources"}
     document = spec.model_dump_json(include=names)
     return measured_folder(home) / f"{hashlib.sha256(document.encode()).hexdigest()[:16]}.json"

@@ -10,12 +10,14 @@ from service.errors import PlanError
 from service.spec.document import SweepSpec
 from service.words import GIB, size
 from trainers.tasks import table
+from trainers.trial.config import fields_in
 from trainers.trial.fields import Precision
 from trainers.trial.strict import Strict
 
 # A disk that is filled to its end stops whoever else writes to it.
 USABLE = 0.9
 ASKED_FOR = "teacher_cache.mode is online"
+TEXT_FIELDS = {*fields_in("text")}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class HiddenStates:
 
 class TeacherChoice(Strict):
     """source: online | cache:<dtype>, or several dtypes with a plus between them; reason: why it is
-    online."""
+    online, or, beside a cache, why some trials ask the teacher all the same."""
 
     source: str = "online"
     reason: str = ""
@@ -58,15 +60,18 @@ def choose_teacher(spec: SweepSpec, dtypes: Sequence[str], cost: CacheCost) -> T
     if mode == "online":
         return TeacherChoice(reason=ASKED_FOR)
     # A cache that must be there and cannot be stops the sweep here, before anything is spent; one
-    # that is only preferred is left out, and the reason shown.
-    reason = table.task_named(spec.task).why_not_cached(spec.budget()) or _too_large(spec, cost)
+    # that is only preferred is left out, and the reason shown, or serves those trials that can read
+    # one: no reason is the least of texts.
+    why_not = _why_not_cached(spec)
+    reason = (max if mode == "required" else min)(why_not) or _too_large(spec, cost)
     if reason and mode == "required":
         raise PlanError(f"teacher_cache.mode: required must be possible, but {reason}. Use auto.")
     if mode == "auto":
         reason = reason or _pays_nothing(cost)
     if reason:
         return TeacherChoice(reason=reason)
-    return TeacherChoice(source="cache:" + "+".join(sorted(set(dtypes))))
+    source = "cache:" + "+".join(sorted(set(dtypes)))
+    return TeacherChoice(source=source, reason=max(why_not))
 
 
 def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
@@ -98,6 +103,14 @@ def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:
     domain = space.domains[name]
     with_default = bool(domain.when) or spec.controls != "none"
     return list(dict.fromkeys([*domain.points(2), *([default] if with_default else [])]))
+
+
+def _why_not_cached(spec: SweepSpec) -> list[str]:
+    """Returns the reasons for which trials cannot read a cache; empty for those that can."""
+    task = table.task_named(spec.task)
+    if not TEXT_FIELDS & set(spec.varied_names()):
+        return [task.why_not_cached(spec.budget())]
+    return [task.why_not_cached(spec.trial_config(values)) for values in spec.points()]
 
 
 def _too_large(spec: SweepSpec, cost: CacheCost) -> str:

@@ -25,6 +25,8 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
     # What the spec's loss section gives must not leak into a control; None stands for not given.
     weights = {"hard_weight", "soft_weight", "allow_free_logit_scale"}
     base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
+    # They learn from the data's text: what a student gains by its own is compared with them.
+    base |= dict.fromkeys(sorted(spec.text.model_fields_set))
     base |= {"divergence": "forward_kl", "policy": "fixed"}
     hard_only = {"tau": 1.0, "hard_weight": 1.0, "soft_weight": 0.0}
     values_of = {HARD_LOSS: base | hard_only} | {

@@ -62,6 +62,10 @@ class Loss(Section, fields.Loss):
     """The part of the loss that is not searched."""
 
 
+class Text(Section, fields.Text):
+    """Who writes the text that trials learn from."""
+
+
 class Evaluation(Section, fields.Evaluation):
     """What is measured, alike in every trial."""
 
@@ -258,6 +262,7 @@ class SweepSpec(Strict):
     data: Data
     training: Training = Training()
     loss: Loss = Loss()
+    text: Text = Text()
     evaluation: Evaluation = Evaluation()
     search: Search = Field(
         default=WrittenSpace(domains={}, written={}), description="what may be tried, by name"
@@ -314,6 +319,7 @@ class SweepSpec(Strict):
         dumped: dict[str, Any] = handler(self)
         idle = {name for name in OF_STUDIES if not getattr(self, name)}
         idle |= set() if self.search.written else {"search"}
+        idle |= set() if self.text.model_fields_set else {"text"}
         return {name: value for name, value in dumped.items() if name not in idle}
 
     @field_serializer("data", mode="wrap")
@@ -353,7 +359,7 @@ class SweepSpec(Strict):
         """Returns the fields of `TrialConfig` that the sections give, without their defaults; null
         is not given."""
         values: dict[str, Any] = {"task": self.task}
-        for section in (self.data, self.training, self.loss, self.evaluation):
+        for section in (self.data, self.training, self.loss, self.text, self.evaluation):
             given = section.model_fields_set & GROUPS.keys()
             values |= {name: getattr(section, name) for name in sorted(given)}
         return {name: value for name, value in values.items() if value is not None}

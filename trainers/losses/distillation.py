@@ -32,8 +32,8 @@ class DistillationLoss(nn.Module):
     once, or None: whichever suits the batch's size; both give the same but for rounding. One that
     couples rows is never chunked. What the loss learns (curriculum) or moves (interpolated, focus)
     is in its state_dict, and learned values are parameters for the student's optimiser. It belongs
-    inside the module that DDP or FSDP wraps. Raises `ValueError` for a `module:function` divergence
-    that cannot be used.
+    inside the module that DDP or FSDP wraps. Text that was drawn while training has no hard loss.
+    Raises `ValueError` for a `module:function` divergence that cannot be used.
     """
 
     def __init__(self, config: TrialConfig, vocab_size: int, *, fused: bool | None = None) -> None:
@@ -68,12 +68,23 @@ class DistillationLoss(nn.Module):
         term = None if signal is None else self.term_at(context)
         settings = BatchSettings() if signal is None else self.settings_of(batch, context)
         if term is None or self.config.sequence_term == SequenceTerm.NONE:
-            return self._sums(term, settings, batch)
+            return self._sums(term, settings, batch, context)
         return self._with_sequence_term(term, settings, batch, context)
 
-    def _sums(self, term: SoftTerm | None, settings: BatchSettings, batch: LossInputs) -> LossSums:
-        sums = fused_sums if self._is_fused(batch.hidden, batch.head) else plain_sums
-        return sums(self.config if term is None else term.config, term, settings, batch)
+    def _sums(
+        self,
+        term: SoftTerm | None,
+        settings: BatchSettings,
+        batch: LossInputs,
+        context: LossContext,
+    ) -> LossSums:
+        config = self.config if term is None else term.config
+        function = fused_sums if self._is_fused(batch.hidden, batch.head) else plain_sums
+        if context.sampled is None:
+            return function(config, term, settings, batch)
+        # Text that was drawn is not what anybody asked for: its tokens are no labels.
+        sums = function(config.model_copy(update={"hard_weight": 0.0}), term, settings, batch)
+        return replace(sums, hard=torch.zeros_like(sums.hard))
 
     def _with_sequence_term(
         self, term: SoftTerm, settings: BatchSettings, batch: LossInputs, context: LossContext
@@ -82,7 +93,7 @@ class DistillationLoss(nn.Module):
         tokens = sequence_loss(self.config, batch, context)
         # The gradient of log q is that of the cross-entropy, with the other sign.
         weight = -self.config.sequence_weight * tokens.slope
-        sums = self._sums(term, replace(settings, label_weight=weight), batch)
+        sums = self._sums(term, replace(settings, label_weight=weight), batch, context)
         value = tokens.value.sum()
         total = sums.total + self.config.sequence_weight * value
         return replace(sums, total=total, sequence=value)

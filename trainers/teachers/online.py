@@ -12,7 +12,7 @@ class OnlineTeacher:
     def __init__(self, network: Network):
         """`network`: a model in its compute dtype, on its device. It is frozen here."""
         network.model.eval().requires_grad_(False)
-        self._network = network
+        self.network = network
         self.head = network.head()
 
     @torch.no_grad()
@@ -20,4 +20,4 @@ class OnlineTeacher:
         """Returns the teacher's answer to `batch`; nothing of it is part of a graph."""
         # its weights have the compute dtype already; autocast would round in other places
         with torch.autocast(self.head.weight.device.type, enabled=False):
-            return TeacherSignal(hidden=self._network.hidden(batch), head=self.head)
+            return TeacherSignal(hidden=self.network.hidden(batch), head=self.head)

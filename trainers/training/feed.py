@@ -3,14 +3,16 @@ disk."""
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.parts import Batch, DataOrder, Split, Step, StoredTeacher
+from trainers.batch_source import Step
+from trainers.parts import Batch, DataOrder, Split, StoredTeacher
 from trainers.world import World
 
 MAX_AHEAD = 2
@@ -18,8 +20,8 @@ MAX_AHEAD = 2
 
 @dataclass(frozen=True)
 class Feed:
-    """The steps of a training on prepared data; see `trainers.parts.BatchSource`. Each example of a
-    step goes to exactly one worker. `parts`: micro-batches per worker."""
+    """The steps of a training on prepared data; see `trainers.batch_source.BatchSource`. Each
+    example of a step goes to exactly one worker. `parts`: micro-batches per worker."""
 
     split: Split
     order: DataOrder
@@ -27,24 +29,40 @@ class Feed:
     parts: int
     teacher: object
 
+    needs_first_evaluation: ClassVar[bool] = False
+
+    def evaluated(self, metrics: Mapping[str, float]) -> None:
+        """Changes nothing: what is read does not depend on the training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing, for the same reason."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Has nothing to load."""
+
     def steps(self, start: int, stop: int) -> "StepsAhead":
-        """Returns the steps, read ahead: what is on a disk does not depend on the training."""
+        """Returns the steps, read ahead."""
         return StepsAhead(self.step, start, stop)
 
     def step(self, number: int) -> Step:
         """Returns step `number` (0-based), read now."""
+        examples = self.order.examples(number)
+        return Step(
+            number=number,
+            batches=self.batches(examples),
+            # of all workers: each can compute it, so nothing has to be exchanged
+            num_positions=self.split.num_positions(examples),
+        )
+
+    def batches(self, examples: NDArray[np.int64]) -> list[Batch]:
+        """Returns this worker's micro-batches of `examples`, which are all workers'."""
         if self._has_gpu:
             # The current device belongs to a thread, and a new one starts at GPU 0: memory pinned
             # there would open a context on it for every worker of the node.
             torch.cuda.set_device(self.world.device)
-        examples = self.order.examples(number)
         shares = share(examples, rank=self.world.rank, world_size=self.world.size, parts=self.parts)
-        return Step(
-            number=number,
-            batches=[self._batch(part) for part in shares],
-            # of all workers: each can compute it, so nothing has to be exchanged
-            num_positions=self.split.num_positions(examples),
-        )
+        return [self._batch(part) for part in shares]
 
     def _batch(self, examples: NDArray[np.int64]) -> Batch:
         batch = self.split.collate(examples)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.parts import Batch, BatchSource, SignalMaker, Step
+from trainers.batch_source import BatchSource, Step
+from trainers.parts import Batch, SignalMaker
 from trainers.training.checkpoints import Checkpoints, random_state, restore_random_state
 from trainers.training.diagnostics import Diagnostics
 from trainers.training.student import StudentWithLoss
@@ -37,6 +38,7 @@ class Progress:
     metrics: dict[str, float] = field(default_factory=dict)
     train_s: float = 0.0
     wait_s: float = 0.0
+    write_s: float = 0.0
     tokens: int = 0
     scale_notice_given: bool = False
     looks: list[dict[str, Any]] = field(default_factory=list)  # of the diagnostics
@@ -141,6 +143,7 @@ class _Run:
 
     def train(self) -> TrainingEnd:
         self._resume()
+        self._begin()
         self.loop.module.train()
         self._diagnose()
         with self.loop.source.steps(self.progress.step, self.num_steps) as steps:
@@ -151,6 +154,11 @@ class _Run:
                 if not self._advance(steps):
                     return TrainingEnd(Outcome.DIVERGED, self.progress)
         return TrainingEnd(Outcome.COMPLETED, self.progress)
+
+    def _begin(self) -> None:
+        """Tells a source that wants to know what the student was worth before its first step."""
+        if self.progress.step == 0 and self.loop.source.needs_first_evaluation:
+            self.loop.source.evaluated(self.loop.evaluate({}).metrics)
 
     def _reason_to_leave(self) -> Leave:
         """Returns rank 0's reason on every rank, so that all leave at the same step."""
@@ -167,7 +175,8 @@ class _Run:
         when the trial has diverged."""
         started = time.perf_counter()
         step = next(steps)
-        self.progress.wait_s += time.perf_counter() - started
+        self.progress.wait_s += time.perf_counter() - started - step.write_s
+        self.progress.write_s += step.write_s
         assert step.number == self.progress.step, "the source and the trial must not drift apart"
         rate = learning_rate(self.config, self.progress.step, self.num_steps)
         result = self._step(step, rate)
@@ -249,6 +258,7 @@ class _Run:
         metrics = self.loop.evaluate(self.progress.metrics).metrics
         self.progress.evaluation += 1
         self.progress.metrics = metrics
+        self.loop.source.evaluated(metrics)
         if self.world.is_first:
             self._report(metrics)
         return math.isfinite(metrics["cross_entropy"])
@@ -261,6 +271,8 @@ class _Run:
             "tokens_per_s": progress.tokens / seconds,
             "data_wait_share": progress.wait_s / seconds,
         }
+        if progress.write_s:
+            speeds["write_share"] = progress.write_s / seconds
         reporter.evaluated(progress.step, progress.evaluation, metrics | speeds)
         warning = logit_scale_warning(metrics)
         if warning is not None and not progress.scale_notice_given:
@@ -291,6 +303,7 @@ class _Run:
                 "optimizer": self.optimizer.state_dict(),
                 "progress": vars(self.progress).copy(),
                 "random": random_states,
+                "source": self.loop.source.state_dict(),
             },
             score=self.progress.metrics.get("cross_entropy", math.inf),
         )
@@ -306,4 +319,6 @@ class _Run:
         self.loop.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
+        if "source" in state:  # checkpoints of before had none, and their sources no state
+            self.loop.source.load_state_dict(state["source"])
         restore_random_state(state["random"][self.world.rank], self.world.device)

@@ -14,6 +14,7 @@ from torch import distributed as dist
 from torch import nn
 
 from trainers import numerics as numerics_of
+from trainers.batch_source import BatchSource, WritesText
 from trainers.files.columns import write_columns
 from trainers.files.fingerprints import of_modules, of_recorded_model, of_weights
 from trainers.losses.own.load import import_from
@@ -27,7 +28,9 @@ from trainers.training.checkpoints import Checkpoints
 from trainers.training.diagnostics import Diagnostics, Probe
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
+from trainers.training.shares import Shares
 from trainers.training.student import StudentWithLoss
+from trainers.training.written import WritingSource
 from trainers.trial.budget import evaluation_steps, num_steps_of, smallest_micro_batch
 from trainers.trial.probe import plan_probe, work_of
 from trainers.trial.reporting import EXAMPLES, SAMPLES, Evaluation, Outcome, Reporter, TrialResult
@@ -111,7 +114,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         student=student,
         module=_wrapped(student, world),
         teacher=teacher,
-        source=_feed(trial, inputs, teacher),
+        source=_source(trial, inputs, student, teacher),
         num_steps=num_steps_of(trial.config, inputs.data.splits["train"].examples_per_epoch),
         world=world,
         reporter=reporter,
@@ -178,6 +181,25 @@ def _inputs(
     return _Inputs(runtime, data, numerics, world)
 
 
+def _source(
+    trial: TrialFile, inputs: _Inputs, student: StudentWithLoss, teacher: SignalMaker | None
+) -> BatchSource:
+    feed, config = _feed(trial, inputs, teacher), trial.config
+    if config.student_share == 0:
+        return feed
+    # the config was refused for any other task
+    assert isinstance(inputs.runtime, WritesText)
+    writer = inputs.runtime.writer(
+        config,
+        inputs.data,
+        student=student,  # bare: its DDP wrapper would wait for workers that write other text
+        teacher=teacher.network if isinstance(teacher, OnlineTeacher) else None,
+        numerics=inputs.numerics,
+    )
+    num_steps = num_steps_of(config, feed.split.examples_per_epoch)
+    return WritingSource(feed, writer, Shares(config, config.seed, num_steps))
+
+
 def _feed(trial: TrialFile, inputs: _Inputs, teacher: SignalMaker | None) -> Feed:
     split = inputs.data.splits["train"]
     return Feed(
@@ -236,7 +258,13 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> Sign
 
 def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> SignalMaker:
     """The teacher from its cache: its head stays in memory, its body is never loaded."""
-    folder = trial.paths.teacher_cache
+    folder, share = trial.paths.teacher_cache, trial.config.student_share
+    if share > 0:
+        raise ValueError(
+            "teacher_source: it must be online where the student writes text, of which no cache "
+            f"holds what the teacher says, but got {trial.teacher_source} with "
+            f"student_share={share:g}. Use teacher_source online, or student_share 0."
+        )
     if folder is None:
         raise ValueError(
             f"paths.teacher_cache: it must name a cache when teacher_source is "

@@ -34,6 +34,12 @@ def num_evaluations_of(config: TrialConfig, num_examples: int) -> int:
     return min(config.evaluations, num_steps_of(config, num_examples))
 
 
+def sampled_tokens(config: TrialConfig) -> int:
+    """Returns how many tokens a response has at most that the student writes to learn from."""
+    room = config.max_tokens - config.max_prompt_tokens
+    return room if config.sampling_max_tokens is None else config.sampling_max_tokens
+
+
 def smallest_micro_batch(config: TrialConfig, num_examples: int, num_workers: int) -> int:
     """Returns the examples of the smallest micro-batch that a trial meets and that has any."""
     count = num_learned_from(config, num_examples)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from trainers.trial.fields import Data, Evaluation, Loss, TaskField, TrainingFields
+from trainers.trial.fields import Data, Evaluation, Loss, TaskField, Text, TrainingFields
 from trainers.trial.groups import Group, groups
 from trainers.trial.rules import (
     check_budget,
@@ -19,11 +19,12 @@ from trainers.trial.rules import (
     loss_defaults,
 )
 from trainers.trial.sequence_rules import check_sequence_term, sequence_defaults
+from trainers.trial.text_rules import check_buffer, check_lengths_written, check_taught
 
 
-# pydantic lists the fields of the last base first, which makes it task, loss, training, data and
-# evaluation: the order of `trial.json`, of tables and of the schema.
-class TrialConfig(Evaluation, Data, TrainingFields, Loss, TaskField):
+# pydantic lists the fields of the last base first, which makes it task, loss, training, text, data
+# and evaluation: the order of `trial.json`, of tables and of the schema.
+class TrialConfig(Evaluation, Data, Text, TrainingFields, Loss, TaskField):
     """One trial's hyperparameters and budget. Defaults of a divergence or policy are filled in, so
     that what was not written down is visible in `trial.json` too. Raises `ValueError` naming the
     field and the rule."""
@@ -49,15 +50,25 @@ class TrialConfig(Evaluation, Data, TrainingFields, Loss, TaskField):
         check_budget(self)
         check_lengths(self)
         check_regions(self, self)
+        check_lengths_written(self, self)
+        check_buffer(self, self)
+        check_taught(self, self)
         return self
 
     @model_serializer(mode="wrap")
     def _only_of_its_task(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out the fields that only another task has."""
+        """Leaves out the fields that only another task has, and those that are left out at their
+        defaults."""
         dumped: dict[str, Any] = handler(self)
         return {
-            name: value for name, value in dumped.items() if not is_of_another_task(name, self.task)
+            name: value
+            for name, value in dumped.items()
+            if not is_of_another_task(name, self.task) and not self._is_left_out(name)
         }
+
+    def _is_left_out(self, name: str) -> bool:
+        default = type(self).model_fields[name].default
+        return GROUPS[name].is_sparse and getattr(self, name) == default
 
 
 GROUPS: Mapping[str, Group] = groups(TrialConfig)

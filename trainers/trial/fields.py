@@ -3,7 +3,7 @@
 `TrialConfig` is composed of these classes, and so are the sections of a sweep's document, so that a
 field has one name, type, range and default wherever it is written. To add a field, write it into
 the class whose `Group` fits: the section it belongs to, and whether a sweep may search it. Those of
-the loss are in `loss_fields.py`.
+the loss are in `loss_fields.py`, those of who writes the text in `text_fields.py`.
 """
 
 from enum import StrEnum
@@ -24,6 +24,7 @@ from trainers.trial.kinds import (
     Seed,
 )
 from trainers.trial.loss_fields import LossFields, LossPermissions, SequenceFields
+from trainers.trial.text_fields import StudentTextFields
 
 
 class TaskName(StrEnum):
@@ -234,6 +235,10 @@ class LanguageEvaluationFields(Fields):
 # fields of another task is added here, and nowhere else.
 class Loss(LossPermissions, SequenceFields, LossFields):
     """All fields of the section `loss`."""
+
+
+class Text(StudentTextFields):
+    """All fields of the section `text`."""
 
 
 class Data(ImageDataFields, LanguageDataFields, SubsetFields):

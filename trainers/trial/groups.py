@@ -15,11 +15,14 @@ class Group:
 
     section: where a sweep's document has them; empty for its top level. fixed_because: why a sweep
     cannot search them; empty where it can. task: the only task that has them; None for all.
+    is_sparse: whether documents leave them out at their defaults, as fields that are newer than
+    recorded sweeps must be, whose ids would change.
     """
 
     section: str
     fixed_because: str = ""
     task: str | None = None
+    is_sparse: bool = False
 
 
 class Fields(Strict):

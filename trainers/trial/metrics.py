@@ -22,6 +22,7 @@ TRAINING_METRICS = (
     "gradient_norm",
     "tokens_per_s",
     "data_wait_share",
+    "write_share",
 )
 """What a trial reports of its training: beside every step, and beside an evaluation its speed."""
 

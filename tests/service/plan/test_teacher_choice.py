@@ -53,6 +53,8 @@ def plan(cache: dict[str, Any], **changes: Any) -> SweepPlan:
         ({}, {}, CacheCost(GIB, 10 * GIB, 1000, 900), "read less of the data than building"),
         ({}, {}, CacheCost(0, 10 * GIB, 1000, 900), ""),
         ({}, {"search": {"precision": {"fixed": "float32"}}}, PAYS, ""),
+        ({}, {"text": {"student_share": 0.5}}, PAYS, r"asked about then (student_share=0.5)"),
+        ({}, {"search": {"student_share": {"choice": [0.5, 1]}}}, PAYS, "(student_share=0.5)"),
     ],
 )
 def test_a_cache_serves_unless_there_is_a_reason(
@@ -67,6 +69,14 @@ def test_a_cache_serves_unless_there_is_a_reason(
 def test_a_required_cache_that_cannot_be_is_refused() -> None:
     with pytest.raises(PlanError, match="required must be possible, but the cache takes 1.0 GiB"):
         choose_teacher(spec({"mode": "required", "max_gib": 0.5}), ["float32"], PAYS)
+
+
+def test_a_cache_serves_the_trials_whose_students_write_nothing() -> None:
+    searched = {"student_share": {"choice": [0, 0.5]}}
+    choice = choose_teacher(spec({}, search=searched), ["float32"], PAYS)
+    assert choice.source == "cache:float32" and "student_share=0.5" in choice.reason
+    with pytest.raises(PlanError, match=r"required must be possible, but .*student_share=0\.5"):
+        choose_teacher(spec({"mode": "required"}, search=searched), ["float32"], PAYS)
 
 
 @pytest.mark.parametrize(

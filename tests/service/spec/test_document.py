@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import SpecError
-from service.spec.document import Data, Evaluation, Loss, SweepSpec, Training
+from service.spec.document import Data, Evaluation, Loss, SweepSpec, Text, Training
 from service.spec.parse import json_schema, parse_spec
 from trainers.trial.config import NOT_SEARCHABLE, TrialConfig
 from trainers.trial.sources import DataSource
@@ -46,6 +46,7 @@ def test_the_sections_hold_every_field_of_a_trial_once() -> None:
     sections = [
         *Training.model_fields,
         *Loss.model_fields,
+        *Text.model_fields,
         *Evaluation.model_fields,
         *(name for name in Data.model_fields if name not in own_of_data),
         "task",

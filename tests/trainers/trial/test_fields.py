@@ -29,7 +29,14 @@ def test_a_field_belongs_where_its_own_class_says() -> None:
 
 def test_the_sections_keep_their_order() -> None:
     sections = [group.section for group in GROUPS.values()]
-    assert list(dict.fromkeys(sections)) == ["", "loss", "training", "data", "evaluation"]
+    assert list(dict.fromkeys(sections)) == [
+        "",
+        "loss",
+        "training",
+        "text",
+        "data",
+        "evaluation",
+    ]
     assert fields_in("data") == (
         "student_examples",
         "subset_seed",
@@ -42,13 +49,14 @@ def test_the_sections_keep_their_order() -> None:
     )
 
 
-def test_only_loss_and_training_are_searched() -> None:
+def test_only_loss_training_and_text_are_searched() -> None:
     searched = {GROUPS[name].section for name in GROUPS.keys() - NOT_SEARCHABLE.keys()}
-    assert searched == {"loss", "training"}
+    assert searched == {"loss", "training", "text"}
     assert NOT_SEARCHABLE["allow_free_logit_scale"] == "it is a permission, not a hyperparameter"
 
 
 def test_fields_of_text_belong_to_its_task() -> None:
     of_text = {name for name, group in GROUPS.items() if group.task == TaskName.CAUSAL_LM}
     assert {"max_tokens", "generation_prompts", "no_repeat_ngram_size"} <= of_text
+    assert {*fields_in("text")} <= of_text
     assert not of_text & {*fields_in("loss"), *fields_in("training"), "evaluations", "task"}

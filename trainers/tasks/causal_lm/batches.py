@@ -141,14 +141,14 @@ def collate_samples(
     learned, the one that ended it included."""
     rows = []
     for prompt, sample in zip(prompts, samples, strict=True):
-        ids = np.concatenate([prompt, sample.ids])
+        ids = np.concatenate([prompt, np.array(sample.response.ids, np.int32)])
         rows.append((ids, np.arange(len(ids)) >= len(prompt)))
     examples = np.array([sample.example for sample in samples], dtype=np.int64)
     batch = collate(split_name, examples, rows, pad_token_id=pad_token_id)
-    drawn = [sample.log_probs for sample in samples]
+    drawn = [np.array(sample.response.log_probs, np.float32) for sample in samples]
     facts = Sampled(
         authors=torch.tensor([int(sample.author) for sample in samples], dtype=torch.int64),
-        ended=torch.tensor([sample.ended for sample in samples], dtype=torch.bool),
+        ended=torch.tensor([sample.response.ended for sample in samples], dtype=torch.bool),
         log_probs=torch.from_numpy(np.concatenate([*drawn, np.zeros(0, np.float32)])),
     )
     return replace(batch, sampled=facts)

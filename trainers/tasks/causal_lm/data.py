@@ -31,7 +31,7 @@ class TokenSplit:
         """`dataset` is what `write_split` wrote, opened by `datasets`; `pad_token_id` fills batches
         up (its value reaches no result). Raises `ValueError` for a `subset` of more examples."""
         self.name = name
-        self._pad_token_id = pad_token_id
+        self.pad_token_id = pad_token_id
         self._dataset = dataset
         table = dataset.data
         self._tokens = _ListColumn(table.column("input_ids"), np.int32)
@@ -75,6 +75,10 @@ class TokenSplit:
         """Token ids of one example."""
         return self._tokens[self._rows[example]]
 
+    def prompt(self, example: int) -> NDArray[np.int32]:
+        """Token ids of one example before its response."""
+        return self.tokens(example)[: self.num_prompt_tokens[example]]
+
     def learned(self, example: int) -> NDArray[np.bool_]:
         """For each token of one example, whether the loss asks for it."""
         return self._learned[self._rows[example]]
@@ -95,7 +99,7 @@ class TokenSplit:
     def collate(self, examples: NDArray[np.int64]) -> TokenBatch:
         """See `trainers.parts.Split`."""
         rows = [(self.tokens(i), self.learned(i)) for i in examples.tolist()]
-        return batches.collate(self.name, examples, rows, pad_token_id=self._pad_token_id)
+        return batches.collate(self.name, examples, rows, pad_token_id=self.pad_token_id)
 
 
 @dataclass(frozen=True)

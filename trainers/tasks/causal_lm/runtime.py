@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers.parts import SignalMaker
+from trainers.parts import Network, SignalMaker
+from trainers.responses import Sampling
+from trainers.sampled import Author
 from trainers.tasks.causal_lm import building, data, models, tokenizer, writing
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
+from trainers.tasks.causal_lm.generation import end_tokens
 from trainers.tasks.causal_lm.models import LanguageModel
+from trainers.tasks.causal_lm.sampling import ModelSampler
+from trainers.tasks.causal_lm.text_writer import TextWriter
 from trainers.tasks.causal_lm.writing import DataWriter
+from trainers.trial.budget import sampled_tokens
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import ModelFacts, SetFacts
 from trainers.trial.seen import ALL, Seen
@@ -109,6 +115,29 @@ class CausalLmRuntime:
     ) -> TextEvaluator:
         """Returns what measures the metrics of `metrics.py`."""
         return TextEvaluator(config, data, teacher, world, numerics, is_thorough)
+
+    def writer(
+        self,
+        config: TrialConfig,
+        data: TokenData,
+        *,
+        student: Network,
+        teacher: Network | None,
+        numerics: dict[str, Any],
+    ) -> TextWriter:
+        """Returns what answers the prompts of the training split with the models in this process.
+        Raises `ValueError` for a mixture with a teacher that is not there."""
+        sampling = Sampling(
+            temperature=config.sampling_temperature,
+            max_new_tokens=sampled_tokens(config),
+            end_token_ids=end_tokens(student.model, data.tokenizer, data.facts.end_of_turn),
+            pad_token_id=data.facts.pad_token_id,
+            top_p=config.sampling_top_p,
+            teacher_mix=config.teacher_mix,
+        )
+        sampler = ModelSampler(student, sampling, numerics, teacher)
+        author = Author.MIXTURE if config.teacher_mix else Author.STUDENT
+        return TextWriter(data.splits["train"], sampler, author, config.seed)
 
     def save(self, model: Any, data: TokenData, folder: Path) -> None:
         """Writes a Hugging Face folder with the tokenizer in it."""

@@ -92,8 +92,13 @@ class CausalLm:
         return facts.read_prepared(folder)
 
     def why_not_cached(self, config: TrialConfig) -> str:
-        """The text stays the same."""
-        return ""
+        """A cache holds what the teacher says of the data's text alone."""
+        if config.student_share == 0:
+            return ""
+        return (
+            "the student writes text while it trains, which the teacher has to be asked about "
+            f"then (student_share={config.student_share:g})"
+        )
 
     def check_objective(self, metric: str, config: TrialConfig) -> None:
         """Raises `ValueError` for a metric of texts where none is generated."""

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from trainers.responses import Response
 from trainers.sampled import Author, Sample
 from trainers.tasks.causal_lm.batches import TokenBatch, collate_samples
 
@@ -10,8 +11,7 @@ END, PAD = 2, 0
 
 
 def sample(example: int, ids: list[int], *, ended: bool, author: Author) -> Sample:
-    log_probs = -np.array(ids, np.float32) / 10
-    return Sample(example, np.array(ids, np.int32), log_probs, ended, author)
+    return Sample(example, Response(ids, [-token / 10 for token in ids], ended), author)
 
 
 def batch_of_two() -> TokenBatch:

@@ -1,0 +1,71 @@
+"""What a plan says of the text that students write."""
+
+from typing import Any
+
+import pytest
+from fakes import make_document
+
+from service.plan.estimates import InputFacts, estimate_sweep
+from service.plan.own_text import own_text, share_written
+from service.spec.document import SweepSpec
+from service.spec.parse import parse_spec
+
+KNOWN = InputFacts(
+    num_train_examples=1000,
+    num_train_tokens=50_000,
+    num_validation_examples=40,
+    vocab_size=1000,
+    teacher_parameters=1_000_000,
+    student_parameters=100_000,
+)
+MEASURED = KNOWN.model_copy(update={"evaluation_s": 7.0, "forward_s": 2.0})
+DATA = {"train": "builtin:docstrings", "validation": "builtin:docstrings", "max_tokens": 64}
+TEXT = {"student_share": 0.5, "sampling_max_tokens": 16}
+
+
+def spec(**changes: Any) -> SweepSpec:
+    base = {
+        "data": DATA | {"max_prompt_tokens": 32},
+        "training": {"steps": 100, "batch_size": 8},
+        "evaluation": {"generation_prompts": 100, "max_new_tokens": 32},
+    }
+    return parse_spec(make_document(**base, **changes))
+
+
+def test_a_sweep_whose_students_write_nothing_says_nothing() -> None:
+    assert own_text(spec(), KNOWN, 0) is None
+    estimate = estimate_sweep(spec(), KNOWN, trials=4, slots=1, gpus_per_worker=0)
+    assert "own_text" not in estimate.model_dump()
+
+
+def test_the_responses_of_a_trial_and_the_time_that_they_take() -> None:
+    text = own_text(spec(text=TEXT | {"samples_per_prompt": 3}), MEASURED, 0)
+    assert text is not None
+    assert (text.share, text.responses, text.max_tokens) == (0.5, 0.5 * 100 * 8 * 3, 16)
+    # an evaluation wrote 40 answers of 32 tokens in 5 s
+    assert text.write_s == pytest.approx(1200 * 16 * 5 / (40 * 32))
+    # 2 operations for each weight and position, prompts included, at 30 GFLOP/s
+    assert text.ask_s == pytest.approx(1200 * (16 + 32) * 2e6 / 30e9)
+
+
+def test_what_was_not_measured_is_guessed_by_the_tokens_one_after_another() -> None:
+    text = own_text(spec(text=TEXT), KNOWN, 0)
+    assert text is not None and text.write_s == pytest.approx(50 * 16 * 0.01)
+
+
+@pytest.mark.parametrize("facts", [KNOWN, MEASURED])
+def test_writing_is_part_of_a_trials_time(facts: InputFacts) -> None:
+    def seconds(**changes: Any) -> float:
+        made = spec(**changes)
+        estimate = estimate_sweep(made, facts, trials=1, slots=1, gpus_per_worker=0)
+        assert estimate.duration_s is not None
+        return estimate.duration_s
+
+    text = own_text(spec(text=TEXT), facts, 0)
+    assert text is not None
+    assert seconds(text=TEXT) - seconds() == pytest.approx(text.write_s)
+
+
+def test_a_searched_share_counts_with_its_mean() -> None:
+    searched = {"student_share": {"choice": [0, 0.5, 1]}}
+    assert share_written(spec(search=searched)) == pytest.approx(0.5, abs=0.1)

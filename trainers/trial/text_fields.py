@@ -1,0 +1,94 @@
+"""The fields that say who writes the text that a trial learns from; no torch.
+
+Four temperatures are apart: those of the loss (`loss_fields.py`), of the student's sampling and of
+the teacher's (here), and of evaluation (`fields.py`). None is another one's default.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from trainers.trial.groups import Fields, Group
+from trainers.trial.kinds import NOT_A_SWITCH, Count, CountOrNone, Fraction, Length, Positive
+
+MOST_SAMPLES = 1000  # of a prompt in a step
+
+
+class ShareSchedule(StrEnum):
+    """How the student's share of the text moves over the training: always `student_share`; towards
+    it, as data's share decays (ImitKD, Lin et al. 2020); or up to it in steps of 0.1, each time the
+    validation loss has grown by 0.1 (DistiLLM, Ko et al. 2024)."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+    REVERSE_SIGMOID = "reverse_sigmoid"
+    ADAPTIVE = "adaptive"
+
+
+class ShareOf(StrEnum):
+    """What is thrown a coin for: a step, or each of its sequences."""
+
+    STEPS = "steps"
+    SEQUENCES = "sequences"
+
+
+class FreshSchedule(StrEnum):
+    """Which part of the student's text is written anew while there is a buffer: all at first and
+    none at the end, a half, or none at first and all at the end; the rest is replayed."""
+
+    DECREASING = "decreasing"
+    CONSTANT = "constant"
+    INCREASING = "increasing"
+
+
+class StudentTextFields(Fields):
+    """How much of the text the student itself writes, when, and how."""
+
+    # Left out of documents at their defaults, so that sweeps without them keep their ids.
+    group = Group(section="text", task="causal_lm", is_sparse=True)
+
+    student_share: Annotated[
+        Fraction,
+        Field(description="share of text that the student writes (GKD's lambda), at its largest"),
+    ] = 0.0
+    share_schedule: Annotated[
+        ShareSchedule,
+        Field(
+            description="constant; the data's share decays by linear, exponential or "
+            "reverse_sigmoid; adaptive: grows with the validation loss"
+        ),
+    ] = ShareSchedule.CONSTANT
+    share_of: Annotated[
+        ShareOf, Field(description="steps: all of a step's text is one writer's; sequences: mixed")
+    ] = ShareOf.STEPS
+    refresh: Annotated[
+        Count, Field(description="steps whose text the student writes at once, before the first")
+    ] = 1
+    buffer_size: Annotated[
+        CountOrNone, Field(description="sequences of the student's that are kept for replay")
+    ] = 0
+    fresh_schedule: Annotated[
+        FreshSchedule,
+        Field(description="part of the student's text that is new, once the buffer is full"),
+    ] = FreshSchedule.DECREASING
+    sampling_temperature: Annotated[
+        Positive, Field(description="of the student's text; apart from tau")
+    ] = 1.0
+    sampling_top_p: Annotated[
+        float,
+        Field(gt=0, le=1, allow_inf_nan=False, description="of the student's text; 1: all tokens"),
+        NOT_A_SWITCH,
+    ] = 1.0
+    sampling_max_tokens: Annotated[
+        Length | None,
+        Field(description="of the student's text; default: max_tokens - max_prompt_tokens"),
+    ] = None
+    samples_per_prompt: Annotated[
+        Count, Field(le=MOST_SAMPLES, description="responses of the student to each prompt")
+    ] = 1
+    teacher_mix: Annotated[
+        Fraction,
+        Field(description="teacher's share in each token's probabilities as the student writes"),
+    ] = 0.0
