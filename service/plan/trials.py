@@ -24,6 +24,8 @@ def control_trials(spec: SweepSpec) -> tuple[ControlTrial, ...]:
         return ()
     # What the spec's loss section gives must not leak into a control; None stands for not given.
     weights = {"hard_weight", "soft_weight", "allow_free_logit_scale"}
+    if "sequence_term" in spec.given_loss() and spec.given().get("soft_weight") == 0:
+        weights.remove("soft_weight")  # the term is all of the loss, and no control has one
     base: dict[str, Any] = dict.fromkeys(sorted(spec.given_loss() - weights))
     # They learn from the data's text: what a student gains by its own is compared with them.
     base |= dict.fromkeys(sorted(spec.text.model_fields_set))

@@ -18,7 +18,7 @@ from trainers.trial.rules import (
     check_regions,
     loss_defaults,
 )
-from trainers.trial.sequence_rules import check_sequence_term, sequence_defaults
+from trainers.trial.sequence_rules import check_drawn_text, check_sequence_term, sequence_defaults
 from trainers.trial.text_rules import check_buffer, check_lengths_written, check_taught
 
 
@@ -53,6 +53,7 @@ class TrialConfig(Evaluation, Data, Text, TrainingFields, Loss, TaskField):
         check_lengths_written(self, self)
         check_buffer(self, self)
         check_taught(self, self)
+        check_drawn_text(self, self)
         return self
 
     @model_serializer(mode="wrap")

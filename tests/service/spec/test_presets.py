@@ -36,6 +36,10 @@ def test_the_presets_of_the_documentation_are_there() -> None:
         "fashion-mnist",
         "cifar100",
         "study-digits",
+        "minillm",
+        "on-policy",
+        "f-distill",
+        "distillm2",
         *COMPARING,
     } <= set(preset_names())
     assert "_starter" not in preset_names()

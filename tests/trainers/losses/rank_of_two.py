@@ -10,23 +10,32 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from trainers.losses import DistillationLoss, LossContext
+from trainers.sampled import Author, Sampled
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.config import TrialConfig
-from trainers.world import leave
+from trainers.world import World, leave
 
 NUM, VOCAB, WIDTH = 30, 13, 6
 ROWS = ([0, 20], [20, 30])  # uneven on purpose
 CONFIGS = {
     "cist": TrialConfig(divergence="generalized_jsd", policy="cist"),
     "curriculum": TrialConfig(policy="curriculum", curriculum_ramp=0.0),
+    "whitened": TrialConfig(
+        sequence_term="kl_reward", discount=0.9, whiten=True, student_share=0.5, tau=2.0
+    ),
 }
+TEXT_LENGTH = 5  # of which each rank has whole ones
+
+
+ALONE = World()
 
 
 class Student(nn.Module):
     """A body, a head and the loss behind them, as one module for DDP to wrap."""
 
-    def __init__(self, config: TrialConfig) -> None:
+    def __init__(self, config: TrialConfig, world: World = ALONE) -> None:
         super().__init__()
+        self.world = world
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int) -> nn.Parameter:
@@ -38,7 +47,13 @@ class Student(nn.Module):
     def forward(self, inputs: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
         """Returns the total over the positions."""
         signal = TeacherSignal(teacher, OutputHead(torch.eye(VOCAB, dtype=torch.float64)))
-        hidden, context = inputs @ self.body, LossContext(step=5, num_steps=10)
+        ids = torch.arange(len(labels)) // TEXT_LENGTH
+        authors = torch.full((len(labels) // TEXT_LENGTH,), int(Author.STUDENT))
+        drawn = Sampled(authors, authors > 0, torch.zeros(len(labels)))
+        has_term = self.loss.config.sequence_weight is not None
+        sampled = drawn if has_term else None  # what is drawn has no hard loss
+        context = LossContext(ids, step=5, num_steps=10, sampled=sampled, world=self.world)
+        hidden = inputs @ self.body
         return self.loss(hidden, OutputHead(self.head), labels, signal, context).total
 
 
@@ -67,16 +82,18 @@ def main() -> None:
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
     mesh = torch.distributed.init_device_mesh("cpu", (2,))
+    world = World(rank, 2, group=torch.distributed.group.WORLD)
     for name, config in CONFIGS.items():
-        module = nn.parallel.DistributedDataParallel(Student(config))
+        module = nn.parallel.DistributedDataParallel(Student(config, world))
         torch.save(gradients(module, slice(*ROWS[rank]), 2), folder / f"{name}-{rank}.pt")
-        sharded = fully_shard(Student(config), mesh=mesh)
+        sharded = fully_shard(Student(config, world), mesh=mesh)
         torch.save(gradients(sharded, slice(*ROWS[rank]), 2), folder / f"sharded-{name}-{rank}.pt")
     # An empty rank takes part in every collective all the same.
-    module = nn.parallel.DistributedDataParallel(Student(CONFIGS["cist"]))
     rows = slice(0, NUM) if rank == 0 else slice(0, 0)
-    torch.save(gradients(module, rows, 2), folder / f"empty-{rank}.pt")
-    del module
+    for name in ("cist", "whitened"):
+        module = nn.parallel.DistributedDataParallel(Student(CONFIGS[name], world))
+        torch.save(gradients(module, rows, 2), folder / f"empty-{name}-{rank}.pt")
+    del module, sharded, world
     leave(torch.distributed.group.WORLD)
 
 

@@ -47,7 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("curriculum", "curriculum"),
         ("sharded-cist", "cist"),
         ("sharded-curriculum", "curriculum"),
-        ("empty", "cist"),
+        ("empty-cist", "cist"),
+        ("whitened", "whitened"),
+        ("sharded-whitened", "whitened"),
+        ("empty-whitened", "whitened"),
     ],
 )
 def test_gradients_are_one_workers(folder: Path, name: str, config: str) -> None:

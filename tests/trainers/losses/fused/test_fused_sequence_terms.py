@@ -86,7 +86,7 @@ def test_it_adds_to_value_and_gradient(term: str, divergence: str, fused: bool) 
     """In closed form, and where the rest goes through autograd."""
     batch = make_batch(NUM)
     sampled = sampled_of(batch)
-    config = make_config(divergence, "fixed", **TERMS[term])
+    config = make_config(divergence, "fixed", student_share=0.5, **TERMS[term])
     without = make_config(divergence, "fixed")
     sums, grads = run(config, batch, sampled, fused=fused)
     plain, plain_grads = run(without, batch, sampled, fused=False)
@@ -104,7 +104,12 @@ def test_it_adds_to_value_and_gradient(term: str, divergence: str, fused: bool) 
 @pytest.mark.parametrize("term", TERMS)
 def test_without_text_of_the_student_it_is_nothing(term: str, fused: bool) -> None:
     batch = make_batch(NUM)
-    sums, grads = run(make_config("reverse_kl", "cist", **TERMS[term]), batch, None, fused=fused)
+    sums, grads = run(
+        make_config("reverse_kl", "cist", student_share=0.5, **TERMS[term]),
+        batch,
+        None,
+        fused=fused,
+    )
     plain, expected = run(make_config("reverse_kl", "cist"), batch, None, fused=fused)
     assert sums.sequence == 0 and sums.total == plain.total
     assert all(torch.equal(*pair) for pair in zip(grads, expected, strict=True))
@@ -113,7 +118,7 @@ def test_without_text_of_the_student_it_is_nothing(term: str, fused: bool) -> No
 def test_tokens_of_others_are_neither_rewarded_nor_read() -> None:
     """What they were drawn with is not a number here."""
     batch = make_batch(NUM)
-    config = make_config("forward_kl", "fixed", **TERMS["texts"])
+    config = make_config("forward_kl", "fixed", student_share=0.5, **TERMS["texts"])
     sums, grads = run(config, batch, sampled_of(batch), fused=True)
     assert sums.total.isfinite() and all(grad.isfinite().all() for grad in grads)
 
@@ -123,6 +128,6 @@ def test_what_is_not_a_number_shows_in_the_loss(fused: bool) -> None:
     batch = make_batch(NUM)
     sampled = sampled_of(batch)
     sampled.log_probs[0] = torch.nan
-    config = make_config("forward_kl", "fixed", **TERMS["minillm"])
+    config = make_config("forward_kl", "fixed", student_share=0.5, **TERMS["minillm"])
     sums, _ = run(config, batch, sampled, fused=fused)
     assert sums.total.isnan()
