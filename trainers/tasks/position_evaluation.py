@@ -53,11 +53,11 @@ class PositionSums:
         if examples is not None:
             ones = torch.ones(len(examples), dtype=torch.float64, device=examples.device)
             self._by_example[0].index_add_(0, examples, ones)
-        for i, quantity in enumerate(self._quantities, start=1):
-            values = quantity(at).double()
-            self._sums[i] += values.sum()
-            if examples is not None and quantity in self._columns:
-                self._by_example[self._columns[quantity]].index_add_(0, examples, values)
+        values = {quantity: quantity(at).double() for quantity in self._quantities}
+        self._sums[1:] += torch.stack([value.sum() for value in values.values()])
+        if examples is not None:
+            for quantity, row in self._columns.items():
+                self._by_example[row].index_add_(0, examples, values[quantity])
 
     def values(self, world: World) -> dict[str, float]:
         """Returns the metrics over the positions of all workers. To be called once, by all."""

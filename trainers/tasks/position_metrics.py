@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainers.trial.diagnosis import LOGIT_SCALE_RATIO
-from trainers.trial.metrics import Metric
+from trainers.trial.metrics import BINS, Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from trainers.tasks.positions import Positions
 
-BINS = 15  # of equal width, as Guo et al. 2017 have them
 # Takes the `Positions` of N positions and returns a tensor [N].
 Quantity = Callable[[Any], Any]
 
@@ -68,9 +67,7 @@ def overconfidence_in(number: int) -> Quantity:
     the former is in bin `number`; elsewhere 0."""
 
     def quantity(at: "Positions") -> "Tensor":
-        # A bin has its upper end, and not its lower one.
-        is_here = (at.confidence * BINS).ceil().clamp(1, BINS) == number + 1
-        return (at.confidence - at.is_right.float()) * is_here
+        return at.overconfidence * (at.bin == number + 1)
 
     return quantity
 

@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trainers.trial.metrics import BINS
+
 
 class Positions:
     """Student and teacher at N positions, at temperature 1. Each quantity is computed when it is
@@ -72,6 +74,17 @@ class Positions:
     def confidence(self) -> Tensor:
         """The student's largest probability [N]."""
         return self.q.amax(-1)
+
+    @cached_property
+    def overconfidence(self) -> Tensor:
+        """The student's largest probability minus whether it is the label's [N]."""
+        return self.confidence - self.is_right.float()
+
+    @cached_property
+    def bin(self) -> Tensor:
+        """The number from 1 to `BINS` of the confidence's bin [N]; a bin has its upper end, and not
+        its lower one."""
+        return (self.confidence * BINS).ceil().clamp(1, BINS)
 
     @staticmethod
     def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -136,6 +136,8 @@ class _Run:
     def __init__(self, loop: Loop):
         self.loop, self.config, self.world = loop, loop.config, loop.world
         self.optimizer = make_optimizer(loop.config, loop.student)
+        # looking through all modules for them at each step would take as long as the update
+        self.parameters = list(loop.student.parameters())
         self.num_steps = loop.num_steps
         self.evaluate_after = evaluation_steps(self.num_steps, loop.config.evaluations)
         self.progress = Progress()
@@ -251,7 +253,7 @@ class _Run:
         """Returns the gradient norm before clipping, on the device."""
         # after the exchange every worker has the same gradients, and so the same norm
         limit = self.config.clip_norm or math.inf
-        parameters = [p for p in self.loop.student.parameters() if p.grad is not None]
+        parameters = [p for p in self.parameters if p.grad is not None]
         return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _evaluate(self) -> bool:

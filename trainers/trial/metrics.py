@@ -6,6 +6,7 @@ from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
 MAXIMIZE, MINIMIZE = "maximize", "minimize"
+BINS = 15  # of the calibration error, of equal width, as Guo et al. 2017 have them
 
 
 def sign_of(direction: str | None) -> int:
