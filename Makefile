@@ -67,7 +67,7 @@ format: $(INSTALLED) ## put the code into the project's format
 
 benchmark: $(INSTALLED) ## measure overheads and speed, a few minutes
 	@$(PIP) --constraint constraints.txt --editable '.[benchmark]'
-	for script in tests/benchmarks/*/run.py; do $(BIN)/python "$$script"; done
+	for script in tests/benchmarks/*/run.py tests/benchmarks/vision/steps.py; do $(BIN)/python "$$script"; done
 
 clean: ## remove what the commands above made in this folder
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from service.driver.study_line import StudyLine
+from service.driver.study_line import StudyLine, num_undecided
 from service.driver.tickets import TrialSetting
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.plan.plan import SweepPlan
@@ -315,8 +315,8 @@ def _values(metrics: Mapping[str, float], names: Sequence[str]) -> list[float]:
 
 def num_left(plan: SweepPlan, store: StudyStore) -> int:
     """Returns how many of the plan's trials are still to be handed out: those that have a repeat
-    spend nothing of the budget."""
+    spend nothing of the budget, and cells whose tuning failed have nothing to compare."""
     records = store.records()
     repeated = {record.retry_of for record in records}
     spent = [r for r in records if r.state != TrialState.PENDING and r.number not in repeated]
-    return plan.num_trials - len(spent)
+    return plan.num_trials - len(spent) - num_undecided(plan, records)

@@ -86,6 +86,16 @@ def chosen_rates(
     return {label: rate for label, (_, rate) in best.items()} | begun
 
 
+def num_undecided(plan: SweepPlan, records: Sequence[StudyTrial]) -> int:
+    """Returns how many trials of a study will never be in line: those of cells whose tuning trials
+    have all ended and left no learning rate."""
+    study = plan.study
+    if study is None or study.tune is None or _unfinished(study, records):
+        return 0
+    rates = chosen_rates(study, records, plan.spec.objective[0].direction)
+    return len(study.seeds) * sum(cell.label not in rates for cell in study.cells)
+
+
 def _place(record: StudyTrial, rates: Sequence[float]) -> int:
     """Returns the place of a trial's rate in the list of those to try: by it equals are told, not
     by which of them ended first."""

@@ -7,7 +7,7 @@ import pytest
 from fakes import make_study_document
 from ledger_support import Desk, done, ended, take
 
-from service.driver.ledger import Ledger
+from service.driver.ledger import Ledger, num_left
 from service.driver.open_study import apply_changes, so_far
 from service.driver.study_changes import StudyChanges
 from service.driver.study_line import chosen_rates
@@ -128,6 +128,16 @@ def test_a_cell_whose_tuning_failed_is_not_compared(tmp_path: Path) -> None:
 
     assert run(ledger, score)[4:] == [(1, 0, 1e-2), (1, 1, 1e-2)]
     assert store.counts()[TrialState.PENDING] == 0
+
+
+def test_nothing_is_left_of_a_study_whose_tuning_failed(tmp_path: Path) -> None:
+    plan = plan_of(tune=TUNE)
+    ledger, store = Desk(tmp_path, plan).open()
+    assert num_left(plan, store) == 8
+    run(ledger, lambda tau, seed, rate: None)
+    assert num_left(plan, store) == 0
+    list(apply_changes(StudyChanges(retry_failed=True), store, plan, home=tmp_path))
+    assert num_left(plan, store) > 0
 
 
 def test_a_repeated_tuning_trial_brings_its_cell_back(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Teacher and undistilled student are scored once, exactly as trials are."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from training_support import request, trial
 
+from trainers.preparing import scoring
 from trainers.preparing.inspection import inspect
 from trainers.preparing.prepare import SCORING, prepare
 from trainers.training.run import run_trial
@@ -63,11 +65,16 @@ def test_they_are_measured_once_for_each_evaluation(prepared: Prepared, home: Pa
     assert SCORING in heard
 
 
-def test_a_plan_knows_how_long_an_evaluation_took(prepared: Prepared, home: Path) -> None:
-    scores = prepare(asked(prepared, home), home).scores
+def test_a_plan_knows_how_long_an_evaluation_took(
+    prepared: Prepared, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter([10.0, 10.5, 20.0, 23.0])  # around a pass without texts, and an evaluation
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr(scoring, "time", clock)
+    scores = prepare(asked(prepared, home, generation_prompts=5), home).scores
     assert scores is not None
-    facts = inspect(asked(prepared, home), home)
-    assert (facts.evaluation_s, facts.forward_s) == (scores.evaluation_s, scores.forward_s)
-    assert 0 < scores.forward_s < scores.evaluation_s
+    assert (scores.forward_s, scores.evaluation_s) == (0.5, 3.0)
+    facts = inspect(asked(prepared, home, generation_prompts=5), home)
+    assert (facts.evaluation_s, facts.forward_s) == (3.0, 0.5)
     other = inspect(asked(prepared, home, generation_prompts=1), home)
     assert (other.evaluation_s, other.teacher_entropy_share is None) == (None, False)

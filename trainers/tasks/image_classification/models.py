@@ -30,6 +30,7 @@ from trainers.trial.sources import ModelSource
 
 OWN = ConvNetConfig.model_type
 CHECKED_IMAGES = 2
+COUNTS = ("num_channels", "num_labels", "width")  # keys of configs of which 0 is none
 
 
 def register() -> None:
@@ -84,6 +85,7 @@ def built(given: Mapping[str, Any], role: str, sizes: Mapping[str, int]) -> Any:
     data, as far as they are known. Raises `ValueError` naming the field of one that makes none."""
     register()
     _check_type(given, role)
+    _check_counts(given, role)
     known = names_of(given["model_type"]) | {"num_labels"}
     full = {name: value for name, value in sizes.items() if name in known} | dict(given)
     return ConfigBuild(full, role, AutoModelForImageClassification).model()
@@ -131,6 +133,16 @@ def _check_type(given: Mapping[str, Any], role: str) -> None:
         names = [*ARCHITECTURES, *SIZED]
         name = given.get("architecture", ConvNetConfig.architecture)
         _check_name(f"{role}.config.architecture", name, names, f"one of {', '.join(names)}")
+
+
+def _check_counts(given: Mapping[str, Any], role: str) -> None:
+    for name in COUNTS:
+        # torch makes layers of no channels, and refuses them at the first image alone
+        if given.get(name) == 0:
+            raise ValueError(
+                f"{role}.config.{name}: it must be 1 or more, but got 0. Correct it, or leave it "
+                "out."
+            )
 
 
 def _check_name(place: str, name: Any, known: Sequence[str], rule: str) -> None:

@@ -128,6 +128,14 @@ def test_cells_are_what_adaptive_pooling_makes(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(Cells()(x), pooled)
 
 
+def test_cells_that_were_made_for_an_evaluation_are_fit_for_training() -> None:
+    with torch.inference_mode():
+        Cells()(torch.rand(1, 2, 6, 3))
+    x = torch.rand(1, 2, 6, 3, requires_grad=True)
+    Cells()(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_the_products_of_a_forward_pass_are_counted() -> None:
     sizes = {"num_labels": 10, "num_channels": 1, "image_size": 28}
     given = {"model_type": "convnet", "architecture": "strided_cnn", "width": 16}
@@ -143,3 +151,13 @@ def test_a_network_that_an_image_is_too_small_for_is_refused_by_its_plan() -> No
     model = models.built({"model_type": "convnet", "architecture": "small_cnn"}, "student", sizes)
     with pytest.raises(ValueError, match=r"student\.config: it must take the data's images of 2 x"):
         models.products_of(model, "student", sizes)
+
+
+@pytest.mark.parametrize("name", ["num_channels", "num_labels", "width"])
+def test_a_count_that_is_none_is_named(name: str) -> None:
+    sizes = {"num_labels": 10, "num_channels": 1, "image_size": 8}
+    given = {"model_type": "convnet", "architecture": "small_cnn", name: 0}
+    with pytest.raises(
+        ValueError, match=rf"student\.config\.{name}: it must be 1 or more, but got 0"
+    ):
+        models.built(given, "student", sizes)
