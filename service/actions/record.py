@@ -132,12 +132,24 @@ def _significant(
     if base is not None and base.run_id not in found.get(base.sweep_id, {}):
         found.setdefault(base.sweep_id, {})[base.run_id] = base
     entries = [
-        Entry(runs.resolve_sweep(sweep), tuple(records.values()), _inputs(records, found, runs))
+        Entry(
+            runs.resolve_sweep(sweep),
+            tuple(records.values()),
+            _inputs(records, found, runs),
+            _tuning(sweep, records, runs),
+        )
         for sweep, records in found.items()
     ]
     read = scores_of(runs) if examples else None
     judged = find_significance(entries, metric=metric, control=base, read=read)
     return compare([one for entry in entries for one in entry.records], judged)
+
+
+def _tuning(sweep: str, records: Mapping[str, RunRecord], runs: Runs) -> tuple[RunRecord, ...]:
+    """Returns the trials that chose learning rates for those of a study; none of other sweeps."""
+    if not any(one.tuned for one in records.values()):
+        return ()
+    return tuple(one for one in runs.trials(sweep) if one.is_tuning)
 
 
 def _meant(reference: str, runs: Runs) -> list[RunRecord]:

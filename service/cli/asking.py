@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from service import actions
 from service.cli import best_table, completing, significance_table, tables
-from service.cli.app import AsJson, Sweep, show, workspace_of
+from service.cli.app import AsJson, Sweep, errors, show, workspace_of
 from service.words import EVERY_SWEEP, LATEST
 
 # The options of `best`.
@@ -149,6 +150,10 @@ def best(
     found = ask(sweep, workspace, metric=ranking, where=where, per=per, top=top)
     if export is not None:
         actions.record.write_best_trial(found, workspace, export)
+    if as_json and not found.rows:
+        # An empty array has no row for them to stand in.
+        for line in found.lines:
+            errors().print(Text(line), soft_wrap=True)
     show(found.to_json(), best_table.best_view(found), as_json)
 
 

@@ -18,6 +18,7 @@ from service.results.findings import (
     SeedsDifferAsMuch,
     StoppedAhead,
     TeacherNoBetter,
+    TunedAtEdge,
     Unbalanced,
 )
 from service.statistics.intervals import ALPHA
@@ -30,6 +31,7 @@ AGAINST = (
     SeedsDifferAsMuch,
     FewExamples,
     AtEdge,
+    TunedAtEdge,
     StoppedAhead,
 )
 # With one of these about an objective the order of configs means little.

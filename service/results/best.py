@@ -27,7 +27,12 @@ from service.results.standings import Standing, front
 from service.states import TrialState
 from service.words import EVERY_SWEEP
 from trainers.tasks import table
-from trainers.trial.diagnosis import logit_scale_warning
+from trainers.trial.diagnosis import (
+    LOGIT_SCALE_RATIO,
+    logit_scale_side,
+    logit_scale_warning,
+    logit_scales_warning,
+)
 from trainers.trial.metrics import sign_of
 
 TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
@@ -120,13 +125,19 @@ class Best(Framed):
         return [row.to_json() | {"verdict": self.lines} for row in self.rows]
 
     def warnings(self) -> dict[str, str]:
-        """Returns the warning of each shown trial that has one, by `SWEEP/NUMBER`."""
+        """Returns each warning about shown trials, those whose logit scales are off to the same
+        side together, by the `SWEEP/NUMBER` of each."""
         shown = [*self.records, *(one.typical for one in self.winners.values())]
-        found = {
-            f"{record.sweep_id}/{record.trial}": logit_scale_warning(record.metrics)
-            for record in shown
+        sides: dict[int, dict[str, float]] = {}
+        for record in shown:
+            ratio = record.metrics.get(LOGIT_SCALE_RATIO)
+            if logit_scale_warning(record.metrics) is not None and ratio is not None:
+                of_side = sides.setdefault(logit_scale_side(ratio), {})
+                of_side[f"{record.sweep_id}/{record.trial}"] = ratio
+        return {
+            ", ".join(ratios): logit_scales_warning(list(ratios.values()))
+            for ratios in sides.values()
         }
-        return {name: warning for name, warning in found.items() if warning is not None}
 
     def export(self, runs: Runs, path: Path) -> None:
         """Writes the best trial's `trial.json`. Raises `TrackingError` when none completed,

@@ -146,6 +146,29 @@ class AtEdge:
 
 
 @dataclass(frozen=True)
+class TunedAtEdge:
+    """Cells of a study whose tuned value (of the field `name`) lies at an end of the list. cells:
+    (name, lower | upper); num_cells: of all; low, high: the ends."""
+
+    name: str
+    cells: tuple[tuple[str, str], ...]
+    num_cells: int
+    low: float
+    high: float
+
+    def sentence(self) -> str:
+        """See `Finding`."""
+        shown = [f"{cell} at the {end} one" for cell, end in self.cells[:SHOWN]]
+        more = len(self.cells) - len(shown)
+        shown += [f"{more} more"] if more else []
+        return (
+            f"the tuned {self.name} of {len(self.cells)} of {self.num_cells} cells lies at an end "
+            f"of what was tried ({_short(self.low)} to {_short(self.high)}): {'; '.join(shown)}. A "
+            "better one may lie beyond: tune over a wider list"
+        )
+
+
+@dataclass(frozen=True)
 class StoppedAhead:
     """Early stopping ended a trial whose last value is better than that of any completed one."""
 

@@ -23,6 +23,7 @@ from service.results.findings import (
     StoppedAhead,
     TeacherNoBetter,
 )
+from service.results.rates import tuned_at_edges
 from service.results.standings import SEED, Standing, corrected, front
 from service.states import TrialState
 from service.statistics.spread import seed_spread
@@ -55,6 +56,7 @@ def report(evidence: Evidence) -> tuple[Finding, ...]:
     return (
         *doubts,
         *_at_edges(outcome, evidence),
+        *_tuned_at_edges(outcome, evidence),
         *_stopped_ahead(outcome, evidence),
         *_low_texts(evidence),
         outcome,
@@ -65,12 +67,14 @@ def report(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def outcome_of(ranked: Sequence[Standing], sign: int, *, is_doubted: bool = False) -> Outcome:
-    """Returns the best searched config against the best control among the other configs. ranked:
-    the best first, a searched one among them; sign: 1 where more is better, else -1."""
+    """Returns the best searched config against the best control among the other configs, of those
+    that can be paired with it by two seeds or more, where there are any. ranked: the best first, a
+    searched one among them; sign: 1 where more is better, else -1."""
     winner = next(one for one in ranked if one.is_searched)
-    # By value alone: a control that has one seed is the best control all the same.
     others = [one for one in ranked if one.is_control and one is not winner]
-    control = max(others, key=lambda one: sign * one.mean, default=None)
+    # One lucky seed says less of a control than the mean of several.
+    repeated = [one for one in others if len(winner.seeds & one.seeds) > 1]
+    control = max(repeated or others, key=lambda one: sign * one.mean, default=None)
     gain = None if control is None else sign * (winner.mean - control.mean)
     return Outcome(winner, control, gain, is_doubted)
 
@@ -167,6 +171,13 @@ def _at_edges(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
         edge = edge_of(tried.get(name), domain) if name != SEED else None
         if edge is not None:
             yield AtEdge(name, float(tried[name]), edge)
+
+
+def _tuned_at_edges(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
+    """Yields the cells of a study whose tuned value is an end of the list that was tried."""
+    found = tuned_at_edges(evidence.configs, evidence.tuning, first=outcome.winner.name)
+    if found is not None:
+        yield found
 
 
 def _stopped_ahead(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:

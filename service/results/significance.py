@@ -14,6 +14,7 @@ from service.record.records import RunRecord, SweepRecord
 from service.results.by_example import ReadScores, by_example
 from service.results.crossovers import CurvePair, crossovers
 from service.results.evidence import Evidence
+from service.results.rates import tuned_at_edges
 from service.results.standings import Standing, by_config, standings
 from service.states import TrialState
 from service.statistics.examples import ExampleTest
@@ -31,11 +32,12 @@ SHOWN = 8
 @dataclass(frozen=True)
 class Entry:
     """Those trials of a sweep that are compared; inputs: fingerprints of what its trials read, by
-    name, empty where they are not known."""
+    name, empty where they are not known; tuning: the trials that chose learning rates for them."""
 
     sweep: SweepRecord
     records: tuple[RunRecord, ...]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    tuning: tuple[RunRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,10 @@ def _notes(
     if is_chosen:
         why = "the best control with most seeds" if is_control else "the first: no control is here"
         yield f"compared with {base} ({why}); --control names another"
+    for entry in entries:
+        edges = tuned_at_edges(by_config(entry.records), entry.tuning, first=base)
+        if edges is not None:
+            yield edges.sentence()
     records = [one for entry in entries for one in entry.records]
     lost = [one for one in records if one.state is not TrialState.COMPLETED]
     if lost:

@@ -51,6 +51,11 @@ class Standing:
         """The metric of each trial."""
         return [trial.metric(self.metric) or 0.0 for trial in self.trials]
 
+    @property
+    def seeds(self) -> set[int]:
+        """The seeds of its trials."""
+        return {trial.seed for trial in self.trials}
+
     def average(self, metric: str) -> float | None:
         """Returns the mean of another metric over those of its trials that have it, or None."""
         found = [value for trial in self.trials if (value := trial.metric(metric)) is not None]

@@ -1,12 +1,14 @@
 """What the command line shows of the best trials, and at the end of a run."""
 
 from io import StringIO
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from records_support import record_of
 from rich.console import Console, RenderableType
 
 from service.actions.run import RunResult
+from service.cli import asking
 from service.cli.best_table import best_view, run_view, ui_command
 from service.record.records import RunRecord
 from service.results.best import Best, Row
@@ -120,3 +122,31 @@ def test_two_objectives_are_both_named() -> None:
 
 def test_nothing_to_show_is_said() -> None:
     assert "no finished trial has the metric rouge_l" in shown(best_view(best_of([])))
+
+
+def scaled(trial: int, ratio: float) -> RunRecord:
+    """A trial whose student's logits have that scale beside the teacher's."""
+    metrics = {"rouge_l": 20.0 + trial, "logit_scale_ratio": ratio}
+    return record_of(trial, {"tau": 1.0 + trial}, metrics)
+
+
+def test_trials_that_are_warned_of_alike_share_a_line() -> None:
+    records = [scaled(0, 0.4), scaled(1, 0.21), scaled(2, 1.0), scaled(3, 2.5)]
+    warned = [line for line in shown(best_view(best_of(records))).splitlines() if line[:1] == "!"]
+    (large, small) = warned[0], warned[1]
+    assert large.startswith("! toy-1a2b3c4d/3: the student's logits are 2.5 times as large")
+    assert small.startswith(
+        "! toy-1a2b3c4d/1, toy-1a2b3c4d/0: the student's logits are 0.21 to 0.4"
+    )
+
+
+def test_json_without_a_row_says_what_was_found_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = record_of(0, {}, {}, state=TrialState.FAILED, tags={"error": "KeyError: x"})
+    monkeypatch.setattr(asking, "workspace_of", lambda context: None)
+    monkeypatch.setattr(asking.actions.record, "best_trials", lambda *_, **__: best_of([failed]))
+    asking.best(cast(Any, None), as_json=True)
+    written = capsys.readouterr()
+    assert written.out == "[]\n"
+    assert "1 of 1 trials failed; trial 0: KeyError: x" in written.err

@@ -25,6 +25,7 @@ from service.results.findings import (
     SeedsDifferAsMuch,
     StoppedAhead,
     TeacherNoBetter,
+    TunedAtEdge,
     sentences,
 )
 from service.results.report import report
@@ -145,6 +146,14 @@ def test_winner_and_control_are_paired_by_seed() -> None:
     assert "over 3 seeds" in certainty.sentence()
     one = [record_of(0, {"tau": 1.0}, {"rouge_l": 20.0}, label="a control"), *records[3:]]
     assert "share fewer than two seeds" in found(Certainty, one).sentence()
+
+
+def test_a_control_that_can_be_paired_comes_before_a_lucky_seed() -> None:
+    lucky = record_of(9, {"tau": 8.0}, {"rouge_l": 29.0}, label="lucky")
+    steady = repeated(0, 1.0, [20.0, 21.0, 22.0], "steady")
+    winner = repeated(3, 2.0, [25.0, 26.0, 27.5])
+    assert found(Outcome, [lucky, *steady, *winner]).control.name == "steady"
+    assert found(Outcome, [lucky, *steady[:1], *winner]).control.name == "lucky"
 
 
 def test_the_best_of_many_configs_is_held_to_a_corrected_p() -> None:
@@ -300,6 +309,31 @@ def test_a_best_at_the_edge_of_a_range_is_said() -> None:
         "the best tau, 7.9, lies at the upper end of what was searched (0.5 to 8): a better one "
         "may lie beyond"
     )
+
+
+def of_study(trial: int, tau: float, rate: float, role: str) -> RunRecord:
+    """A trial of a study that tuned its cells' learning rates."""
+    tags = {"role": role, "tuned": "learning_rate"}
+    values = {"tau": tau, "learning_rate": rate}
+    return record_of(trial, values, {"rouge_l": 20.0 + tau}, tags=tags)
+
+
+@pytest.mark.parametrize("rates", [(1e-3, 3e-3, 1e-2), (1e-3, 1e-2)])
+def test_cells_tuned_to_an_end_of_the_list_are_said(rates: tuple[float, ...]) -> None:
+    tuning = tuple(of_study(n, 1.0, rate, "tuning") for n, rate in enumerate(rates))
+    chosen = ((1.0, 1e-3), (2.0, 3e-3), (4.0, 1e-2))
+    compared = [of_study(9 + n, tau, rate, "compared") for n, (tau, rate) in enumerate(chosen)]
+    told = found(TunedAtEdge, compared, tuning=tuning)
+    if len(rates) < 3:  # each of two is an end
+        assert told is None
+        return
+    assert told.sentence() == (
+        "the tuned learning_rate of 2 of 3 cells lies at an end of what was tried (0.001 to "
+        "0.01): learning_rate=0.01 tau=4 at the upper one; learning_rate=0.001 tau=1 at the lower "
+        "one. A better one may lie beyond: tune over a wider list"
+    )
+    inside = found(TunedAtEdge, [compared[1]], tuning=tuning)
+    assert inside is None
 
 
 def test_a_trial_that_early_stopping_ended_never_wins() -> None:
