@@ -88,6 +88,21 @@ def evaluations_folder(home: Path) -> Path:
     return home / "evaluations"
 
 
+def launches_folder(home: Path) -> Path:
+    """Returns the folder of sweeps that were handed over to processes of their own."""
+    return home / "launches"
+
+
+def documents_folder(home: Path) -> Path:
+    """Returns the folder of sweep documents that came over the network."""
+    return home / "documents"
+
+
+def accounts_file(home: Path) -> Path:
+    """Returns the SQLite file of the service's users, where no other database is named."""
+    return home / "accounts.db"
+
+
 def spool_folder(home: Path, uri: str, experiment: str = DEFAULT_EXPERIMENT) -> Path:
     """Returns the folder in which entries for an experiment of the MLflow server `uri` wait while
     it is away."""

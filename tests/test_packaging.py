@@ -108,6 +108,7 @@ def test_presets_are_shipped() -> None:
     assert data == {
         "service.presets": ["*.yaml"],
         "service.report": ["templates/*"],
+        "service.web": ["static/*", "templates/*"],
         "trainers.tasks": ["*.json"],
     }
 

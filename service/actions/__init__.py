@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from service.actions import (
+        accounts,
+        allowed,
         cache,
         cluster,
         confirm,
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
         evaluate,
         follow,
         go_on,
+        hosted,
+        hosted_changes,
         json_document,
         json_lines,
+        json_service,
         json_significance,
         json_types,
+        launch,
         loss,
         plan,
         promote,
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "accounts",
+    "allowed",
     "cache",
     "cluster",
     "confirm",
@@ -44,10 +52,14 @@ __all__ = [
     "evaluate",
     "follow",
     "go_on",
+    "hosted",
+    "hosted_changes",
     "json_document",
     "json_lines",
+    "json_service",
     "json_significance",
     "json_types",
+    "launch",
     "loss",
     "plan",
     "promote",

@@ -52,6 +52,17 @@ def read_preset(name: str, workspace: Workspace) -> SweepDocument:
     return SweepDocument(preset_text(name), content)
 
 
+def read_shipped(name: str) -> SweepDocument:
+    """Returns the shipped sweep of this very name. Raises `SpecError` for an unknown one."""
+    if name not in preset_names():
+        raise SpecError(
+            f"preset: must be one of {', '.join(preset_names())}, but got '{name:.80}'."
+            f"{nearest(name, preset_names())}"
+        )
+    text = preset_text(name)
+    return SweepDocument(text, parse_yaml(text, f"preset {name}"))
+
+
 def read_starter() -> SweepDocument:
     """Returns a commented sweep to start from; it plans and runs as it is."""
     text = starter_text()

@@ -16,7 +16,7 @@ from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import ERROR, SweepJob, all_jobs, find_job
 from service.driver.lock import Holder, holder_of, plan_in, plans_here
-from service.driver.log import log_lines
+from service.driver.log import LogPart, log_lines, log_part
 from service.driver.requests import ask_to_stop, not_running
 from service.errors import JobError
 from service.events import (
@@ -76,6 +76,38 @@ class SweepHere:
     sweep_id: str
     state: TrialState
     folder: Path
+
+
+class LogReader:
+    """The log of a sweep's newest driver, read part after part without waiting for more: here the
+    file in `folder`, on a cluster what its dashboard keeps of `job`."""
+
+    def __init__(self, folder: Path | None, client: Any = None, job: SweepJob | None = None):
+        self._folder, self._client, self._job = folder, client, job
+
+    def read(self, after: str = "") -> LogPart:
+        """Returns the lines behind the place that an earlier part ended at. Raises `JobError` when
+        the cluster does not answer."""
+        if self._folder is not None:
+            return log_part(self._folder, after)
+        assert self._job is not None
+        lines = list(jobs.logs(self._client, self._job, follow=False))
+        known = int(after) if after.isascii() and after.isdigit() else 0
+        return LogPart(lines[known:], str(max(known, len(lines))))
+
+    def is_driven(self) -> bool:
+        """Returns whether more may come: its driver runs."""
+        if self._folder is not None:
+            return holder_of(self._folder) is not None
+        assert self._job is not None
+        return not find_job(self._client, self._job.sweep_id).is_over
+
+
+def open_log(sweep: str, workspace: Workspace) -> LogReader:
+    """Returns what reads the log of a sweep's newest driver. Raises as `sweep_status`."""
+    if workspace.cluster is not None:
+        return LogReader(None, *_find(sweep, workspace))
+    return LogReader(_find_here(sweep, open_record(workspace), workspace).folder)
 
 
 def list_statuses(workspace: Workspace) -> list[SweepStatus]:

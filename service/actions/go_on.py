@@ -63,8 +63,7 @@ def resume_sweep(
     sweep: id, unique beginning of one, name or `latest`; on_event, stop: see `run_sweep`, for this
     machine. Raises `TrackingError` for an unknown sweep, and what running or submitting one raises.
     """
-    plan = _plan_of(sweep, workspace)
-    return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
+    return _go_on(order_to_resume(sweep, workspace), workspace, on_event=on_event, stop=stop)
 
 
 def extend_sweep(
@@ -79,8 +78,8 @@ def extend_sweep(
     """Gives a search so many more trials, or a study more seeds or cells, also a finished one, and
     goes on with it as `resume_sweep` does. Raises `PlanError` when its grid has no more points, or
     for what a sweep of its kind does not have."""
-    plan = with_more(_plan_of(sweep, workspace), trials=trials, study=study)
-    return _go_on(plan, StudyChanges(), workspace, on_event=on_event, stop=stop)
+    order = order_to_extend(sweep, workspace, trials=trials, study=study)
+    return _go_on(order, workspace, on_event=on_event, stop=stop)
 
 
 def retry_trials(
@@ -94,10 +93,38 @@ def retry_trials(
     """Repeats trials that failed, diverged or were cancelled, all failed ones where none are named,
     and goes on with the sweep as `resume_sweep` does. Raises `PlanError`, and changes nothing, when
     there is none or one cannot be repeated."""
+    order = order_to_retry(sweep, workspace, trials=trials)
+    return _go_on(order, workspace, on_event=on_event, stop=stop)
+
+
+def order_to_resume(sweep: str, workspace: Workspace) -> JobOrder:
+    """Returns what a driver has to do that goes on with the sweep. Raises `TrackingError` for an
+    unknown one."""
+    return _order(_plan_of(sweep, workspace), StudyChanges())
+
+
+def order_to_extend(
+    sweep: str,
+    workspace: Workspace,
+    *,
+    trials: int | None = None,
+    study: MoreOfStudy | None = None,
+) -> JobOrder:
+    """Returns what a driver has to do that gives the sweep more; raises as `extend_sweep`."""
+    plan = with_more(_plan_of(sweep, workspace), trials=trials, study=study)
+    return _order(plan, StudyChanges())
+
+
+def order_to_retry(sweep: str, workspace: Workspace, *, trials: Sequence[int] = ()) -> JobOrder:
+    """Returns what a driver has to do that repeats trials; raises as `retry_trials`."""
     changes = StudyChanges(retry=tuple(trials), retry_failed=not trials)
     plan = _plan_of(sweep, workspace)
     _check_repeats(changes, plan, workspace)
-    return _go_on(plan, changes, workspace, on_event=on_event, stop=stop)
+    return _order(plan, changes)
+
+
+def _order(plan: SweepPlan, changes: StudyChanges) -> JobOrder:
+    return JobOrder(plan=plan, changes=changes, max_driver_restarts=1)
 
 
 def _plan_of(sweep: str, workspace: Workspace) -> SweepPlan:
@@ -128,17 +155,22 @@ def _check_repeats(changes: StudyChanges, plan: SweepPlan, workspace: Workspace)
 
 
 def _go_on(
-    plan: SweepPlan,
-    changes: StudyChanges,
+    order: JobOrder,
     workspace: Workspace,
     *,
     on_event: OnEvent,
     stop: threading.Event | None,
 ) -> RunResult | SweepJob:
-    cluster = workspace.cluster
-    if cluster is None:
+    if workspace.cluster is None:
+        plan, changes = order.plan, order.changes
         return drive_sweep(plan, workspace, changes=changes, on_event=on_event, stop=stop)
-    order = JobOrder(plan=plan, changes=changes, max_driver_restarts=1)
+    return submit_order(order, workspace)
+
+
+def submit_order(order: JobOrder, workspace: Workspace) -> SweepJob:
+    """Hands to the workspace's cluster what goes on with a sweep, and returns its job. Raises
+    `JobError` when the cluster refuses, or a driver still runs."""
+    cluster = workspace.require_cluster()
     client = dashboard.connect(cluster)
     return jobs.submit(client, order, again=True, environment=cluster.environment)
 

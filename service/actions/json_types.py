@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from service.actions.json_document import Document, Number
 from service.actions.json_lines import Event, Line
+from service.actions.json_service import OF_THE_SERVICE
 from service.actions.json_significance import Significance
 from service.plan.plan import SweepPlan
 from service.report.page import Page
@@ -382,6 +383,7 @@ BY_COMMAND: Mapping[str, Any] = {
     "cache show": CacheDetails,
     "cache verify": list[VerifiedCache],
     "cache prune": list[Cache],
+    **OF_THE_SERVICE,
 }
 
 

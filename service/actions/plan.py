@@ -63,6 +63,12 @@ def plan_sweep(
     return made if warm_start is None else _with_warm_start(made, warm_start, workspace)
 
 
+def read_sweep(reference: str, workspace: Workspace, *, overrides: Sequence[str] = ()) -> SweepSpec:
+    """Returns the sweep file or preset `reference` as it was meant, and looks at none of what it
+    names. Raises `SpecError` for a wrong document."""
+    return load_sweep(reference, overrides, workspace.folder, workspace.storage).spec
+
+
 def _with_warm_start(plan: SweepPlan, reference: str, workspace: Workspace) -> SweepPlan:
     """Returns the plan under an id of its own: what the sampler knows at the start is part of what
     the sweep is."""

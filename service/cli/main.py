@@ -2,7 +2,17 @@
 
 import gc
 
-from service.cli import asking, checking, cluster, evaluating, removing, reporting, rerun, sweeps
+from service.cli import (
+    asking,
+    checking,
+    cluster,
+    evaluating,
+    removing,
+    reporting,
+    rerun,
+    serving,
+    sweeps,
+)
 from service.cli.app import app, write_any_text
 from service.cli.cache import group as cache_group
 
@@ -36,14 +46,17 @@ COMMANDS = (
     evaluating.evaluate,
     removing.delete,
     removing.prune,
+    serving.serve,
 )
-# What a Ray job calls; not for people.
-INNER_COMMANDS = (cluster.drive, cluster.control)
+# What a Ray job, or the service, calls; not for people.
+INNER_COMMANDS = (cluster.drive, cluster.control, serving.drive_here)
 
 for _command in (*COMMANDS, *INNER_COMMANDS):
     _name = _command.__name__.replace("_", "-")
     app.command(_name, hidden=_command in INNER_COMMANDS)(_command)
 app.add_typer(cache_group, name="cache")
+app.add_typer(serving.users, name="users")
+app.add_typer(serving.tokens, name="tokens")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.driver.lock import holder_of
@@ -59,6 +60,30 @@ def log_lines(folder: Path, *, follow: bool = False) -> Iterator[str]:
             if not (follow and is_driven):
                 return
             time.sleep(POLL_S)
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """Lines of a log, and the place behind them: what to ask for next."""
+
+    lines: list[str]
+    place: str
+
+
+def log_part(folder: Path, after: str = "") -> LogPart:
+    """Returns the whole lines of the newest driver's log behind the place that an earlier part
+    ended at; all of them where that was another driver's, or is none."""
+    number = _newest_number(folder)
+    path = logs_folder(folder) / f"{number}{ENDING}"
+    known, _, offset = after.partition(":")
+    start = int(offset) if known == str(number) and offset.isascii() and offset.isdigit() else 0
+    if not path.exists():
+        return LogPart([], after)
+    with path.open("rb") as file:
+        file.seek(start)
+        *lines, rest = file.read().split(b"\n")
+        place = f"{number}:{file.tell() - len(rest)}"
+    return LogPart([line.decode(errors="replace") for line in lines], place)
 
 
 def _newest_number(folder: Path) -> int:

@@ -4,16 +4,15 @@
 """
 
 import base64
-import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser_support import Shown, keep
 from report_support import LONG, SEARCH, Made, search, source_of, study
 from selenium.webdriver import Chrome
 
@@ -25,7 +24,6 @@ from service.states import TrialState
 pytestmark = pytest.mark.browser
 
 PAPER = {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
-TALLEST = 16_000  # pixels of a screenshot
 FAILED = Made({"tau": 1.0}, state=TrialState.FAILED, error="CUDA out of memory")
 
 
@@ -67,29 +65,6 @@ def written(case: str) -> tuple[Path, int]:
     return path, len(page.charts)
 
 
-@dataclass
-class Shown:
-    """A page that is open: what a browser says of it."""
-
-    browser: Chrome
-
-    def ask(self, expression: str) -> Any:
-        return self.browser.execute_script(f"return ({expression})")
-
-    def requests(self) -> list[str]:
-        events = [
-            json.loads(one["message"])["message"] for one in self.browser.get_log("performance")
-        ]
-        return [
-            one["params"]["request"]["url"]
-            for one in events
-            if one["method"] == "Network.requestWillBeSent"
-        ]
-
-    def complaints(self) -> list[str]:
-        return [str(one["message"]) for one in self.browser.get_log("browser")]
-
-
 def show(browser: Chrome, case: str, *, width: int, scheme: str) -> Shown:
     path, charts = written(case)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -104,22 +79,6 @@ def show(browser: Chrome, case: str, *, width: int, scheme: str) -> Shown:
         assert time.monotonic() < end, (case, shown.complaints())
         time.sleep(0.05)
     return shown
-
-
-def keep(browser: Chrome, name: str) -> None:
-    """Takes a screenshot of the whole page where the environment asks for it."""
-    target = os.environ.get("SCREENSHOTS")
-    if not target:
-        return
-    width, height = browser.execute_script(
-        "return [innerWidth, document.documentElement.scrollHeight]"
-    )
-    clip = {"x": 0, "y": 0, "width": width, "height": min(height, TALLEST), "scale": 1}
-    taken = browser.execute_cdp_cmd(
-        "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
-    )
-    Path(target).mkdir(parents=True, exist_ok=True)
-    (Path(target) / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
 
 @pytest.fixture(params=[(1400, "light"), (400, "dark"), (1400, "dark"), (400, "light")], ids=str)

@@ -19,6 +19,7 @@ from service.actions.follow import (
     SweepStatus,
     count_trials,
     list_statuses,
+    open_log,
     read_logs,
     stop_sweep,
     stop_trial,
@@ -113,6 +114,19 @@ def test_watching_begins_with_the_plan_and_ends_with_why_the_job_failed(
     with pytest.raises(JobError, match=f"job {PLAN.sweep_id} failed: the head was lost"):
         watch_sweep("latest", there, on_event=events.append)
     assert events == [SweepBegins(PLAN), *EVENTS]
+
+
+def test_a_log_there_is_read_part_after_part(client: MemoryClient, there: Workspace) -> None:
+    submit_sweep(PLAN, there)
+    client.log = ["one", "two"]
+    log = open_log("latest", there)
+    part = log.read()
+    assert (part.lines, log.read(part.place).lines) == (["one", "two"], [])
+    client.log.append("three")
+    assert log.read(part.place).lines == ["three"]
+    assert log.is_driven()
+    client.infos[0].status = "SUCCEEDED"
+    assert not log.is_driven()
 
 
 def test_a_stop_there_is_seen_as_one(client: MemoryClient, there: Workspace) -> None:

@@ -16,6 +16,7 @@ from records_support import make_store, plan_of, record_of, record_sweep
 from rich.cells import cell_len
 from written_caches import write_cache
 
+from service.actions.accounts import add_user, new_token
 from service.actions.follow import SweepStatus
 from service.actions.json_types import BY_COMMAND, adapter_of
 from service.actions.promote import Promoted
@@ -117,6 +118,14 @@ QUESTIONS = {
     "cache show": ("cache", "show", "a"),
     "cache verify": ("cache", "verify"),
     "cache prune": ("cache", "prune", "--keep-gib", "0"),
+    "serve": ("serve",),
+    "users add": ("users", "add", "otto"),
+    "users list": ("users", "list"),
+    "users remove": ("users", "remove", "anna"),
+    "users log": ("users", "log"),
+    "tokens new": ("tokens", "new", "anna"),
+    "tokens list": ("tokens", "list"),
+    "tokens revoke": ("tokens", "revoke", "TOKEN"),
 }
 # The same commands where their answer has another form.
 OTHER_FORMS = [
@@ -128,6 +137,7 @@ OTHER_FORMS = [
     ("schema", ("schema", "--of", "best")),
 ]
 TEST_FACTS = SetFacts(num_examples=5, in_train=2, in_validation=0, fingerprint="ab")
+TOKEN_OF: dict[str, str] = {}  # user → the id of their token
 LINES = ("logs", "watch")  # a document in each line
 
 
@@ -142,8 +152,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     record_sweep(make_store(home), home, plan, ROWS)
     write_cache(home, "a" * 20, "2026-01-01T00:00:00+00:00")
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    add_user("anna", Workspace(home))
+    monkeypatch.setitem(TOKEN_OF, "anna", new_token("anna", Workspace(home)).token_id)
     answer_at_once(plan, made, monkeypatch)
     return made
+
+
+def with_token(arguments: tuple[str, ...]) -> list[str]:
+    return [TOKEN_OF["anna"] if one == "TOKEN" else one for one in arguments]
 
 
 def answer_at_once(plan: SweepPlan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +196,7 @@ def answer_at_once(plan: SweepPlan, folder: Path, monkeypatch: pytest.MonkeyPatc
         "rerun.export_trial": export_to(folder),
         "promote.promote_trial": lambda *given, **named: PROMOTED,
     }
+    monkeypatch.setattr("service.web.serving.serve", serve_nobody)
     for name, answer in answers.items():
         monkeypatch.setattr(f"service.actions.{name}", answer)
 
@@ -194,6 +211,10 @@ EVALUATED = SetResult(
 )
 
 
+def serve_nobody(workspace: Workspace, settings: Any, on_ready: Any) -> None:
+    on_ready("http://127.0.0.1:8266", "kds_0123456789ab_shown-once")
+
+
 def export_to(folder: Path) -> Any:
     from service.rerun.export import Exported
 
@@ -202,9 +223,11 @@ def export_to(folder: Path) -> Any:
 
 def test_every_command_has_a_schema_and_a_question() -> None:
     names = {command.__name__.replace("_", "-") for command in COMMANDS}
-    (group,) = app.registered_groups
-    inner = group.typer_instance.registered_commands if group.typer_instance else []
-    names |= {f"cache {one.name or one.callback.__name__}" for one in inner if one.callback}
+    for group in app.registered_groups:
+        inner = group.typer_instance.registered_commands if group.typer_instance else []
+        names |= {
+            f"{group.name} {one.name or one.callback.__name__}" for one in inner if one.callback
+        }
     assert names == BY_COMMAND.keys() == QUESTIONS.keys()
 
 
@@ -212,7 +235,7 @@ def test_every_command_has_a_schema_and_a_question() -> None:
 def test_the_answer_is_what_the_schema_says(
     folder: Path, command: str, arguments: tuple[str, ...]
 ) -> None:
-    result = call(*arguments, "--json")
+    result = call(*with_token(arguments), "--json")
     assert result.exit_code in (0, 6), result.output
     documents = result.stdout.splitlines() if command in LINES else [result.stdout]
     assert documents
@@ -229,7 +252,7 @@ def test_the_answer_fits_a_narrow_terminal(
     folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    shown = call(*QUESTIONS[command]).stdout.splitlines()
+    shown = call(*with_token(QUESTIONS[command])).stdout.splitlines()
     # A word that is wider than the screen, such as a path, is left whole.
     assert [
         line

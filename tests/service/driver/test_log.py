@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.driver.lock import sweep_lock
-from service.driver.log import driver_log, log_lines
+from service.driver.log import LogPart, driver_log, log_lines, log_part
 from service.driver.requests import ask_to_stop, asked_to_stop, clear_requests
 from service.events import Notice, to_line
 from service.plan.places import logs_folder, requests_folder
@@ -59,3 +59,29 @@ def test_what_a_driver_was_asked_for_is_forgotten_by_the_next(tmp_path: Path) ->
     assert asked_to_stop(tmp_path) == {files[0]: None, files[1]: 7}
     clear_requests(tmp_path)
     assert asked_to_stop(tmp_path) == {}
+
+
+def test_a_log_is_read_part_after_part(tmp_path: Path) -> None:
+    assert log_part(tmp_path) == LogPart([], "")
+    with sweep_lock(tmp_path), driver_log(tmp_path) as write:
+        write(Notice("one"))
+        first = log_part(tmp_path)
+        assert first.lines == [to_line(Notice("one"))]
+        assert log_part(tmp_path, first.place) == LogPart([], first.place)
+        write(Notice("two"))
+        assert log_part(tmp_path, first.place).lines == [to_line(Notice("two"))]
+        newest = next(logs_folder(tmp_path).iterdir())
+        with newest.open("a") as file:
+            file.write("half a li")
+        half = log_part(tmp_path, first.place)
+        assert half.lines == [to_line(Notice("two"))]
+        with newest.open("a") as file:
+            file.write("ne\n")
+        assert log_part(tmp_path, half.place).lines == ["half a line"]
+
+
+@pytest.mark.parametrize("place", ["nonsense", "7:3", "1:-4", "1:x", ":", "1"])
+def test_from_a_place_in_another_log_it_is_read_whole(tmp_path: Path, place: str) -> None:
+    with sweep_lock(tmp_path), driver_log(tmp_path) as write:
+        write(Notice("one"))
+    assert log_part(tmp_path, place).lines == [to_line(Notice("one"))]

@@ -1,0 +1,1 @@
+"""The service over HTTP: routes that call actions, and who may call which."""

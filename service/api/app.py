@@ -1,0 +1,103 @@
+"""The application that `kd-sweep serve` serves."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.actions.hosted import Hosted
+from service.actions.record import open_record
+from service.api import problems, routes
+from service.api.access import Tries
+from service.api.limits import Limits
+
+logger = logging.getLogger(__name__)
+LINE_POLL_S = 0.5
+DESCRIPTION = (
+    "Plan, submit, watch and stop sweeps. Every answer is what the command of the same name prints "
+    "with --json; every error is a problem+json (RFC 9457). Send Authorization: Bearer TOKEN."
+)
+
+
+def make_app(hosted: Hosted) -> FastAPI:
+    """Returns the application for a service's sweeps. While it is served, sweeps that wait begin
+    when it is their turn."""
+    app = FastAPI(
+        title="kd-sweep",
+        version=version("kd-sweep"),
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=_keeps_the_line_moving,
+    )
+    app.state.hosted = hosted
+    app.state.tries = Tries()
+    app.include_router(routes.router)
+    app.add_api_route("/healthz", _is_alive, methods=["GET"], responses={200: {}})
+    app.add_api_route("/readyz", _is_ready, methods=["GET"], responses={200: {}, 503: {}})
+    problems.install(app)
+    app.add_middleware(Limits)
+    _describe_problems(app)
+    return app
+
+
+@asynccontextmanager
+async def _keeps_the_line_moving(app: FastAPI) -> AsyncIterator[None]:
+    moving = asyncio.create_task(_move(app.state.hosted))
+    try:
+        yield
+    finally:
+        moving.cancel()
+
+
+async def _move(hosted: Hosted) -> None:
+    while True:
+        try:
+            begun = await run_in_threadpool(hosted.launches.begin_next)
+        except Exception:  # whatever it is: the line has to move once the cause is gone
+            logger.exception("the line of waiting sweeps stands still")
+            begun = []
+        for launch in begun:
+            logger.info("sweep %s begins", launch.sweep_id)
+        await asyncio.sleep(LINE_POLL_S)
+
+
+def _is_alive() -> dict[str, str]:
+    """Says that the process answers."""
+    return {"status": "ok"}
+
+
+def _is_ready(request: Request, response: Response) -> dict[str, str]:
+    """Says whether the record and the accounts answer."""
+    hosted: Hosted = request.app.state.hosted
+    hosted.accounts.check()
+    open_record(hosted.workspace)
+    return {"status": "ok"}
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Puts the form of problems, and how callers are known, into what OpenAPI says."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = make()
+            parts = made.setdefault("components", {})
+            schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            parts.setdefault("schemas", {}).update(schema.pop("$defs", {}))
+            parts["schemas"]["Problem"] = schema
+            parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for path, operations in made["paths"].items():
+                for operation in operations.values():
+                    if path.startswith("/api/"):
+                        operation["security"] = [{"token": []}]
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,140 @@
+"""Errors as problem+json (RFC 9457): what the command line says of one, in its parts."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from service.actions.hosted import NoSuchSweep, NotAllowed
+from service.errors import JobError, PlanError, SpecError, SweepError, TrackingError
+
+logger = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+# The first that fits counts.
+STATUS_OF: Mapping[type[SweepError], int] = {
+    NoSuchSweep: HTTPStatus.NOT_FOUND,
+    NotAllowed: HTTPStatus.FORBIDDEN,
+    SpecError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    PlanError: HTTPStatus.CONFLICT,
+    JobError: HTTPStatus.CONFLICT,
+    TrackingError: HTTPStatus.SERVICE_UNAVAILABLE,
+    SweepError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_PARTS = re.compile(
+    r"(?P<place>[^:]{1,120}): (?P<rule>.+?)(?:,? but (?:got:? )?(?P<got>.+?))?"
+    r"(?:[.?](?: (?P<remedy>.+))?)?",
+    re.DOTALL,
+)
+
+
+class Wrong(BaseModel):
+    """One thing that is wrong. place: where; rule: what must hold there; got: what came instead;
+    remedy: what to do. Null where the message does not say."""
+
+    place: str | None = None
+    rule: str
+    got: str | None = None
+    remedy: str | None = None
+
+
+class Problem(BaseModel):
+    """Why there is no answer. exit_code: of the command line for the same error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    exit_code: int | None = None
+    errors: list[Wrong] = Field(default_factory=list)
+
+
+class Refused(HTTPException):
+    """A request that is refused before any action: `message` as the command line would say it."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, dict(headers or {}))
+
+
+def parts_of(message: str) -> list[Wrong]:
+    """Returns the parts of an error's message, one for each of its lines."""
+    return [_parts_of_line(line) for line in message.splitlines() if line.strip()]
+
+
+def _parts_of_line(line: str) -> Wrong:
+    found = _PARTS.fullmatch(line.strip())
+    return Wrong(rule=line.strip()) if found is None else Wrong(**found.groupdict())
+
+
+def problem(
+    status: int,
+    message: str,
+    *,
+    error: SweepError | None = None,
+    errors: Sequence[Wrong] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Returns the answer that says why there is no other one."""
+    told = Problem(
+        type=f"urn:kd-sweep:{type(error).__name__}" if error else "about:blank",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=message,
+        exit_code=error.exit_code if error else None,
+        errors=parts_of(message) if errors is None else list(errors),
+    )
+    return JSONResponse(told.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def of_sweep_error(error: SweepError) -> JSONResponse:
+    """Returns the problem of an error that an action raised."""
+    status = next(code for kind, code in STATUS_OF.items() if isinstance(error, kind))
+    return problem(status, str(error), error=error)
+
+
+def _of_validation(error: RequestValidationError) -> JSONResponse:
+    found = [
+        Wrong(place=".".join(map(str, one["loc"])), rule=str(one["msg"])) for one in error.errors()
+    ]
+    said = "; ".join(f"{one.place}: {one.rule}" for one in found)
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, said, errors=found)
+
+
+def install(app: FastAPI) -> None:
+    """Has the app answer every error with a problem."""
+
+    def on_sweep_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, SweepError)
+        return of_sweep_error(error)
+
+    def on_validation(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return _of_validation(error)
+
+    def on_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    def on_other(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s", request.method, request.url.path, exc_info=error)
+        said = "service: must answer, but got an error of its own. Its log has more."
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, said)
+
+    app.add_exception_handler(SweepError, on_sweep_error)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_other)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns what OpenAPI says of a route's problems: those of the statuses, and those of every
+    route that asks who calls."""
+    every = sorted({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *statuses})
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {int(one): {"description": HTTPStatus(one).phrase, "content": content} for one in every}

@@ -1,0 +1,258 @@
+"""The routes below /api/v1, in the order of the command line's commands. Each asks one question,
+and answers as the command does with `--json`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Path, Query, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from service import actions
+from service.actions.json_service import Deed, UserRow
+from service.actions.json_types import (
+    Comparison,
+    Plan,
+    Preset,
+    Ranked,
+    Status,
+    StoppedTrial,
+    Submitted,
+    Sweep,
+    SweepLine,
+    Trial,
+)
+from service.api.answers import AdminAsks, Cursor, Limit, SubmitterAsks, ViewerAsks
+from service.api.bodies import (
+    BestQuestion,
+    ExtendRequest,
+    Key,
+    RetryRequest,
+    SubmitRequest,
+    SweepRequest,
+)
+from service.api.problems import documented
+from service.api.streaming import as_json, event_stream
+from service.report.page import Page
+from service.spec.document import SweepSpec
+
+LINES, EVENTS = "application/x-ndjson", "text/event-stream"
+NONE, NOT_NOW, WRONG = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
+AWAY = HTTPStatus.SERVICE_UNAVAILABLE
+ASKING = documented(NONE, WRONG, AWAY)
+DOING = documented(NONE, WRONG, NOT_NOW, AWAY)
+ONE_SWEEP = Path(
+    max_length=255, description="id, unique beginning of one, name, or latest", examples=["latest"]
+)
+OneSweep = Annotated[str, ONE_SWEEP]
+TrialNumber = Annotated[int, Path(ge=0, le=10**9)]
+Texts = Annotated[list[str], Query(max_length=1000)]
+
+router = APIRouter(prefix="/api/v1")
+
+
+@router.get("/me", response_model=UserRow, responses=documented())
+def me(ask: ViewerAsks) -> Response:
+    """Who calls, and what they may."""
+    return ask.answer(vars(ask.user))
+
+
+@router.post("/plan", response_model=Plan, responses=DOING)
+def plan(ask: SubmitterAsks, body: SweepRequest) -> Response:
+    """Check a sweep and show what it will take. Spends nothing."""
+    made = ask.changes.plan(body.wanted())
+    return ask.answer(actions.plan.plan_json(made))
+
+
+@router.post(
+    "/sweeps",
+    response_model=Submitted,
+    status_code=HTTPStatus.CREATED,
+    responses={200: {"model": Submitted, "description": "It was submitted before."}, **DOING},
+)
+def submit(ask: SubmitterAsks, body: SubmitRequest, key: Key = None) -> Response:
+    """Run a sweep, in the line of those that wait. Of the same sweep nothing is started twice."""
+    # A caller without a key has drawn none, and repeats nothing.
+    key = key or (f"drawn-{uuid4()}" if body.again else None)
+    made = ask.changes.submit(body.wanted(again=body.again), key=key)
+    status = HTTPStatus.CREATED if made.is_new else HTTPStatus.OK
+    place = f"/api/v1/sweeps/{made.status.sweep_id}/status"
+    return ask.answer(made.to_json(), status, {"Location": place})
+
+
+@router.get("/sweeps", response_model=list[Sweep], responses=ASKING)
+def sweeps(ask: ViewerAsks, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """List the recorded sweeps, the newest first."""
+    rows = [one.to_json() for one in ask.hosted.sweeps(ask.user)]
+    return ask.rows(rows, "sweep_id", limit, cursor)
+
+
+@router.get("/status", response_model=list[SweepLine], responses=ASKING)
+def statuses(ask: ViewerAsks, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Show how the sweeps are doing, also those that wait for their turn."""
+    rows = [one.to_json() for one in ask.hosted.statuses(ask.user)]
+    lines = [{name: row[name] for name in row if name != "trials"} for row in rows]
+    return ask.rows(lines, "sweep_id", limit, cursor)
+
+
+@router.get("/sweeps/{sweep}/status", response_model=Status, responses=ASKING)
+def status(ask: ViewerAsks, sweep: OneSweep) -> Response:
+    """Show how a sweep is doing, with its trials by state."""
+    return ask.answer(ask.hosted.status(ask.user, sweep).to_json())
+
+
+@router.get("/sweeps/{sweep}/plan", response_model=Plan, responses=ASKING)
+def plan_of(ask: ViewerAsks, sweep: OneSweep) -> Response:
+    """Show what a sweep tries and was to take."""
+    found = ask.hosted.plan_of(ask.user, sweep)
+    return ask.answer(actions.plan.plan_json(found))
+
+
+@router.get("/sweeps/{sweep}/trials", response_model=list[Trial], responses=ASKING)
+def trials(
+    ask: ViewerAsks, sweep: OneSweep, limit: Limit = 1000, cursor: Cursor = None
+) -> Response:
+    """List a sweep's trials with their states."""
+    sweep_id = ask.hosted.find(ask.user, sweep)
+    if not ask.hosted.is_recorded(sweep_id):  # it waits, or is being prepared
+        return ask.rows([], "trial", limit, cursor)
+    found = actions.record.list_trials(sweep_id, ask.hosted.workspace)
+    return ask.rows(found.to_json(), "trial", limit, cursor)
+
+
+@router.get("/sweeps/{sweep}/best", response_model=list[Ranked], responses=DOING)
+def best(ask: ViewerAsks, sweep: OneSweep, asked: Annotated[BestQuestion, Query()]) -> Response:
+    """Show the best configs, what speaks for and against them, and who wins under each metric."""
+    found = actions.record.best_trials(
+        ask.hosted.find_recorded(ask.user, sweep),
+        ask.hosted.workspace,
+        metric=asked.ranking,
+        where=asked.where,
+        per=asked.per,
+        top=asked.top,
+    )
+    return ask.answer(found.to_json())
+
+
+@router.get("/compare", response_model=Comparison, responses=DOING)
+def compare(
+    ask: ViewerAsks,
+    run: Annotated[
+        list[str],
+        Query(max_length=1000, description="SWEEP/NUMBER; with significance also sweeps"),
+    ],
+    significance: bool = False,
+    metric: Annotated[str | None, Query(max_length=200)] = None,
+    control: Annotated[str | None, Query(max_length=300)] = None,
+) -> Response:
+    """Show what differs between trials, their metrics side by side, and what is more than
+    chance."""
+    find = ask.hosted.find_trial
+    found = actions.record.compare_trials(
+        [find(ask.user, one) for one in run],
+        ask.hosted.workspace,
+        significance=significance,
+        metric=metric,
+        control=None if control is None else find(ask.user, control),
+    )
+    return ask.answer(found.to_json())
+
+
+@router.get("/sweeps/{sweep}/report", response_model=Page, responses=DOING)
+def report(ask: ViewerAsks, sweep: OneSweep) -> Response:
+    """Say what a sweep found: the answer, its evidence, what it cost."""
+    sweep_id = ask.hosted.find_recorded(ask.user, sweep)
+    return ask.answer(actions.report.make_report(sweep_id, ask.hosted.workspace).to_json())
+
+
+@router.get("/sweeps/{sweep}/logs", responses={200: {"content": {LINES: {}}}, **ASKING})
+def logs(
+    ask: ViewerAsks, sweep: OneSweep, trial: Annotated[int | None, Query(ge=0)] = None
+) -> Response:
+    """Return what a sweep's driver wrote, a JSON document in each line."""
+    sweep_id = ask.hosted.find(ask.user, sweep)
+    lines = actions.follow.read_logs(sweep_id, ask.hosted.workspace, trial=trial)
+    return ask.content("".join(f"{as_json(one)}\n" for one in lines).encode(), LINES)
+
+
+@router.get(
+    "/sweeps/{sweep}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {EVENTS: {}}}, **ASKING},
+)
+async def events(
+    ask: ViewerAsks,
+    sweep: OneSweep,
+    after: Annotated[str, Query(max_length=100, description="an event's id")] = "",
+) -> Response:
+    """Send a sweep's events as they come, those so far first, until its driver ends."""
+    sweep_id = await run_in_threadpool(ask.hosted.find, ask.user, sweep)
+    place = ask.request.headers.get("Last-Event-ID") or after
+    stream = event_stream(ask.hosted, ask.user, sweep_id, place)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream, headers=headers, media_type=EVENTS)
+
+
+@router.post("/sweeps/{sweep}/stop", response_model=Status, responses=DOING)
+def stop(ask: SubmitterAsks, sweep: OneSweep) -> Response:
+    """End a sweep: trials leave at their next step, and resume goes on from there. Answers once it
+    has ended."""
+    return ask.answer(ask.changes.stop(sweep).to_json())
+
+
+@router.post("/sweeps/{sweep}/trials/{trial}/stop", response_model=StoppedTrial, responses=DOING)
+def stop_trial(ask: SubmitterAsks, sweep: OneSweep, trial: TrialNumber) -> Response:
+    """Cancel one running trial; the sweep goes on."""
+    sweep_id = ask.changes.stop_trial(sweep, trial)
+    return ask.answer({"sweep": sweep_id, "trial": trial, "state": "cancelled"})
+
+
+@router.post("/sweeps/{sweep}/resume", response_model=Status, responses=DOING)
+def resume(ask: SubmitterAsks, sweep: OneSweep, key: Key = None) -> Response:
+    """Go on with a sweep that was stopped, or whose driver died."""
+    return ask.answer(ask.changes.resume(sweep, key=key).to_json())
+
+
+@router.post("/sweeps/{sweep}/extend", response_model=Status, responses=DOING)
+def extend(ask: SubmitterAsks, sweep: OneSweep, body: ExtendRequest, key: Key = None) -> Response:
+    """Give a search more trials, or a study more seeds or cells, and go on with it."""
+    study = body.study()
+    done = ask.changes.extend(sweep, trials=body.trials, study=study, key=key)
+    return ask.answer(done.to_json())
+
+
+@router.post("/sweeps/{sweep}/retry", response_model=Status, responses=DOING)
+def retry(ask: SubmitterAsks, sweep: OneSweep, body: RetryRequest, key: Key = None) -> Response:
+    """Repeat trials that failed, diverged or were cancelled; without numbers all failed ones."""
+    return ask.answer(ask.changes.retry(sweep, trials=body.trials, key=key).to_json())
+
+
+@router.get("/presets", response_model=list[Preset], responses=documented())
+def presets(ask: ViewerAsks) -> Response:
+    """List the shipped sweeps."""
+    return ask.answer([one.to_json() for one in actions.documents.list_presets()])
+
+
+@router.get("/presets/{name}", response_model=SweepSpec, responses=ASKING)
+def preset(ask: ViewerAsks, name: Annotated[str, Path(max_length=100)]) -> Response:
+    """Return a shipped sweep."""
+    return ask.answer(actions.documents.read_shipped(name).to_json())
+
+
+@router.get("/schema", response_model=dict[str, Any], responses=documented())
+def schema(ask: ViewerAsks) -> Response:
+    """Return the JSON Schema of a sweep document, for editors."""
+    return ask.answer(actions.documents.sweep_schema())
+
+
+@router.get("/users", response_model=list[UserRow], responses=documented())
+def users(ask: AdminAsks) -> Response:
+    """List the users."""
+    return ask.answer([vars(one) for one in ask.hosted.accounts.people.all()])
+
+
+@router.get("/deeds", response_model=list[Deed], responses=documented())
+def deeds(ask: AdminAsks) -> Response:
+    """List who did what, the newest first."""
+    return ask.answer(actions.accounts.deeds_of(ask.hosted.accounts))
