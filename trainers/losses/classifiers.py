@@ -52,8 +52,6 @@ def improved_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     (IKL); their weights by class are left out. A
     cross-entropy, so not 0 at p = q.
     """
-    student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
-    cross_entropy = -(teacher.exp() * student).sum(-1)
     gap = rows.teacher_logits - rows.student_logits
     weight = torch.softmax(rows.teacher_logits / parameters["pair_tau"], dim=-1)
     # ½ (Σ a d² - (Σ a d)²), as the weights sum to 1: V numbers and not V². Centred first, since the
@@ -61,7 +59,7 @@ def improved_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     centred = gap - (weight * gap).sum(-1, keepdim=True)
     pairs = 0.5 * (weight * centred.square()).sum(-1)
     weights = parameters["cross_entropy_weight"], parameters["pair_weight"]
-    return Parts(weights[0] * cross_entropy, weights[1] * pairs)
+    return Parts(weights[0] * _cross_entropy(rows), weights[1] * pairs)
 
 
 def generalized_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
@@ -72,8 +70,6 @@ def generalized_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     teacher is sure, whose weights add to more with a small g, count more. Cui et al. 2025 (GKL);
     their weights by class are left out. A cross-entropy, so not 0 at p = q.
     """
-    student, teacher = log_probabilities(rows.softened.student, rows.softened.teacher)
-    cross_entropy = -(teacher.exp() * student).sum(-1)
     gap = rows.teacher_logits - rows.student_logits
     logs = torch.log_softmax(rows.teacher_logits / parameters["pair_tau"], dim=-1)
     weight = (parameters["pair_power"] * logs).exp()
@@ -82,9 +78,8 @@ def generalized_kl(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
     centred = gap - (weight * gap).sum(-1, keepdim=True) / total
     pairs = 0.5 * total.squeeze(-1) * (weight * centred.square()).sum(-1)
     mean = len(pairs) * pairs / total.square().sum()
-    return Parts(
-        parameters["cross_entropy_weight"] * cross_entropy, parameters["pair_weight"] * mean
-    )
+    weights = parameters["cross_entropy_weight"], parameters["pair_weight"]
+    return Parts(weights[0] * _cross_entropy(rows), weights[1] * mean)
 
 
 def entropy_gated(rows: LabelledInput, parameters: Mapping[str, Any]) -> Parts:
@@ -185,6 +180,12 @@ def _masks(teacher_logits: Tensor, masks: str) -> tuple[Tensor, Tensor]:
     if masks == Masks.AS_PUBLISHED:
         rows, classes = (mask.mean().expand_as(mask) for mask in (rows, classes))
     return rows, classes
+
+
+def _cross_entropy(rows: LabelledInput) -> Tensor:
+    """Returns -Σ p log q [N]."""
+    student, teacher = log_probabilities(*_sides(rows))
+    return -(teacher.exp() * student).sum(-1)
 
 
 def _sides(rows: LabelledInput) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from trainers.losses.sampled_text import sequence_loss
 from trainers.losses.schedules import LEARNED_TEMPERATURES, MIX_SCHEDULES, focus_schedule
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead, TeacherSignal
-from trainers.trial.catalogue import DIVERGENCES
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.sequence_terms import SequenceTerm
 
@@ -29,10 +29,11 @@ class DistillationLoss(nn.Module):
     count.
 
     vocab_size: V, the real vocabulary. fused: whether logits are computed chunk by chunk or all at
-    once, or None: whichever suits the batch's size; both give the same but for rounding. One that
-    couples rows is never chunked. What the loss learns (curriculum) or moves (interpolated, focus)
-    is in its state_dict, and learned values are parameters for the student's optimiser. It belongs
-    inside the module that DDP or FSDP wraps. Text that was drawn while training has no hard loss.
+    once, or None: whichever suits the batch's size; both give the same but for rounding. A
+    divergence that couples rows and a policy that needs all logits are never chunked. What the loss
+    learns (curriculum) or moves (interpolated, focus) is in its state_dict, and learned values are
+    parameters for the student's optimiser. It belongs inside the module that DDP or FSDP wraps.
+    Text that was drawn while training has no hard loss.
     Raises `ValueError` for a `module:function` divergence that cannot be used.
     """
 
@@ -44,7 +45,7 @@ class DistillationLoss(nn.Module):
         self.term = SoftTerm(config, vocab_size)
         temperature = LEARNED_TEMPERATURES.get(config.policy)
         mix = MIX_SCHEDULES.get(config.divergence)
-        self.temperature = None if temperature is None else temperature(config)
+        self.temperature = None if temperature is None else temperature(config, vocab_size)
         self.mix = None if mix is None else mix(config)
         self.focus = focus_schedule(config)
 
@@ -103,7 +104,8 @@ class DistillationLoss(nn.Module):
         """Returns both sides [N, V] as the soft loss sees them now, for diagnostics; of
         `interpolated` the teacher before it is mixed. Where a temperature depends on the batch
         (token_adaptive), the batch is the N positions given."""
-        temperature = None if self.temperature is None else self.temperature.value()
+        sides = (student_logits, teacher_logits)
+        temperature = None if self.temperature is None else self.temperature.value(*sides)
         row = BATCH_TEMPERATURES.get(self.config.policy)
         if row is not None:
             difficulty = row.difficulty(student_logits, teacher_logits)
@@ -127,7 +129,8 @@ class DistillationLoss(nn.Module):
 
     def _is_fused(self, hidden: Tensor, head: OutputHead) -> bool:
         row = DIVERGENCES.get(self.config.divergence)
-        if head.is_identity or (row is not None and row.couples_rows):
+        needs_all = row is not None and row.couples_rows
+        if head.is_identity or needs_all or POLICIES[self.config.policy].held_whole:
             return False  # the logits are all there already, or all needed at once
         if self.fused is not None:
             return self.fused
@@ -136,13 +139,21 @@ class DistillationLoss(nn.Module):
         num_rows = hidden.shape[0]
         return num_rows > FEW_POSITIONS and num_rows * self.vocab_size > FEW_LOGITS
 
+    @torch.no_grad()
+    def _sides(self, batch: LossInputs) -> tuple[Tensor, ...]:
+        """The logits of student and teacher, where a temperature is made of them all."""
+        if not POLICIES[self.config.policy].held_whole or batch.signal is None:
+            return ()
+        return batch.head.logits(batch.hidden), batch.signal.logits()
+
     def settings_of(self, batch: LossInputs, context: LossContext) -> BatchSettings:
         """Returns what the batch, by a first pass where needed, and the schedules decide."""
         measured = [measure(function, batch) for function in measures(self.config)]
         share = 1.0 if self.focus is None else self.focus.share
         settings = settings_from(self.config, measured, context, share)
         if self.temperature is not None:
-            settings = replace(settings, temperature=self.temperature(context))
+            temperature = self.temperature(context, *self._sides(batch))
+            settings = replace(settings, temperature=temperature)
         return settings if self.mix is None else replace(settings, mix=self.mix(context))
 
 

@@ -56,7 +56,8 @@ class Temperatures:
 @dataclass(frozen=True)
 class PolicyInput:
     """student, teacher: unsoftened logits [N, V], cut from the graph; temperature: what the
-    training or the batch decided ([] for curriculum, [N] for token_adaptive), else None.
+    training or the batch decided ([] for curriculum, [N] for its instance form and token_adaptive),
+    else None.
     Temperatures come in float32 or wider, whatever the logits are in."""
 
     config: TrialConfig
@@ -140,7 +141,7 @@ def logit_standardization(given: PolicyInput) -> Temperatures:
 
 def curriculum(given: PolicyInput) -> Temperatures:
     """The learned temperature on both sides, the scaling's factor in its gradient too, as in the
-    code of Li et al. 2023 (CTKD); their global form."""
+    code of Li et al. 2023 (CTKD); one for all in their global form, one a position in the other."""
     assert given.temperature is not None  # made by losses.schedules for this policy
     return Temperatures(given.temperature, given.temperature)
 
@@ -177,13 +178,14 @@ POLICY_FUNCTIONS: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
     Policy.CIST: cist,
     Policy.LOGIT_STANDARDIZATION: logit_standardization,
     Policy.CURRICULUM: curriculum,
+    Policy.CURRICULUM_INSTANCE: curriculum,
     Policy.DYNAMIC: dynamic,
     Policy.TOKEN_ADAPTIVE: token_adaptive,
 }
 
 # Keeps `dynamic` finite where all logits of both sides are equal.
 SMALLEST_SCALE = 1e-7
-# Columns that `_largest` takes the maximum of at once.
+# Columns that `largest_logit` takes the maximum of at once.
 BLOCK = 64
 
 
@@ -264,12 +266,12 @@ def _wide(logits: Tensor) -> torch.dtype:
 def _largest_centred(given: PolicyInput) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the largest centred logit of student and teacher, and the student's column of it,
     each [N]."""
-    largest, place = _largest(given.student)
+    largest, place = largest_logit(given.student)
     mean_s, mean_t = (mean.squeeze(-1) for mean in given.means)
     return largest - mean_s, given.teacher.amax(-1) - mean_t, place
 
 
-def _largest(logits: Tensor) -> tuple[Tensor, Tensor]:
+def largest_logit(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the largest logit and the first column that has it, each [N].
 
     On a CPU torch finds a column ten times slower than a value, so the value is found for each

@@ -15,32 +15,26 @@ MOMENTUM = 0.99
 SMALLEST_LOSS = 1e-15
 LARGEST_RISE = -1.0
 INITIAL_THETA = 1.0
+INSTANCE_WIDTH = 128
 
 
-class CurriculumTemperature(nn.Module):
-    """CTKD's temperature 1 + reach * sigmoid(theta), theta learned with the gradient reversed.
-
-    The push against the student grows from 0 to 1 as half a cosine over the first `ramp` of the
-    steps. Li et al. 2023; theta starts at 1, as in their code.
-    """
+class _Curriculum(nn.Module):
+    """Temperatures 1 + reach * sigmoid(m), m learned with the gradient reversed: the push against
+    the student grows from 0 to 1 as half a cosine over the first `ramp` of the steps."""
 
     def __init__(self, reach: float, ramp: float) -> None:
         super().__init__()
         self.reach, self.ramp = reach, ramp
-        # Not a scalar: FSDP splits parameters by their first dimension.
-        self.theta = nn.Parameter(torch.tensor([INITIAL_THETA]))
 
-    def forward(self, context: LossContext) -> Tensor:
-        """Returns the temperature, a scalar in (1, 1 + reach)."""
-        temperature = self.value()
-        # The value of the temperature with -push times its gradient: the student's optimiser, which
-        # descends, makes theta climb.
+    def of(self, m: Tensor) -> Tensor:
+        """Returns the temperatures of m."""
+        return 1 + self.reach * torch.sigmoid(m)
+
+    def reversed(self, temperature: Tensor, context: LossContext) -> Tensor:
+        """Returns the temperature with -push times its gradient: the student's optimiser, which
+        descends, makes m climb."""
         push = self.push(context)
         return (1 + push) * temperature.detach() - push * temperature
-
-    def value(self) -> Tensor:
-        """Returns the same without the reversal."""
-        return 1 + self.reach * torch.sigmoid(self.theta).squeeze(0)
 
     def push(self, context: LossContext) -> float:
         """Returns the factor on the reversed gradient, in [0, 1]."""
@@ -48,6 +42,54 @@ class CurriculumTemperature(nn.Module):
             return 1.0
         progress = min(1.0, context.step / max(1.0, self.ramp * context.num_steps))
         return 0.5 * (1 - math.cos(math.pi * progress))
+
+
+class CurriculumTemperature(_Curriculum):
+    """CTKD's one temperature for all positions. Li et al. 2023; theta, its m, starts at 1, as in
+    their code."""
+
+    def __init__(self, reach: float, ramp: float) -> None:
+        super().__init__(reach, ramp)
+        # Not a scalar: FSDP splits parameters by their first dimension.
+        self.theta = nn.Parameter(torch.tensor([INITIAL_THETA]))
+
+    def forward(self, context: LossContext, *_: Tensor) -> Tensor:
+        """Returns the temperature, a scalar in (1, 1 + reach)."""
+        return self.reversed(self.value(), context)
+
+    def value(self, *_: Tensor) -> Tensor:
+        """Returns the same without the reversal."""
+        return self.of(self.theta).squeeze(0)
+
+
+class InstanceTemperature(_Curriculum):
+    """CTKD's temperature for each position: m by a network of two layers from both sides'
+    probabilities at temperature 1, held constant.
+
+    Li et al. 2023 name such a network; its width, 128 here, its activation (ReLU), its input's
+    gradient and its code are not public, so that this is our reading. Its weights at the start are
+    the same in every trial.
+    """
+
+    def __init__(self, reach: float, ramp: float, vocab_size: int) -> None:
+        super().__init__(reach, ramp)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.network = nn.Sequential(
+                nn.Linear(2 * vocab_size, INSTANCE_WIDTH), nn.ReLU(), nn.Linear(INSTANCE_WIDTH, 1)
+            )
+
+    def forward(self, context: LossContext, *sides: Tensor) -> Tensor:
+        """Returns the temperatures [N] in (1, 1 + reach) of logits [N, V] of student and
+        teacher."""
+        return self.reversed(self.value(*sides), context)
+
+    def value(self, *sides: Tensor) -> Tensor:
+        """Returns the same without the reversal."""
+        wide = next(self.network.parameters()).dtype
+        predictions = torch.cat([side.detach().to(wide).softmax(-1) for side in sides], dim=-1)
+        with torch.autocast(predictions.device.type, enabled=False):
+            return self.of(self.network(predictions).squeeze(-1))
 
 
 class MixSchedule(nn.Module):
@@ -152,10 +194,19 @@ def focus_schedule(config: TrialConfig) -> FocusSchedule | None:
     )
 
 
-def curriculum_temperature(config: TrialConfig) -> CurriculumTemperature:
+def curriculum_temperature(config: TrialConfig, vocab_size: int) -> CurriculumTemperature:
     """Returns the temperature of policy `curriculum`."""
+    return CurriculumTemperature(*_curriculum(config))
+
+
+def instance_temperature(config: TrialConfig, vocab_size: int) -> InstanceTemperature:
+    """Returns the temperatures of policy `curriculum_instance`."""
+    return InstanceTemperature(*_curriculum(config), vocab_size)
+
+
+def _curriculum(config: TrialConfig) -> tuple[float, float]:
     assert config.curriculum_range is not None and config.curriculum_ramp is not None
-    return CurriculumTemperature(config.curriculum_range, config.curriculum_ramp)
+    return config.curriculum_range, config.curriculum_ramp
 
 
 def mix_schedule(config: TrialConfig) -> MixSchedule:
@@ -166,7 +217,9 @@ def mix_schedule(config: TrialConfig) -> MixSchedule:
 
 
 # The module of each row that has one.
-LEARNED_TEMPERATURES: dict[Policy, Callable[[TrialConfig], CurriculumTemperature]] = {
+LearnedTemperature = CurriculumTemperature | InstanceTemperature
+LEARNED_TEMPERATURES: dict[Policy, Callable[[TrialConfig, int], LearnedTemperature]] = {
     Policy.CURRICULUM: curriculum_temperature,
+    Policy.CURRICULUM_INSTANCE: instance_temperature,
 }
 MIX_SCHEDULES: dict[str, Callable[[TrialConfig], MixSchedule]] = {"interpolated": mix_schedule}

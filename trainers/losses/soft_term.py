@@ -39,6 +39,11 @@ class SoftTerm:
         changed.config = self.config.model_copy(update={"soft_weight": soft_weight})
         return changed
 
+    @property
+    def hard_rest(self) -> float:
+        """The weight of cross-entropy in the soft loss with which the hard loss has weight 1."""
+        return (1 - self.config.hard_weight) / max(self.config.soft_weight, SMALLEST_WEIGHT)
+
     def softened(
         self, student_logits: Tensor, teacher_logits: Tensor, settings: BatchSettings
     ) -> Softened:
@@ -79,7 +84,7 @@ class SoftTerm:
             labels,
             settings.row_weight,
             settings.mix,
-            (1 - self.config.hard_weight) / max(self.config.soft_weight, SMALLEST_WEIGHT),
+            self.hard_rest,
             settings.num_views,
             settings.by_student,
             settings.skew,

@@ -269,6 +269,11 @@ CLAMP: Mapping[str, Parameter] = {
     "tau_max": Parameter(1e3, 1e-6, 1e6),
 }
 
+CURRICULUM: Mapping[str, Parameter] = {
+    "curriculum_range": Parameter(20.0, 1e-3, 1e3),
+    "curriculum_ramp": Parameter(0.1, 0.0, 1.0),
+}
+
 POLICIES: Mapping[Policy, PolicyTraits] = {
     Policy.NONE: PolicyTraits(
         "logits as they are",
@@ -313,11 +318,17 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
     ),
     Policy.CURRICULUM: PolicyTraits(
         "one learned temperature, pushed to make the loss harder (reversed gradient)",
-        parameters={
-            "curriculum_range": Parameter(20.0, 1e-3, 1e3),
-            "curriculum_ramp": Parameter(0.1, 0.0, 1.0),
-        },
+        parameters=CURRICULUM,
         learned=True,
+        default_scaling=Scaling.TAU_SQUARED,
+        scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
+    ),
+    Policy.CURRICULUM_INSTANCE: PolicyTraits(
+        "curriculum's temperature for each position, by a network from both predictions (our "
+        "reading)",
+        parameters=CURRICULUM,
+        learned=True,
+        held_whole=True,
         default_scaling=Scaling.TAU_SQUARED,
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
     ),

@@ -100,10 +100,10 @@ def check_regions(config: Loss, data: ImageDataFields) -> None:
     of a batch together."""
     if data.regions == 1:
         return
-    divergence = DIVERGENCES.get(config.divergence)
+    divergence, policy = DIVERGENCES.get(config.divergence), POLICIES[config.policy]
     by_batch = {
         "divergence": divergence is not None and not divergence.row_local,
-        "policy": not POLICIES[config.policy].row_local,
+        "policy": not policy.row_local or policy.held_whole,
     } | {
         option.switch: not option.row_local and getattr(config, option.switch) is not None
         for option in OPTIONS.values()

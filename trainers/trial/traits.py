@@ -14,6 +14,7 @@ class Policy(StrEnum):
     CIST = "cist"
     LOGIT_STANDARDIZATION = "logit_standardization"
     CURRICULUM = "curriculum"
+    CURRICULUM_INSTANCE = "curriculum_instance"
     DYNAMIC = "dynamic"
     TOKEN_ADAPTIVE = "token_adaptive"
 
@@ -157,7 +158,8 @@ class PolicyTraits:
     logit scale from the soft loss. row_local: a position's softened logits depend on that position
     alone. learned: its temperature is a parameter that the optimiser moves, by the gradient through
     both sides' logits and through the scaling; so it goes only with divergences whose gradient by
-    the teacher is known (`losses.divergences.MIRRORS`).
+    the teacher is known (`losses.divergences.MIRRORS`). held_whole: all logits of a micro-batch are
+    in memory at once.
     """
 
     summary: str
@@ -169,6 +171,7 @@ class PolicyTraits:
     scale_free: bool = False
     row_local: bool = True
     learned: bool = False
+    held_whole: bool = False
 
 
 @dataclass(frozen=True)

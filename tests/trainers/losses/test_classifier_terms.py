@@ -30,12 +30,24 @@ LABELS = (2, 1, 0, 1)
 def mean_of(
     student: Tensor, teacher: Tensor, labels: tuple[int, ...], **config: Any
 ) -> tuple[float, Tensor]:
-    """Mean of the soft loss over the rows, and its gradient."""
+    """Mean of the soft loss over the rows, and its gradient; that of the walk in chunks is held to
+    it."""
     leaf = student.clone().requires_grad_()
     term = SoftTerm(TrialConfig.model_validate(config), student.shape[-1])
     value = term.values(leaf, teacher, torch.tensor(labels), BatchSettings()).mean()
     value.backward()
     assert leaf.grad is not None
+    walked = leaf.detach().clone().requires_grad_()
+    eye = OutputHead(torch.eye(student.shape[-1], dtype=torch.float64))
+    sums = DistillationLoss(term.config, student.shape[-1], fused=True)(
+        walked, eye, torch.tensor(labels), TeacherSignal(teacher, eye), LossContext()
+    )
+    (sums.total / len(student)).backward()
+    assert walked.grad is not None
+    assert sums.soft.item() / len(student) == pytest.approx(value.item(), rel=1e-10, abs=1e-12)
+    hard = student.softmax(-1) - torch.nn.functional.one_hot(torch.tensor(labels), len(student[0]))
+    whole = 0.1 * hard / len(student) + 0.9 * leaf.grad
+    torch.testing.assert_close(walked.grad, whole, rtol=1e-9, atol=1e-10)
     return value.item(), leaf.grad
 
 

@@ -263,7 +263,9 @@ def test_no_gradient_reaches_the_teacher() -> None:
         assert weight.grad is None
 
 
-@pytest.mark.parametrize("policy", ["fixed", "cist", "curriculum", "token_adaptive"])
+@pytest.mark.parametrize(
+    "policy", ["fixed", "cist", "curriculum", "curriculum_instance", "token_adaptive"]
+)
 def test_softened_shows_what_the_loss_softens(policy: str) -> None:
     inputs = Inputs()
     loss = DistillationLoss(TrialConfig(policy=policy), VOCAB).double()

@@ -217,7 +217,8 @@ def test_scale_free_policies_leave_the_students_scale_to_the_hard_loss(
 def test_a_multiple_of_the_teacher_is_no_loss_where_the_scale_is_free(
     logits: tuple[Tensor, Tensor], policy: Policy
 ) -> None:
-    is_told = policy in (Policy.CURRICULUM, Policy.TOKEN_ADAPTIVE)
+    told = (Policy.CURRICULUM, Policy.CURRICULUM_INSTANCE, Policy.TOKEN_ADAPTIVE)
+    is_told = policy in told
     settings = BatchSettings(torch.full((ROWS,), 2.0).double()) if is_told else BatchSettings()
     term = SoftTerm(TrialConfig(policy=policy), VOCAB)
     value = term.values(3 * logits[1], logits[1], torch.zeros(ROWS).long(), settings)

@@ -18,7 +18,12 @@ from torch import Tensor
 
 from trainers.losses import weighted
 from trainers.losses.adaptive_head import head_share
-from trainers.losses.fused import closed_by_writer, closed_labelled, closed_mixture
+from trainers.losses.fused import (
+    closed_by_writer,
+    closed_classifiers,
+    closed_labelled,
+    closed_mixture,
+)
 from trainers.losses.fused.closed_parts import (
     ClosedForm,
     DivergenceInput,
@@ -261,6 +266,9 @@ CLOSED_FORMS: dict[str, ClosedForm] = {
     "decoupled": closed_labelled.decoupled,
     "diverse_reverse_kl": closed_labelled.diverse_reverse_kl,
     "normalised": closed_labelled.normalised,
+    "refined": closed_classifiers.refined,
+    "improved_kl": closed_classifiers.improved_kl,
+    "entropy_gated": closed_classifiers.entropy_gated,
     "contrastive_skew_kl": closed_by_writer.contrastive_skew_kl,
     "stepwise_jsd": closed_by_writer.stepwise_jsd,
     # Both are forward KL: one with a weight a position, the other to a mixed teacher.

@@ -1,7 +1,6 @@
 """Closed forms of labelled terms that take the label apart from the other entries; see
 `closed_form.py`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +45,9 @@ def diverse_reverse_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Ten
 
 def normalised(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
     """gamma times the cross-entropy of p̂ to q̂ among the others; gradient gamma (q̂ - p̂). The part
-    at temperature 1 is `label_weight` times the cross-entropy to the label."""
+    at temperature 1 is `unscaled.label_weight` times the cross-entropy to the label."""
     gamma = given.parameters["gamma"]
-    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
+    student, teacher = (Others.of(side, given.column) for side in (given.student, given.teacher))
     normaliser = student.largest + student.log_total
     # -Σ p̂ log q̂; the hidden label's logit is hugely negative, but p̂ there is exactly 0.
     value = gamma * (normaliser - row_dot(teacher.p, given.student)).squeeze(-1)
@@ -56,21 +55,10 @@ def normalised(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Ten
     return value, student.p.sub_(teacher.p).mul_(gamma * coefficient)
 
 
-def label_weight(teacher_logits: Tensor, column: Tensor) -> Tensor:
-    """Returns p_y at temperature 1 [C, 1], of unsoftened logits."""
-    normaliser = torch.logsumexp(teacher_logits, dim=-1, keepdim=True)
-    return (teacher_logits.gather(-1, column) - normaliser).exp()
-
-
-# The weight of the label's cross-entropy at temperature 1 in the rows that have such a part: of
-# unsoftened teacher logits [C, V] and labels [C, 1].
-LABEL_WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"normalised": label_weight}
-
-
-def _taken_apart(given: DivergenceInput) -> tuple["_Others", "_Others", Tensor]:
+def _taken_apart(given: DivergenceInput) -> tuple["Others", "Others", Tensor]:
     """Returns both sides without their label, and log(p̂/q̂) [C, V] in the memory of the teacher's
     logits. At the label it is finite, where p̂ and q̂ are exactly 0."""
-    student, teacher = _Others.of(given.student, given), _Others.of(given.teacher, given)
+    student, teacher = (Others.of(side, given.column) for side in (given.student, given.teacher))
     # Each largest logit is taken away on its own: what is rounded then differs from entry to entry,
     # where a sum of both would shift a whole row.
     gap = given.teacher.sub_(teacher.largest).sub_(given.student).add_(student.largest)
@@ -81,7 +69,7 @@ def _taken_apart(given: DivergenceInput) -> tuple["_Others", "_Others", Tensor]:
 
 
 @dataclass(frozen=True)
-class _Others:
+class Others:
     """One side without its label. p: probabilities of the others among themselves [C, V], 0 at the
     label; largest, log_total [C, 1]: their largest logit, and what their normaliser exceeds it by;
     label: its logit [C, 1]; log_odds: log-probabilities of label and rest [C, 2], exact where
@@ -94,10 +82,10 @@ class _Others:
     log_odds: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor, given: DivergenceInput) -> "_Others":
+    def of(cls, logits: Tensor, column: Tensor) -> "Others":
         """Returns the side of softened logits, and leaves HIDDEN in the logits at the label."""
-        label = logits.gather(-1, given.column)
-        logits.scatter_(-1, given.column, HIDDEN)
+        label = logits.gather(-1, column)
+        logits.scatter_(-1, column, HIDDEN)
         p = torch.softmax(logits, dim=-1)
         # max p = exp(largest - normaliser), so the normaliser is known without a second pass of
         # exponentials. It stays in two parts: rounded at the size of the logits, their sum would be

@@ -14,7 +14,8 @@ class DivergenceInput:
     labels [C, 1]; parameters: the divergence's own; pull: None, or zeros [C] to which a divergence
     that goes with a learned temperature adds Σ v dD/dv, v the teacher's logits; by_student, skew:
     [C] as in `LabelledInput`; logs: log q and log p [C, V], free to be overwritten, where they are
-    known already.
+    known already; unsoftened: the teacher's logits [C, V] before they were softened, not to be
+    overwritten; hard_rest: see `LabelledInput`.
 
     A learned temperature tau softens both sides: with v = raw / tau, dD/dtau has the part
     -Σ v dD/dv / tau from the teacher beside the student's. `walk` adds the student's.
@@ -28,6 +29,8 @@ class DivergenceInput:
     by_student: Tensor | None = None
     skew: Tensor | None = None
     logs: tuple[Tensor, Tensor] | None = None
+    unsoftened: Tensor | None = None
+    hard_rest: float = 0.0
 
     def log_probabilities(self) -> tuple[Tensor, Tensor]:
         """Returns log q and log p [C, V], free to be overwritten."""

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from trainers.losses.context import LossInputs, LossSums
-from trainers.losses.divergences import in_float
 from trainers.losses.fused.chunks import (
     Chunk,
     blocks,
@@ -26,12 +25,13 @@ from trainers.losses.fused.chunks import (
     without_student,
 )
 from trainers.losses.fused.closed_form import CLOSED_FORMS, gated_forward_kl
-from trainers.losses.fused.closed_labelled import LABEL_WEIGHTS
 from trainers.losses.fused.closed_parts import DivergenceInput
 from trainers.losses.fused.kernel import by_kernel, has_kernel
+from trainers.losses.fused.unscaled import LABEL_WEIGHTS, UNSCALED
 from trainers.losses.fused.weight_gradient import WeightGradient, scale
 from trainers.losses.passes import BatchSettings, Measure
 from trainers.losses.plain import cross_entropy, slope_alone
+from trainers.losses.policies import Softened
 from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead
@@ -180,16 +180,10 @@ class _BatchLoss:
             hard_factor = torch.full_like(soft, self.config.hard_weight)
             if settings.label_weight is not None:
                 hard_factor += settings.label_weight.unsqueeze(-1)
-            # A part of the soft loss that is the label's cross-entropy times a weight shares the
-            # hard loss's gradient: only its factor grows.
-            label_weight = LABEL_WEIGHTS.get(self.config.divergence)
-            if label_weight is not None:
-                share = label_weight(in_float(teacher), column)
-                if settings.kept is not None:
-                    share = share * settings.kept.unsqueeze(-1)
+            value, slope, share = self._soft(logits, teacher, column, settings, gradients)
+            if share is not None:
                 soft = soft + share * cross_entropy
                 hard_factor += self.config.soft_weight * share
-            value, slope = self._soft(logits, teacher, column, settings, gradients)
             soft = soft.squeeze(-1) + value
             # Straight to the products, which have left the cache, where a head without cap and
             # scale leaves nothing else to do. `logits` may be the same memory: it has served.
@@ -206,29 +200,60 @@ class _BatchLoss:
         column: Tensor,
         settings: BatchSettings,
         gradients: _Gradients,
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the scaled soft loss [C], and soft_weight times its gradient with respect to the
-        unsoftened logits [C, V]."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Returns the soft loss [C], soft_weight times its gradient with respect to the unsoftened
+        logits [C, V], and of a part that is the label's cross-entropy, which shares the hard loss's
+        gradient and is in neither, the weight [C, 1]."""
         assert self.term is not None
+        name, kept = self.config.divergence, settings.kept
         softened = self.term.softened(logits, teacher, settings)
-        if settings.kept is not None:
-            softened = replace(softened, weight=softened.weight * settings.kept)
-        student, target, weight = softened.student, softened.teacher, softened.weight
-        pull = None if gradients.temperature is None else torch.zeros_like(weight)
-        given = DivergenceInput(student, target, column, self.term.parameters, pull)
-        given = replace(given, by_student=settings.by_student, skew=settings.skew)
+        if kept is not None:
+            softened = replace(softened, weight=softened.weight * kept)
+        pull = None if gradients.temperature is None else torch.zeros_like(softened.weight)
+        given = DivergenceInput(
+            softened.student,
+            softened.teacher,
+            column,
+            self.term.parameters,
+            pull,
+            by_student=settings.by_student,
+            skew=settings.skew,
+            unsoftened=teacher,
+            hard_rest=self.term.hard_rest,
+        )
+        # Before the divergence, which may overwrite what is given.
+        share = LABEL_WEIGHTS[name](given) if name in LABEL_WEIGHTS else None
+        unscaled = UNSCALED[name](logits, given) if name in UNSCALED else None
+        value, slope = self._scaled(softened, given, settings, gradients)
+        if unscaled is not None:
+            factor = 1.0 if kept is None else kept
+            value = value + factor * unscaled[0]
+            factor = factor * torch.full_like(value, self.config.soft_weight)
+            slope.addcmul_(unscaled[1], factor.unsqueeze(-1))
+        return value, slope, share if share is None or kept is None else share * kept.unsqueeze(-1)
+
+    def _scaled(
+        self,
+        softened: Softened,
+        given: DivergenceInput,
+        settings: BatchSettings,
+        gradients: _Gradients,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns value and gradient, as `_soft` does, of what the policy scales."""
+        assert self.term is not None
+        student, weight, pull = given.student, softened.weight, given.pull
         added = None
         if self.term.gate is not None:
             given = replace(given, logs=given.log_probabilities())
             factor = (self.config.soft_weight * weight / softened.tau_s).unsqueeze(-1)
-            # Before the divergence, which may overwrite all that is given.
+            # Before the divergence, as above.
             more, further = gated_forward_kl(self.term.gate, given, factor)
             added = weight * more, further
         if settings.row_weight is not None:
             weight = weight * settings.row_weight
         if settings.mix is not None:
             # As `labelled.interpolated`; the target is a constant, so the slope is forward KL's.
-            target = torch.lerp(student, target, settings.mix.to(student.dtype))
+            target = torch.lerp(student, given.teacher, settings.mix.to(student.dtype))
             given = replace(given, teacher=target, logs=None)
         # The softened logits are z / tau_s: 1 / tau_s of the gradient comes from there.
         coefficient = self.config.soft_weight * weight / softened.tau_s

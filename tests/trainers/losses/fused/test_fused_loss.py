@@ -12,7 +12,7 @@ from trainers.losses import DistillationLoss, distillation, soft_term
 from trainers.losses.fused import chunks, closed_form
 from trainers.losses.own import load as custom
 from trainers.signal import OutputHead
-from trainers.trial.catalogue import DIVERGENCES
+from trainers.trial.catalogue import DIVERGENCES, POLICIES
 from trainers.trial.config import TrialConfig
 from trainers.trial.traits import MixtureOrder, Policy
 
@@ -269,6 +269,11 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
         ("normalised", {"gamma": 0.3}),
         ("diverse_reverse_kl", {"gamma": 0.0}),
         ("diverse_reverse_kl", {"gamma": 3.0}),
+        ("refined", {"target_weight": 0.0}),
+        ("refined", {"target_tau": 4.0, "non_target_weight": 0.5}),
+        ("improved_kl", {"pair_tau": 2.0, "cross_entropy_weight": 0.3}),
+        ("entropy_gated", {"entropy_max": 0.93}),
+        ("entropy_gated", {"entropy_max": 0.93, "outliers": "hard_target"}),
     ],
     ids=str,
 )
@@ -318,7 +323,9 @@ def own_divergence(*, student_logits: Tensor, teacher_logits: Tensor, alpha: flo
     return alpha * gap.square().mean(-1)
 
 
-@pytest.mark.parametrize("policy", sorted(set(Policy) - {Policy.NONE, Policy.CURRICULUM}))
+@pytest.mark.parametrize(
+    "policy", sorted(p for p, row in POLICIES.items() if p != Policy.NONE and not row.learned)
+)
 def test_a_divergence_of_the_users_own_equals_its_plain_form(
     policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

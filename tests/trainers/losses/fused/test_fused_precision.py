@@ -87,7 +87,10 @@ def test_products_are_added_unrounded_where_torch_can(monkeypatch: pytest.Monkey
     torch.testing.assert_close(found[1], rounded[1], rtol=0.05, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [*DIVERGENCE_FUNCTIONS, "decoupled", "diverse_reverse_kl"])
+WITH_LABELS = ["decoupled", "diverse_reverse_kl", "entropy_gated"]
+
+
+@pytest.mark.parametrize("name", [*DIVERGENCE_FUNCTIONS, *WITH_LABELS])
 @pytest.mark.parametrize("offsets", [(0.0, 0.0), (-100.0, -100.0), (-100.0, 0.0)])
 def test_a_student_close_to_its_teacher_is_measured_as_exactly_as_by_the_plain_form(
     name: str, offsets: tuple[float, float]
@@ -103,7 +106,9 @@ def test_a_student_close_to_its_teacher_is_measured_as_exactly_as_by_the_plain_f
         term.values(*logits, labels, BatchSettings())
         for logits in ((student.double(), teacher.double()), (student, teacher))
     )
-    given = DivergenceInput(student, teacher, labels.unsqueeze(-1), term.parameters)
+    given = DivergenceInput(
+        student, teacher.clone(), labels.unsqueeze(-1), term.parameters, unsoftened=teacher
+    )
     found, _ = CLOSED_FORMS[name](given, torch.ones(32, 1))
     assert (found - exact).abs().max() <= 3 * (plain - exact).abs().max() + 1e-6 * exact.max()
 
