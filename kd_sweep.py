@@ -65,8 +65,7 @@ def plan(
     warm_start: str | None = None,
     workspace: Workspace | None = None,
 ) -> "SweepPlan":
-    """Returns the plan of a sweep file or preset; spends nothing. See
-    `service.actions.plan.plan_sweep`."""
+    """Returns the plan of a sweep file or preset: `service.actions.plan.plan_sweep`."""
     place = _at(workspace)
     return actions.plan.plan_sweep(
         str(sweep), place, overrides=overrides, code=code, warm_start=warm_start
@@ -340,10 +339,11 @@ def evaluate(
     )
 
 
-def export(run: str, folder: Path | str, *, workspace: Workspace | None = None) -> "Exported":
-    """Writes a trial into a folder that reproduces it elsewhere. See
-    `service.actions.rerun.export_trial`."""
-    return actions.rerun.export_trial(run, _at(workspace), folder=Path(folder))
+def export(
+    run: str, folder: Path | str, *, merge: bool = False, workspace: Workspace | None = None
+) -> "Exported":
+    """Writes a trial into a folder that reproduces it. See `service.actions.rerun.export_trial`."""
+    return actions.rerun.export_trial(run, _at(workspace), folder=Path(folder), merge=merge)
 
 
 def _environment(profile: str | None = None) -> dict[str, str]:

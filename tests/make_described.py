@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
@@ -18,6 +20,7 @@ if __name__ == "__main__":
 from images_support import write_like_fashion  # noqa: E402  # path above
 
 from service.actions import documents, plan  # noqa: E402  # path above
+from service.spec.file import preset_text  # noqa: E402  # path above
 from service.workspace import Workspace  # noqa: E402  # path above
 from trainers.tasks import described  # noqa: E402  # path above
 
@@ -32,10 +35,16 @@ def built(folder: Path) -> dict[str, Any]:
     starter.write_text(documents.read_starter().text)
     workspace = Workspace(folder / "home", folder=folder)
     with patch.object(described, "SHIPPED", nothing):
-        for name in (str(starter), *(preset.name for preset in documents.list_presets())):
+        for name in (str(starter), *with_configs()):
             plan.plan_sweep(name, workspace, overrides=overrides.get(name, ()))
     paths = sorted((folder / "home" / "prepared" / "configs").glob(f"*/{described.DESCRIPTION}"))
     return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def with_configs() -> list[str]:
+    """The presets whose models are made from configs; the others' are named, and have theirs."""
+    found = {one.name: yaml.safe_load(preset_text(one.name)) for one in documents.list_presets()}
+    return [name for name, one in found.items() if "config" in one["teacher"]]
 
 
 def with_images(folder: Path) -> list[str]:

@@ -54,6 +54,9 @@ GROUND: dict[str, set[str]] = {
     "search_spaces": set(),
 }
 
+# What whoever handles trials imports, beside what it is about.
+OF_A_TRIAL = {"files", "numerics.py", "parts.py", "trial"}
+
 # room: the rooms of the same package that it may import, beside the ground
 ROOMS: dict[str, dict[str, set[str]]] = {
     "service": {
@@ -103,28 +106,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "trainers": {
         "__main__.py": {"files", "tasks", "teachers", "training", "trial"},
         "worker.py": {"training", "trial"},
-        "evaluating": {
-            "files",
-            "numerics.py",
-            "parts.py",
-            "tasks",
-            "teachers",
-            "training",
-            "trial",
-        },
-        "preparing": {"files", "numerics.py", "parts.py", "tasks", "teachers", "training", "trial"},
-        "training": {
-            "batch_source.py",
-            "files",
-            "losses",
-            "numerics.py",
-            "parts.py",
-            "tasks",
-            "teachers",
-            "trial",
-        },
+        "evaluating": OF_A_TRIAL | {"students", "tasks", "teachers", "training"},
+        "preparing": OF_A_TRIAL | {"students", "tasks", "teachers", "training"},
+        "training": OF_A_TRIAL | {"batch_source.py", "losses", "students", "tasks", "teachers"},
         "teachers": {"files", "numerics.py", "parts.py", "trial"},
-        "tasks": {"files", "numerics.py", "parts.py", "trial"},
+        "tasks": {"files", "numerics.py", "parts.py", "students", "trial"},
+        "students": {"files", "trial"},
         "losses": {"trial"},
         "batch_source.py": {"parts.py", "trial"},
         "parts.py": {"trial"},
@@ -168,6 +155,7 @@ HOMES: dict[str, set[str]] = {
     "apprise": {"service/driver/notify.py"},
     "pyarrow": {"trainers/files/columns.py", "trainers/tasks/causal_lm"},
     "lm_eval": {"trainers/evaluating/harness.py"},
+    "peft": {"trainers/students/lora.py"},
     "sacrebleu": {"trainers/tasks/causal_lm/answers.py"},
     "jinja2": {"service/report/rendering.py", "service/web/site.py"},
     "kaleido": {"service/report/pictures.py"},
@@ -197,6 +185,7 @@ HEAVY = {
     "pandas",
     "IPython",
     "lm_eval",
+    "peft",
     "pyarrow",
     "sacrebleu",
 }

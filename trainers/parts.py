@@ -192,8 +192,7 @@ class Evaluator(Protocol):
 
 
 class InputKeys(Protocol):
-    """What decides the inputs of a request, as plain data to be hashed. Files are read when a key
-    is first asked for."""
+    """What decides a request's inputs, as plain data to hash; files are read when asked for."""
 
     @property
     def records(self) -> dict[str, Any]:
@@ -222,8 +221,7 @@ class Task(Protocol):
 
     @property
     def pipeline(self) -> str | None:
-        """Hugging Face's name of the pipeline that its models run in; None for models that are none
-        of transformers."""
+        """Hugging Face's name of its models' pipeline; None for models that are none of theirs."""
 
     def prompt_template(self, request: PrepareRequest) -> str | None:
         """Returns the text around a `{prompt}` (`str.format`) that the request's models are trained
@@ -271,9 +269,8 @@ class Task(Protocol):
         home: Path,
     ) -> Facts:
         """Returns what is known of the request's data: examples, tokens, V, and where they come
-        from. `configs`: the models' configs by role (teacher, student); `data`: the folder of the
-        prepared data, which need not exist yet. Raises `ValueError` that says what is missing or
-        does not fit."""
+        from. `configs`: the models' configs by role; `data`: the folder of the prepared data, which
+        need not exist yet. Raises `ValueError` that says what is missing or does not fit."""
 
     def describe_model(self, request: PrepareRequest, role: Role, home: Path) -> ModelFacts:
         """Returns what the config of that role makes, built once without numbers (with torch), and
@@ -332,6 +329,9 @@ class TaskRuntime(Protocol):
     def initialise(self, source: ModelSource, role: str, *, data: Any, folder: Path) -> None:
         """Writes into `folder` a model with the architecture of `source.config`, its weights drawn
         from `source.init_seed`. Raises `ValueError` for a config that is wrong."""
+
+    def outline(self, source: ModelSource, role: str) -> Any:
+        """Returns the model that `source` names or makes, without numbers; `ValueError` if none."""
 
     def load_model(
         self,

@@ -22,6 +22,9 @@ from service.spec.file import LoadedSweep, load_sweep
 from service.workspace import Workspace
 from trainers.files.fingerprints import of_model
 from trainers.preparing.inspection import inspect
+from trainers.students.folders import is_adapter
+from trainers.tasks import locate
+from trainers.trial.sources import ModelSource
 
 
 def plan_sweep(
@@ -162,5 +165,13 @@ def _fingerprints_of_models(spec: SweepSpec) -> dict[str, str]:
     """Returns the hash of each model that is a local folder: other weights make another sweep."""
     sources = {"teacher": spec.teacher.model, "student": spec.student.model}
     return {
-        role: of_model(Path(name)) for role, name in sources.items() if name and Path(name).is_dir()
+        role: _fingerprint(Path(name), role)
+        for role, name in sources.items()
+        if name and Path(name).is_dir()
     }
+
+
+def _fingerprint(folder: Path, role: str) -> str:
+    if not is_adapter(folder):
+        return of_model(folder)
+    return locate.fingerprint(ModelSource(model=str(folder.resolve())), role, with_weights=False)

@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.actions.record import open_record
-from service.errors import SpecError, TrackingError
+from service.errors import PlanError, SpecError, TrackingError
+from service.record.entries import ModelFacts
 from service.record.plans import read_plan
 from service.record.records import RunRecord
-from service.record.registry import Version, make_loadable, register, versions
+from service.record.registry import Version, make_loadable, put_merged, register, versions
 from service.record.run_entries import model_facts
 from service.record.runs import Runs
-from service.record.students import Student, student_of
+from service.record.students import Student, download_student, student_of
 from service.results.best import Best, find_best
 from service.results.question import asked
 from service.workspace import Workspace
+from trainers.students.folders import is_adapter
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,14 @@ class Promoted:
         }
 
 
-def promote_trial(run: str, workspace: Workspace, *, name: str) -> Promoted:
+def promote_trial(run: str, workspace: Workspace, *, name: str, merge: bool = False) -> Promoted:
     """Registers the student of a trial (run id, or SWEEP/NUMBER) as the next version of a model.
     name: NAME, or NAME@ALIAS to point an alias at it. One that is registered under that name is
-    not registered twice.
+    not registered twice. merge: a student that is an adapter is registered as the whole model that
+    it is with its base, which is recorded with its run.
 
     Raises `SpecError` for a name or alias that is none, `TrackingError` for a run that is not
-    there or has no student.
+    there or has no student, `PlanError` for an adapter that cannot be merged.
     """
     model, sign, alias = (part.strip() for part in name.partition("@"))
     if not model or (sign and not alias):
@@ -52,7 +57,10 @@ def promote_trial(run: str, workspace: Workspace, *, name: str) -> Promoted:
     runs = open_record(workspace)
     record = runs.get(run)
     student = student_of(runs.uri, record, run)
-    if student.model_id is None:
+    whole = _merged(student, record, runs) if merge else None
+    if whole is not None:
+        student = whole
+    elif student.model_id is None:
         _make_loadable(student, record, runs)
     version = register(runs.uri, student, model, alias or None)
     last = f"@{alias}" if alias else f"/{version.version}"
@@ -79,10 +87,29 @@ def best_registered(
 
 
 def _make_loadable(student: Student, record: RunRecord, runs: Runs) -> None:
+    make_loadable(runs.uri, student, _facts(record, runs))
+
+
+def _merged(student: Student, record: RunRecord, runs: Runs) -> Student | None:
+    """The whole model of a student that is an adapter, recorded beside it; None of any other."""
+    with TemporaryDirectory(prefix="kd-model-") as room:
+        adapter, whole = download_student(runs.uri, student, Path(room)), Path(room) / "whole"
+        if not is_adapter(adapter):
+            return None
+        from trainers.preparing.adapters import write_whole
+
+        try:
+            write_whole(adapter, runs.trial_file(record.run_id), whole)
+        except ValueError as error:
+            raise PlanError(f"promote: {error}") from error
+        return put_merged(runs.uri, student, whole, _facts(record, runs))
+
+
+def _facts(record: RunRecord, runs: Runs) -> ModelFacts:
     facts = model_facts(read_plan(runs, record.sweep_id))
     if facts is None:
         raise TrackingError(
             f"run '{record.run_id}': its student must be a model of transformers to be "
             "registered, but it is none."
         )
-    make_loadable(runs.uri, student, facts)
+    return facts

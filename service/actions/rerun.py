@@ -31,7 +31,7 @@ def rerun_trial(
     return rerun(request, open_record(workspace), home=workspace.home, on_line=on_line)
 
 
-def export_trial(run: str, workspace: Workspace, *, folder: Path) -> Exported:
+def export_trial(run: str, workspace: Workspace, *, folder: Path, merge: bool = False) -> Exported:
     """Writes the trial with its student, its inputs and a README into `folder`, which must be new
     or empty. Raises what `service.rerun.export.export` raises."""
-    return export(run, open_record(workspace), folder)
+    return export(run, open_record(workspace), folder, merge=merge)

@@ -21,6 +21,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New or empty.")]
 Image = Annotated[str | None, typer.Option("--image", help="Default: the one it ran in.")]
 Local = Annotated[bool, typer.Option("--local", help="In this environment, without Docker.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu | cuda; default: the recorded.")]
+Merge = Annotated[
+    bool, typer.Option("--merge", help="A student that is an adapter as a whole model.")
+]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the rerun's files.")]
 Mounts = Annotated[
     list[str],
@@ -55,12 +58,14 @@ def rerun(
     raise typer.Exit(result.exit_code)
 
 
-def export(context: typer.Context, run: Run, folder: Folder, as_json: AsJson = False) -> None:
+def export(
+    context: typer.Context, run: Run, folder: Folder, merge: Merge = False, as_json: AsJson = False
+) -> None:
     """Write a trial with its student and inputs into a folder that reproduces it elsewhere.
 
     Example: kd-sweep export latest/7 winner
     """
-    made = actions.rerun.export_trial(run, workspace_of(context), folder=folder)
+    made = actions.rerun.export_trial(run, workspace_of(context), folder=folder, merge=merge)
     show(made.to_json(), Text(f"{made.folder}: {', '.join(made.names)}"), as_json)
 
 
@@ -70,13 +75,14 @@ def promote(
     name: Annotated[
         str, typer.Option("--as", metavar="NAME[@ALIAS]", help="A registered model of MLflow.")
     ],
+    merge: Merge = False,
     as_json: AsJson = False,
 ) -> None:
     """Register a trial's student in MLflow's model registry.
 
     Example: kd-sweep promote latest/7 --as dolly-student@champion
     """
-    made = actions.promote.promote_trial(run, workspace_of(context), name=name)
+    made = actions.promote.promote_trial(run, workspace_of(context), name=name, merge=merge)
     load = Text(f'{made.version.text}: mlflow.transformers.load_model("{made.uri}")')
     show(made.to_json(), load, as_json)
 

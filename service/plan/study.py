@@ -20,7 +20,7 @@ from trainers.trial.config import GROUPS
 from trainers.trial.strict import Strict
 
 LEARNING_RATE = "learning_rate"
-SHARED_SECTIONS = ("training", "text", "data", "evaluation")
+SHARED_SECTIONS = ("training", "student.adapter", "text", "data", "evaluation")
 Values = dict[str, Any]
 
 

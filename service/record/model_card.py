@@ -30,14 +30,14 @@ class RecordedRun:
         return {name: self.params[name] for name in names if name in self.params}
 
 
-def card(run: RecordedRun, facts: ModelFacts) -> str:
+def card(run: RecordedRun, facts: ModelFacts, *, is_adapter: bool = False) -> str:
     """Returns the model's card: Hugging Face's facts, then for people what it was made from, how,
-    and what it scored."""
+    and what it scored. is_adapter: it is no model without its base."""
     sweep, trial = run.tags.get(tags.SWEEP_ID, ""), run.tags.get(tags.TRIAL, "")
     searched = run.searched or {"divergence": run.params.get("divergence", "")}
     others = {name: value for name, value in sorted(run.params.items()) if name not in searched}
     return f"""---
-{_facts_of_hub(facts)}---
+{_facts_of_hub(facts, is_adapter=is_adapter)}---
 
 # {run.name}
 
@@ -61,7 +61,7 @@ The rest of its config:
 
 ## Use
 
-{_prompting(facts)}
+{_prompting(facts)}{BESIDE if is_adapter else ""}
 ```python
 import mlflow
 
@@ -72,9 +72,15 @@ model = mlflow.transformers.load_model("runs:/{run.run_id}/student")
 """
 
 
-def _facts_of_hub(facts: ModelFacts) -> str:
+BESIDE = """
+This is an adapter: what opens it looks for its base where `adapter_config.json` says. `kd-sweep
+promote` and `export` with `--merge` give out the whole model.
+"""
+
+
+def _facts_of_hub(facts: ModelFacts, *, is_adapter: bool) -> str:
     front = {
-        "library_name": "transformers",
+        "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": facts.pipeline,
         "tags": ["knowledge-distillation", "kd-sweep"],
     }

@@ -16,6 +16,7 @@ import yaml
 
 from service.record.entries import ModelFacts
 from service.record.model_card import RecordedRun, card
+from trainers.students.folders import architecture_of, is_adapter
 
 CARD = "README.md"  # where Hugging Face's hub and MLflow's pages show it
 ENVIRONMENT, REQUIREMENTS, MODEL = "python_env.yaml", "requirements.txt", "MLmodel"
@@ -37,8 +38,9 @@ def write_model_files(
     logged model, None for a run's artifacts."""
     for component in _components(folder):
         _copy_component(folder, component)
-    (folder / CARD).write_text(card(run, facts))
-    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in requirements()))
+    (folder / CARD).write_text(card(run, facts, is_adapter=is_adapter(folder)))
+    needed = (*requirements(), f"peft=={version('peft')}") if is_adapter(folder) else requirements()
+    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
     environment = {
         "python": platform.python_version(),
         "build_dependencies": ["pip", "setuptools", "wheel"],
@@ -79,7 +81,7 @@ def _mlmodel(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str | 
     from mlflow.models import Model
 
     components = _components(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = {} if is_adapter(folder) else json.loads((folder / "config.json").read_text())
     own = {} if model_id is None else {"model_id": model_id, "model_uuid": model_id}
     model = Model(run_id=run.run_id, **own)
     model.add_flavor(
@@ -87,7 +89,7 @@ def _mlmodel(folder: Path, run: RecordedRun, facts: ModelFacts, model_id: str | 
         transformers_version=version("transformers"),
         code=None,
         task=facts.pipeline,
-        pipeline_model_type=(config.get("architectures") or ["AutoModel"])[0],
+        pipeline_model_type=architecture_of(folder) or "AutoModel",
         torch_dtype=f"torch.{config.get('dtype') or 'float32'}",
         source_model_name=facts.made_from.get("student", ""),
         model_binary=".",

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+MERGED = "merged"  # the folder of whole models of adapters among a run's artifacts
+
+
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model, and the run that it is of."""
+    """A version of a registered model, and the run that it is of. is_merged: it is the whole model
+    of a student that is an adapter."""
 
     name: str
     version: str
     aliases: tuple[str, ...]
     run_id: str
+    is_merged: bool = False
 
     @property
     def text(self) -> str:
@@ -41,7 +46,9 @@ def register(store: str, student: Student, name: str, alias: str | None) -> Vers
     client = connect(store)
     if alias is not None:
         _ask(store, lambda: _check_alias(alias))  # before anything is made
-    found = next((one for one in versions(store, name) if one.run_id == student.run_id), None)
+    wanted = (student.run_id, _is_merged(student.uri))
+    known = versions(store, name)
+    found = next((one for one in known if (one.run_id, one.is_merged) == wanted), None)
     if found is None:
         _ask(store, lambda: _make_model(client, name))
         made = _ask(store, lambda: _make_version(client, student, name))
@@ -77,6 +84,23 @@ def make_loadable(store: str, student: Student, facts: ModelFacts) -> None:
         for path in folder.iterdir():
             if path.name not in before:
                 _ask(store, _upload(client, student.run_id, path))
+
+
+def put_merged(store: str, student: Student, folder: Path, facts: ModelFacts) -> Student:
+    """Records the whole model in `folder` among the artifacts of the student's run, as a model of
+    MLflow, and returns it. Raises `TrackingError` when that fails."""
+    client = connect(store)
+    from service.record.model_files import write_model_files
+    from service.record.model_writes import recorded_run
+
+    run = _ask(store, lambda: client.get_run(student.run_id))
+    write_model_files(folder, recorded_run(run), facts, None)
+    _ask(store, lambda: client.log_artifacts(student.run_id, str(folder), MERGED))
+    return Student(student.run_id, f"{run.info.artifact_uri}/{MERGED}", None)
+
+
+def _is_merged(place: str) -> bool:
+    return place.rstrip("/").endswith(f"/{MERGED}")
 
 
 def _upload(client: "MlflowClient", run_id: str, path: Path) -> Callable[[], None]:
@@ -116,7 +140,8 @@ def _versions(client: "MlflowClient", name: str | None) -> Iterator[Version]:
     for one in _pages(client.search_model_versions):
         if one.run_id and name in (None, one.name):
             known = aliases.get((one.name, str(one.version)), [])
-            yield Version(one.name, str(one.version), tuple(sorted(known)), one.run_id)
+            merged = _is_merged(one.source)
+            yield Version(one.name, str(one.version), tuple(sorted(known)), one.run_id, merged)
 
 
 def _pages(question: Callable[..., Any]) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from service.record.surroundings import surroundings
 from service.rerun.original import INPUT_NAMES, RESULT, TRIAL
 from service.words import describe
 from trainers.files.store import write_text
+from trainers.students.folders import is_adapter
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 if TYPE_CHECKING:
@@ -33,19 +34,22 @@ class Exported:
         return {"folder": str(self.folder), "names": self.names}
 
 
-def export(reference: str, runs: "Runs", folder: Path) -> Exported:
+def export(reference: str, runs: "Runs", folder: Path, *, merge: bool = False) -> Exported:
     """Writes the trial with its student, its inputs, what was recorded and a README with the
-    command that trains it again into `folder`, which must not exist or be empty.
+    command that trains it again into `folder`, which must not exist or be empty. merge: a student
+    that is an adapter is written as the whole model that it is with its base.
 
     Raises `TrackingError` for a run that is no trial or has no student, `PlanError` when the folder
-    is not empty or an input is not on this machine any more.
+    is not empty, an input is not on this machine any more, or an adapter cannot be merged.
     """
     _check_new(folder)
     record = runs.get(reference)
     student = student_of(runs.uri, record, reference)
     trial = runs.trial_file(record.run_id)
     inputs = _inputs_of(trial)
-    download_student(runs.uri, student, folder)
+    written = download_student(runs.uri, student, folder)
+    if merge and is_adapter(written):
+        _merge(written, trial)
     if runs.has_artifact(record.run_id, RESULT):
         runs.download(record.run_id, RESULT, folder).rename(folder / "recorded.json")
     for name, source in inputs.items():
@@ -55,7 +59,7 @@ def export(reference: str, runs: "Runs", folder: Path) -> Exported:
     # built again from the teacher.
     paths = TrialPaths.model_validate({"teacher": None} | {n: f"inputs/{n}" for n in inputs})
     trial.model_copy(update={"paths": paths}).write(folder / TRIAL)
-    write_text(folder / "README.md", _readme(record, trial))
+    write_text(folder / "README.md", _readme(record, trial, is_adapter(written)))
     return Exported(folder, tuple(sorted(path.name for path in folder.iterdir())))
 
 
@@ -83,6 +87,26 @@ def _inputs_of(trial: TrialFile) -> dict[str, Path]:
     return found
 
 
+def _merge(student: Path, trial: TrialFile) -> None:
+    """Puts the whole model in the place of an adapter."""
+    from trainers.preparing.adapters import write_whole
+
+    adapter = student.rename(student.with_name(".adapter"))
+    try:
+        write_whole(adapter, trial, student)
+    except ValueError as error:
+        raise PlanError(f"export: {error}") from error
+    finally:
+        shutil.rmtree(adapter)
+
+
+OPENED = "a Hugging Face folder with its card"
+# How a student is opened that is no whole model.
+OPENED_BESIDE = """an adapter, which PEFT opens beside the model in
+`inputs/student` (`PeftModel.from_pretrained(model, "student")`); `kd-sweep export --merge` writes
+the whole model in its place"""
+
+
 def _not_here(trial: TrialFile) -> str:
     module = module_not_kept(trial)
     if module is None:
@@ -93,7 +117,8 @@ def _not_here(trial: TrialFile) -> str:
     )
 
 
-def _readme(record: RunRecord, trial: TrialFile) -> str:
+def _readme(record: RunRecord, trial: TrialFile, is_beside: bool) -> str:
+    opened = OPENED_BESIDE if is_beside else OPENED
     around = record.tags | surroundings(trial)
     image = around.get("provenance.image", UNKNOWN_IMAGE)
     where = around.get("provenance.commit", f"code {around.get('code_version', '')}")
@@ -107,7 +132,7 @@ def _readme(record: RunRecord, trial: TrialFile) -> str:
 
 Trial {record.trial} of sweep {record.sweep_id}, run {record.run_id}, {record.state}.
 
-`student/` is the trained model: a Hugging Face folder with its card. `inputs/` holds what it was
+`student/` is the trained model: {opened}. `inputs/` holds what it was
 trained from, `trial.json` everything that decides what the training computes.{_not_here(trial)}
 
 Train it again, in the image it was trained in:

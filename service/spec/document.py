@@ -29,7 +29,8 @@ from service.spec.study import SEED, Cells, Seeds, Tune, points_of
 from trainers.files.urls import is_url
 from trainers.nearest import nearest
 from trainers.tasks import table
-from trainers.trial import fields
+from trainers.trial import fields, sources
+from trainers.trial.adapters import first_adapter
 from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
 from trainers.trial.fields import TaskName
 from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, Workers, relative_name
@@ -257,7 +258,7 @@ class SweepSpec(Strict):
     ]
     task: TaskName = TaskName.CAUSAL_LM
     teacher: ModelSource
-    student: ModelSource
+    student: sources.StudentSource
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: Data
     training: Training = Training()
@@ -362,6 +363,8 @@ class SweepSpec(Strict):
         for section in (self.data, self.training, self.loss, self.text, self.evaluation):
             given = section.model_fields_set & GROUPS.keys()
             values |= {name: getattr(section, name) for name in sorted(given)}
+        adapter = self.student.adapter
+        values |= {} if adapter is None else adapter.fields()
         return {name: value for name, value in values.items() if value is not None}
 
     def given_loss(self) -> set[str]:
@@ -385,6 +388,7 @@ class SweepSpec(Strict):
             task=self.task,
             teacher=self.teacher,
             student=self.student,
+            adapter=first_adapter(self.given(), self.points()),
             tokenizer=self.tokenizer,
             data=DataSource(**source),
             teacher_gpus=self.teacher_cache.gpus,

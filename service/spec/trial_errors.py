@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from search_spaces.domains import Condition
 from service.spec.document import SweepSpec
 from service.spec.messages import explain_one
+from trainers.trial.adapters import AllAdapterFields
 from trainers.trial.catalogue import POLICIES
 from trainers.trial.config import GROUPS, TrialConfig
 
@@ -43,15 +44,14 @@ def _section(field: str, spec: SweepSpec) -> str:
 
 def _condition_hint(field: str, spec: SweepSpec, values: Mapping[str, Any]) -> str:
     """Returns the condition that keeps a parameter to those that have it, in the words of a sweep;
-    empty where neither a searched divergence nor a searched policy decides on that."""
+    empty where nothing that is searched decides on that."""
     if spec.section_of(field) == "cells":
         return " Or write an entry of cells for those that have it."
-    # Tries each value of a searched policy or divergence with the parameter: those with which it is
-    # valid make the condition, unless they are all of them, or none.
+    # Tries each value of a searched policy, divergence or kind of adapter with the parameter: those
+    # with which it is valid make the condition, unless they are all of them, or none.
     space, given = spec.search, spec.given()
     point = {**given, **values}
-    is_of_policy = any(field in traits.parameters for traits in POLICIES.values())
-    for parent in ("policy", "divergence") if is_of_policy else ("divergence", "policy"):
+    for parent in _parents(field):
         chosen = {name: point[name] for name in ("divergence", "policy", field) if name in point}
         points = space.domains[parent].points(2) if parent in space.domains else []
         fitting = tuple(value for value in points if _is_valid(chosen | {parent: value}))
@@ -63,6 +63,14 @@ def _condition_hint(field: str, spec: SweepSpec, values: Mapping[str, Any]) -> s
         moved = f"{{fixed: {given[field]}, when: {_in_words({parent: fitting})}}}"
         return f" Or move it to search: {field}: {moved}."
     return ""
+
+
+def _parents(field: str) -> tuple[str, ...]:
+    """Returns the fields that may decide on whether trials have `field`, the likeliest first."""
+    if field in AllAdapterFields.model_fields:
+        return ("adapter_kind",)
+    is_of_policy = any(field in traits.parameters for traits in POLICIES.values())
+    return ("policy", "divergence") if is_of_policy else ("divergence", "policy")
 
 
 def _in_words(when: Condition) -> str:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from trainers.tasks import locate
+from trainers.tasks import locate, weights
 from trainers.trial.sources import ModelSource
 
 NEW_TOKENS = 512  # of an answer: a verdict comes last, behind its reasons
@@ -33,7 +33,9 @@ class ChatModel:
         is no causal language model of transformers, and a hub that does not give it."""
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-        folder = locate.model_folder(ModelSource(model=name), role)
+        source = ModelSource(model=name)
+        folder = locate.model_folder(source, role)
+        weights.check_no_adapter(folder, f"{role}.model")
         model_type = locate.read_config(folder).get("model_type")
         if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise ValueError(

@@ -14,6 +14,7 @@ from trainers.evaluating.harness import score_task
 from trainers.evaluating.temperatures import TemperatureEvaluator
 from trainers.files.fingerprints import of_document
 from trainers.parts import Data, Evaluator, Network, SignalMaker, Task
+from trainers.students.folders import is_adapter
 from trainers.tasks import table
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.run import write_evaluation
@@ -123,7 +124,10 @@ class FinishedStudent:
 
     @cached_property
     def _student(self) -> StudentWithLoss:
-        network = self._load(self.folder, torch.float32, "student")
+        # The weights beside an adapter were kept as a teacher's are.
+        frozen = is_adapter(self.folder)
+        dtype = numerics_of.weights_dtype(self._numerics) if frozen else torch.float32
+        network = self._load(self.folder, dtype, "student")
         device = torch.device(self._device)
         made = StudentWithLoss.build(network, self._config, device=device, numerics=self._numerics)
         made.eval()  # an evaluation leaves the mode as it was, and this one is never trained

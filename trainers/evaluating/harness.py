@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,6 @@ def check_tasks(names: Sequence[str], include: Path | None) -> None:
             f"--harness: must be a task of lm-eval, or of --harness-tasks, but got '{unknown}'."
             f"{nearest(unknown, known)} `lm-eval ls tasks` lists them."
         )
-    if find_spec("accelerate") is None:  # its loader of transformers models needs it
-        raise ValueError(f"--harness: needs the package accelerate, but got none. {INSTALL}")
 
 
 def score_task(

@@ -6,7 +6,9 @@ from typing import Any
 
 from trainers.files.json_files import checked_object, read_object
 from trainers.parts import Task
+from trainers.preparing.adapters import check_adapters
 from trainers.preparing.keys import Keys, input_fingerprints, read_scores
+from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table, weights
 from trainers.trial.facts import Facts, ModelFacts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest
@@ -18,6 +20,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
     does not fit."""
     task = table.task_named(request.task)
     task.check_request(request)
+    check_adapters(request, task, home)
     keys = Keys(request, home, task)
     described = {
         role: None
@@ -49,27 +52,35 @@ class _Model:
         """`made`: what the source's config makes (`Task.describe_model`), where it has one."""
         self.made = source.config is not None or source.fit is not None
         self.folder: Path | None = None
+        self.is_adapter = False
         self._num_built: int | None = None
         self.products: int | None = None
         if source.model is not None:
-            self.folder = locate.model_folder(source, role, with_weights=_is_folder(source.model))
-            self.config: dict[str, Any] = locate.read_config(self.folder)
+            here = _is_folder(source.model)
+            self.folder = locate.model_folder(source, role, with_weights=here)
+            self.is_adapter = is_adapter(self.folder)
+            whole = locate.whole_folder(source, role, with_weights=False)
+            self.config: dict[str, Any] = locate.read_config(whole)
         else:
             assert made is not None
             self.config, self._num_built, self.products = made
+        self.made = self.made or self.is_adapter
         if self.made:
-            self.folder = keys.model_folder(source, role)
+            # The key of what is made of a model of the hub is known once its weights are here.
+            is_known = self.folder is None or weights.has_weights(self.folder)
+            self.folder = keys.model_folder(source, role) if is_known else None
         self.origin = self._origin(source)
 
     def _origin(self, source: ModelSource) -> str:
-        assert self.folder is not None
         start = source.model or (
             f"a {self.config['model_type']} of {self._num_built:,} parameters made from its config"
         )
         if not self.made:
             return f"{start} ({self.folder})"
-        stage = "" if source.fit is None else ", fitted"
-        where = f"ready in {self.folder}" if self.folder.is_dir() else "to be prepared"
+        stage = ", merged with its base" if self.is_adapter else ""
+        stage += "" if source.fit is None else ", fitted"
+        is_ready = self.folder is not None and self.folder.is_dir()
+        where = f"ready in {self.folder}" if is_ready else "to be prepared"
         return f"{start}{stage} ({where})"
 
     @property

@@ -47,7 +47,7 @@ class Keys:
             **self._inputs.model,
         }
         if source.model is not None:
-            document["model"] = fingerprints.of_model(locate.model_folder(source, role))
+            document["model"] = locate.fingerprint(source, role)
         if source.fit is not None:
             document |= {"fit": source.fit.model_dump(), "data": self._inputs.data}
         return keyed_folder(self._home, f"{role}s", document)

@@ -17,9 +17,11 @@ import torch
 from trainers import numerics
 from trainers.files import store
 from trainers.files.json_files import read_object
-from trainers.parts import Task
+from trainers.parts import Data, Task
+from trainers.preparing.adapters import check_adapters, whole_model
 from trainers.preparing.keys import SCORES, Keys, input_fingerprints, read_scores
 from trainers.preparing.scoring import score, score_as_trials, with_entropy
+from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table
 from trainers.training.run import run_trial
 from trainers.trial.config import TrialConfig
@@ -69,6 +71,7 @@ class _Preparation:
 
     def run(self) -> Prepared:
         self.task.check_request(self.request)
+        check_adapters(self.request, self.task, self.home)
         self.progress("data", 0.0)
         data = store.once(self.keys.data_folder, self._write_data)
         facts = self.task.read_prepared(data, self.request)
@@ -101,7 +104,7 @@ class _Preparation:
         folder = None
         if source.model is not None:
             folder = locate.model_folder(source, role)
-            if source.fit is None:
+            if source.fit is None and not is_adapter(folder):
                 return folder
         key = self.keys.model_folder(source, role)
 
@@ -110,26 +113,32 @@ class _Preparation:
         def make(temporary: Path) -> None:
             start = temporary / "start"
             if folder is None:
-                trust = self.request.trusts("tokenizer")
-                opened = self.task.runtime().open_data(data, trust=trust)
+                opened = self._opened(data)
                 self.task.runtime().initialise(source, role, data=opened, folder=start)
+            elif is_adapter(folder):
+                # Whole from here on, so that nothing that follows has to know.
+                base = locate.base_of(folder, role, trust=source.trust_remote_code)
+                self._merge(folder, base, start, role=role, data=data)
+            else:
+                start = folder
             if source.fit is not None:
-                self._fit(source.fit, role, start if folder is None else folder, data, temporary)
+                self._fit(source.fit, role, start, data, temporary)
             _flatten(temporary)
 
         return store.once(key, make)
 
     def _fit(self, fit: FitConfig, role: Role, start: Path, data: Path, temporary: Path) -> None:
         """Trains `start` on the data's labels; the result is `temporary/student`."""
+        learned = data
         if fit.learn == Learned.ALL:
             self.task.runtime().write_all_learned(data, temporary / "data")
-            data = temporary / "data"
+            learned = temporary / "data"
         trial = TrialFile(
             config=fit_config(fit, self.request, self.task),
             device=_device(),
             numerics=_numerics(fit),
             trust_remote_code=self._trust(role),
-            paths=TrialPaths(teacher=None, student=str(start), data=str(data)),
+            paths=TrialPaths(teacher=None, student=str(start), data=str(learned)),
         )
         reporter = _FitReporter(f"{role} fit", self.progress)
         result = run_trial(trial, temporary, reporter=reporter)
@@ -138,6 +147,18 @@ class _Preparation:
                 f"{role}.fit: the loss must stay finite, but it diverged after {result.steps} "
                 f"steps. Lower {role}.fit.learning_rate={fit.learning_rate}."
             )
+
+        if fit.adapter is not None:
+            adapter = result.student.rename(temporary / "adapter")
+            self._merge(adapter, start, result.student, role=role, data=data)
+
+    def _merge(self, adapter: Path, base: Path, target: Path, *, role: Role, data: Path) -> None:
+        """Writes into `target` the whole model of an adapter and its base."""
+        model = whole_model(adapter, base, self.task, trust=self.request.trusts(role))
+        self.task.runtime().save(model, self._opened(data), target)
+
+    def _opened(self, data: Path) -> Data:
+        return self.task.runtime().open_data(data, trust=self.request.trusts("tokenizer"))
 
     def _trust(self, role: Role) -> Trust:
         """What the trial that a fit is trusts: the model is its student."""
@@ -207,6 +228,7 @@ def fit_config(fit: FitConfig, request: PrepareRequest, task: Task) -> TrialConf
             "decay": fit.decay,
             "clip_norm": fit.clip_norm,
             "evaluations": 1,
+            **({} if fit.adapter is None else fit.adapter.fields()),
             **task.quick_evaluation,
             **task.data_fields(request),
         }
@@ -220,7 +242,7 @@ def _flatten(temporary: Path) -> None:
         inner = temporary / "start"
     for path in inner.iterdir():
         path.replace(temporary / path.name)
-    for name in ("student", "start", "checkpoints", "data"):
+    for name in ("student", "start", "adapter", "checkpoints", "data"):
         left = temporary / name
         if left.is_dir():
             shutil.rmtree(left)

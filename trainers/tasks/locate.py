@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainers.files.fingerprints import of_document, of_model
 from trainers.files.json_files import read_object
 from trainers.files.names import local_path
+from trainers.students import folders
 from trainers.tasks import weights
 from trainers.trial.sources import ModelSource
 
@@ -20,8 +22,43 @@ def model_folder(source: ModelSource, role: str, *, with_weights: bool = True) -
     (teacher | student) names it in errors. Raises `ValueError` for a folder that is no model,
     pickle weights, or a hub that is away."""
     folder = named_folder(source, role, with_weights=with_weights)
-    _check(folder, f"{role}.model", source, with_weights=with_weights)
+    check_is_there(folder, f"{role}.model")
+    if folders.is_adapter(folder):
+        folders.check_adapter(folder, f"{role}.model", with_weights=with_weights)
+        _base_folder(folder, source, role, with_weights=with_weights)
+    else:
+        _check(folder, f"{role}.model", source, with_weights=with_weights)
     return folder
+
+
+def whole_folder(source: ModelSource, role: str, *, with_weights: bool) -> Path:
+    """Returns what `model_folder` does, or where that is an adapter, the folder of its base."""
+    folder = model_folder(source, role, with_weights=with_weights)
+    if folders.is_adapter(folder):
+        return _base_folder(folder, source, role, with_weights=with_weights)
+    return folder
+
+
+def base_of(folder: Path, role: str, *, trust: bool = False) -> Path:
+    """Returns the folder of the model that the adapter in `folder` was trained beside. Raises
+    `ValueError` where it is not there, or another model is in its place."""
+    source = ModelSource(model=str(folder.resolve()), trust_remote_code=trust)
+    folders.check_adapter(folder, f"{role}.model", with_weights=True)
+    base = _base_folder(folder, source, role, with_weights=True)
+    folders.check_base(folder, base, f"{role}.model")
+    return base
+
+
+def fingerprint(source: ModelSource, role: str, *, with_weights: bool = True) -> str:
+    """Returns the SHA-256 of the model that `source.model` names. An adapter's has that of its base
+    in it, or where that is on the hub, the hub's name of the state that is here. with_weights: as
+    for `model_folder`; those of a local folder are there without it."""
+    folder = model_folder(source, role, with_weights=with_weights)
+    if not folders.is_adapter(folder):
+        return of_model(folder)
+    base = _base_folder(folder, source, role, with_weights=with_weights)
+    is_on_hub = local_path(_base_source(folder, source, role).model or "", Path()) is None
+    return of_document(folders.of_adapter(folder, base.name if is_on_hub else of_model(base)))
 
 
 def named_folder(source: ModelSource, role: str, *, with_weights: bool) -> Path:
@@ -96,6 +133,26 @@ def _snapshot(source: ModelSource, role: str, *, with_weights: bool) -> Path:
             f"give it: {(str(error).splitlines() or [repr(error)])[0]}. Check the name and "
             "the network, or name a local folder."
         ) from error
+
+
+def _base_source(folder: Path, source: ModelSource, role: str) -> ModelSource:
+    """The model that the adapter in `folder` names as its base."""
+    config = folders.read_adapter(folder, f"{role}.model")
+    name = str(config["base_model_name_or_path"])
+    if Path(name).is_dir():  # which may be written without a dot before it
+        name = str(Path(name).resolve())
+    return source.model_copy(update={"model": name, "revision": config.get("revision")})
+
+
+def _base_folder(folder: Path, source: ModelSource, role: str, *, with_weights: bool) -> Path:
+    place = f"{role}.model: the base that {folders.CONFIG} in {folder} names"
+    base = _base_source(folder, source, role)
+    try:
+        found = named_folder(base, role, with_weights=with_weights)
+    except ValueError as error:
+        raise ValueError(f"{place} must be here: {error}") from error
+    _check(found, place, source, with_weights=with_weights)
+    return found
 
 
 def _check(folder: Path, place: str, source: ModelSource, *, with_weights: bool) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainers.files.json_files import parse_json, read_object
+from trainers.students.folders import CONFIG
 
 # The files that transformers looks for, in its order.
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
-ADAPTER = "adapter_config.json"
 LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 # By a config's quantization_config.quant_method: the modules that loading such weights needs.
 QUANTISERS: Mapping[str, tuple[str, ...]] = {
@@ -41,12 +41,13 @@ QUANTISERS: Mapping[str, tuple[str, ...]] = {
 
 
 def check_no_adapter(folder: Path, place: str) -> None:
-    """Raises `ValueError` for a PEFT adapter, whose weights would be left out of what is loaded."""
-    if (folder / ADAPTER).is_file():
+    """Raises `ValueError` for a PEFT adapter where a whole model has to be: an adapter's base, or
+    weights beside which it would not be clear what is meant."""
+    if (folder / CONFIG).is_file():
         raise ValueError(
-            f"{place}: it must be a complete model, but {folder} has {ADAPTER}, an adapter that is "
-            "not supported yet. Merge it (PEFT's merge_and_unload) and save the model, or delete "
-            "that file if the weights beside it are to be used without it."
+            f"{place}: it must be a whole model, or an adapter alone, but {folder} has {CONFIG} "
+            "where a whole model is looked for. Merge it (PEFT's merge_and_unload) and save the "
+            "model, or delete that file if the weights beside it are to be used without it."
         )
 
 
@@ -93,6 +94,11 @@ def check_weights(folder: Path, place: str, *, allow_pickle: bool) -> None:
             f"but got {pickled[0]}. Convert it to safetensors."
         )
     _indexed(folder, PICKLED_INDEX, place)
+
+
+def has_weights(folder: Path) -> bool:
+    """Returns whether there are any weights in a folder, complete or not."""
+    return any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", PICKLES[0]))
 
 
 def num_parameters(folder: Path) -> int | None:

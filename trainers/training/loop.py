@@ -301,7 +301,7 @@ class _Run:
         self.loop.checkpoints.write(
             self.progress.step,
             {
-                "student": self.loop.student.state_dict(),
+                "student": self.loop.student.trained_state(),
                 "optimizer": self.optimizer.state_dict(),
                 "progress": vars(self.progress).copy(),
                 "random": random_states,
@@ -318,7 +318,7 @@ class _Run:
             # worker that starts elsewhere would read other steps and wait for exchanges that never
             # come, so all start from the beginning.
             return
-        self.loop.student.load_state_dict(state["student"])
+        self.loop.student.load_trained_state(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         if "source" in state:  # checkpoints of before had none, and their sources no state

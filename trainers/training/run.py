@@ -1,25 +1,24 @@
 """One complete trial in this process: reset, build, train, evaluate, save."""
 
-import copy
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from trainers import numerics as numerics_of
 from trainers.batch_source import BatchSource, WritesText
 from trainers.files.columns import write_columns
-from trainers.files.fingerprints import of_modules, of_recorded_model, of_weights
+from trainers.files.fingerprints import of_model, of_modules, of_recorded_model, of_weights
 from trainers.losses.own.load import import_from
-from trainers.numerics import GlobalState
-from trainers.parts import Data, Evaluator, SignalMaker, TaskRuntime
+from trainers.parts import Evaluator, SignalMaker
+from trainers.students.folders import write_base
 from trainers.tasks import table
 from trainers.teachers import cache_copy
 from trainers.teachers.cached import CachedTeacher
@@ -29,8 +28,10 @@ from trainers.training.diagnostics import Diagnostics, Probe
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.shares import Shares
+from trainers.training.start import Inputs, KeptBetweenTrials, make_student, open_inputs
 from trainers.training.student import StudentWithLoss
 from trainers.training.written import WritingSource
+from trainers.trial.adapters import adapter_of
 from trainers.trial.budget import evaluation_steps, num_steps_of, smallest_micro_batch
 from trainers.trial.probe import plan_probe, work_of
 from trainers.trial.reporting import EXAMPLES, SAMPLES, Evaluation, Outcome, Reporter, TrialResult
@@ -39,36 +40,6 @@ from trainers.trial.trial_file import TrialFile
 from trainers.world import World, check_device
 
 log = logging.getLogger(__name__)
-Kept = TypeVar("Kept")
-
-
-@dataclass
-class KeptBetweenTrials:
-    """What a process keeps from one trial to the next: opened data, teacher, the student's start;
-    one of each kind. Made before the first trial: it also remembers the global state that each
-    trial starts from."""
-
-    globals: GlobalState = field(default_factory=GlobalState.capture)
-    kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-
-    def get(self, kind: str, key: Any, make: Callable[[], Kept]) -> Kept:
-        """Returns the thing of `kind` for `key`; made again when the last one was for another
-        key."""
-        if kind not in self.kept or self.kept[kind][0] != key:
-            self.kept.pop(kind, None)  # frees the old one first: two may not fit into memory
-            self.kept[kind] = (key, make())
-        value: Kept = self.kept[kind][1]
-        return value
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """A trial's task, data and surroundings."""
-
-    runtime: TaskRuntime
-    data: Data
-    numerics: dict[str, Any]
-    world: World
 
 
 def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
@@ -99,8 +70,8 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     numerics_of.apply(numerics)
     # By rank too, so that workers drop different activations; the data's order knows only the seed.
     numerics_of.seed_all(trial.config.seed, rank)
-    inputs = _inputs(trial, kept, numerics, world)
-    student = _student(trial, kept, inputs)
+    inputs = open_inputs(trial, kept, numerics, world)
+    student = make_student(trial, kept, inputs)
     teacher = _teacher(trial, kept, inputs)
     smallest = smallest_micro_batch(
         trial.config, inputs.data.splits["train"].examples_per_epoch, world.size
@@ -126,7 +97,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
         checkpoint_every_s=checkpoint_every_s,
     )
     loop = replace(loop, diagnostics=_diagnostics(loop, inputs, output))
-    return _finish(train(loop), loop, inputs, output)
+    return _finish(train(loop), loop, inputs, _Result(trial, output))
 
 
 def check_fingerprints(trial: TrialFile) -> None:
@@ -170,19 +141,8 @@ def _world(
     return World(rank=rank, size=size, device=device, group=process_group)
 
 
-def _inputs(
-    trial: TrialFile, kept: KeptBetweenTrials, numerics: dict[str, Any], world: World
-) -> _Inputs:
-    task = table.task_named(trial.config.task)
-    runtime, folder = task.runtime(), Path(trial.paths.data)
-    trust, seen = trial.trusts("tokenizer"), Seen.by(trial.config)
-    key = (task.name, str(folder), trust, seen)
-    data = kept.get("data", key, lambda: runtime.open_data(folder, trust=trust, seen=seen))
-    return _Inputs(runtime, data, numerics, world)
-
-
 def _source(
-    trial: TrialFile, inputs: _Inputs, student: StudentWithLoss, teacher: SignalMaker | None
+    trial: TrialFile, inputs: Inputs, student: StudentWithLoss, teacher: SignalMaker | None
 ) -> BatchSource:
     feed, config = _feed(trial, inputs, teacher), trial.config
     if config.student_share == 0:
@@ -200,7 +160,7 @@ def _source(
     return WritingSource(feed, writer, Shares(config, config.seed, num_steps))
 
 
-def _feed(trial: TrialFile, inputs: _Inputs, teacher: SignalMaker | None) -> Feed:
+def _feed(trial: TrialFile, inputs: Inputs, teacher: SignalMaker | None) -> Feed:
     split = inputs.data.splits["train"]
     return Feed(
         split=split,
@@ -211,32 +171,7 @@ def _feed(trial: TrialFile, inputs: _Inputs, teacher: SignalMaker | None) -> Fee
     )
 
 
-def _student(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> StudentWithLoss:
-    config, num_classes = trial.config, inputs.data.num_classes
-    runtime, device = inputs.runtime, inputs.world.device
-    path, attention = trial.paths.student, config.attention_implementation
-
-    def load() -> Any:
-        model = runtime.load_model(
-            Path(path),
-            device,
-            attention=attention,
-            dtype=torch.float32,
-            trust=trial.trusts("student"),
-        )
-        runtime.check_model(model, inputs.data)
-        return model.cpu()  # a GPU has to hold only the one that is trained
-
-    start = kept.get("student", (path, attention, num_classes), load)
-    # a copy, since training changes it in place, and the next trial starts from the same weights
-    model = copy.deepcopy(start).to(device)
-    if config.gradient_checkpointing:
-        runtime.recompute_activations(model)
-    network = runtime.network(model, num_classes)
-    return StudentWithLoss.build(network, config, device=device, numerics=inputs.numerics)
-
-
-def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> SignalMaker | None:
+def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> SignalMaker | None:
     path = trial.paths.teacher
     if path is None:
         return None
@@ -256,7 +191,7 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> Sign
     return kept.get("teacher", (path, attention, dtype, str(device)), load)
 
 
-def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) -> SignalMaker:
+def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> SignalMaker:
     """The teacher from its cache: its head stays in memory, its body is never loaded."""
     folder, share = trial.paths.teacher_cache, trial.config.student_share
     if share > 0:
@@ -278,7 +213,7 @@ def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: _Inputs) 
     )
 
 
-def _diagnostics(loop: Loop, inputs: _Inputs, output: Path) -> Diagnostics | None:
+def _diagnostics(loop: Loop, inputs: Inputs, output: Path) -> Diagnostics | None:
     """What looks at the trial's loss; None where there is none to look at, too little time for it,
     or on all workers but the first."""
     if loop.teacher is None or not loop.world.is_first:
@@ -351,16 +286,43 @@ def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:
     )
 
 
-def _finish(end: TrainingEnd, loop: Loop, inputs: _Inputs, output: Path) -> TrialResult:
+@dataclass(frozen=True)
+class _Result:
+    """What a trial leaves: its student, in a folder below `output`."""
+
+    trial: TrialFile
+    output: Path
+
+    @property
+    def student(self) -> Path:
+        return self.output / "student"
+
+    def weights_of(self, model: Any) -> dict[str, Tensor]:
+        """The weights that the trial decided: of an adapter alone, where it trained one."""
+        if adapter_of(self.trial.config) is None:
+            return dict(model.state_dict())
+        return dict(model.get_adapter_state_dict())
+
+    def save(self, model: Any, inputs: Inputs) -> None:
+        inputs.runtime.save(model, inputs.data, self.student)
+        if adapter_of(self.trial.config) is None:
+            return
+        base = Path(self.trial.paths.student)
+        fingerprint = self.trial.fingerprints.get("student") or of_model(base)
+        architecture = type(model).__name__
+        write_base(self.student, base, fingerprint=fingerprint, architecture=architecture)
+
+
+def _finish(end: TrainingEnd, loop: Loop, inputs: Inputs, result: _Result) -> TrialResult:
     progress = end.progress
     folder: Path | None = None
     sha256: str | None = None
     # A trial that left early has a student too: its last metrics count, and it may be exported.
     if end.outcome != Outcome.DIVERGED:
-        folder = output / "student"
-        sha256 = of_weights(loop.student.model.state_dict())
+        folder = result.student
+        sha256 = of_weights(result.weights_of(loop.student.model))
         if loop.world.is_first:
-            inputs.runtime.save(loop.student.model, inputs.data, folder)
+            result.save(loop.student.model, inputs)
             if not end.outcome.is_resumable:
                 loop.checkpoints.discard()
         # no worker returns before the student is on the disk

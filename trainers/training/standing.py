@@ -31,7 +31,8 @@ def standing_trainer(
 ) -> TrialFunction:
     """Returns `run_trial` for one process: data, teacher and the students' start stay loaded.
     `checkpoints`: see `run_trial`."""
-    from trainers.training.run import KeptBetweenTrials, run_trial
+    from trainers.training.run import run_trial
+    from trainers.training.start import KeptBetweenTrials
 
     return functools.partial(
         run_trial,

@@ -1,5 +1,6 @@
 """The student and its loss as one module, so that DDP sees everything that has a gradient."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -48,6 +49,22 @@ class StudentWithLoss(nn.Module):
     def head(self) -> OutputHead:
         """Returns the output head, a view on the model's weights."""
         return self._network.head()
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Returns what a step may change: the state without frozen weights."""
+        frozen = self._frozen_names()
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes up what `trained_state` returned; earlier versions' states have frozen weights in
+        them, too."""
+        frozen = self._frozen_names()
+        kept = {name: value for name, value in self.state_dict().items() if name in frozen}
+        self.load_state_dict(kept | dict(state))
+
+    def _frozen_names(self) -> set[str]:
+        named = self.named_parameters(remove_duplicate=False)
+        return {name for name, parameter in named if not parameter.requires_grad}
 
     def soften_teacher(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Returns the teacher's logits [N, V] as the soft loss sees them now."""

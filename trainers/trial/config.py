@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from trainers.trial.adapters import AllAdapterFields, adapter_defaults, check_adapter
 from trainers.trial.fields import Data, Evaluation, Loss, TaskField, Text, TrainingFields
 from trainers.trial.groups import Group, groups
 from trainers.trial.rules import (
@@ -22,9 +23,9 @@ from trainers.trial.sequence_rules import check_drawn_text, check_sequence_term,
 from trainers.trial.text_rules import check_buffer, check_lengths_written, check_taught
 
 
-# pydantic lists the fields of the last base first, which makes it task, loss, training, text, data
-# and evaluation: the order of `trial.json`, of tables and of the schema.
-class TrialConfig(Evaluation, Data, Text, TrainingFields, Loss, TaskField):
+# pydantic lists the fields of the last base first, which makes it task, loss, adapter, training,
+# text, data and evaluation: the order of `trial.json`, of tables and of the schema.
+class TrialConfig(Evaluation, Data, Text, TrainingFields, AllAdapterFields, Loss, TaskField):
     """One trial's hyperparameters and budget. Defaults of a divergence or policy are filled in, so
     that what was not written down is visible in `trial.json` too. Raises `ValueError` naming the
     field and the rule."""
@@ -32,7 +33,7 @@ class TrialConfig(Evaluation, Data, Text, TrainingFields, Loss, TaskField):
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, values: Any) -> Any:
-        """Writes out the defaults that depend on the divergence and the policy."""
+        """Writes out the defaults that depend on the divergence, the policy and the adapter."""
         if not isinstance(values, dict):
             return values
         # None is how a control says "not given" over a value of the sweep's own (`plan.trials`), so
@@ -40,13 +41,15 @@ class TrialConfig(Evaluation, Data, Text, TrainingFields, Loss, TaskField):
         filled = {name: value for name, value in values.items() if value is not None}
         if not filled.get("steps") and not filled.get("epochs"):
             filled["epochs"] = 1.0
-        return loss_defaults(filled) | sequence_defaults(filled) | filled
+        defaults = loss_defaults(filled) | sequence_defaults(filled) | adapter_defaults(filled)
+        return defaults | filled
 
     @model_validator(mode="after")
     def _check_rules(self) -> "TrialConfig":
         _check_task(self)
         check_loss(self)
         check_sequence_term(self)
+        check_adapter(self)
         check_budget(self)
         check_lengths(self)
         check_regions(self, self)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
+from trainers.trial.adapters import Adapter
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Data, Decay, Optimizer, Precision, Schedule, TaskName
 from trainers.trial.kinds import Count, Epochs, Fraction, Name, NonNegative, Positive, Seed, Workers
@@ -62,6 +63,11 @@ class FitConfig(Strict):
         exclude_if=lambda value: value == Learned.RESPONSES,
         description="all: prompts too, from which a model made from a config learns more",
     )
+    adapter: Adapter | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="trained in place of all weights, and merged with them at the end",
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitConfig":
@@ -95,6 +101,16 @@ class ModelSource(Strict):
                 f"but got the keys {sorted(self.config)}"
             )
         return self
+
+
+class StudentSource(ModelSource):
+    """What trials start from, and the adapter that they train in place of all its weights."""
+
+    adapter: Adapter | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # sweeps without it keep their ids
+        description="trained by each trial, beside the student's frozen weights",
+    )
 
 
 class TokenizerTraining(Strict):
@@ -207,6 +223,7 @@ class PrepareRequest(Data):
     task: TaskName = TaskName.CAUSAL_LM
     teacher: ModelSource
     student: ModelSource
+    adapter: Adapter | None = Field(default=None, description="that some of the trials train")
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: DataSource
     teacher_gpus: Workers = Field(default=1, description="over which the teacher is spread")

@@ -9,6 +9,7 @@ import pytest
 from service.errors import SpecError
 from service.spec.document import Data, Evaluation, Loss, SweepSpec, Text, Training
 from service.spec.parse import json_schema, parse_spec
+from trainers.trial.adapters import Adapter
 from trainers.trial.config import NOT_SEARCHABLE, TrialConfig
 from trainers.trial.sources import DataSource
 
@@ -49,6 +50,7 @@ def test_the_sections_hold_every_field_of_a_trial_once() -> None:
         *Text.model_fields,
         *Evaluation.model_fields,
         *(name for name in Data.model_fields if name not in own_of_data),
+        *(f"adapter_{name}" for name in Adapter.model_fields),
         "task",
     ]
     assert sorted(sections) == sorted(TrialConfig.model_fields)

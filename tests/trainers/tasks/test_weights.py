@@ -133,18 +133,24 @@ def test_some_other_safetensors_are_no_model(folder: Path) -> None:
         look(folder)
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_an_adapter_is_refused_beside_weights_and_instead_of_them(
-    folder: Path, beside: bool
-) -> None:
+def test_an_adapter_beside_weights_is_refused(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
-    if not beside:
-        (folder / "config.json").unlink()
-        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    with pytest.raises(
-        ValueError, match=r"has adapter_config.json, an adapter that is not support"
-    ):
+    with pytest.raises(ValueError, match=r"a whole model, or an adapter alone, but .*adapter_conf"):
         look(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({}, "base_model_name_or_path: must be text, but got nothing. Write there which model"),
+        ({"base_model_name_or_path": "./a", "peft_type": "IA3"}, "the kind LORA, but .* 'IA3'. Me"),
+        ({"base_model_name_or_path": "./a", "peft_type": "LORA"}, "adapter_model.*is missing"),
+    ],
+)
+def test_what_is_no_adapter_is_refused(tmp_path: Path, config: Any, problem: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"^teacher.model: .*{problem}"):
+        look(tmp_path)
 
 
 def quantised(folder: Path, **given: Any) -> None:

@@ -32,6 +32,7 @@ def test_the_sections_keep_their_order() -> None:
     assert list(dict.fromkeys(sections)) == [
         "",
         "loss",
+        "student.adapter",
         "training",
         "text",
         "data",
@@ -49,9 +50,9 @@ def test_the_sections_keep_their_order() -> None:
     )
 
 
-def test_only_loss_training_and_text_are_searched() -> None:
+def test_only_loss_training_text_and_adapters_are_searched() -> None:
     searched = {GROUPS[name].section for name in GROUPS.keys() - NOT_SEARCHABLE.keys()}
-    assert searched == {"loss", "training", "text"}
+    assert searched == {"loss", "student.adapter", "training", "text"}
     assert NOT_SEARCHABLE["allow_free_logit_scale"] == "it is a permission, not a hyperparameter"
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+import torch
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -12,6 +13,7 @@ from transformers.models.auto.modeling_auto import (
 
 from trainers import numerics
 from trainers.nearest import nearest
+from trainers.tasks import locate
 from trainers.tasks.building import ConfigBuild
 from trainers.tasks.causal_lm.models import body_of, quieten
 from trainers.tasks.causal_lm.vocabulary import check_rows, num_entries
@@ -57,6 +59,18 @@ def describe(given: Mapping[str, Any], role: str, vocab_size: int | None) -> Mod
     model = _built({**dict.fromkeys(SPECIAL_TOKENS, 0), **sized, **given}, role)
     check_rows({role: len(model.get_output_embeddings().weight)}, vocab_size)
     return ModelFacts(model.config.to_dict(), int(model.num_parameters()))
+
+
+def outline(source: ModelSource, role: str) -> Any:
+    """Returns the model that `source` names or makes on the meta device: shapes without numbers.
+    Raises `ValueError` as `initialise` does."""
+    quieten()
+    if source.config is not None:
+        return _built({**dict.fromkeys(SPECIAL_TOKENS, 0), **source.config}, role)
+    folder, trust = locate.whole_folder(source, role, with_weights=False), source.trust_remote_code
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
 
 
 def _built(given: dict[str, Any], role: str) -> Any:

@@ -209,7 +209,7 @@ def check_vocabulary(
 def _config(source: ModelSource, role: str) -> Mapping[str, Any]:
     if source.config is not None:
         return source.config
-    return locate.read_config(locate.model_folder(source, role, with_weights=False))
+    return locate.read_config(locate.whole_folder(source, role, with_weights=False))
 
 
 def _own_tokenizer(source: ModelSource, role: str) -> Path | None:

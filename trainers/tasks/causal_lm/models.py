@@ -1,7 +1,7 @@
 """Loads causal language models and takes them apart: body, then one matrix that makes logits."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from transformers.activations import NewGELUActivation
 from transformers.utils import logging
 
 from trainers.signal import OutputHead
+from trainers.students.folders import is_adapter
+from trainers.tasks.adapters import load_with_base
 from trainers.tasks.causal_lm.batches import TokenBatch
 from trainers.tasks.causal_lm.vocabulary import check_rows
 
@@ -28,10 +30,13 @@ def load(
     trust: bool = False,
     device_map: str | None = None,
 ) -> Any:
-    """Returns the causal language model in `folder`, in evaluation mode, on the CPU or where
-    transformers' `device_map` puts it. The folder's weights are never unpickled here: `prepare`
-    refused or allowed that before."""
+    """Returns the causal language model in `folder`, or that of its adapter and its base, in
+    evaluation mode, on the CPU or where transformers' `device_map` puts it. The folder's weights
+    are never unpickled here: `prepare` refused or allowed that before."""
     quieten()
+    if is_adapter(folder):
+        whole = partial(load, attention=attention, dtype=dtype, trust=trust, device_map=device_map)
+        return load_with_base(folder, whole, trust=trust)
     options = {} if attention is None else {"attn_implementation": attention}
     if device_map is not None:
         options["device_map"] = device_map
@@ -56,11 +61,6 @@ def load_on(
     if gpus == 1:
         return load(folder, attention=attention, dtype=dtype, trust=trust).to(device)
     rule = f"teacher_cache.gpus: a teacher spread over {gpus} GPUs needs"
-    if find_spec("accelerate") is None:
-        raise ValueError(
-            f"{rule} the package accelerate, but got none. "
-            "Install it on every node: pip install 'kd-sweep[large-teachers]'."
-        )
     if torch.cuda.device_count() < gpus:
         raise ValueError(f"{rule} as many here, but got {torch.cuda.device_count()}.")
     model = load(folder, attention=attention, dtype=dtype, trust=trust, device_map="auto")

@@ -65,6 +65,10 @@ class CausalLmRuntime:
         """Returns the complete config, and the parameters of a model that transformers builds."""
         return building.describe(config, role, num_classes)
 
+    def outline(self, source: ModelSource, role: str) -> Any:
+        """Returns transformers' causal language model without numbers."""
+        return building.outline(source, role)
+
     def load_model(
         self,
         folder: Path,

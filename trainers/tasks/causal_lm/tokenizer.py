@@ -28,6 +28,8 @@ def find(request: PrepareRequest) -> Path | None:
         )
     if source is None:
         folder = locate.model_folder(request.teacher, "teacher", with_weights=False)
+        if not has_vocabulary(folder):  # as an adapter, whose base has it
+            folder = locate.whole_folder(request.teacher, "teacher", with_weights=False)
         return _checked(folder, "teacher.model")
     if source.model is None:
         return None

@@ -218,7 +218,7 @@ def config_of(source: ModelSource, role: str) -> Mapping[str, Any]:
     sizes, and what it says itself is checked where it is made."""
     if source.model is None:
         return source.config or {}
-    return locate.read_config(locate.model_folder(source, role, with_weights=False))
+    return locate.read_config(locate.whole_folder(source, role, with_weights=False))
 
 
 def described_model(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from transformers.utils import logging
 from trainers import numerics
 from trainers.nearest import nearest
 from trainers.signal import OutputHead
+from trainers.students.folders import is_adapter
+from trainers.tasks import locate
+from trainers.tasks.adapters import load_with_base
 from trainers.tasks.building import ConfigBuild, names_of
 from trainers.tasks.image_classification import regions
 from trainers.tasks.image_classification.data import ImageBatch, ImageData
@@ -45,8 +49,12 @@ def register() -> None:
 
 
 def load(folder: Path, *, attention: str | None, dtype: torch.dtype, trust: bool) -> Any:
-    """Returns the image classifier in `folder`, in evaluation mode, on the CPU."""
+    """Returns the image classifier in `folder`, or that of its adapter and its base, in evaluation
+    mode, on the CPU."""
     register()
+    if is_adapter(folder):
+        whole = partial(load, attention=attention, dtype=dtype, trust=trust)
+        return load_with_base(folder, whole, trust=trust)
     options = {} if attention is None else {"attn_implementation": attention}
     # Folders of our own networks carry a copy of their code, which must not be run in its place.
     is_own = read_type(folder) == OWN
@@ -89,6 +97,20 @@ def built(given: Mapping[str, Any], role: str, sizes: Mapping[str, int]) -> Any:
     known = names_of(given["model_type"]) | {"num_labels"}
     full = {name: value for name, value in sizes.items() if name in known} | dict(given)
     return ConfigBuild(full, role, AutoModelForImageClassification).model()
+
+
+def outline(source: ModelSource, role: str) -> Any:
+    """Returns the classifier that `source` names or makes on the meta device: shapes without
+    numbers. Raises `ValueError` as `built` does."""
+    if source.config is not None:
+        return built(source.config, role, {})
+    register()
+    folder = locate.whole_folder(source, role, with_weights=False)
+    is_own, trust = read_type(folder) == OWN, source.trust_remote_code
+    kind, trusted = (ConvNetConfig, {}) if is_own else (AutoConfig, {"trust_remote_code": trust})
+    config = kind.from_pretrained(folder, local_files_only=True, **trusted)
+    with torch.device("meta"):
+        return AutoModelForImageClassification.from_config(config, **trusted)
 
 
 @torch.no_grad()

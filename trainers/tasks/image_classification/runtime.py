@@ -64,6 +64,10 @@ class ImageClassificationRuntime:
             regions.check_described(model, role, models.image_of(sizes))
         return ModelFacts(model.config.to_dict(), int(model.num_parameters()), products)
 
+    def outline(self, source: ModelSource, role: str) -> Any:
+        """Returns transformers' image classifier without numbers."""
+        return models.outline(source, role)
+
     def load_model(
         self,
         folder: Path,

@@ -97,22 +97,15 @@ def test_a_loaded_gpt2_has_one_call_for_its_gelu_and_says_the_same(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("found", "count", "places", "problem"),
+    ("count", "places", "problem"),
     [
-        (None, 2, {}, r"needs the package accelerate, but got none. .*kd-sweep\[large-teachers\]"),
-        ("there", 1, {}, "needs as many here, but got 1"),
-        (
-            "there",
-            2,
-            {"h.0": 0, "h.1": "cpu"},
-            "needs room for all layers, but some are left on cpu",
-        ),
+        (1, {}, "needs as many here, but got 1"),
+        (2, {"h.0": 0, "h.1": "cpu"}, "needs room for all layers, but some are left on cpu"),
     ],
 )
 def test_a_teacher_is_spread_only_where_that_can_be(
-    monkeypatch: pytest.MonkeyPatch, found: Any, count: int, places: dict[str, Any], problem: str
+    monkeypatch: pytest.MonkeyPatch, count: int, places: dict[str, Any], problem: str
 ) -> None:
-    monkeypatch.setattr(models, "find_spec", lambda name: found)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(models, "load", lambda *_, **__: SimpleNamespace(hf_device_map=places))
     where = (torch.device("cuda"), Path("teacher"))
@@ -128,7 +121,6 @@ def test_a_spread_teacher_is_loaded_by_device_map(monkeypatch: pytest.MonkeyPatc
         asked.append(options["device_map"])
         return spread
 
-    monkeypatch.setattr(models, "find_spec", lambda name: "there")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(models, "load", load)
     where = (torch.device("cuda"), Path("teacher"))

@@ -1,0 +1,1 @@
+"""Students that train less than all their weights."""
