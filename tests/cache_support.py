@@ -27,7 +27,7 @@ def wanted(prepared: Prepared, **changed: Any) -> CacheRequest:
         "data": Path(prepared.data),
         "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1),
         "attention": None,
-        "storage_dtype": "float32",
+        "storage": "float32",
     }
     return CacheRequest(**(values | changed))
 
@@ -46,7 +46,7 @@ def opened(plan: CachePlan, prepared: Prepared) -> CachedTeacher:
 
 def cached_trial(file: TrialFile, plan: CachePlan) -> TrialFile:
     paths = file.paths.model_copy(update={"teacher_cache": str(plan.folder)})
-    source = f"cache:{plan.request.storage_dtype}"
+    source = f"cache:{plan.request.storage}"
     return file.model_copy(update={"paths": paths, "teacher_source": source})
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from trainers.costs import Costs
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts, ModelFacts, PreparedFacts, SetFacts
 from trainers.trial.metrics import Metric
@@ -207,7 +208,7 @@ class InputKeys(Protocol):
         """What decides a model that is made from its config, beside the config."""
 
 
-class Task(Protocol):
+class Task(Costs, Protocol):
     """What the student learns to do, as far as it is known without torch."""
 
     @property
@@ -230,14 +231,6 @@ class Task(Protocol):
     @property
     def position_name(self) -> str:
         """What a learned position is called, in the plural."""
-
-    @property
-    def uses_parameters_once(self) -> bool:
-        """Whether a position takes each parameter once; a convolution takes its at every pixel."""
-
-    @property
-    def step_s(self) -> float:
-        """About the seconds of a step on models as small as they can be."""
 
     @property
     def default_metric(self) -> str:
@@ -289,12 +282,6 @@ class Task(Protocol):
 
     def check_objective(self, metric: str, config: TrialConfig) -> None:
         """Raises `ValueError` unless trials like `config` measure `metric`."""
-
-    def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
-        """Returns about how many weights a model from a config has, None where it does not say."""
-
-    def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
-        """Returns how many tokens so many evaluations of a trial sample one after another."""
 
     def runtime(self) -> "TaskRuntime":
         """Returns the side of the task that trains. Loads torch."""

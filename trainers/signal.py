@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainers.top_k import TopKHead
+
 
 @dataclass(frozen=True)
 class OutputHead:
@@ -56,10 +58,10 @@ class OutputHead:
 @dataclass(frozen=True)
 class TeacherSignal:
     """The teacher's answer for N positions: hidden [N, D_t] with its head, never part of the
-    graph."""
+    graph. Of a cache that stores the largest logits alone, `hidden` are packed rows (uint8)."""
 
     hidden: Tensor
-    head: OutputHead
+    head: OutputHead | TopKHead
 
     def logits(self) -> Tensor:
         """Returns the teacher's logits [N, V]."""

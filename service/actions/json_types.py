@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from service.actions.json_caches import Cache, CacheDetails, VerifiedCache
 from service.actions.json_document import Document, Number
 from service.actions.json_lines import Event, Line
 from service.actions.json_service import OF_THE_SERVICE
@@ -221,34 +222,6 @@ class Export(Document):
 
     folder: str
     names: list[str]
-
-
-class Cache(Document):
-    """A teacher cache."""
-
-    key: str
-    folder: str
-    bytes: int
-    num_positions: int
-    hidden_size: int
-    dtype: str
-    created: str
-    storage_error: float
-
-
-class CacheDetails(Cache):
-    """A teacher cache with what it was built with."""
-
-    num_shards: int
-    attention: str | None
-    numerics: dict[str, Any]
-
-
-class VerifiedCache(Document):
-    """A cache that was read; `damaged` are files that are not what was built."""
-
-    key: str
-    damaged: list[str]
 
 
 class Diagnosis(Document):

@@ -50,7 +50,7 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         ("at once", f"{plan.slots}, each with {_workers(plan)}"),
         *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
-    return rows + _estimate_rows(plan)
+    return rows + _estimate_rows(plan) + _memory_rows(plan)
 
 
 def _own_scores(plan: "SweepPlan") -> str:
@@ -156,6 +156,21 @@ def _own_text(text: "OwnText") -> str:
     )
 
 
+def _memory_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
+    from service.plan.memory import EXACT, GUESSED
+
+    memory = plan.memory
+    if memory is None:
+        return [("memory", UNKNOWN)]
+    parts = [
+        ", ".join(f"{name} {size(getattr(memory, name) or 0)}" for name in names)
+        for names in (EXACT, GUESSED)
+    ]
+    available = "" if memory.available is None else f" of {size(memory.available)}"
+    total = f"about {size(memory.total)}{available} a worker"
+    return [("memory", f"{total}: {parts[0]}, exactly; {parts[1]}, as a guess")]
+
+
 def _of_how_many(plan: "SweepPlan") -> str:
     """Where trials learn from fewer examples than the teacher did, how many."""
     asked, there = plan.spec.data.student_examples, plan.facts.num_train_examples
@@ -175,8 +190,11 @@ def _signal(plan: "SweepPlan") -> str:
     seconds = plan.estimate.teacher_cache_s
     time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
     kept = plan.teacher.dtype.replace("+", " and ")
-    asked = f"; or asked where {plan.teacher.reason}" if plan.teacher.reason else ""
-    return f"computed once{time}, kept in {kept} for all trials and later sweeps{asked}"
+    text = f"computed once{time}, kept in {kept} for all trials and later sweeps"
+    if plan.spec.teacher_cache.storage is not None:
+        limit = plan.spec.teacher_cache.max_bias
+        text += f"; how far that is off is measured first, and more than {limit:g} refused"
+    return f"{text}; or asked where {plan.teacher.reason}" if plan.teacher.reason else text
 
 
 def _source(source: Any) -> str:

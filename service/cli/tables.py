@@ -209,8 +209,18 @@ def caches_view(found: "Sequence[CacheInfo]") -> RenderableType:
     return table("", headings, rows, spared=("built", "positions", "error"))
 
 
+# At which the error of forward KL's gradient is shown, of the temperatures where it is known.
+SHOWN_TAUS = (1.0, 4.0)
+
+
 def _error(info: "CacheInfo") -> str:
-    return "exact" if info.storage_error == 0 else f"{info.storage_error:.1g}"
+    if info.storage_error == 0:
+        return "exact"
+    known = {row["at"]: row["forward"] for row in info.bias if row["policy"] == "fixed"}
+    of_gradient = ", ".join(
+        f"{known[tau]:.1g} at tau {tau:g}" for tau in SHOWN_TAUS if tau in known
+    )
+    return of_gradient or f"{info.storage_error:.1g}"
 
 
 def verified_view(found: "Sequence[VerifiedCache]") -> RenderableType:

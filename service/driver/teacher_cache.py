@@ -19,6 +19,7 @@ from service.driver.preparing import end_tasks
 from service.driver.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
+from service.plan.bias import check_bias
 from service.plan.estimates import as_trials_learn, tokens_per_trial
 from service.plan.places import teacher_caches_folder
 from service.plan.plan import SweepPlan
@@ -110,16 +111,18 @@ class _Building:
         caches: dict[str, _Found] = {}
         for each in found.values():  # settings that resolve to the same ones share a cache
             caches.setdefault(each.cache.key, each)
-        dtypes = [each.cache.request.storage_dtype for each in caches.values()]
+        dtypes = [each.cache.request.storage for each in caches.values()]
         choice = choose_teacher(self.plan.spec, dtypes, self._cost(list(caches.values())))
         if choice.dtype is None:
             return _online(self.shared, choice, self.on_event)
+        for each in caches.values():
+            self._tell_bias(each)
         places: dict[str, CachedAs] = {}
         for number, (key, each) in enumerate(caches.items(), start=1):
             place = self._place(each, STAGE if len(caches) == 1 else f"{STAGE} {number}")
             if place is None:
                 return None
-            places[key] = CachedAs(f"cache:{each.cache.request.storage_dtype}", place)
+            places[key] = CachedAs(f"cache:{each.cache.request.storage}", place)
         total = sum(each.cache.bytes for each in caches.values())
         self.on_event(Preparing(f"{STAGE} of {size(total)}", 1.0))
         return replace(
@@ -135,7 +138,7 @@ class _Building:
         config = self.plan.spec.budget().model_copy(update=update)
         trial = self.shared.trial(self.shared.template(self.plan), config)
         task = table.task_named(config.task)
-        request = replace(CacheRequest.of_trial(trial, task, section.dtype), gpus=section.gpus)
+        request = replace(CacheRequest.of_trial(trial, task, section.storage), gpus=section.gpus)
         look = _light(_look).remote(
             request, teacher_caches_folder(self.plan.spec, self.home), section.url
         )
@@ -152,6 +155,23 @@ class _Building:
             return None
         place: str = ray.get(_light(_put).remote(found.cache, self.plan.spec.teacher_cache.url))
         return place
+
+    def _tell_bias(self, found: _Found) -> None:
+        """Tells how far trials are off that read a cache that is not exact. Raises `PlanError`
+        where that is more than the sweep allows: nothing but a sample was asked of the teacher."""
+        request = found.cache.request
+        if request.is_exact:
+            return
+        if found.place is not None:
+            rows = cache_inventory.read_description(found.place).get("bias", [])
+        else:
+            measure = ray.remote(max_retries=BUILDER_RETRIES)(_measure_bias)
+            options = {"num_cpus": 0, "num_gpus": gpus_of_teacher(self.plan)}
+            rows = ray.get(measure.options(**options).remote(found.cache))
+        vocab_size = self.shared.prepared.vocab_size
+        text = check_bias(self.plan.spec, request.storage, rows, vocab_size)
+        if text:
+            self.on_event(Notice(text))
 
     def _cost(self, found: list[_Found]) -> CacheCost:
         prepared, estimate = self.shared.prepared, self.plan.estimate
@@ -248,6 +268,16 @@ def _put(cache: CachePlan, url: str | None) -> str:
             cache_copy.upload(cache.folder, url)
             cache_inventory.delete(cache.folder)
     return place
+
+
+def _measure_bias(cache: CachePlan) -> list[dict[str, object]]:
+    """How far trials are off that read the cache, before it is built."""
+    from trainers.teachers.cache_build import measure_bias, release
+
+    try:
+        return measure_bias(cache)
+    finally:
+        release()
 
 
 def _build(cache: CachePlan) -> None:

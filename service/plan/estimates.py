@@ -22,7 +22,7 @@ from service.plan.work import (
 )
 from service.spec.document import SweepSpec
 from trainers.tasks import table
-from trainers.teachers.cache import BYTES
+from trainers.teachers.cache import bytes_of_position, k_of
 from trainers.trial.budget import num_evaluations_of, num_learned_from
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
@@ -158,13 +158,14 @@ def as_trials_learn(spec: SweepSpec, facts: InputFacts) -> InputFacts:
 
 
 def cache_bytes(facts: InputFacts, dtypes: Sequence[str]) -> int | None:
-    """Returns about how large the teacher's caches are, or None when unknown: in each a hidden
-    state for each response token of both splits, and the output matrix."""
-    width, tokens = facts.teacher_hidden_size, tokens_held(facts)
+    """Returns about how large the teacher's caches are, or None when unknown: in each a row for
+    each response token of both splits, and what makes logits of rows."""
+    width, tokens, entries = facts.teacher_hidden_size, tokens_held(facts), facts.vocab_size or 0
     if not width or tokens is None:
         return None
-    head = (facts.vocab_size or 0) * BYTES_PER_WEIGHT
-    return sum(width * (tokens * BYTES[dtype] + head) for dtype in dtypes)
+    rows = [bytes_of_position(each, hidden_size=width, vocab_size=entries) for each in dtypes]
+    heads = [entries * BYTES_PER_WEIGHT * (1 if k_of(each) else width) for each in dtypes]
+    return tokens * sum(rows) + sum(heads)
 
 
 def tokens_held(facts: InputFacts) -> int | None:

@@ -16,6 +16,7 @@ from service.plan.estimates import (
     estimate_sweep,
     tokens_held,
 )
+from service.plan.memory import Memory, explain, plan_memory
 from service.plan.resources import Resources, check_builder, check_disk, count_slots
 from service.plan.study import StudyPlan, make_study
 from service.plan.teacher_choice import CacheCost, TeacherChoice, cache_dtypes, choose_teacher
@@ -50,6 +51,7 @@ class SweepPlan(Strict):
     cluster: Resources
     facts: InputFacts
     estimate: Estimate
+    memory: Memory | None = Field(default=None, description="of each worker, as far as it is known")
     warnings: tuple[str, ...] = ()
     own_modules: dict[RelativeName, str] = Field(
         default_factory=dict, description="sources of the user's own modules by relative path"
@@ -97,8 +99,8 @@ def make_plan(
     """Returns the plan of `spec` for what `facts` (inputs) and `cluster` (machine) say;
     own_modules: the sources that travel with it, whose hash is among the facts' fingerprints.
 
-    Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, too little disk, or
-    no way to a teacher cache that is required.
+    Raises `PlanError` when this machine can never run it: too few CPUs or GPUs, too little disk or
+    memory, or no way to a teacher cache that is required.
     """
     study, told = make_study(spec) if spec.is_study else (None, ())
     controls = control_trials(spec) if study is None else ()
@@ -110,6 +112,8 @@ def make_plan(
     check_builder(spec, cluster)
     teacher, estimate = _choose(spec, facts, cluster, slots=slots, trials=trials, gpus=gpus)
     check_disk(estimate, cluster, cache_is_elsewhere=spec.teacher_cache.is_elsewhere)
+    memory = plan_memory(spec, facts, cluster, slots=slots, gpus=gpus, teacher=teacher)
+    tight = () if memory is None or memory.fits else (f"resources: {explain(memory)}",)
     return SweepPlan(
         sweep_id=sweep_id(spec, code_version=code_version, fingerprints=facts.fingerprints),
         spec=spec,
@@ -126,7 +130,8 @@ def make_plan(
         cluster=cluster,
         facts=facts,
         estimate=estimate,
-        warnings=(*told, *cautions(spec, facts)),
+        memory=memory,
+        warnings=(*told, *tight, *cautions(spec, facts)),
         own_modules=dict(own_modules or {}),
         study=study,
     )

@@ -9,19 +9,21 @@ from pathlib import Path
 from service.errors import PlanError
 from service.plan.estimates import Estimate
 from service.spec.document import SweepSpec
-from service.words import GIB
+from service.words import GIB, MIB
 from trainers.trial.strict import Strict
 
 GPU_LIST_TIMEOUT_S = 10
 
 
 class Resources(Strict):
-    """What the machine or cluster has. memory and disk_free in bytes."""
+    """What the machine or cluster has. memory and disk_free in bytes; gpu_memory: of its smallest
+    GPU, where that is known."""
 
     num_cpus: float
     num_gpus: float = 0
     memory: int | None = None
     disk_free: int | None = None
+    gpu_memory: int | None = None
 
 
 def local_resources(folder: Path) -> Resources:
@@ -32,6 +34,7 @@ def local_resources(folder: Path) -> Resources:
         num_gpus=count_gpus(),
         memory=memory,
         disk_free=free_bytes(folder),
+        gpu_memory=smallest_gpu(),
     )
 
 
@@ -46,13 +49,27 @@ def count_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return sum(line.startswith("GPU ") for line in _ask_driver("-L"))
+
+
+def smallest_gpu() -> int | None:
+    """Returns the bytes of the smallest of this machine's NVIDIA GPUs, None for none."""
+    if not count_gpus():
+        return None
+    answers = _ask_driver("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    sizes = [int(line) for line in answers if line.strip().isdigit()]
+    return min(sizes) * MIB if sizes else None
+
+
+def _ask_driver(*arguments: str) -> list[str]:
+    """Returns the lines that NVIDIA's tool answers; none where it is not installed."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return 0
-    listed = subprocess.run(
-        [tool, "-L"], capture_output=True, text=True, timeout=GPU_LIST_TIMEOUT_S, check=False
+        return []
+    answer = subprocess.run(
+        [tool, *arguments], capture_output=True, text=True, timeout=GPU_LIST_TIMEOUT_S, check=False
     )
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return answer.stdout.splitlines()
 
 
 def free_bytes(folder: Path) -> int:

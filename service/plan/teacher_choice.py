@@ -29,8 +29,8 @@ class HiddenStates:
 
 
 class TeacherChoice(Strict):
-    """source: online | cache:<dtype>, or several dtypes with a plus between them; reason: why it is
-    online, or, beside a cache, why some trials ask the teacher all the same."""
+    """source: online | cache:<dtype or top<k>>, or several with a plus between them; reason: why
+    it is online, or, beside a cache, why some trials ask the teacher all the same."""
 
     source: str = "online"
     reason: str = ""
@@ -91,7 +91,7 @@ def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
         (auto if each.precision == Precision.AUTO else each.precision, each.attention)
         for each in hidden_states(spec)
     }
-    return sorted(spec.teacher_cache.dtype or str(precision) for precision, _ in resolved)
+    return sorted(spec.teacher_cache.storage or str(precision) for precision, _ in resolved)
 
 
 def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:

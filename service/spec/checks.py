@@ -32,6 +32,7 @@ def check_spec(spec: SweepSpec) -> None:
     _check_study_url(spec.storage.study_url)
     _check_configs(spec)
     _check_inputs(spec)
+    _check_storage(spec)
     check_kind(spec)
     _check_not_given(spec)
     _check_trials(spec)
@@ -51,6 +52,15 @@ def _trial_of(spec: SweepSpec, values: Mapping[str, Any]) -> TrialConfig:
         return spec.trial_config(values)
     except ValidationError as error:
         raise ValueError(explain_trial(error, spec, values)) from None
+
+
+def _check_storage(spec: SweepSpec) -> None:
+    k = spec.teacher_cache.top_k
+    if k is not None and not table.task_named(spec.task).has_output_matrix:
+        raise ValueError(
+            f"teacher_cache.top_k: it needs a vocabulary, but got {k} in {spec.task}, whose "
+            "teacher's few logits are stored as they are. Leave it out."
+        )
 
 
 def _check_name(name: str) -> None:

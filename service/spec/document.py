@@ -26,6 +26,7 @@ from service.search.early_stopping import EarlyStopping, NoEarlyStopping, Succes
 from service.spec.notify import Address, Notify, as_section
 from service.spec.search import Search, WrittenSpace
 from service.spec.study import SEED, Cells, Seeds, Tune, points_of
+from service.spec.teacher_cache import TeacherCache
 from trainers.files.urls import is_url
 from trainers.nearest import nearest
 from trainers.tasks import table
@@ -141,6 +142,13 @@ class ResourceRequest(Strict):
     gpus_per_worker: Annotated[
         Gpus | None, Field(description="default: 1 where the machine has a GPU, else 0")
     ] = None
+    gpu_memory_gib: Annotated[
+        Gib | None,
+        Field(
+            description="of one GPU, for the plan; default: what this machine's have. A cluster's "
+            "are not asked"
+        ),
+    ] = None
     slots: Annotated[
         Workers | None, Field(description="trials at once; default: as many as fit")
     ] = None
@@ -159,52 +167,6 @@ class ResourceRequest(Strict):
                 "worker(s). Use a whole number, or workers_per_trial: 1 with less than one GPU."
             )
         return self
-
-
-class TeacherCache(Strict):
-    """Whether the teacher runs once: its last hidden states, on disk, serve every trial."""
-
-    mode: Annotated[
-        Literal["auto", "online", "required"],
-        Field(description="auto: cached where it fits and pays, else every trial asks the teacher"),
-    ] = "auto"
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None,
-        Field(description="of what is stored; default: what the teacher emits, which is exact"),
-    ] = None
-    max_gib: Annotated[
-        Gib | None, Field(description="the largest cache; default: what the disk can spare")
-    ] = None
-    gpus: Annotated[
-        Workers,
-        Field(description="of one builder; several take a teacher larger than one, layerwise"),
-    ] = 1
-    folder: Name | None = Field(
-        default=None,
-        description=(
-            "where caches are stored, seen alike by all nodes: a folder, or a URL (s3://…; then "
-            "workers read a copy on their own disk); default: the home folder"
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _large_teacher(self) -> "TeacherCache":
-        if self.gpus > 1 and self.mode != "required":
-            raise ValueError(
-                "a teacher that needs several GPUs cannot be asked in every trial: mode must be "
-                f"required, but got gpus={self.gpus} with mode={self.mode}"
-            )
-        return self
-
-    @property
-    def url(self) -> str | None:
-        """The folder where it is a URL."""
-        return self.folder if self.folder and is_url(self.folder) else None
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether caches are built outside the home folder."""
-        return self.folder is not None and not self.url
 
 
 def _experiment(name: str) -> str:

@@ -10,7 +10,7 @@ from trainers.preparing.adapters import check_adapters
 from trainers.preparing.keys import Keys, input_fingerprints, read_scores
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table, weights
-from trainers.trial.facts import Facts, ModelFacts
+from trainers.trial.facts import Activations, Facts, ModelFacts
 from trainers.trial.sources import ROLES, ModelSource, PrepareRequest
 
 
@@ -37,7 +37,10 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
             "student_parameters": student.num_parameters,
             "teacher_products": teacher.products,
             "student_products": student.products,
+            "teacher_activations": teacher.activations or task.guess_activations(teacher.config),
+            "student_activations": student.activations or task.guess_activations(student.config),
             "teacher_hidden_size": facts.teacher_hidden_size or teacher.hidden_size,
+            "student_hidden_size": student.hidden_size,
             **_measured(request, keys, task, teacher, student),
             "fingerprints": {"text": keys.records},
             "found": {"teacher": teacher.origin, "student": student.origin, **facts.found},
@@ -55,6 +58,7 @@ class _Model:
         self.is_adapter = False
         self._num_built: int | None = None
         self.products: int | None = None
+        self.activations: Activations | None = None
         if source.model is not None:
             here = _is_folder(source.model)
             self.folder = locate.model_folder(source, role, with_weights=here)
@@ -63,7 +67,7 @@ class _Model:
             self.config: dict[str, Any] = locate.read_config(whole)
         else:
             assert made is not None
-            self.config, self._num_built, self.products = made
+            self.config, self._num_built, self.products, self.activations = made
         self.made = self.made or self.is_adapter
         if self.made:
             # The key of what is made of a model of the hub is known once its weights are here.

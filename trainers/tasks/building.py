@@ -14,6 +14,18 @@ from trainers.nearest import nearest
 # What any config.json says beside the model.
 ALWAYS = ("_name_or_path", "auto_map", "_commit_hash")
 
+# What every config has by these names or by its own, and what must be there of each.
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+)
+
 
 def names_of(model_type: str) -> set[str]:
     """Returns the keys that a config of that type has."""
@@ -93,6 +105,17 @@ class ConfigBuild:
 
     def _less(self, name: str) -> dict[str, Any]:
         return {key: value for key, value in self.given.items() if key != name}
+
+
+def check_sizes(config: Any, given: Mapping[str, Any], role: str) -> None:
+    """Raises `ValueError` naming the size in a config that is none, where a model is built of it
+    all the same: a number of layers below zero makes no layers."""
+    text = config.get_text_config()
+    for name in SIZES:
+        size = getattr(text, name, None)
+        if isinstance(size, int) and size < 1:
+            written = name if name in given else text.attribute_map.get(name, name)
+            raise ValueError(f"{role}.config.{written}: it must be at least 1, but got {size}.")
 
 
 def _config(given: Mapping[str, Any]) -> Any:

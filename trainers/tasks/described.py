@@ -11,7 +11,7 @@ from typing import Any
 from trainers.files import store
 from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
-from trainers.trial.facts import ModelFacts
+from trainers.trial.facts import Activations, ModelFacts
 
 # Made by tests/make_described.py, which a test compares it with.
 SHIPPED = Path(__file__).with_name("described.json")
@@ -29,7 +29,10 @@ def described(asked: Mapping[str, Any], home: Path, build: Callable[[], ModelFac
         return _facts(shipped[folder.name])
 
     def make(place: Path) -> None:
-        known = {name: value for name, value in build()._asdict().items() if value is not None}
+        made = build()
+        known = {name: value for name, value in made._asdict().items() if value is not None}
+        if made.activations is not None:
+            known["activations"] = made.activations.model_dump(exclude_defaults=True)
         (place / DESCRIPTION).write_text(json.dumps(known, default=str) + "\n")
 
     path = store.once(folder, make) / DESCRIPTION
@@ -44,4 +47,10 @@ def described(asked: Mapping[str, Any], home: Path, build: Callable[[], ModelFac
 
 
 def _facts(found: Mapping[str, Any]) -> ModelFacts:
-    return ModelFacts(found["config"], found["num_parameters"], found.get("products"))
+    kept = found.get("activations")  # of images, since they are counted
+    return ModelFacts(
+        found["config"],
+        found["num_parameters"],
+        found.get("products"),
+        None if kept is None else Activations.model_validate(kept),
+    )

@@ -7,6 +7,7 @@ sizes and checksums. It is built in `<root>/.<key>.building` and renamed when co
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,12 @@ from trainers.trial.trial_file import TrialFile
 # Raise it when hidden states or their layout come out differently for the same inputs.
 FORMAT = 2
 CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.safetensors"
+# Of a cache that is not exact: how far trials that read it are off, as long as it is built.
+BIAS_FILE = "bias.json"
 VERIFIED_FILE = ".verified.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+# Instead of hidden states, the k largest logits of each position and a fitted tail: top64.
+TOP = re.compile(r"top([1-9]\d{0,3})")
 KEY_LENGTH = 20
 FIELDS: dict[str, type] = {
     "created": str,
@@ -33,7 +38,23 @@ FIELDS: dict[str, type] = {
     "shards": list,
     "files": dict,
 }
+BIAS_FIELDS: dict[str, type] = {"policy": str, "at": float, "forward": float, "reverse": float}
 SHARD_FIELDS: dict[str, type] = {"name": str, "split": str, "num_positions": int, "sha256": str}
+
+
+def k_of(storage: str) -> int | None:
+    """Returns how many logits of a position are stored; None where hidden states are."""
+    found = TOP.fullmatch(storage)
+    return None if found is None else int(found[1])
+
+
+def bytes_of_position(storage: str, *, hidden_size: int, vocab_size: int) -> int:
+    """Returns the bytes of one position of a cache; of the k largest logits as `TopKHead` packs
+    them."""
+    k = k_of(storage)
+    if k is None:
+        return hidden_size * BYTES[storage]
+    return 12 + 4 * k + 2 * ((vocab_size - 1) // (1 << 16))
 
 
 class DiskFull(ValueError):
@@ -44,9 +65,9 @@ class DiskFull(ValueError):
 class CacheRequest:
     """What decides the content of a cache, and where its inputs are.
 
-    numerics: resolved ones of the build; storage_dtype: that of the teacher's hidden states for an
-    exact cache, or float16 | bfloat16 to store less; gpus: over which the teacher is spread (no
-    part of the content); seen: what trials ask about.
+    numerics: resolved ones of the build; storage: the dtype of the teacher's hidden states for an
+    exact cache, or float16 | bfloat16 | top<k> to store less; gpus: over which the teacher is
+    spread (no part of the content); seen: what trials ask about.
     """
 
     task: Task
@@ -54,7 +75,7 @@ class CacheRequest:
     data: Path
     numerics: dict[str, Any]
     attention: str | None
-    storage_dtype: str
+    storage: str
     trust_remote_code: bool = False
     gpus: int = 1
     seen: Seen = ALL
@@ -64,18 +85,21 @@ class CacheRequest:
         return self.task.runtime().open_data(self.data, seen=self.seen)
 
     def __post_init__(self) -> None:
-        if self.storage_dtype not in BYTES:
+        if self.storage not in BYTES and not k_of(self.storage):
             raise ValueError(
-                f"teacher_source: the cache's dtype must be one of {', '.join(BYTES)}, "
-                f"but got '{self.storage_dtype}'."
+                f"teacher_source: a cache must store one of {', '.join(BYTES)}, or top<k>, "
+                f"but got '{self.storage}'."
             )
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the cache says what the teacher does, to the bit."""
+        return bool(self.storage == self.numerics["precision"])
+
     @classmethod
-    def of_trial(
-        cls, trial: TrialFile, task: Task, storage_dtype: str | None = None
-    ) -> "CacheRequest":
+    def of_trial(cls, trial: TrialFile, task: Task, storage: str | None = None) -> "CacheRequest":
         """Returns the request for the cache that serves `trial`, of `task`, and every other with
-        the same teacher, data, precision and attention. `storage_dtype` None is exact: what the
+        the same teacher, data, precision and attention. `storage` None is exact: what the
         teacher emits. Raises `ValueError` when the trial has no teacher or no resolved numerics."""
         if trial.paths.teacher is None or not trial.numerics:
             raise ValueError(
@@ -88,7 +112,7 @@ class CacheRequest:
             data=Path(trial.paths.data),
             numerics=trial.numerics,
             attention=trial.config.attention_implementation,
-            storage_dtype=storage_dtype or trial.numerics["precision"],
+            storage=storage or trial.numerics["precision"],
             trust_remote_code=trial.trusts("teacher"),
             seen=Seen.by(trial.config),
         )
@@ -156,7 +180,7 @@ def key_of(
             # device and threads are left out: they change no more than the last bits
             "matmul_precision": request.numerics["matmul_precision"],
             "attention": request.attention,
-            "storage_dtype": request.storage_dtype,
+            "storage_dtype": request.storage,
             "data": data,
             "examples": {
                 name: fingerprints.of_document(sorted(ids)) for name, ids in example_ids.items()
@@ -194,8 +218,10 @@ def parse_description(content: bytes, folder: str | Path) -> dict[str, Any]:
 
 def _checked(content: dict[str, Any], place: str) -> dict[str, Any]:
     checked_object(content, place, FIELDS)
-    if content["dtype"] not in BYTES:
-        raise ValueError(f"{place}: dtype: must be one of {', '.join(BYTES)}.")
+    if content["dtype"] not in BYTES and not k_of(content["dtype"]):
+        raise ValueError(f"{place}: dtype: must be one of {', '.join(BYTES)}, or top<k>.")
+    for row in content.get("bias", ()):
+        checked_object(row, f"{place}: bias", BIAS_FIELDS)
     for shard in content["shards"]:
         checked_object(shard, f"{place}: shards", SHARD_FIELDS)
     for name, checksum in checksums(content).items():

@@ -22,13 +22,15 @@ from trainers.files import fingerprints, store
 from trainers.files.json_files import read_object
 from trainers.parts import Data, Split
 from trainers.signal import OutputHead
-from trainers.teachers import cache
-from trainers.teachers.cache import BYTES, CachePlan, CacheRequest, DiskFull, Shard
+from trainers.teachers import bias, cache, sampling
+from trainers.teachers.cache import CachePlan, CacheRequest, DiskFull, Shard
 from trainers.teachers.online import OnlineTeacher
+from trainers.teachers.storing import Storing
 
 SHARD_BYTES = 64 << 20
-LARGEST_FLOAT16 = 65504.0
 HEADER_BYTES = 4096
+# From how many positions the shape of a tail is taken, and on how many the bias is measured.
+SHAPE_POSITIONS, BIAS_POSITIONS = 2048, 512
 
 
 def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BYTES) -> CachePlan:
@@ -37,11 +39,15 @@ def plan_cache(request: CacheRequest, root: Path, *, shard_bytes: int = SHARD_BY
     runtime = request.task.runtime()
     data = request.open_data()
     hidden_size = runtime.hidden_size(request.teacher, data, trust=request.trust_remote_code)
-    row_bytes = hidden_size * BYTES[request.storage_dtype]
+    row_bytes = cache.bytes_of_position(
+        request.storage, hidden_size=hidden_size, vocab_size=data.num_classes
+    )
+    _check_k(request.storage, data.num_classes)
     rows_per_shard = max(1, shard_bytes // row_bytes)
     shards = [s for split in data.splits.values() for s in _shards(split, rows_per_shard)]
     rows = sum(shard.num_positions for shard in shards)
-    head_bytes = (data.num_classes * hidden_size + data.num_classes) * 4
+    width = hidden_size + 1 if cache.k_of(request.storage) is None else 1
+    head_bytes = data.num_classes * width * 4
     key = cache.key_of(
         request,
         example_ids={name: split.example_ids.tolist() for name, split in data.splits.items()},
@@ -167,36 +173,58 @@ def _shards(split: Split, rows_per_shard: int) -> list[Shard]:
     ]
 
 
-def _write_shard(plan: CachePlan, shard: Shard) -> None:
-    dtype = getattr(torch, plan.request.storage_dtype)
+def _check_k(storage: str, vocab_size: int) -> None:
+    k = cache.k_of(storage)
+    if k is not None and k >= vocab_size:
+        raise ValueError(
+            f"teacher_cache.top_k: it must be less than the {vocab_size} entries of the "
+            f"vocabulary, but got {k}. Leave it out: a cache of hidden states is exact."
+        )
+
+
+def measure_bias(plan: CachePlan) -> list[dict[str, object]]:
+    """Returns how far trials that read the cache are off (`bias.BiasRow` by temperature), measured
+    on the first validation examples before anything is built; nothing of an exact cache, or of one
+    that was built when this was not measured."""
+    if plan.is_published:
+        found: list[dict[str, object]] = cache.read_description(plan.folder).get("bias", [])
+        return found
+    path = plan.building / cache.BIAS_FILE
+    if plan.request.is_exact or path.is_file():
+        return [] if plan.request.is_exact else list(json.loads(path.read_text()))
+    plan.building.mkdir(parents=True, exist_ok=True)
     numerics.apply(plan.request.numerics)
     teacher, data = _teacher(plan.request)
+    _make_head(plan, teacher, data)
+    shape = sampling.mean_logits(teacher, data.splits["train"], SHAPE_POSITIONS)
+    answers = sampling.answers(teacher, data.splits["validation"], BIAS_POSITIONS)
+    storing = Storing.into(plan.building, plan.request.storage, teacher.head)
+    rows = bias.measure(((storing.exact(each), storing.back(each)) for each in answers), shape)
+    store.write_text(path, json.dumps(rows))
+    return rows
+
+
+def _write_shard(plan: CachePlan, shard: Shard) -> None:
+    numerics.apply(plan.request.numerics)
+    teacher, data = _teacher(plan.request)
+    _make_head(plan, teacher, data)
     exact = _hidden(teacher, data.splits[shard.split], shard, plan.request.numerics["device"])
-    stored = exact.to(dtype)
-    largest = float(exact.abs().max()) if exact.numel() else 0.0
-    if plan.request.storage_dtype == "float16" and largest > LARGEST_FLOAT16:
-        raise ValueError(
-            f"teacher cache: hidden states must be at most {LARGEST_FLOAT16:g} for float16, "
-            f"but got {largest:.3g}. Use cache:bfloat16, or the teacher's own dtype."
-        )
-    # recorded with the cache: what a smaller dtype costs is known before a trial reads it
-    error = (stored.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-30)
+    storing = Storing.into(plan.building, plan.request.storage, teacher.head)
+    stored, error = storing.store(exact)
     path = plan.building / f"{shard.name}.safetensors"
     temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
     try:
         save_file({"hidden": stored}, temporary)
         described = {
             **asdict(shard),
-            "hidden_size": exact.shape[1],
+            "hidden_size": stored.shape[1],
             "sha256": fingerprints.of_file(temporary),
-            "storage_error": float(error),
+            # recorded with the cache: what storing less costs is known before a trial reads it
+            "storage_error": error,
         }
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    # Two processes may both write the head: it says the same, and each renames its own file.
-    if not (plan.building / cache.HEAD_FILE).is_file():
-        _write_head(plan, teacher.head)
     # Last, since a shard counts as built once its description exists: a process that is killed
     # before this line leaves a file that the next one overwrites.
     store.write_text(path.with_suffix(".json"), json.dumps(described))
@@ -254,7 +282,24 @@ def _hidden(teacher: OnlineTeacher, split: Split, shard: Shard, device: str) -> 
     return hidden
 
 
-def _write_head(plan: CachePlan, head: OutputHead) -> None:
+def _make_head(plan: CachePlan, teacher: OnlineTeacher, data: Data) -> None:
+    """Writes what makes logits of stored rows, unless it is there. Two processes may both write it:
+    it says the same, and each renames its own file."""
+    path = plan.building / cache.HEAD_FILE
+    if path.is_file():
+        return
+    k = cache.k_of(plan.request.storage)
+    if k is None:
+        tensors, scalars = _head_content(teacher.head)
+    else:
+        shape = sampling.mean_logits(teacher, data.splits["train"], SHAPE_POSITIONS)
+        tensors, scalars = {"shape": shape.cpu()}, {"k": json.dumps(k)}
+    temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
+    save_file(tensors, temporary, metadata=scalars)
+    temporary.replace(path)
+
+
+def _head_content(head: OutputHead) -> tuple[dict[str, Tensor], dict[str, str]]:
     # Clones, because safetensors refuses a view on a larger storage, such as the real vocabulary's
     # rows of a padded matrix.
     tensors = {"weight": head.weight.detach().cpu().contiguous().clone()}
@@ -265,17 +310,14 @@ def _write_head(plan: CachePlan, head: OutputHead) -> None:
         "scale": json.dumps(head.scale),
         "is_identity": json.dumps(head.is_identity),
     }
-    path = plan.building / cache.HEAD_FILE
-    temporary = path.with_suffix(f".{time.monotonic_ns()}.tmp")
-    save_file(tensors, temporary, metadata=scalars)
-    temporary.replace(path)
+    return tensors, scalars
 
 
 def _describe(plan: CachePlan) -> None:
     """Writes the index and, last, `cache.json`, which makes the folder a cache."""
     folder = plan.building
     if not (folder / cache.HEAD_FILE).is_file():  # it was damaged in an older build
-        _write_head(plan, _teacher(plan.request)[0].head)
+        _make_head(plan, *_teacher(plan.request))
     shards = [
         read_object(folder / f"{shard.name}.json", cache.SHARD_FIELDS) for shard in plan.shards
     ]
@@ -291,9 +333,10 @@ def _describe(plan: CachePlan) -> None:
     content = {
         "format": cache.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dtype": plan.request.storage_dtype,
+        "dtype": plan.request.storage,
         "hidden_size": shards[0]["hidden_size"],
         "storage_error": max(shard["storage_error"] for shard in shards),
+        "bias": measure_bias(plan),
         "numerics": plan.request.numerics,
         "attention": plan.request.attention,
         "shards": shards,
@@ -304,6 +347,7 @@ def _describe(plan: CachePlan) -> None:
     }
     for shard in plan.shards:
         (folder / f"{shard.name}.json").unlink()
+    (folder / cache.BIAS_FILE).unlink(missing_ok=True)
     store.write_text(folder / cache.CACHE_FILE, json.dumps(content, indent=2))
 
 

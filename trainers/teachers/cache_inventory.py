@@ -4,7 +4,7 @@ No torch."""
 import hashlib
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ PIECE_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """One cache, as `cache list` shows it; folder: its path or URL."""
+    """One cache, as `cache list` shows it; folder: its path or URL; hidden_size: numbers of a
+    stored position, or bytes of its packed largest logits; bias: `bias.BiasRow` by temperature,
+    none of an exact one."""
 
     key: str
     folder: str
@@ -29,6 +31,7 @@ class CacheInfo:
     dtype: str
     created: str
     storage_error: float
+    bias: list[dict[str, Any]] = field(default_factory=list)
 
 
 def list_caches(place: str | Path) -> list[CacheInfo]:
@@ -95,6 +98,7 @@ def show(folder: str | Path) -> CacheInfo:
         dtype=content["dtype"],
         created=content["created"],
         storage_error=content["storage_error"],
+        bias=content.get("bias", []),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from trainers.parts import SPLIT_NAMES, Batch, Split
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.teachers import cache
+from trainers.top_k import TopKHead
 
 # How a stored dtype is read from the file (NumPy), the torch dtype of those numbers, and the dtype
 # they stand for. NumPy has no bfloat16: its bits are copied as integers.
@@ -22,6 +23,8 @@ READ_AS: dict[str, tuple[type, torch.dtype, torch.dtype]] = {
     "float16": (np.float16, torch.float16, torch.float16),
     "bfloat16": (np.int16, torch.int16, torch.bfloat16),
 }
+# The k largest logits of a position are bytes, which `TopKHead` unpacks.
+PACKED = (np.uint8, torch.uint8, torch.uint8)
 
 
 class CachedTeacher:
@@ -35,8 +38,9 @@ class CachedTeacher:
         cache.check(folder)
         description = cache.read_description(folder)
         self._device = device
-        read_as, self._bits, self._dtype = READ_AS[description["dtype"]]
-        self._head = _read_head(folder, device)
+        is_packed = cache.k_of(description["dtype"]) is not None
+        read_as, self._bits, self._dtype = PACKED if is_packed else READ_AS[description["dtype"]]
+        self._head = read_head(folder, device)
         self._hidden_size = description["hidden_size"]
         self._maps: dict[str, list[NDArray[Any]]] = {name: [] for name in SPLIT_NAMES}
         for shard in description["shards"]:
@@ -74,8 +78,10 @@ class CachedTeacher:
             hidden = self.hidden(batch.split_name, batch.examples)
         # Moved in the stored dtype, which may be half as wide, and converted there. Without
         # waiting: the copy is queued before whatever uses it, on the same stream.
-        hidden = hidden.to(self._device, non_blocking=True).to(self._head.weight.dtype)
-        return TeacherSignal(hidden=hidden, head=self._head)
+        hidden, head = hidden.to(self._device, non_blocking=True), self._head
+        if isinstance(head, OutputHead):
+            hidden = hidden.to(head.weight.dtype)
+        return TeacherSignal(hidden=hidden, head=head)
 
 
 def _map(path: Path, dtype: type) -> NDArray[Any]:
@@ -94,10 +100,13 @@ def _map(path: Path, dtype: type) -> NDArray[Any]:
     )
 
 
-def _read_head(folder: Path, device: torch.device) -> OutputHead:
+def read_head(folder: Path, device: torch.device) -> OutputHead | TopKHead:
+    """Returns the head in `folder`, a cache or one that is being built."""
     with safe_open(folder / cache.HEAD_FILE, framework="pt") as file:
         scalars = {name: json.loads(value) for name, value in file.metadata().items()}
         tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}
+    if "k" in scalars:
+        return TopKHead(tensors["shape"], scalars["k"])
     return OutputHead(
         weight=tensors["weight"],
         bias=tensors.get("bias"),

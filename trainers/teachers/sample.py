@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.parts import Task
+from trainers.teachers import sampling
 from trainers.teachers.online import OnlineTeacher
 from trainers.trial.sources import Prepared
-
-EXAMPLES_AT_ONCE = 8
 
 
 @torch.no_grad()
@@ -30,13 +28,5 @@ def teacher_logits(
         trust=trust,
     )
     teacher = OnlineTeacher(runtime.network(model, data.num_classes))
-    found: list[Tensor] = []
-    wanted = num_positions
-    for start in range(0, len(split), EXAMPLES_AT_ONCE):
-        stop = min(start + EXAMPLES_AT_ONCE, len(split))
-        signal = teacher.signal(split.collate(np.arange(start, stop)))
-        found.append(signal.head.logits(signal.hidden[:wanted]).float())
-        wanted -= len(found[-1])
-        if wanted <= 0:
-            break
-    return torch.cat(found)
+    answers = sampling.answers(teacher, split, num_positions)
+    return torch.cat([teacher.head.logits(hidden).float() for hidden in answers])

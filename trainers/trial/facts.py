@@ -8,13 +8,46 @@ from pydantic import Field
 from trainers.trial.strict import Strict
 
 
+class Activations(Strict):
+    """What a backward pass needs of a forward pass through a model, in numbers, which take 4 bytes
+    each in float32. A position is what the task learns from: a token, an image."""
+
+    layers: int = Field(description="that are alike; 1 where they differ")
+    per_position: float = Field(description="of one layer")
+    per_pair: float = Field(
+        default=0.0,
+        description="of one layer, for each pair of positions, by written-out attention",
+    )
+    drops_attention: bool = Field(default=False, description="with dropout of pairs")
+    layer_input: float | None = Field(
+        default=None,
+        description="for each position, from which a layer is computed again by gradient "
+        "checkpointing; null: all is kept with it, too",
+    )
+    outside: float = Field(default=0.0, description="for each position, beside the layers")
+
+    def numbers(self, length: int, *, has_pairs: bool, is_recomputed: bool) -> float:
+        """Returns how many numbers one position of a sequence of `length` keeps. has_pairs: whether
+        attention is written out; is_recomputed: with gradient checkpointing."""
+        layer = self.layer(length, has_pairs=has_pairs)
+        if is_recomputed and self.layer_input is not None:
+            return self.outside + self.layers * self.layer_input + layer
+        return self.outside + self.layers * layer
+
+    def layer(self, length: int, *, has_pairs: bool) -> float:
+        """Returns the same of one layer: about what a pass without gradients has at once."""
+        return self.per_position + has_pairs * self.per_pair * length
+
+
 class ModelFacts(NamedTuple):
-    """What a model's config makes: the complete config, the number of parameters, and the products
-    that one position takes in a forward pass where parameters do not say; None: not known."""
+    """What a model's config makes: the complete config, the number of parameters, the products
+    that one position takes in a forward pass where parameters do not say, and what training keeps
+    of such a pass where a config does not say; None: not known."""
 
     config: dict[str, Any]
     num_parameters: int
     products: int | None = None
+    activations: Activations | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +99,10 @@ class Facts(Strict):
         default=None, description="of one position, forward, where parameters do not say"
     )
     student_products: int | None = Field(default=None, description="the same of the student")
+    teacher_activations: Activations | None = None
+    student_activations: Activations | None = None
     teacher_hidden_size: int | None = None
+    student_hidden_size: int | None = None
     teacher_entropy_share: float | None = Field(
         default=None, description="mean entropy at tau = 1 over ln V"
     )

@@ -64,8 +64,8 @@ class TrialFile(Strict):
     )
     teacher_source: str = Field(
         default="online",
-        pattern=r"^(online|cache:(float32|float16|bfloat16))$",
-        description="online | cache:<dtype of the stored hidden states>",
+        pattern=r"^(online|cache:(float32|float16|bfloat16|top[1-9]\d{0,3}))$",
+        description="online | cache:<dtype of the stored hidden states, or top<k> logits>",
     )
     trust_remote_code: Trust = Field(
         default=False,

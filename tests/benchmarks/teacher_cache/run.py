@@ -167,7 +167,7 @@ def exactness(stage: stages.Stage, plan: CachePlan) -> None:
         files = [each.folder / f"{shard.name}.safetensors" for shard in each.shards]
         spent = sum(path.stat().st_size for path in files) / rows / each.hidden_size
         show(
-            f"size: bytes per position and width, {each.request.storage_dtype}",
+            f"size: bytes per position and width, {each.request.storage}",
             f"{spent:.3f}",
             f"≤ {1.02 * size:.2f}",
             spent <= 1.02 * size,

@@ -111,6 +111,21 @@ def test_a_smaller_dtype_is_another_cache(home: Path, shared: SharedInputs) -> N
     assert 0 < cache_inventory.show(sweep.folder).storage_error < 1e-3
 
 
+def test_a_cache_that_is_too_far_off_is_refused_before_it_is_built_and_allowed_where_asked(
+    home: Path, shared: SharedInputs
+) -> None:
+    with pytest.raises(PlanError, match=r"top8 must .* within max_bias=0.0001 .* but got 0\."):
+        Sweep(home, shared, top_k=8, max_bias=1e-4)
+    left = {info.dtype for info in cache_inventory.list_caches(home / "caches")}
+    assert "top8" not in left
+    sweep = Sweep(home, shared, top_k=8, max_bias=100)
+    assert sweep.cached.source == "cache:top8"
+    (told,) = sweep.notices
+    assert told.startswith("the teacher's cache stores top8: the soft loss's gradient is off by")
+    again = Sweep(home, shared, top_k=8, max_bias=100)
+    assert (again.folder, again.notices) == (sweep.folder, sweep.notices)
+
+
 def test_each_searched_precision_and_attention_has_a_cache(
     home: Path, shared: SharedInputs
 ) -> None:

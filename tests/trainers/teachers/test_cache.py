@@ -87,7 +87,7 @@ def test_a_cached_trial_needs_its_cache(prepared: Prepared, tmp_path: Path) -> N
 def test_a_smaller_dtype_is_half_the_size_and_says_its_error(
     built: CachePlan, prepared: Prepared, tmp_path: Path, dtype: str, error: float
 ) -> None:
-    plan = planned(prepared, tmp_path, storage_dtype=dtype)
+    plan = planned(prepared, tmp_path, storage=dtype)
     cache_build.build(plan)
     info = cache_inventory.show(plan.folder)
     assert 0 < info.storage_error < error
@@ -100,13 +100,13 @@ def test_a_smaller_dtype_is_half_the_size_and_says_its_error(
 
 def test_an_unknown_dtype_is_refused(prepared: Prepared) -> None:
     with pytest.raises(
-        ValueError, match=r"must be one of float32, float16, bfloat16, but got 'int8'"
+        ValueError, match=r"must store one of float32, float16, bfloat16, or top<k>, but got 'int8'"
     ):
-        wanted(prepared, storage_dtype="int8")
+        wanted(prepared, storage="int8")
 
 
 KEY_CHANGES: dict[str, Callable[[Prepared], dict[str, Any]]] = {
-    "storage dtype": lambda p: {"storage_dtype": "float16"},
+    "storage dtype": lambda p: {"storage": "float16"},
     "attention": lambda p: {"attention": "eager"},
     "precision": lambda p: {"numerics": numerics.resolve("cpu", Precision.BFLOAT16, 1)},
     "matmul precision": lambda p: {
@@ -238,6 +238,6 @@ def test_caches_are_listed_found_and_pruned_oldest_first(own: CachePlan) -> None
 def test_a_trial_names_the_cache_that_serves_it(built: CachePlan, prepared: Prepared) -> None:
     file = trial(prepared, tau=2.0).model_copy(update={"numerics": built.request.numerics})
     assert CacheRequest.of_trial(file, TASK) == built.request
-    assert CacheRequest.of_trial(file, TASK, "float16").storage_dtype == "float16"
+    assert CacheRequest.of_trial(file, TASK, "float16").storage == "float16"
     with pytest.raises(ValueError, match="must have a teacher and resolved numerics"):
         CacheRequest.of_trial(trial(prepared), TASK)

@@ -14,7 +14,7 @@ import torch
 from cache_support import SMALL_SHARD, damage, opened, planned
 from safetensors import SafetensorError
 
-from trainers.teachers import cache, cache_build, cache_inventory
+from trainers.teachers import cache, cache_build, cache_inventory, storing
 from trainers.teachers.cache import CachePlan
 from trainers.trial.sources import Prepared
 
@@ -33,8 +33,8 @@ def test_the_plan_knows_the_size_beforehand(built: CachePlan) -> None:
 def test_hidden_states_beyond_float16_are_refused(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_build, "LARGEST_FLOAT16", 1e-3)
-    plan = planned(prepared, tmp_path, storage_dtype="float16")
+    monkeypatch.setattr(storing, "LARGEST_FLOAT16", 1e-3)
+    plan = planned(prepared, tmp_path, storage="float16")
     with pytest.raises(ValueError, match=r"must be at most 0.001 for float16, but got"):
         cache_build.build(plan)
 

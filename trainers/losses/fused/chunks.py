@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainers.losses.context import LossInputs
 from trainers.signal import OutputHead, TeacherSignal
+from trainers.top_k import TopKHead
 
 # Larger chunks read and write the weight's gradient less often; their two buffers must stay far
 # smaller than the logits of a batch.
@@ -69,11 +70,11 @@ def walk(batch: LossInputs, weight: Tensor) -> Iterator[Chunk]:
     """
     hidden, vocab_size = batch.hidden.detach(), batch.head.vocab_size
     num_rows = hidden.shape[0]
-    size = chunk_rows(num_rows, weight if batch.signal is None else batch.signal.head.weight)
+    size = chunk_rows(num_rows, weight if batch.signal is None else _by_entry(batch.signal))
     # Closed when the walk ends, breaks off or is given up: then the buffers go back.
     with ExitStack() as loans:
         student = _Linear(weight, batch.head.bias, loans.enter_context(lend_buffer(weight, size)))
-        teacher = None if batch.signal is None else _Teacher(batch.signal, size, loans)
+        teacher = None if batch.signal is None else _teacher(batch.signal, size, loans)
         for start in range(0, num_rows, max(1, size)):
             stop = min(start + size, num_rows)
             rows = hidden[start:stop].to(weight.dtype)
@@ -210,20 +211,43 @@ class _Linear:
         return linear(rows, self.weight, self.bias, self.buffer[: rows.shape[0]])
 
 
+def _by_entry(signal: TeacherSignal) -> Tensor:
+    """What the teacher's head has for each entry of the vocabulary: [V, D] or [V]."""
+    head = signal.head
+    return head.shape if isinstance(head, TopKHead) else head.weight
+
+
+def _teacher(signal: TeacherSignal, size: int, loans: ExitStack) -> "_Teacher | _TopKTeacher":
+    if isinstance(signal.head, TopKHead):
+        return _TopKTeacher(signal.hidden, signal.head, size, loans)
+    return _Teacher(signal.hidden, signal.head, size, loans)
+
+
+class _TopKTeacher:
+    """The teacher's logits chunk by chunk, made of packed rows, in float32."""
+
+    def __init__(self, rows: Tensor, head: TopKHead, size: int, loans: ExitStack) -> None:
+        self.rows, self.head = rows, head
+        self.buffer = loans.enter_context(lend_buffer(head.shape, size))
+
+    def logits(self, start: int, stop: int) -> Tensor:
+        return self.head.logits(self.rows[start:stop], out=self.buffer[: stop - start])
+
+
 class _Teacher:
     """The teacher's logits chunk by chunk, in a buffer that is given back with `loans`."""
 
-    def __init__(self, signal: TeacherSignal, size: int, loans: ExitStack) -> None:
-        self.signal = signal
-        self.dtype = compute_dtype(signal.hidden)
-        weight = pad(signal.head.weight.detach().to(self.dtype))
+    def __init__(self, hidden: Tensor, head: OutputHead, size: int, loans: ExitStack) -> None:
+        self.hidden, self.head = hidden, head
+        self.dtype = compute_dtype(hidden)
+        weight = pad(head.weight.detach().to(self.dtype))
         buffer = loans.enter_context(lend_buffer(weight, size))
-        self.linear = _Linear(weight, signal.head.bias, buffer)
+        self.linear = _Linear(weight, head.bias, buffer)
 
     def logits(self, start: int, stop: int) -> Tensor:
-        rows = self.signal.hidden[start:stop].detach().to(self.dtype)
-        head = self.signal.head
-        return head.of_products(self.linear.products(rows)[:, : head.vocab_size])
+        rows = self.hidden[start:stop].detach().to(self.dtype)
+        products = self.linear.products(rows)[:, : self.head.vocab_size]
+        return self.head.of_products(products)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor) -> Tensor:

@@ -14,24 +14,13 @@ from transformers.models.auto.modeling_auto import (
 from trainers import numerics
 from trainers.nearest import nearest
 from trainers.tasks import locate
-from trainers.tasks.building import ConfigBuild
+from trainers.tasks.building import ConfigBuild, check_sizes
 from trainers.tasks.causal_lm.models import body_of, quieten
 from trainers.tasks.causal_lm.vocabulary import check_rows, num_entries
 from trainers.trial.facts import ModelFacts
 from trainers.trial.sources import ModelSource
 
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# What every config has by these names or by its own, and what must be there of each.
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "max_position_embeddings",
-)
 
 
 def initialise(source: ModelSource, role: str, tokenizer: Any, folder: Path) -> None:
@@ -77,7 +66,7 @@ def _built(given: dict[str, Any], role: str) -> Any:
     """The model of a config on the meta device: shapes without numbers."""
     _check_type(given["model_type"], role)
     build = ConfigBuild(given, role, AutoModelForCausalLM, never_wrong=SPECIAL_TOKENS)
-    model = build.model(lambda config: _check_sizes(config, given, role))
+    model = build.model(lambda config: _check_heads(config, given, role))
     body_of(model)
     _check_causal(model.config, given["model_type"], role)
     return model
@@ -98,15 +87,14 @@ def _check_type(model_type: Any, role: str) -> None:
         )
 
 
-def _check_sizes(config: Any, given: Mapping[str, Any], role: str) -> None:
-    """Refuses what builds and is none: a number of layers below zero makes no layers."""
+def _check_heads(config: Any, given: Mapping[str, Any], role: str) -> None:
+    """Refuses what builds and is none: a number of layers below zero makes no layers, and heads
+    that share keys unevenly fail at the first batch."""
+    check_sizes(config, given, role)
     text = config.get_text_config()
-    sizes = {name: getattr(text, name, None) for name in SIZES}
-    for name, size in sizes.items():
-        written = name if name in given else text.attribute_map.get(name, name)
-        if isinstance(size, int) and size < 1:
-            raise ValueError(f"{role}.config.{written}: it must be at least 1, but got {size}.")
-    heads, groups = sizes["num_attention_heads"], sizes["num_key_value_heads"]
+    heads, groups = (
+        getattr(text, name, None) for name in ("num_attention_heads", "num_key_value_heads")
+    )
     if isinstance(heads, int) and isinstance(groups, int) and heads % groups:
         raise ValueError(
             f"{role}.config.num_key_value_heads: it must divide num_attention_heads={heads}, "

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.tasks.causal_lm import facts, inputs, templates
+from trainers.tasks.causal_lm import activations, facts, inputs, templates
 from trainers.tasks.causal_lm.inputs import TextKeys
 from trainers.tasks.causal_lm.metrics import METRICS
 from trainers.trial.config import TrialConfig
-from trainers.trial.facts import Facts, ModelFacts, PreparedFacts
+from trainers.trial.facts import Activations, Facts, ModelFacts, PreparedFacts
 from trainers.trial.kinds import LARGEST_COUNT
 from trainers.trial.metrics import Metric
 from trainers.trial.sources import PrepareRequest, Role
@@ -26,6 +26,7 @@ class CausalLm:
     default_metric: str = "rouge_l"
     position_name: str = "response tokens"
     uses_parameters_once: bool = True
+    has_output_matrix: bool = True
     step_s: float = 0.02
     pipeline: str = "text-generation"
 
@@ -115,6 +116,14 @@ class CausalLm:
         if not isinstance(width, int) or not isinstance(depth, int) or num_classes is None:
             return None
         return 12 * depth * width**2 + num_classes * width
+
+    def guess_activations(self, config: Mapping[str, Any]) -> Activations | None:
+        """Returns what layers of such widths keep."""
+        return activations.guess(config)
+
+    def longest_example(self, config: TrialConfig) -> int:
+        """Prompt and response together."""
+        return config.max_tokens
 
     def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
         """Prompts are answered beside each other, their tokens one after another."""

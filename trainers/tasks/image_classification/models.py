@@ -20,7 +20,7 @@ from trainers.signal import OutputHead
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate
 from trainers.tasks.adapters import load_with_base
-from trainers.tasks.building import ConfigBuild, names_of
+from trainers.tasks.building import ConfigBuild, check_sizes, names_of
 from trainers.tasks.image_classification import regions
 from trainers.tasks.image_classification.data import ImageBatch, ImageData
 from trainers.tasks.image_classification.facts import ImageFacts
@@ -96,7 +96,8 @@ def built(given: Mapping[str, Any], role: str, sizes: Mapping[str, int]) -> Any:
     _check_counts(given, role)
     known = names_of(given["model_type"]) | {"num_labels"}
     full = {name: value for name, value in sizes.items() if name in known} | dict(given)
-    return ConfigBuild(full, role, AutoModelForImageClassification).model()
+    build = ConfigBuild(full, role, AutoModelForImageClassification)
+    return build.model(lambda config: check_sizes(config, full, role))
 
 
 def outline(source: ModelSource, role: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trainers.parts import SignalMaker
-from trainers.tasks.image_classification import data, models, regions, writing
+from trainers.tasks.image_classification import activations, data, models, regions, writing
 from trainers.tasks.image_classification.data import ImageData
 from trainers.tasks.image_classification.evaluation import ImageEvaluator
 from trainers.tasks.image_classification.inputs import REGIONS
@@ -56,13 +56,14 @@ class ImageClassificationRuntime:
     def describe(
         self, config: Mapping[str, Any], role: str, sizes: Mapping[str, int]
     ) -> ModelFacts:
-        """Returns the complete config, and the parameters and products of a classifier that
-        transformers builds. `sizes`: of the data, as far as they are known."""
+        """Returns the complete config, and the parameters, products and activations of a classifier
+        that transformers builds. `sizes`: of the data, as far as they are known."""
         model = models.built(config, role, sizes)
         products = models.products_of(model, role, sizes)
         if sizes.get(REGIONS, 1) > 1:
             regions.check_described(model, role, models.image_of(sizes))
-        return ModelFacts(model.config.to_dict(), int(model.num_parameters()), products)
+        kept = activations.kept_by(model, sizes)
+        return ModelFacts(model.config.to_dict(), int(model.num_parameters()), products, kept)
 
     def outline(self, source: ModelSource, role: str) -> Any:
         """Returns transformers' image classifier without numbers."""

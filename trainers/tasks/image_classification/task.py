@@ -27,6 +27,7 @@ class ImageClassification:
     default_metric: str = "top1"
     position_name: str = "images"
     uses_parameters_once: bool = False
+    has_output_matrix: bool = False
     step_s: float = 0.002
     pipeline: str = "image-classification"
 
@@ -101,6 +102,13 @@ class ImageClassification:
     def guess_parameters(self, config: Mapping[str, Any], num_classes: int | None) -> int | None:
         """A config is built where its size is asked for: no guess."""
         return None
+
+    def guess_activations(self, config: Mapping[str, Any]) -> None:
+        """What an image leaves in each layer is counted where the model is built: no guess."""
+
+    def longest_example(self, config: TrialConfig) -> int:
+        """An image is one position."""
+        return 1
 
     def num_sampled_tokens(self, config: TrialConfig, num_evaluations: int) -> int:
         """No text is sampled."""

@@ -57,6 +57,7 @@ class Points:
     default_metric: str = "accuracy"
     position_name: str = "points"
     uses_parameters_once: bool = True
+    has_output_matrix: bool = False
     step_s: float = 0.001
     pipeline: str | None = None
 
@@ -112,6 +113,12 @@ class Points:
 
     def guess_parameters(self, config: Any, num_classes: int | None) -> int | None:
         return None
+
+    def guess_activations(self, config: Any) -> None:
+        return None
+
+    def longest_example(self, config: Any) -> int:
+        return 1
 
     def num_sampled_tokens(self, config: Any, num_evaluations: int) -> int:
         return 0

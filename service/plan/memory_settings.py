@@ -1,0 +1,103 @@
+"""What decides a worker's memory beside its models, and how a user may change it. Pure."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trainers.trial.config import TrialConfig
+from trainers.trial.fields import Precision
+
+WRITTEN_OUT = "eager"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What decides the memory beside the models. config: of a trial; workers: that share its
+    batch; slots: trials at once; gpus: of a worker; is_cached: the teacher's signal is read, else
+    each worker has the teacher."""
+
+    config: TrialConfig
+    workers: int
+    slots: int
+    gpus: float
+    is_cached: bool
+
+    @property
+    def is_half(self) -> bool:
+        """Whether products are in bfloat16."""
+        if self.config.precision == Precision.AUTO:
+            return self.gpus > 0
+        return self.config.precision == Precision.BFLOAT16
+
+    @property
+    def micro_batch(self) -> int:
+        """The examples of a worker's largest micro-batch."""
+        share = -(-self.config.batch_size // self.workers)
+        return -(-share // self.config.gradient_accumulation)
+
+    def has_pairs(self, *, drops: bool) -> bool:
+        """Whether attention is written out: where it is asked for, and on a CPU with dropout, which
+        has no other way."""
+        is_asked = self.config.attention_implementation == WRITTEN_OUT
+        return is_asked or (drops and not self.gpus)
+
+    def having(self, update: Mapping[str, Any]) -> "Setting":
+        """Returns the same with other fields of its trials."""
+        return replace(self, config=self.config.model_copy(update=update))
+
+
+Changes = Iterator[tuple[str, Setting]]
+
+
+def _attention(setting: Setting) -> Changes:
+    if setting.config.attention_implementation == WRITTEN_OUT:
+        yield "sdpa", setting.having({"attention_implementation": "sdpa"})
+
+
+def _checkpointing(setting: Setting) -> Changes:
+    if not setting.config.gradient_checkpointing:
+        yield "true", setting.having({"gradient_checkpointing": True})
+
+
+def _accumulation(setting: Setting) -> Changes:
+    parts = setting.config.gradient_accumulation
+    while setting.having({"gradient_accumulation": parts}).micro_batch > 1:
+        parts *= 2
+        yield str(parts), setting.having({"gradient_accumulation": parts})
+
+
+def _batch(setting: Setting) -> Changes:
+    examples = setting.config.batch_size
+    while examples > 1:
+        examples //= 2
+        yield str(examples), setting.having({"batch_size": examples})
+
+
+def _workers(setting: Setting) -> Changes:
+    # On a CPU they share what one had.
+    for count in (2, 4, 8) if setting.gpus else ():
+        workers = setting.workers * count
+        yield str(workers), replace(setting, workers=workers)
+
+
+def _slots(setting: Setting) -> Changes:
+    if not setting.gpus:
+        for slots in range(setting.slots - 1, 0, -1):
+            yield str(slots), replace(setting, slots=slots)
+
+
+def _cache(setting: Setting) -> Changes:
+    if not setting.is_cached:
+        yield "required", replace(setting, is_cached=True)
+
+
+# In the order in which they cost something: nothing, time, other results, machines.
+CHANGES: dict[str, Callable[[Setting], Changes]] = {
+    "training.attention_implementation": _attention,
+    "teacher_cache.mode": _cache,
+    "training.gradient_accumulation": _accumulation,
+    "training.gradient_checkpointing": _checkpointing,
+    "resources.slots": _slots,
+    "resources.workers_per_trial": _workers,
+    "training.batch_size": _batch,
+}
