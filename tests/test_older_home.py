@@ -11,6 +11,7 @@ from cli_support import call, rows_of
 from command_support import answer_of
 from mlflow import MlflowClient
 
+from service.errors import RerunMismatch
 from service.record.runs import Runs
 from service.search.study_trials import read_trials
 
@@ -127,7 +128,8 @@ def test_a_finished_sweep_gets_more_trials_of_the_same_study(home: Path) -> None
 
 @pytest.mark.slow
 def test_a_completed_trial_trains_again_to_its_numbers(home: Path) -> None:
-    result = answer_of(home, "rerun", "finished/0", "--local")
+    # another CPU adds up in another order, and the command then says that the numbers differ
+    result = answer_of(home, "rerun", "finished/0", "--local", exits=(0, RerunMismatch.exit_code))
     assert result["steps_compared"] > 0
     if any(name in result["differences"] for name in ARITHMETIC):
         for row in result["metrics"]:

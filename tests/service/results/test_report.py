@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from findings_support import SPACE, evidence, found
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from records_support import record_of
@@ -13,11 +14,9 @@ from service.record.records import RunRecord
 from service.results.evidence import Evidence
 from service.results.findings import (
     AllAgree,
-    AtEdge,
     AtFloor,
     Certainty,
     FewExamples,
-    Finding,
     Front,
     NoResult,
     Outcome,
@@ -25,7 +24,6 @@ from service.results.findings import (
     SeedsDifferAsMuch,
     StoppedAhead,
     TeacherNoBetter,
-    TunedAtEdge,
     sentences,
 )
 from service.results.report import report
@@ -46,19 +44,8 @@ def sweep() -> list[RunRecord]:
     ]
 
 
-def evidence(records: list[RunRecord], metric: str = "rouge_l", **known: Any) -> Evidence:
-    way = "minimize" if metric == "cross_entropy" else "maximize"
-    return Evidence(tuple(records), ((metric, way),), **known)
-
-
 def said(records: list[RunRecord], metric: str = "rouge_l", **known: Any) -> list[str]:
     return sentences(report(evidence(records, metric, **known)))
-
-
-def found(kind: type[Finding], records: list[RunRecord], **known: Any) -> Any:
-    """The first finding of that kind, or None."""
-    all_found = report(evidence(records, **known))
-    return next((one for one in all_found if isinstance(one, kind)), None)
 
 
 def repeated(first: int, tau: float, values: list[float], label: str | None = None) -> list[Any]:
@@ -287,53 +274,6 @@ def test_few_examples_count_for_metrics_without_text_too() -> None:
     few = found(FewExamples, sweep(), metric="cross_entropy", num_examples=8)
     assert "8 validation examples are few" in few.sentence()
     assert found(FewExamples, sweep(), metric="cross_entropy", num_examples=200) is None
-
-
-SPACE = {
-    "divergence": {"choice": ["forward_kl", "reverse_kl"]},
-    "tau": {"float": [0.5, 8], "log": True},
-    "hard_weight": {"choice": [0.1, 0.3, 0.5]},
-    "seed": {"int": [0, 4]},
-}
-
-
-def test_a_best_at_the_edge_of_a_range_is_said() -> None:
-    domains = SearchSpace.parse(SPACE).domains
-    record = record_of(1, {"tau": 7.9, "hard_weight": 0.5, "seed": 4}, {"rouge_l": 30.0})
-    edges = [one for one in report(evidence([record], domains=domains)) if isinstance(one, AtEdge)]
-    assert [(one.name, one.edge.end) for one in edges] == [
-        ("tau", "upper"),
-        ("hard_weight", "upper"),
-    ]
-    assert edges[0].sentence() == (
-        "the best tau, 7.9, lies at the upper end of what was searched (0.5 to 8): a better one "
-        "may lie beyond"
-    )
-
-
-def of_study(trial: int, tau: float, rate: float, role: str) -> RunRecord:
-    """A trial of a study that tuned its cells' learning rates."""
-    tags = {"role": role, "tuned": "learning_rate"}
-    values = {"tau": tau, "learning_rate": rate}
-    return record_of(trial, values, {"rouge_l": 20.0 + tau}, tags=tags)
-
-
-@pytest.mark.parametrize("rates", [(1e-3, 3e-3, 1e-2), (1e-3, 1e-2)])
-def test_cells_tuned_to_an_end_of_the_list_are_said(rates: tuple[float, ...]) -> None:
-    tuning = tuple(of_study(n, 1.0, rate, "tuning") for n, rate in enumerate(rates))
-    chosen = ((1.0, 1e-3), (2.0, 3e-3), (4.0, 1e-2))
-    compared = [of_study(9 + n, tau, rate, "compared") for n, (tau, rate) in enumerate(chosen)]
-    told = found(TunedAtEdge, compared, tuning=tuning)
-    if len(rates) < 3:  # each of two is an end
-        assert told is None
-        return
-    assert told.sentence() == (
-        "the tuned learning_rate of 2 of 3 cells lies at an end of what was tried (0.001 to "
-        "0.01): learning_rate=0.01 tau=4 at the upper one; learning_rate=0.001 tau=1 at the lower "
-        "one. A better one may lie beyond: tune over a wider list"
-    )
-    inside = found(TunedAtEdge, [compared[1]], tuning=tuning)
-    assert inside is None
 
 
 def test_a_trial_that_early_stopping_ended_never_wins() -> None:

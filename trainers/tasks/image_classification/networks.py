@@ -111,10 +111,7 @@ class PreActivation(nn.Module):
         super().__init__()
         self.activate = nn.Sequential(nn.BatchNorm2d(inside), nn.ReLU())
         self.branch = nn.Sequential(
-            conv(inside, outside, stride=stride),
-            nn.BatchNorm2d(outside),
-            nn.ReLU(),
-            conv(outside, outside),
+            *conv_norm(inside, outside, stride=stride), nn.ReLU(), conv(outside, outside)
         )
         self.shortcut = None if inside == outside else conv(inside, outside, 1, stride)
 
@@ -211,10 +208,7 @@ class ShuffleV2Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns both halves, shuffled."""
-        if self.beside is not None:
-            kept, taken = self.beside(x), x
-        else:
-            kept, taken = x.chunk(2, 1)
+        kept, taken = x.chunk(2, 1) if self.beside is None else (self.beside(x), x)
         shuffled: Tensor = self.shuffle(torch.cat([kept, self.branch(taken)], 1))
         return shuffled
 
@@ -283,23 +277,22 @@ def mobilenet_v2(channels: int) -> tuple[nn.Sequential, int]:
 
 def shufflenet_v1(channels: int) -> tuple[nn.Sequential, int]:
     """Returns the features of a ShuffleNetV1 of 3 groups."""
-    blocks, inside = [], 24
-    for width, count in ((240, 4), (480, 8), (960, 4)):
-        for number in range(count):
-            blocks.append(ShuffleV1Block(inside, width, 2 if number == 0 else 1, 3))
-            inside = width
-    return nn.Sequential(*conv_norm(channels, 24, 1), nn.ReLU(), *blocks), inside
+    blocks = _shuffle_stages(partial(ShuffleV1Block, groups=3), ((240, 4), (480, 8), (960, 4)))
+    return nn.Sequential(*conv_norm(channels, 24, 1), nn.ReLU(), *blocks), 960
 
 
 def shufflenet_v2(channels: int) -> tuple[nn.Sequential, int]:
     """Returns the features of a ShuffleNetV2 of width 1."""
-    blocks, inside = [], 24
-    for width, count in ((116, 4), (232, 8), (464, 4)):
-        for number in range(count):
-            blocks.append(ShuffleV2Block(inside, width, 2 if number == 0 else 1))
-            inside = width
-    head = [*conv_norm(inside, 1024, 1), nn.ReLU()]
+    blocks = _shuffle_stages(ShuffleV2Block, ((116, 4), (232, 8), (464, 4)))
+    head = [*conv_norm(464, 1024, 1), nn.ReLU()]
     return nn.Sequential(*conv_norm(channels, 24, 1), nn.ReLU(), *blocks, *head), 1024
+
+
+def _shuffle_stages(block: Callable[..., nn.Module], stages: Any) -> list[nn.Module]:
+    """Returns the blocks of stages behind a stem of 24 channels, each from stride 2 on."""
+    widths = [width for width, count in stages for _ in range(count)]
+    pairs = zip([24, *widths], widths, strict=False)
+    return [block(inside, width, 1 if inside == width else 2) for inside, width in pairs]
 
 
 def small_cnn(channels: int, *, width: int) -> tuple[nn.Sequential, int]:
@@ -397,10 +390,9 @@ class ConvNet(PreTrainedModel):  # type: ignore[misc]
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d | nn.Linear):
             module.reset_parameters()
-        elif isinstance(module, nn.Linear):
-            module.reset_parameters()
+        if isinstance(module, nn.Linear):
             if self.config.architecture.startswith("vgg"):
                 nn.init.normal_(module.weight, 0, 0.01)
             if self.config.architecture.startswith(("vgg", "wrn")):
