@@ -24,11 +24,11 @@ def test_a_config_is_built_once_and_again_for_another_transformers(
 
     def build() -> ModelFacts:
         calls.append(1)
-        return ModelFacts({"model_type": "x"}, 7, 70)
+        return ModelFacts({"model_type": "x"}, 7, 70, None)
 
     for _ in range(2):
         found = described.described({"config": {"model_type": "x"}}, tmp_path, build)
-        assert found == ({"model_type": "x"}, 7, 70)
+        assert found == ({"model_type": "x"}, 7, 70, None)
     assert len(calls) == 1
     monkeypatch.setattr(described, "version", lambda name: f"another {name}")
     described.described({"config": {"model_type": "x"}}, tmp_path, build)
@@ -52,8 +52,8 @@ def test_what_is_shipped_is_for_one_version_of_transformers(
     def build() -> ModelFacts:
         raise AssertionError("built")
 
-    config, count, products = described.described(known, tmp_path, build)
-    assert products is None  # parameters say it
+    config, count, products, kept = described.described(known, tmp_path, build)
+    assert products is None and kept is None  # parameters and config say it
     assert (config["n_embd"], count) == (48, 1024 * 48 + 128 * 48 + 12 * 48**2 + 13 * 48 + 2 * 48)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(described, "version", lambda name: "5.0.0")
