@@ -57,7 +57,7 @@ def test_older_names_mean_what_they_meant(
     before = deepcopy(given)
     config, count, *_ = describe(given, "student", 300)
     assert given == before, "what was given decides a key, so it stays as it was"
-    expected, same, _ = describe({**base, **now}, "student", 300)
+    expected, same, *_ = describe({**base, **now}, "student", 300)
     assert count == same
     assert config["hidden_size"] == expected["hidden_size"] == 64
     if model_type in ("llama", "mistral"):
