@@ -9,7 +9,7 @@ then, block by block, the gradient of the whole loss with respect to these produ
 disjoint rows, so one that holds a gradient already is never read as logits.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,20 +24,16 @@ from trainers.losses.fused.chunks import (
     walk,
     without_student,
 )
-from trainers.losses.fused.closed_form import CLOSED_FORMS, gated_forward_kl
-from trainers.losses.fused.closed_parts import DivergenceInput
+from trainers.losses.fused.closed_form import CLOSED_FORMS
 from trainers.losses.fused.kernel import by_kernel, has_kernel
-from trainers.losses.fused.unscaled import LABEL_WEIGHTS, UNSCALED
+from trainers.losses.fused.soft_slope import soft_slope
 from trainers.losses.fused.weight_gradient import WeightGradient, scale
 from trainers.losses.passes import BatchSettings, Measure
 from trainers.losses.plain import cross_entropy, slope_alone
-from trainers.losses.policies import Softened
-from trainers.losses.rescale import pull_back
 from trainers.losses.soft_term import SoftTerm
 from trainers.signal import OutputHead
 from trainers.trial.catalogue import POLICIES
 from trainers.trial.config import TrialConfig
-from trainers.trial.traits import Scaling
 
 
 def fused_sums(
@@ -180,7 +176,9 @@ class _BatchLoss:
             hard_factor = torch.full_like(soft, self.config.hard_weight)
             if settings.label_weight is not None:
                 hard_factor += settings.label_weight.unsqueeze(-1)
-            value, slope, share = self._soft(logits, teacher, column, settings, gradients)
+            value, slope, share = soft_slope(
+                self.term, logits, teacher, column, settings, gradients.temperature
+            )
             if share is not None:
                 soft = soft + share * cross_entropy
                 hard_factor += self.config.soft_weight * share
@@ -192,87 +190,6 @@ class _BatchLoss:
         if by_logits is not products:
             products.copy_(_to_products(by_logits, logits, head))
         return cross_entropy.sum(), soft.sum()
-
-    def _soft(
-        self,
-        logits: Tensor,
-        teacher: Tensor,
-        column: Tensor,
-        settings: BatchSettings,
-        gradients: _Gradients,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns the soft loss [C], soft_weight times its gradient with respect to the unsoftened
-        logits [C, V], and of a part that is the label's cross-entropy, which shares the hard loss's
-        gradient and is in neither, the weight [C, 1]."""
-        assert self.term is not None
-        name, kept = self.config.divergence, settings.kept
-        softened = self.term.softened(logits, teacher, settings)
-        if kept is not None:
-            softened = replace(softened, weight=softened.weight * kept)
-        pull = None if gradients.temperature is None else torch.zeros_like(softened.weight)
-        given = DivergenceInput(
-            softened.student,
-            softened.teacher,
-            column,
-            self.term.parameters,
-            pull,
-            by_student=settings.by_student,
-            skew=settings.skew,
-            unsoftened=teacher,
-            hard_rest=self.term.hard_rest,
-        )
-        # Before the divergence, which may overwrite what is given.
-        share = LABEL_WEIGHTS[name](given) if name in LABEL_WEIGHTS else None
-        unscaled = UNSCALED[name](logits, given) if name in UNSCALED else None
-        value, slope = self._scaled(softened, given, settings, gradients)
-        if unscaled is not None:
-            factor = 1.0 if kept is None else kept
-            value = value + factor * unscaled[0]
-            factor = factor * torch.full_like(value, self.config.soft_weight)
-            slope.addcmul_(unscaled[1], factor.unsqueeze(-1))
-        return value, slope, share if share is None or kept is None else share * kept.unsqueeze(-1)
-
-    def _scaled(
-        self,
-        softened: Softened,
-        given: DivergenceInput,
-        settings: BatchSettings,
-        gradients: _Gradients,
-    ) -> tuple[Tensor, Tensor]:
-        """Returns value and gradient, as `_soft` does, of what the policy scales."""
-        assert self.term is not None
-        student, weight, pull = given.student, softened.weight, given.pull
-        added = None
-        if self.term.gate is not None:
-            given = replace(given, logs=given.log_probabilities())
-            factor = (self.config.soft_weight * weight / softened.tau_s).unsqueeze(-1)
-            # Before the divergence, as above.
-            more, further = gated_forward_kl(self.term.gate, given, factor)
-            added = weight * more, further
-        if settings.row_weight is not None:
-            weight = weight * settings.row_weight
-        if settings.mix is not None:
-            # As `labelled.interpolated`; the target is a constant, so the slope is forward KL's.
-            target = torch.lerp(student, given.teacher, settings.mix.to(student.dtype))
-            given = replace(given, teacher=target, logs=None)
-        # The softened logits are z / tau_s: 1 / tau_s of the gradient comes from there.
-        coefficient = self.config.soft_weight * weight / softened.tau_s
-        value, slope = CLOSED_FORMS[self.config.divergence](given, coefficient.unsqueeze(-1))
-        value = weight * value
-        if added is not None:
-            value, slope = value + added[0], slope.add_(added[1])
-        if pull is not None and gradients.temperature is not None:
-            # d/dtau of tau^power D(z / tau, v / tau): power / tau times the loss through the
-            # scaling, less what comes through the student's and the teacher's softened logits.
-            power = POWERS[self.config.scaling or Scaling.NONE]
-            by_temperature = power * self.config.soft_weight * value / softened.tau_s
-            by_temperature -= torch.linalg.vecdot(slope, student) + coefficient * pull
-            gradients.temperature += by_temperature.sum()
-        if softened.slope is not None:
-            # `pull_back` wants rows that sum to 0, which a gradient has where a constant added to
-            # the logits does not matter: for every divergence.
-            slope = pull_back(slope, student, softened.slope)
-        return value, slope
 
     def _by_autograd(
         self,
@@ -301,10 +218,6 @@ class _BatchLoss:
         if self.term is None or teacher is None:
             return hard, torch.zeros_like(hard)
         return hard, self.term.values(logits, teacher, labels, settings).sum()
-
-
-# The power of tau in each scaling that a learned temperature goes with.
-POWERS = {Scaling.NONE: 0, Scaling.TAU: 1, Scaling.TAU_SQUARED: 2}
 
 
 def _to_products(slope: Tensor, logits: Tensor, head: OutputHead) -> Tensor:
