@@ -94,7 +94,7 @@ def cluster_resources(cluster: Cluster) -> Resources:
     return Resources(
         num_cpus=sum(node.get("CPU", 0.0) for node in nodes),
         num_gpus=sum(node.get("GPU", 0.0) for node in nodes),
-        memory=int(sum(node.get("memory", 0.0) for node in nodes)),
+        memory=int(sum(node.get("memory", 0.0) for node in nodes)) or None,  # not every Ray says it
     )
 
 

@@ -19,7 +19,7 @@ def test_every_module_is_listed() -> None:
 
 
 def test_an_unknown_module_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="has no module 'recrod'; it has cache, cluster, "):
+    with pytest.raises(AttributeError, match="has no module 'recrod'; it has .*, cache, cluster, "):
         actions.recrod  # type: ignore[attr-defined]  # noqa: B018
 
 

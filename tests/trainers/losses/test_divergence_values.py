@@ -59,6 +59,7 @@ def _pairs(q: np.ndarray, p: np.ndarray, outer: np.ndarray) -> np.ndarray:
 ORACLES = {
     "forward_kl": ({}, lambda q, p: _kl(p, q)),
     "reverse_kl": ({}, lambda q, p: _kl(q, p)),
+    "reverse_cross_entropy": ({}, lambda q, p: -(q * np.log(p)).sum(-1)),
     "jeffreys": ({"weight": 0.3}, lambda q, p: 0.7 * _kl(p, q) + 0.3 * _kl(q, p)),
     "generalized_jsd": (
         {"beta": 0.3},
