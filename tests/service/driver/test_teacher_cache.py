@@ -114,7 +114,7 @@ def test_a_smaller_dtype_is_another_cache(home: Path, shared: SharedInputs) -> N
 def test_a_cache_that_is_too_far_off_is_refused_before_it_is_built_and_allowed_where_asked(
     home: Path, shared: SharedInputs
 ) -> None:
-    with pytest.raises(PlanError, match=r"top8 must .* max_bias=0.0001 .* but got [0-9.]+ at tau 8"):
+    with pytest.raises(PlanError, match=r"top8 must .* max_bias=0.0001 .* but got .* at tau 8"):
         Sweep(home, shared, top_k=8, max_bias=1e-4)
     left = {info.dtype for info in cache_inventory.list_caches(home / "caches")}
     assert "top8" not in left
