@@ -20,6 +20,10 @@ class Edge:
     low: float
     high: float
 
+    def has_more(self, least: float, most: float) -> bool:
+        """Whether anything lies beyond it in the range from `least` to `most`."""
+        return self.low > least if self.end == "lower" else self.high < most
+
 
 def edge_of(value: object, domain: Domain) -> Edge | None:
     """Returns the end at which `value` lies: in the first or last twentieth of a range, in its own

@@ -28,6 +28,7 @@ from service.results.standings import SEED, Standing, corrected, front
 from service.states import TrialState
 from service.statistics.spread import seed_spread
 from service.words import brief
+from trainers.trial.bounds import bounds
 
 # A difference of two means with the same standard error is noise up to about twice its own error,
 # which is the square root of two larger.
@@ -169,7 +170,7 @@ def _at_edges(outcome: Outcome, evidence: Evidence) -> Iterator[Finding]:
     tried = next(one for one in outcome.winner.trials if one.is_searched).hyperparameters
     for name, domain in evidence.domains.items():
         edge = edge_of(tried.get(name), domain) if name != SEED else None
-        if edge is not None:
+        if edge is not None and edge.has_more(*bounds(name)):
             yield AtEdge(name, float(tried[name]), edge)
 
 

@@ -24,6 +24,26 @@ def test_a_best_at_the_edge_of_a_range_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "tried", "best", "is_said"),
+    [
+        ("student_share", [0, 0.5, 1], 1.0, False),
+        ("student_share", [0, 0.25, 0.5], 0.5, True),
+        ("discount", [0, 0.9, 1], 0.0, False),
+        ("discount", [0.5, 0.9, 1], 0.5, True),
+        ("tau", [1, 2, 4], 4.0, True),
+        ("samples_per_prompt", [1, 2, 4], 1, False),
+    ],
+)
+def test_nothing_lies_beyond_what_a_field_can_be(
+    name: str, tried: list[float], best: float, is_said: bool
+) -> None:
+    domains = SearchSpace.parse({name: {"choice": tried}}).domains
+    values = {"student_share": 1.0, "sequence_term": "kl_reward", name: best}
+    told = found(AtEdge, [record_of(1, values, {"rouge_l": 30.0})], domains=domains)
+    assert (told is not None) == is_said
+
+
 def of_study(trial: int, tau: float, rate: float, role: str) -> RunRecord:
     """A trial of a study that tuned its cells' learning rates."""
     tags = {"role": role, "tuned": "learning_rate"}
