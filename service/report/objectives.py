@@ -2,7 +2,7 @@
 its difference to the control."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.plan.trials import HARD_LOSS
 from service.report.numbers import (
@@ -28,8 +28,9 @@ GAIN = "gain"
 
 @dataclass(frozen=True)
 class Line:
-    """A config beside the control. gain: how much better it is, whatever the direction; difference:
-    what seeds say of it; both None for the control itself."""
+    """A config beside the control. gain: how much better it is, whatever the direction, over the
+    seeds that both have, or by the means of all where they share fewer than two; difference: what
+    seeds say of it; both None for the control itself."""
 
     standing: Standing
     gain: float | None = None
@@ -69,13 +70,17 @@ def compared(source: Source) -> list[Line]:
     family = family_of(source)
     if family is None or source.control is None:
         return [Line(one) for one in source.ranked]
-    by_name, base = {one.name: one for one in family.differences}, source.control.mean
-    return [
-        Line(one, source.sign * (one.mean - base), by_name[one.name])
-        if one.name in by_name
-        else Line(one)
-        for one in source.ranked
-    ]
+    by_name = {one.name: one for one in family.differences}
+    control = source.control
+    return [_line(one, control, by_name.get(one.name), sign=source.sign) for one in source.ranked]
+
+
+def _line(one: Standing, control: Standing, difference: Difference | None, *, sign: int) -> Line:
+    if difference is None:
+        return Line(one)
+    line = Line(one, sign * (one.mean - control.mean), difference)
+    # The interval beside it is of shared seeds, and so has to be the number.
+    return line if line.test is None else replace(line, gain=sign * line.test.mean_difference)
 
 
 def family_of(source: Source) -> Family | None:

@@ -320,6 +320,23 @@ def test_a_study_that_lacks_trials_says_so_first() -> None:
     assert "the grid is unbalanced" in " ".join(answer.against).lower()
 
 
+def test_a_gain_is_of_the_seeds_that_both_have() -> None:
+    mine = {"divergence": "reverse_kl", "tau": 2.0}
+    rows = [
+        one
+        for one in study(seeds=4)
+        if not (one.values["seed"] == 3 and mine.items() <= one.values.items())
+    ]
+    table = table_of(make_page(source_of(rows)), "configs")
+    names = [row.cells[0].text for row in table.rows]
+    gains = dict(zip(names, column(table, GAIN), strict=True))
+    shared = [one for one in rows if one.values["seed"] < 3]
+    ours = [one.metrics["rouge_l"] for one in shared if mine.items() <= one.values.items()]
+    control = [one.metrics["rouge_l"] for one in shared if one.label is not None]
+    expected = sum(ours) / 3 - sum(control) / 3
+    assert gains["reverse_kl policy=fixed tau=2"] == pytest.approx(expected)
+
+
 def test_what_decided_is_drawn_where_there_are_enough_trials() -> None:
     chart = chart_of(make_page(source_of(search(80), search=SEARCH)), "importance")
     (bars,) = chart.figure["data"]
