@@ -2,7 +2,7 @@
 from who may bring it. Looks at nothing but the parsed sweep, and where links lead."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from service.accounts.users import User
 from service.errors import SpecError
 from service.own_code.sweep import divergences_of
+from service.plan.study import StudyPlan
 from service.spec.document import SweepSpec
 from trainers.files.urls import is_url, without_secrets
 from trainers.trial.catalogue import DIVERGENCES
@@ -38,6 +39,12 @@ class Allowed:
             for place, text in _texts(spec.model_dump(mode="json")):
                 self._check_text(place, text)
 
+    def check_study(self, study: StudyPlan, user: User) -> None:
+        """Raises `SpecError` for a cell with code that the user may not bring: cells also come
+        without a document, where a study is extended."""
+        if not user.may_bring_code():
+            _check_shipped(str(cell.values.get("divergence", "")) for cell in study.cells)
+
     def _check_text(self, place: str, text: str) -> None:
         if place in TEXTS:
             return
@@ -58,12 +65,7 @@ class Allowed:
 
 
 def _check_brings_no_code(spec: SweepSpec) -> None:
-    own = [name for name in divergences_of(spec) if name not in DIVERGENCES]
-    if own:
-        raise SpecError(
-            f"divergence: must be one that is shipped, since yours would run in the service, but "
-            f"got {own[0]!r:.80}. {ASK}."
-        )
+    _check_shipped(divergences_of(spec))
     for place, value in _values(spec.model_dump(mode="json")):
         if value is True and place.rpartition(".")[2] in CODE:
             raise SpecError(
@@ -74,6 +76,15 @@ def _check_brings_no_code(spec: SweepSpec) -> None:
         raise SpecError(
             f"notify: must be left out, since it runs programs and calls addresses in the "
             f"service's place, but got {spec.notify.names()[0]!r:.80}. {ASK}."
+        )
+
+
+def _check_shipped(divergences: Iterable[str]) -> None:
+    own = [name for name in divergences if name and name not in DIVERGENCES]
+    if own:
+        raise SpecError(
+            f"divergence: must be one that is shipped, since yours would run in the service, but "
+            f"got {own[0]!r:.80}. {ASK}."
         )
 
 

@@ -111,7 +111,10 @@ class Changes:
         """Gives a sweep more, and goes on with it."""
 
         def order(sweep: str, workspace: Workspace) -> JobOrder:
-            return go_on.order_to_extend(sweep, workspace, trials=trials, study=study)
+            todo = go_on.order_to_extend(sweep, workspace, trials=trials, study=study)
+            if todo.plan.study is not None:
+                self.hosted.allowed.check_study(todo.plan.study, self.user)
+            return todo
 
         cells = None if study is None else [study.seeds, [dict(one) for one in study.cells]]
         return self._go_on(reference, key, ["extend", trials, cells], order)

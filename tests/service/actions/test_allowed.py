@@ -10,8 +10,12 @@ from fakes import make_document, make_study_document
 
 from service.accounts.users import User, UserRole
 from service.actions.allowed import Allowed
+from service.actions.go_on import MoreOfStudy, with_more
 from service.actions.plan import read_sweep
 from service.errors import SpecError
+from service.plan.estimates import InputFacts
+from service.plan.plan import make_plan
+from service.plan.resources import Resources
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 from service.workspace import Workspace
@@ -53,6 +57,17 @@ def test_the_services_own_folder_is_not_named_though_it_is_in_an_allowed_one(fol
     Allowed((folder,)).check(spec, ANNA)
     with pytest.raises(SpecError, match="data.train: a path must be in a folder that"):
         Allowed((folder,), hidden=(folder / "home",)).check(spec, ANNA)
+
+
+def test_cells_that_a_study_gets_bring_no_code_either() -> None:
+    spec = parse_spec(make_study_document())
+    plan = make_plan(spec, InputFacts(), Resources(num_cpus=2), code_version="test")
+    own = with_more(plan, study=MoreOfStudy(cells=[{"divergence": ["reverse_kl", "os:system"]}]))
+    assert plan.study is not None and own.study is not None
+    Allowed().check_study(plan.study, ANNA)
+    Allowed().check_study(own.study, CODER)
+    with pytest.raises(SpecError, match="divergence: must be one that is shipped.*'os:system'"):
+        Allowed().check_study(own.study, ANNA)
 
 
 ALLOWED: list[dict[str, Any]] = [

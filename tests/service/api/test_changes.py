@@ -10,12 +10,17 @@ import pytest
 import yaml
 from api_support import PLAN, Service
 from cli_support import document
-from fakes import MemoryClient
+from fakes import MemoryClient, make_study_document
 
 from service.actions.follow import SweepStatus
-from service.actions.go_on import order_to_extend
+from service.actions.go_on import MoreOfStudy, order_to_extend, with_more
 from service.actions.json_types import adapter_of
 from service.actions.launch import LaunchState
+from service.cluster.job import JobOrder
+from service.plan.estimates import InputFacts
+from service.plan.plan import make_plan
+from service.plan.resources import Resources
+from service.spec.parse import parse_spec
 from service.states import TrialState
 
 MINE = PLAN.sweep_id
@@ -162,6 +167,22 @@ def test_an_ended_sweep_is_extended_once_for_a_key(fresh: Service) -> None:
     without = fresh("anna", "POST", path, json={"trials": 4})
     assert (without.status_code, without.json()["exit_code"]) == (409, 4)
     assert "must have ended before it goes on, but it is pending" in without.json()["detail"]
+
+
+def test_a_study_is_not_extended_by_code_of_the_users_own(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = parse_spec(make_study_document())
+    plan = make_plan(spec, InputFacts(), Resources(num_cpus=2), code_version="test")
+
+    def order(sweep: str, workspace: Any, *, trials: Any, study: MoreOfStudy) -> JobOrder:
+        return JobOrder(plan=with_more(plan, study=study))
+
+    monkeypatch.setattr("service.actions.go_on.order_to_extend", order)
+    answer = fresh("anna", "POST", f"{ONE}/extend", json={"cells": [{"divergence": "os:system"}]})
+    assert answer.status_code == 422
+    assert "divergence: must be one that is shipped" in answer.json()["detail"]
+    assert waiting(fresh) == []
 
 
 def test_a_sweep_is_resumed(fresh: Service) -> None:
