@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from service.actions.run import RunEvent, drive_sweep
 from service.cluster.job import JobOrder, read_order
 from service.errors import JobError, SweepError
-from service.home import HOME_VARIABLE, make_home
+from service.home import HOME_VARIABLE, launches_folder, make_home
 from service.signals import STOPPED_EXIT_CODE, StopOnSignal
 from service.workspace import TRACKING_VARIABLE, Workspace
 from trainers.files.store import write_text
@@ -72,7 +72,7 @@ class Launches:
         self, workspace: Workspace, *, at_once: int = 1, command: Sequence[str] = COMMAND
     ) -> None:
         self._workspace, self._at_once, self._command = workspace, at_once, command
-        self._folder = workspace.home / "launches"
+        self._folder = launches_folder(workspace.home)
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
         self._ended: dict[Path, Launch] = {}  # what has ended stays so, and is not read again
 

@@ -58,8 +58,7 @@ def worst_bias(spec: SweepSpec, rows: Sequence[Row], vocab_size: int) -> Bias:
 
 
 def _key(config: TrialConfig) -> tuple[Any, ...]:
-    of = config.policy, config.divergence, config.tau, config.rho, config.rho_per_log_vocab
-    return tuple(of)
+    return config.policy, config.divergence, config.tau, config.rho, config.rho_per_log_vocab
 
 
 def _around(config: TrialConfig, rows: Sequence[Row], vocab_size: int) -> list[Row]:
