@@ -39,7 +39,7 @@ OnEvent = Callable[[RunEvent], None]
 @dataclass(frozen=True)
 class RunResult:
     """What came of a sweep. `report`: an HTML page; `study`: where the Optuna study is stored;
-    `done_before`: nothing ran, the same sweep was finished already."""
+    `done_before`: nothing ran, the same sweep was finished already; `experiment_id`: MLflow's."""
 
     sweep_id: str
     state: str
@@ -48,11 +48,12 @@ class RunResult:
     report: Path | None = None
     study: str | None = None
     done_before: bool = False
+    experiment_id: str | None = None
 
     @property
     def lines(self) -> list[str]:
         """What was found, in sentences, the weightiest first."""
-        return self.best.lines
+        return list(self.best.lines)
 
     @property
     def exit_code(self) -> int:
@@ -207,4 +208,5 @@ def _result(found: Conclusion, plan: SweepPlan, workspace: Workspace, *, state: 
         best=found.best,
         report=found.report,
         study=study_storage(plan, sweep_folder(plan, workspace.home)),
+        experiment_id=found.experiment_id,
     )

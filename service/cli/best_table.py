@@ -51,7 +51,7 @@ def best_view(found: "Best") -> RenderableType:
 
 
 def _head(found: "Best") -> str:
-    objectives = found.evidence.objectives
+    objectives = found.objectives
     if len(objectives) > 1:
         each = ", ".join(f"{direction} {metric}" for metric, direction in objectives)
         return f"{each}: the Pareto front"
@@ -88,10 +88,9 @@ def _pages(result: "RunResult") -> list[str]:
     command = ui_command(result.tracking_uri)
     is_served = command == without_secrets(result.tracking_uri)
     lines = [] if is_served else [f"all runs: {command}"]
-    experiment = next((one.experiment_id for one in result.best.evidence.records), None)
-    if experiment is not None:
+    if result.experiment_id is not None:
         server = command if is_served else LOCAL_PAGES
-        address = view_address(server, experiment, result.sweep_id)
+        address = view_address(server, result.experiment_id, result.sweep_id)
         lines.append(f"{'all runs' if is_served else 'then open'}: {address}")
     if result.study is not None:
         lines.append(f"the search: optuna-dashboard {shlex.quote(without_secrets(result.study))}")
@@ -137,7 +136,7 @@ def _metrics(found: "Best") -> list[str]:
 
     if len({row.metric for row in found.rows}) > 1:
         return []
-    ranked = [metric for metric, _ in found.evidence.objectives if metric] or [found.rows[0].metric]
+    ranked = [metric for metric, _ in found.objectives if metric] or [found.rows[0].metric]
     # Of all tasks: a sweep measures those of its own.
     beside = [
         name

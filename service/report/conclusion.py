@@ -13,8 +13,7 @@ from service.record.tracking import Tracker, tracker_at
 from service.report.gather import gather
 from service.report.rendering import html
 from service.report.sections import make_page
-from service.results.best import Best, find_best
-from service.results.question import Question
+from service.results.best import Best, best_of, evidence_in
 from service.results.report_page import report_page
 from trainers.files.store import write_text
 
@@ -24,25 +23,24 @@ SHORT_REPORT = "report.md"
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What was found in a sweep. `report`: an HTML page."""
+    """What was found in a sweep. `report`: an HTML page; `experiment_id`: where MLflow has it."""
 
     sweep_id: str
     best: Best
     report: Path
+    experiment_id: str = ""
 
 
 def conclude(plan: SweepPlan, *, uri: str, home: Path) -> Conclusion:
     """Returns what the record at `uri` says of the sweep, with its report written. Raises
     `TrackingError` when the record does not answer."""
     runs = Runs(uri, plan.spec.tracking.experiment)
-    best = find_best(runs, Question(sweep=plan.sweep_id, top=TOP))
+    sweep = runs.resolve_sweep(plan.sweep_id)
+    evidence = evidence_in(runs, sweep)
     path = report_file(sweep_folder(plan, home))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep = best.evidence.sweep
-    assert sweep is not None  # one was asked for
-    source = gather(runs, sweep, best.evidence, plan)
-    write_text(path, html(make_page(source)))
-    return Conclusion(plan.sweep_id, best, path)
+    write_text(path, html(make_page(gather(runs, sweep, evidence, plan))))
+    return Conclusion(plan.sweep_id, best_of(evidence, top=TOP), path, sweep.experiment_id)
 
 
 def conclude_and_keep(plan: SweepPlan, run_id: str, *, uri: str, home: Path) -> Conclusion:

@@ -13,8 +13,8 @@ from service.record import tags
 from service.record.conditions import conditions, group_of
 from service.record.records import RunRecord, SweepRecord
 from service.record.runs import Runs
-from service.results.evidence import Confirming, Evidence
-from service.results.findings import Finding, sentences
+from service.results.evidence import Confirming, Evidence, Objective
+from service.results.findings import sentences
 from service.results.question import (
     NEITHER,
     Question,
@@ -36,7 +36,6 @@ from trainers.trial.diagnosis import (
 from trainers.trial.metrics import sign_of
 
 TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
-NO_EVIDENCE = Evidence((), (("", ""),))
 
 
 @dataclass(frozen=True)
@@ -89,21 +88,18 @@ class Best(Framed):
     """`rows`: the best by `metric` (of several sweeps, by their objectives), the best first (by a
     metric whose `direction` is empty, since it ranks no trials, the lowest), in
     groups where groups were asked for (`grouped_by`: a field of trials, or `sweep`); `winners`:
-    metric → its best config; `evidence`: what all of it was judged by, empty for several sweeps."""
+    metric → its best config; `lines`: what was found, in sentences, the weightiest first, none of
+    several sweeps; `objectives`: what the one sweep was judged by; `references`: see
+    `references`."""
 
     metric: str
     direction: str
     rows: tuple[Row, ...]
     winners: dict[str, Standing]
-    findings: tuple[Finding, ...] = ()
-    evidence: Evidence = field(default=NO_EVIDENCE, repr=False)
+    lines: tuple[str, ...] = ()
+    objectives: tuple[Objective, ...] = (("", ""),)
+    references: dict[str, dict[str, float]] = field(default_factory=dict)
     grouped_by: str | None = None
-
-    @property
-    def references(self) -> dict[str, dict[str, float]]:
-        """What trials are compared with, by metric: the teacher's own scores, those of the
-        undistilled student, and the floor of texts, which is that of the best trial's answers."""
-        return references(self.evidence)
 
     @property
     def records(self) -> list[RunRecord]:
@@ -115,14 +111,9 @@ class Best(Framed):
         """Whether rows are of several sweeps."""
         return len({record.sweep_id for record in self.records}) > 1
 
-    @property
-    def lines(self) -> list[str]:
-        """What was found, in sentences, the weightiest first."""
-        return sentences(self.findings)
-
     def to_json(self) -> list[dict[str, Any]]:
         """Returns the rows of `--json`, each with all that was found: a list has no other place."""
-        return [row.to_json() | {"verdict": self.lines} for row in self.rows]
+        return [row.to_json() | {"verdict": list(self.lines)} for row in self.rows]
 
     def warnings(self) -> dict[str, str]:
         """Returns each warning about shown trials, those whose logit scales are off to the same
@@ -179,14 +170,24 @@ def _find_best(runs: Runs, question: Question) -> Best:
     if is_of_all:
         return _best_of_all(answers, question)
     (answer,) = answers
-    evidence = answer.evidence
+    rows = _shown(answer.groups(), question.top or _default_top(question))
+    found = _best(answer.evidence, rows, is_whole=answer.is_whole)
+    return replace(found, grouped_by=question.per)
+
+
+def best_of(evidence: Evidence, *, top: int) -> Best:
+    """Returns the `top` best configs by a whole sweep's own objective, and what was found."""
+    return _best(evidence, _shown([_rows(evidence, None)], top), is_whole=True)
+
+
+def _best(evidence: Evidence, rows: tuple[Row, ...], *, is_whole: bool) -> Best:
     return Best(
         *evidence.objectives[0],
-        rows=_shown(answer.groups(), question.top or _default_top(question)),
-        winners=answer.winners(),
-        findings=report(evidence) if answer.is_whole and evidence.records else (),
-        evidence=evidence,
-        grouped_by=question.per,
+        rows=rows,
+        winners=_winners(evidence),
+        lines=tuple(sentences(report(evidence))) if is_whole and evidence.records else (),
+        objectives=evidence.objectives,
+        references=references(evidence),
     )
 
 
@@ -221,7 +222,8 @@ def evidence_of(sweep: SweepRecord, records: Sequence[RunRecord]) -> Evidence:
 
 
 def references(evidence: Evidence) -> dict[str, dict[str, float]]:
-    """See `Best.references`."""
+    """Returns what trials are compared with, by metric: the teacher's own scores, those of the
+    undistilled student, and the floor of texts, which is that of the best trial's answers."""
     floor = {}
     for metric, known in evidence.metrics.items():
         ranked = evidence.ranked(metric) if known.floor else []
@@ -245,7 +247,7 @@ def _best_of_all(answers: "Sequence[_Answer]", question: Question) -> Best:
         groups = _merged(groups)
     found: dict[str, list[Standing]] = {}
     for answer in answers:
-        for name, standing in answer.winners().items():
+        for name, standing in _winners(answer.evidence).items():
             found.setdefault(name, []).append(standing)
     ways = table.known_directions()
     grouped_by = "sweep" if question.metric is None else question.per
@@ -349,10 +351,11 @@ class _Answer:
         ]
         return sorted((group for group in groups if group), key=lambda group: group[0].rank())
 
-    def winners(self) -> dict[str, Standing]:
-        """The best config under each metric that ranks trials."""
-        found = {name: self.evidence.winner(name) for name in table.known_directions()}
-        return {name: winner for name, winner in found.items() if winner is not None}
+
+def _winners(evidence: Evidence) -> dict[str, Standing]:
+    """Returns the best config under each metric that ranks trials."""
+    found = {name: evidence.winner(name) for name in table.known_directions()}
+    return {name: winner for name, winner in found.items() if winner is not None}
 
 
 def _rows(evidence: Evidence, group: str | None) -> list[Row]:

@@ -11,8 +11,9 @@ from service.actions.run import RunResult
 from service.cli import asking
 from service.cli.best_table import best_view, run_view, ui_command
 from service.record.records import RunRecord
-from service.results.best import Best, Row
+from service.results.best import Best, Row, references
 from service.results.evidence import Evidence
+from service.results.findings import sentences
 from service.results.report import report
 from service.results.standings import Standing
 from service.states import TrialState
@@ -32,7 +33,19 @@ def best_of(records: list[RunRecord], **known: Any) -> Best:
     stopped = [one for one in records if one.state is TrialState.STOPPED_EARLY]
     rows += [Row(one, "rouge_l", "maximize", None) for one in stopped]
     winners = {"rouge_l": ranked[0]} if ranked else {}
-    return Best("rouge_l", "maximize", tuple(rows), winners, report(evidence), evidence)
+    return answer(evidence, tuple(rows), winners)
+
+
+def answer(evidence: Evidence, rows: tuple[Row, ...], winners: dict[str, Standing]) -> Best:
+    return Best(
+        "rouge_l",
+        "maximize",
+        rows,
+        winners,
+        tuple(sentences(report(evidence))),
+        evidence.objectives,
+        references(evidence),
+    )
 
 
 WINNER = record_of(1, {"divergence": "reverse_kl", "tau": 2.0}, {"rouge_l": 30.0})
@@ -114,7 +127,7 @@ def test_two_objectives_are_both_named() -> None:
     record = record_of(1, {"tau": 2.0}, {"rouge_l": 30.0, "cross_entropy": 2.5})
     evidence = Evidence((record,), objectives)
     row = Row(record, "rouge_l", "maximize", evidence.ranked("rouge_l")[0])
-    found = Best("rouge_l", "maximize", (row,), {}, report(evidence), evidence)
+    found = answer(evidence, (row,), {})
     lines = shown(best_view(found)).splitlines()
     assert lines[0] == "maximize rouge_l, minimize cross_entropy: the Pareto front"
     assert line_with("run", best_view(found)).split()[:3] == ["what", "rouge_l", "cross_entropy"]

@@ -34,7 +34,7 @@ def test_the_report_it_in_short_and_the_description_go_to_the_sweeps_run(tmp_pat
     report = tmp_path / "report.html"
     report.write_text("<!doctype html>")
     row = Row(record_of(3, {"tau": 2.0}, METRICS), "rouge_l", "maximize", None)
-    best = Best("rouge_l", "maximize", (row,), {}, (NoResult("rouge_l"),))
+    best = Best("rouge_l", "maximize", (row,), {}, (NoResult("rouge_l").sentence(),))
     kept = Kept()
     keep(Conclusion("toy-1", best, report), "r1", cast(Tracker, kept))
     (*_, text) = kept.told[1]
