@@ -197,7 +197,8 @@ class InputKeys(Protocol):
 
     @property
     def records(self) -> dict[str, Any]:
-        """What decides the records of both splits."""
+        """What decides the records of both splits: what each is read from by its name (train,
+        validation), and how."""
 
     @property
     def data(self) -> dict[str, Any]:

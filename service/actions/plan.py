@@ -8,6 +8,7 @@ from typing import Any
 
 from service.actions.record import open_record
 from service.errors import JobError, PlanError, SpecError
+from service.evaluation.sets import SPLIT, NamedSet
 from service.home import make_home
 from service.own_code.sweep import find_own_modules, own_modules_of
 from service.plan.estimates import InputFacts
@@ -21,7 +22,7 @@ from service.spec.document import SweepSpec
 from service.spec.file import LoadedSweep, load_sweep
 from service.workspace import Workspace
 from trainers.files.fingerprints import of_model
-from trainers.preparing.inspection import inspect
+from trainers.preparing.inspection import inspect, same_split
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate
 from trainers.trial.sources import ModelSource
@@ -54,6 +55,7 @@ def plan_sweep(
     own = own_modules_of(spec, place)
     make_home(workspace.home)  # what is found out of inputs is remembered there
     facts = _facts_of(loaded, workspace.home)
+    _check_test_sets(spec)
     found = facts.fingerprints | own.fingerprints()
     made = make_plan(
         spec,
@@ -159,6 +161,24 @@ def _check_command(spec: SweepSpec) -> None:
             f"notify.command: must be a program's file, without arguments, but {command} {what}. "
             "Write what it is to do into a script, and name that."
         )
+
+
+def _check_test_sets(spec: SweepSpec) -> None:
+    """Raises `PlanError` for a test set that is missing, or that trials learn from or are selected
+    by."""
+    request = spec.prepare_request()
+    for name, place in spec.data.test.items():
+        try:
+            split = same_split(request, NamedSet(name, place).source(request.data, SPLIT))
+        except ValueError as error:
+            reason = str(error).replace("data.validation", f"data.test.{name}")
+            raise PlanError(reason) from error
+        if split is not None:
+            raise PlanError(
+                f"data.test.{name}: a test set must be data that trials neither learn from nor are "
+                f"selected by, but got {place}, which is that of data.{split}, "
+                f"{getattr(spec.data, split)}. Name another, or leave it out."
+            )
 
 
 def _fingerprints_of_models(spec: SweepSpec) -> dict[str, str]:

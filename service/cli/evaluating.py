@@ -28,7 +28,9 @@ Runs = Annotated[
 On = Annotated[
     list[str],
     typer.Option(
-        "--on", metavar="[NAME=]PLACE", help="An evaluation set, as data.train names data."
+        "--on",
+        metavar="[NAME=]PLACE",
+        help="An evaluation set, as data.train names data; default: the sweep's data.test.",
     ),
 ]
 Tasks = Annotated[

@@ -10,7 +10,7 @@ from service.cli.tables import table
 from service.words import count, duration, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from service.plan.own_text import OwnText
     from service.plan.plan import SweepPlan
@@ -42,6 +42,7 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         ("teacher", facts.found.get("teacher", _source(spec.teacher))),
         ("student", facts.found.get("student", _source(spec.student))),
         ("data", facts.found.get("data", f"{spec.data.train}, {spec.data.validation}")),
+        *([("test sets", _test_sets(spec.data.test))] if spec.data.test else []),
         *([("own modules", modules)] if plan.own_modules else []),
         ("teacher's entropy", _entropy(facts.teacher_entropy_share)),
         ("objective", objectives),
@@ -51,6 +52,10 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
     return rows + _estimate_rows(plan) + _memory_rows(plan)
+
+
+def _test_sets(sets: "Mapping[str, str]") -> str:
+    return f"{', '.join(sets)}: for kd-sweep evaluate alone; they select nothing"
 
 
 def _own_scores(plan: "SweepPlan") -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import PlanError, TrackingError
 from service.evaluation.judges import Judge
 from service.evaluation.sets import (
+    SPLIT,
     TAG,
     NamedSet,
     Recorded,
@@ -51,7 +52,7 @@ class HowToEvaluate:
     compares the first trial's answers with the others', or with the references where it is
     alone."""
 
-    split: str = "test"
+    split: str = SPLIT
     fields: Mapping[str, Any] = field(default_factory=dict)
     student: Path | None = None
     again: bool = False

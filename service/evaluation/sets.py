@@ -12,10 +12,10 @@ from service.record.tags import TEST
 from trainers.files.json_files import checked_object, parse_json
 from trainers.files.names import local_path
 from trainers.trial.facts import SetFacts
+from trainers.trial.kinds import SET_NAME
 from trainers.trial.sources import BUILTIN_PREFIX, DataSource
 
-# What MLflow takes in a name, without the slash that parts the names here.
-_NAME = re.compile(r"[\w.-]+", re.ASCII)
+SPLIT = "test"  # of a set that has several
 NO_NAME = re.compile(r"[^\w-]+", re.ASCII)
 HARNESS = "lm-eval:"  # in front of a task's name, as a place
 TAG = "test."  # in front of a set's name, among the tags of ours
@@ -69,12 +69,8 @@ def is_task(place: str) -> bool:
 
 def named_sets(texts: Sequence[str], folder: Path, tasks: Sequence[str] = ()) -> list[NamedSet]:
     """Returns the sets that `[NAME=]PLACE` each mean, from `folder`, and those of `tasks` of
-    lm-evaluation-harness. Raises `SpecError` for none, a wrong name or a name given twice,
-    `PlanError` for a file that is not there."""
-    if not texts and not tasks:
-        raise SpecError(
-            "--on: an evaluation set must be named, but got none. Add --on FILE, or --harness TASK."
-        )
+    lm-evaluation-harness. Raises `SpecError` for a wrong name or a name given twice, `PlanError`
+    for a file that is not there."""
     found = [_named_set(text, folder) for text in texts]
     found += [NamedSet(NO_NAME.sub("_", task), HARNESS + task) for task in tasks]
     names = [one.name for one in found]
@@ -90,25 +86,52 @@ def named_sets(texts: Sequence[str], folder: Path, tasks: Sequence[str] = ()) ->
 def _named_set(text: str, folder: Path) -> NamedSet:
     before, equals, after = text.partition("=")
     name, place = (before, after) if equals else (default_name(text), text)
-    if not _NAME.fullmatch(name) or not place:
+    if not re.fullmatch(SET_NAME, name) or not place:
         raise SpecError(
             "--on: must be PLACE or NAME=PLACE with a name of letters, digits, _, - and ., "
             f"but got '{text}'."
         )
+    return _set_at(f"--on {name}", name, place, folder)
+
+
+def _set_at(given_as: str, name: str, place: str, folder: Path) -> NamedSet:
     if place.startswith(BUILTIN_PREFIX):
         return NamedSet(name, place)
     try:
         path = local_path(place, folder)
     except ValueError as error:
-        raise SpecError(f"--on {name}: {error}.") from error
+        raise SpecError(f"{given_as}: {error}.") from error
     if path is None:
         return NamedSet(name, place)
     if not path.exists() and not any(path.parent.glob(path.name)):
         raise PlanError(
-            f"--on {name}: the file must exist, but {path} is missing. Give a file, a folder, a "
+            f"{given_as}: the file must exist, but {path} is missing. Give a file, a folder, a "
             "pattern of files, or the name of a Hugging Face data set."
         )
     return NamedSet(name, str(path))
+
+
+def sets_of_sweeps(named: Mapping[str, Mapping[str, str]], folder: Path) -> list[NamedSet]:
+    """Returns the sets that sweeps name in `data.test` (`named`: by their ids). Raises `SpecError`
+    where they name none, or not all the same, `PlanError` for a file that is not there."""
+    first, *others = named
+    different = next((one for one in others if named[one] != named[first]), None)
+    if different is not None:
+        raise SpecError(
+            "--on: must be given for trials of sweeps that name different test sets, but got none "
+            f"for {first} ({_names_in(named[first])}) and {different} "
+            f"({_names_in(named[different])}). Add --on NAME=PLACE."
+        )
+    if not named[first]:
+        raise SpecError(
+            "--on: an evaluation set must be named, but got none, and data.test of "
+            f"{first} has none. Add --on FILE, or --harness TASK."
+        )
+    return [_set_at(f"data.test.{n}", n, place, folder) for n, place in named[first].items()]
+
+
+def _names_in(sets: Mapping[str, str]) -> str:
+    return ", ".join(sets) or "none"
 
 
 def default_name(place: str) -> str:

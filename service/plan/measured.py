@@ -57,5 +57,5 @@ def _path(home: Path, spec: SweepSpec) -> Path:
     evaluation and resources, not the search."""
     inputs = {"teacher", "student", "tokenizer", "data"}
     names = inputs | {"training", "text", "evaluation", "resources"}
-    document = spec.model_dump_json(include=names)
+    document = spec.model_dump_json(include=names, exclude={"data": {"test"}})
     return measured_folder(home) / f"{hashlib.sha256(document.encode()).hexdigest()[:16]}.json"

@@ -185,10 +185,11 @@ def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, s
 
 def _without_places(spec: SweepSpec, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """Returns the document without what only says where something is stored or recorded, what it
-    runs on, or who is told. Where the content of an input has a fingerprint, its name goes too, so
-    that the same data in another folder makes the same sweep."""
+    runs on, who is told, or what chosen trials are reported on. Where the content of an input has a
+    fingerprint, its name goes too, so that the same data in another folder makes the same sweep."""
     left_out = {"tracking", "storage", "resources", "notify"}
     document = spec.model_dump(mode="json", exclude=left_out)
+    document["data"].pop("test", None)
     for place in ("folder", "gpus"):
         del document["teacher_cache"][place]
     for role in ("teacher", "student"):

@@ -34,7 +34,16 @@ from trainers.trial import fields, sources
 from trainers.trial.adapters import first_adapter
 from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
 from trainers.trial.fields import TaskName
-from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, Workers, relative_name
+from trainers.trial.kinds import (
+    Cpus,
+    Gib,
+    Gpus,
+    Name,
+    Seconds,
+    SetName,
+    Workers,
+    relative_name,
+)
 from trainers.trial.metrics import Direction
 from trainers.trial.probe import is_diagnostic
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
@@ -73,7 +82,14 @@ class Evaluation(Section, fields.Evaluation):
 
 
 class Data(fields.Data, DataSource):
-    """Instruction and response pairs, and how long they may be."""
+    """Instruction and response pairs, and how long they may be; and test sets, which nothing but
+    `kd-sweep evaluate` reads."""
+
+    test: dict[SetName, Name] = Field(
+        default_factory=dict,
+        description="test sets, a name to a place: what kd-sweep evaluate reports on by default",
+        exclude_if=lambda sets: not sets,
+    )
 
 
 class Objective(Strict):

@@ -53,10 +53,12 @@ def with_absolute_paths(spec: SweepSpec, finder: PathFinder) -> SweepSpec:
     """Returns the spec with local paths made absolute, so that workers find them. Raises
     `SpecError` for a name that no file can have."""
     places = {name: getattr(spec.data, name) for name in DATA}
-    data = {
-        name: finder.find(f"data.{name}", place, local_path)
-        for name, place in places.items()
-        if not place.startswith(BUILTIN_PREFIX)
+    data: dict[str, Any] = {
+        name: _data_found(finder, f"data.{name}", place) for name, place in places.items()
+    }
+    data["test"] = {
+        name: _data_found(finder, f"data.test.{name}", place)
+        for name, place in spec.data.test.items()
     }
     changes: dict[str, Any] = {"data": spec.data.model_copy(update=data)}
     for role in MODELS:
@@ -75,3 +77,9 @@ def with_absolute_paths(spec: SweepSpec, finder: PathFinder) -> SweepSpec:
         path = finder.find("notify.command", spec.notify.command, absolute_path)
         changes["notify"] = spec.notify.model_copy(update={"command": path})
     return spec.model_copy(update=changes)
+
+
+def _data_found(finder: PathFinder, name_of_field: str, place: str) -> str:
+    if place.startswith(BUILTIN_PREFIX):
+        return place
+    return finder.find(name_of_field, place, local_path)

@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files.json_files import checked_object, read_object
-from trainers.parts import Task
+from trainers.parts import SPLIT_NAMES, Task
 from trainers.preparing.adapters import check_adapters
 from trainers.preparing.keys import Keys, input_fingerprints, read_scores
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table, weights
 from trainers.trial.facts import Activations, Facts, ModelFacts
-from trainers.trial.sources import ROLES, ModelSource, PrepareRequest
+from trainers.trial.sources import (
+    BUILTIN_PREFIX,
+    ROLES,
+    DataSource,
+    ModelSource,
+    PrepareRequest,
+)
 
 
 def inspect(request: PrepareRequest, home: Path) -> Facts:
@@ -46,6 +52,20 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
             "found": {"teacher": teacher.origin, "student": student.origin, **facts.found},
         }
     )
+
+
+def same_split(request: PrepareRequest, evaluation_set: DataSource) -> str | None:
+    """Returns the split (train | validation) of the request's data that is read from the very data
+    of the set that `evaluation_set.validation` names, by its bytes or its name; None for neither.
+    Raises `ValueError` for a set that is missing."""
+    if evaluation_set.validation.startswith(BUILTIN_PREFIX):
+        # What is built in has no third split: it is read as the validation split.
+        is_same = evaluation_set.validation == request.data.validation
+        return "validation" if is_same else None
+    task = table.task_named(request.task)
+    own = task.input_keys(request).records
+    of_set = task.input_keys(request.model_copy(update={"data": evaluation_set})).records
+    return next((name for name in SPLIT_NAMES if own[name] == of_set["validation"]), None)
 
 
 class _Model:

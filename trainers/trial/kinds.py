@@ -71,4 +71,7 @@ def relative_name(text: str) -> str:
 
 
 RelativeName = Annotated[Name, AfterValidator(relative_name)]
+# Of an evaluation set: what MLflow takes in a name, without the slash that parts the names there.
+SET_NAME = r"^[A-Za-z0-9_.-]+$"
+SetName = Annotated[str, Field(pattern=SET_NAME, max_length=100)]
 SweepId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")]

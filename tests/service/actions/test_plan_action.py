@@ -63,6 +63,30 @@ def test_what_is_wrong_is_refused(workspace: Workspace) -> None:
         plan_sweep("sweep.yaml", workspace, resources=FOUR)
 
 
+def test_a_test_set_that_trials_see_is_refused_with_both_places(workspace: Workspace) -> None:
+    rows = workspace.folder / "rows.jsonl"
+    validation, copy = workspace.folder / "validation.jsonl", workspace.folder / "copy.jsonl"
+    for path in (validation, copy):
+        path.write_text(rows.read_text().replace("Say", "Spell"))
+    other = workspace.folder / "other.jsonl"
+    other.write_text(rows.read_text().replace("Say", "Sing"))
+
+    def planned(place: str, validation: str = "validation.jsonl") -> SweepPlan:
+        given = [f"data.validation={validation}", f"data.test.own={place}"]
+        return plan_sweep("sweep.yaml", workspace, overrides=given, resources=FOUR)
+
+    assert planned("other.jsonl").spec.data.test == {"own": str(other)}
+    with pytest.raises(PlanError, match=rf"data\.test\.own: .*{rows}, .* data\.train, {rows}"):
+        planned("rows.jsonl")
+    with pytest.raises(PlanError, match=rf"got {copy}, .* of data\.validation, {validation}"):
+        planned("copy.jsonl")
+    with pytest.raises(PlanError, match="got builtin:docstrings, .* of data.validation, builtin"):
+        planned("builtin:docstrings", "builtin:docstrings")
+    other.unlink()
+    with pytest.raises(PlanError, match=rf"data\.test\.own: the file must exist, but {other} is"):
+        planned("other.jsonl")
+
+
 def test_a_sweep_in_another_folder_is_planned_with_what_is_beside_it(workspace: Workspace) -> None:
     folder = workspace.folder / "configs"
     folder.mkdir()

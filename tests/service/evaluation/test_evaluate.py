@@ -36,7 +36,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     prepared = prepare(training_request(home), home)
     uri, plan = make_store(home), plan_of()
-    data = plan.spec.data.model_copy(update={"template": TEMPLATE})
+    own = write_lines(home / "own.jsonl", records(3, start=400))
+    changes = {"template": TEMPLATE, "test": {"of_the_sweep": str(own)}}
+    data = plan.spec.data.model_copy(update=changes)
     plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"data": data})})
     tracker, sinks = make_tracker(uri, home), make_sinks(uri, home)
     sweep = tracker.start_sweep(plan)
@@ -94,6 +96,14 @@ def test_a_set_reports_once_and_is_recorded_with_its_trial(
         evaluate(home, f"b={home / 'train.jsonl'}")
     (again,) = evaluate(home, str(tests), again=True)
     assert again.is_new and again.metrics == first.metrics
+
+
+def test_without_a_set_those_of_the_sweep_are_taken(home: Path) -> None:
+    (found,) = evaluate(home)
+    assert (found.name, found.recorded.place) == ("of_the_sweep", str(home / "own.jsonl"))
+    assert found.recorded.facts.num_examples == 3
+    (named,) = evaluate(home, f"of_the_sweep={home / 'own.jsonl'}")
+    assert not named.is_new
 
 
 def test_trials_without_a_student_or_an_end_are_refused(home: Path, tests: Path) -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from service.errors import PlanError, SpecError
-from service.evaluation.sets import NamedSet, metric_name, metrics_of, named_sets, recorded_set
+from service.evaluation.sets import (
+    NamedSet,
+    metric_name,
+    metrics_of,
+    named_sets,
+    recorded_set,
+    sets_of_sweeps,
+)
 from trainers.trial.facts import SetFacts
 from trainers.trial.sources import DataSource
 
@@ -37,7 +44,6 @@ def test_a_set_has_a_name_and_a_place(folder: Path, text: str, name: str, place:
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        ([], SpecError, "--on: an evaluation set must be named, but got none"),
         (["=x.jsonl"], SpecError, "--on: must be PLACE or NAME=PLACE .* but got '=x.jsonl'"),
         (["a/b=./self_inst.jsonl"], SpecError, "letters, digits, _, - and ., but got 'a/b="),
         (["x="], SpecError, "but got 'x='"),
@@ -50,6 +56,19 @@ def test_what_is_no_set_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         named_sets(texts, folder)
+
+
+def test_sets_that_a_sweep_names_are_taken_where_they_are(folder: Path) -> None:
+    place = str(folder / "self_inst.jsonl")
+    named = {"a-1": {"own": place, "hub": "some/set"}, "b-2": {"hub": "some/set", "own": place}}
+    found = sets_of_sweeps(named, folder)
+    assert found == [NamedSet("own", place), NamedSet("hub", "some/set")]
+    with pytest.raises(SpecError, match=r"for a-1 \(own, hub\) and c-3 \(none\)"):
+        sets_of_sweeps(named | {"c-3": {}}, folder)
+    with pytest.raises(SpecError, match=r"got none, and data\.test of c-3 has none"):
+        sets_of_sweeps({"c-3": {}}, folder)
+    with pytest.raises(PlanError, match=r"data\.test\.x: the file must exist, .*gone\.jsonl"):
+        sets_of_sweeps({"a-1": {"x": str(folder / "gone.jsonl")}}, folder)
 
 
 def test_a_set_is_read_as_the_sweeps_data_but_whole() -> None:

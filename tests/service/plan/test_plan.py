@@ -1,12 +1,14 @@
 """The planner: pure, deterministic, and refusing what this machine can never run."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.errors import PlanError
 from service.plan.estimates import InputFacts
+from service.plan.measured import known_times, remember_times
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.plan.search_rows import search_rows
@@ -84,11 +86,23 @@ def test_what_decides_the_outcome_enters_the_id(other: dict[str, Any]) -> None:
         {"storage": {"path": "/elsewhere"}},
         {"data": {"train": "/moved/a", "validation": "/moved/b"}},
         {"teacher": {"model": "/moved/teacher"}},
+        {"data": {"train": "a", "validation": "b", "test": {"t": "c"}}},
         {"facts": KNOWN.model_copy(update={"teacher_entropy_share": None})},
     ],
 )
 def test_where_it_runs_does_not_enter_the_id(other: dict[str, Any]) -> None:
     assert plan(**other).sweep_id == plan().sweep_id
+
+
+def test_test_sets_reach_neither_what_is_prepared_nor_a_trial(tmp_path: Path) -> None:
+    without = spec()
+    own = spec(data={"train": "a", "validation": "b", "test": {"t": "c"}})
+    assert own.data.test == {"t": "c"}
+    assert own.prepare_request() == without.prepare_request()
+    assert own.trial_config({"tau": 2.0}) == without.trial_config({"tau": 2.0})
+    assert "test" not in without.model_dump(mode="json")["data"]
+    remember_times(tmp_path, without, [3.0], start_s=None, sweep_id="plan-1")
+    assert known_times(tmp_path, own) == known_times(tmp_path, without)
 
 
 def test_a_plan_survives_json_and_pickle() -> None:

@@ -159,11 +159,13 @@ def test_what_no_file_can_be_called_is_refused(
 def test_local_paths_become_absolute(tmp_path: Path) -> None:
     (tmp_path / "teachers").mkdir()
     overrides = ["teacher.model=teachers", "student.model=gpt2", "data.train=data/a.jsonl"]
+    overrides += ["data.test.own=data/t.jsonl", "data.test.hub=some/set"]
     spec = load_sweep("temperature", overrides, tmp_path).spec
     assert spec.teacher.model == str(tmp_path / "teachers")
     assert spec.student.model == "gpt2"
     assert spec.data.train == str(tmp_path / "data" / "a.jsonl")
     assert spec.data.validation == "builtin:docstrings"
+    assert spec.data.test == {"own": str(tmp_path / "data" / "t.jsonl"), "hub": "some/set"}
 
 
 @pytest.fixture
