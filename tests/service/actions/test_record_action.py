@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from fakes import make_study_document
 from records_support import make_store, plan_of, record_sweep
 
 from service.actions.record import (
@@ -13,6 +14,10 @@ from service.actions.record import (
     write_best_trial,
 )
 from service.errors import SpecError, TrackingError
+from service.plan.estimates import InputFacts
+from service.plan.plan import make_plan
+from service.plan.resources import Resources
+from service.spec.parse import parse_spec
 from service.workspace import Workspace
 from trainers.trial.trial_file import TrialFile
 
@@ -103,3 +108,29 @@ def test_what_goes_with_significance_is_refused_without_it(workspace: Workspace)
 def test_a_record_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="127.0.0.1:9"):
         list_sweeps(Workspace(tmp_path, tracking="http://127.0.0.1:9"))
+
+
+RATES = (1e-3, 3e-3, 1e-2)
+
+
+@pytest.mark.parametrize(("chosen", "ends"), [(1e-2, "the upper"), (1e-3, "the lower"), (3e-3, "")])
+def test_a_tuned_rate_at_an_end_of_its_list_is_said_wherever_cells_are_compared(
+    tmp_path: Path, chosen: float, ends: str
+) -> None:
+    document = make_study_document(seeds=3, tune={"learning_rate": list(RATES)})
+    plan = make_plan(parse_spec(document), InputFacts(), Resources(num_cpus=2), code_version="1")
+    assert plan.study is not None
+    first, second = (cell.label for cell in plan.study.cells)
+    trials = [*plan.study.tuning_trials()]
+    trials += plan.study.compared_trials({first: 3e-3, second: chosen})
+    rows = [(one, {"rouge_l": 10 * one["tau"] + one["seed"] % 7}) for _, one in trials]
+    record_sweep(make_store(tmp_path), tmp_path, plan, rows)
+    workspace = Workspace(tmp_path)
+    compared = compare_trials(["latest"], workspace, significance=True).significance
+    assert compared is not None
+    for said in (best_trials("latest", workspace).lines, compared.notes):
+        about = [line for line in said if "tuned learning_rate" in line]
+        assert len(about) == (1 if ends else 0)
+        if ends:
+            assert "the tuned learning_rate of 1 of 2 cells lies at an end" in about[0]
+            assert f"(0.001 to 0.01): learning_rate={chosen:g} {second} at {ends} one" in about[0]
