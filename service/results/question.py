@@ -83,7 +83,8 @@ def check_is_logged(metric: str | None, records: Iterable[Iterable[RunRecord]]) 
     sweeps has."""
     if metric is None or metric in _known_metrics():
         return
-    logged = sorted({name for sweep in records for one in sweep for name in one.metrics})
+    named = {name for sweep in records for one in sweep for name in one.metrics}
+    logged = sorted(name for name in named if not name.startswith(tags.TEST))
     if metric not in logged:
         raise SpecError(
             f"--metric: must be one that these trials have logged, {', '.join(logged) or 'none'}, "

@@ -9,6 +9,7 @@ from typing import Any
 from search_spaces.importance import importances
 from search_spaces.space import SearchSpace
 from service.errors import SpecError, TrackingError
+from service.record import tags
 from service.record.metric_names import plain_name
 from service.record.records import RunRecord, SweepRecord
 from service.results.by_example import ReadScores, by_example
@@ -145,7 +146,7 @@ def significance(
         _importances(entries, name, direction),
         (
             *_notes(entries, base, found[base].is_control, is_chosen=control is None),
-            *_remedy(entries, family),
+            *_remedy(entries, family, name),
         ),
         None if read is None else by_example(found[base], _without(found, base), read),
     )
@@ -277,11 +278,19 @@ def _notes(
         )
 
 
-def _remedy(entries: Sequence[Entry], family: Family) -> Iterator[str]:
-    if not family.num_tested:
+def _remedy(entries: Sequence[Entry], family: Family, metric: str) -> Iterator[str]:
+    """Yields what gives configs two seeds that they share, where none of them has."""
+    sweep = entries[0].sweep
+    if family.num_tested:
+        return
+    if metric.startswith(tags.TEST):
+        yield "kd-sweep evaluate measures a trial of each seed on a test set"
+    elif sweep.study is not None:
+        yield f"kd-sweep extend {sweep.sweep_id} --seeds 3 trains its cells on more seeds"
+    else:
         yield (
-            f"kd-sweep confirm {entries[0].sweep.sweep_id} trains its best configs and the best "
-            "control again on fresh seeds, and compares them"
+            f"kd-sweep confirm {sweep.sweep_id} trains its best configs and the best control again "
+            "on fresh seeds, and compares them"
         )
 
 

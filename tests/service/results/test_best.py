@@ -157,6 +157,9 @@ def test_a_metric_that_no_trial_has_is_refused_with_those_that_they_have() -> No
             ask(toy(), metric="wordiness", **question)
     with pytest.raises(SpecError, match="logged, none, but got 'wordiness'"):
         ask(sweep_of("new", []), metric="wordiness")
+    tested = record_of(0, {"tau": 1.0}, {"rouge_l": 1.0, "test/own/rouge_l": 2.0})
+    with pytest.raises(SpecError, match="logged, rouge_l, but got 'wordiness'"):
+        ask(sweep_of("tested", [tested]), metric="wordiness")
 
 
 def test_a_direction_is_one_and_belongs_to_a_metric() -> None:

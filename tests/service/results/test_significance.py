@@ -109,6 +109,16 @@ def test_one_seed_says_that_it_is_one() -> None:
     assert "kd-sweep confirm toy-1 trains its best configs" in text_of(found)
 
 
+def test_the_way_to_more_seeds_is_one_that_the_sweep_can_go() -> None:
+    metrics = {"rouge_l": 1.0, "test/own/rouge_l": 2.0}
+    records = [record_of(n, {"tau": tau}, metrics) for n, tau in enumerate((1.0, 2.0))]
+    study = entry(records, tags={"study": '{"cells": 2, "seeds": 2}'})
+    found = text_of(significance([study]))
+    assert "kd-sweep extend toy-1 --seeds 3" in found and "confirm" not in found
+    found = text_of(significance([study], metric="test/own/rouge_l"))
+    assert "kd-sweep evaluate measures a trial of each seed" in found and "extend" not in found
+
+
 def test_cells_that_failed_are_left_out_and_said() -> None:
     records = three()
     records[7] = replace(records[7], state=TrialState.FAILED)
