@@ -5,7 +5,7 @@ A task has two sides. `Task` is what is known of it without torch, for plans and
 by its name. What only a task itself looks into (its models, its batches) is `Any` here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -253,6 +253,13 @@ class Task(Costs, Protocol):
 
     def input_keys(self, request: PrepareRequest) -> InputKeys:
         """Returns what decides the request's inputs."""
+
+    def example_texts(
+        self, request: PrepareRequest, folder: Path, ids: Collection[int]
+    ) -> dict[int, str]:
+        """Returns what people read of validation examples of the prepared data in `folder`, by
+        their ids: a prompt without the template's words, an image's number and class. Empty where
+        they cannot be read quickly. Raises `ValueError` for data that is damaged."""
 
     def inspect(
         self,

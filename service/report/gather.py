@@ -1,12 +1,12 @@
 """Reads what a report is made from: a sweep's record, the curves of some trials, its plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from service.errors import TrackingError
+from service.errors import SpecError, TrackingError
 from service.plan.estimates import tokens_held
 from service.plan.plan import SweepPlan
 from service.record.plans import read_plan
@@ -14,10 +14,13 @@ from service.record.records import SweepRecord
 from service.record.runs import Runs
 from service.report.curves import chosen, points
 from service.report.diagnostics import first_of_each
-from service.report.source import Diagnostics, Source, TeacherCache
+from service.report.examples import ends_of, gains
+from service.report.source import Diagnostics, ExampleScores, Source, TeacherCache
+from service.results.by_example import score_pairs, scores_of
 from service.results.evidence import Evidence
 from service.words import describe
 from trainers.files.json_files import checked_object, parse_json
+from trainers.tasks import table
 from trainers.trial.reporting import DIAGNOSTICS
 
 
@@ -33,7 +36,34 @@ def gather(
     found = {one.trial: points(runs.history(one.run_id, source.metric)) for one in chosen(source)}
     best = [one.typical for one in first_of_each(source)]
     looked = {one.trial: seen for one in best if (seen := _diagnostics(runs, one.run_id))}
-    return replace(source, curves=found, diagnostics=looked)
+    source = replace(source, curves=found, diagnostics=looked)
+    return replace(source, examples=_examples(runs, source, plan))
+
+
+def _examples(runs: Runs, source: Source, plan: SweepPlan | None) -> ExampleScores | None:
+    """Returns the scores of single examples of winner and control, of a sweep that is over."""
+    winner, control = source.winner, source.control
+    if source.is_running or len(source.evidence.objectives) > 1 or not (winner and control):
+        return None
+    try:
+        found = ExampleScores(score_pairs(control, winner, scores_of(runs)))
+    except (SpecError, TrackingError):  # of other metrics alone, or damaged
+        return ExampleScores({})
+    shown = [one for end in ends_of(gains(source, found)) for one in end]
+    return replace(found, texts=_texts(runs, winner.typical.run_id, plan, shown))
+
+
+def _texts(runs: Runs, run_id: str, plan: SweepPlan | None, ids: Sequence[int]) -> dict[int, str]:
+    """Returns what people read of examples; empty where a trial's data is not on this machine."""
+    if plan is None or not ids:
+        return {}
+    request = plan.spec.prepare_request()
+    try:
+        data = Path(runs.trial_file(run_id).paths.data)
+        task = table.task_named(request.task)
+        return task.example_texts(request, data, ids) if data.is_dir() else {}
+    except (TrackingError, ValueError):  # there is no such file any more, or it is damaged
+        return {}
 
 
 def setting_of(plan: SweepPlan) -> dict[str, str]:

@@ -8,6 +8,7 @@ from service.report.cost import cost
 from service.report.curves import curves
 from service.report.diagnostics import diagnostics
 from service.report.entropy import entropy
+from service.report.examples import examples
 from service.report.failures import failures
 from service.report.objectives import objectives
 from service.report.on_test_sets import test_sets
@@ -25,6 +26,7 @@ SECTIONS: tuple[Callable[[Source], Section | None], ...] = (
     comparison,
     temperature,
     objectives,
+    examples,
     test_sets,
     entropy,
     diagnostics,

@@ -29,11 +29,22 @@ class TeacherCache:
 
 
 @dataclass(frozen=True)
+class ExampleScores:
+    """Scores of single validation examples under the objective, by the examples' ids: the control's
+    and the winner's, means over the seeds that both have; empty where their trials keep none.
+    texts: what people read of some of them."""
+
+    pairs: Mapping[int, tuple[float, float]]
+    texts: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Source:
     """See the module. setting: what all trials share, in words, by its name; curves: the objective
     on the way of some trials, by their numbers; cache: None where trials asked the teacher;
     diagnostics: what was seen of the losses of some trials, by their numbers
-    (`docs/diagnostics.md`)."""
+    (`docs/diagnostics.md`); examples: None where a winner and its control are not compared by
+    them."""
 
     sweep: SweepRecord
     evidence: Evidence
@@ -41,6 +52,7 @@ class Source:
     curves: Mapping[int, Curve] = field(default_factory=dict)
     cache: TeacherCache | None = None
     diagnostics: Mapping[int, Diagnostics] = field(default_factory=dict)
+    examples: ExampleScores | None = None
 
     @property
     def sweep_id(self) -> str:

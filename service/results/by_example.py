@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 
 from service.errors import SpecError, TrackingError
 from service.record.records import RunRecord
@@ -59,17 +60,35 @@ def by_example(
     return {name: test for name, test in tests.items() if test is not None}
 
 
+def score_pairs(
+    control: Standing, other: Standing, read: ReadScores
+) -> dict[int, tuple[float, float]]:
+    """Returns the scores of each example that all of their trials have, on the seeds that both
+    have: the control's and the other's, means over these seeds. Empty where they share none."""
+    a, b = _by_seed(control, read), _by_seed(other, read)
+    seeds, examples = _in_both(a, b)
+    return {
+        one: (fmean(a[seed][one] for seed in seeds), fmean(b[seed][one] for seed in seeds))
+        for one in examples
+    }
+
+
 def _by_seed(standing: Standing, read: ReadScores) -> dict[int, Scores]:
     return {one.seed: read(one, standing.metric) for one in standing.trials}
 
 
 def _test(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> ExampleTest | None:
-    seeds = sorted(seed for seed in a.keys() & b.keys() if a[seed] and b[seed])
-    examples = sorted(_shared(scores[seed] for scores in (a, b) for seed in seeds))
+    seeds, examples = _in_both(a, b)
     if not examples:
         return None
     rows = [[[scores[seed][one] for one in examples] for seed in seeds] for scores in (a, b)]
     return example_test(*rows)
+
+
+def _in_both(a: Mapping[int, Scores], b: Mapping[int, Scores]) -> tuple[list[int], list[int]]:
+    """The seeds that both have, and the examples that all of these trials have."""
+    seeds = sorted(seed for seed in a.keys() & b.keys() if a[seed] and b[seed])
+    return seeds, sorted(_shared(scores[seed] for scores in (a, b) for seed in seeds))
 
 
 def _shared(each: Iterable[Scores]) -> set[int]:

@@ -24,6 +24,8 @@ from service.record import tags
 from service.report.page import Table
 from service.states import TrialState
 from service.workspace import Workspace
+from trainers.files.columns import write_columns
+from trainers.trial.reporting import EXAMPLES
 
 TRIALS = study(("forward_kl", "reverse_kl"), taus=(0.5, 2.0, 8.0), seeds=4)
 
@@ -246,3 +248,26 @@ def test_the_page_as_json_is_json(workspace: Workspace) -> None:
     record(workspace, trials)
     found = make_report("latest", workspace).to_json()
     assert json.loads(json.dumps(found, allow_nan=False))["sweep_id"] == found["sweep_id"]
+
+
+def test_examples_are_those_of_the_files_that_trials_keep(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    trials = [
+        Made({"tau": tau, "seed": seed}, {"rouge_l": 10 * tau + seed}, label=label)
+        for tau, label in ((1.0, "forward KL, tau 1"), (2.0, None))
+        for seed in (0, 1)
+    ]
+    record(workspace, trials)
+    client = MlflowClient(workspace.tracking_uri)
+    kept = [[5.0, 1.0, 4.0], [7.0, 1.0, 4.0], [9.0, 1.0, 2.0], [8.0, 1.0, 5.0]]
+    for run, scores in zip(runs_of(client, "trial"), kept, strict=True):
+        write_columns(tmp_path / EXAMPLES, {"example_id": [7, 8, 9], "rouge_l": scores})
+        client.log_artifact(run.info.run_id, str(tmp_path / EXAMPLES))
+    tables = {one.name: rows(one) for one in make_report("latest", workspace).page.tables}
+    assert tables["example-gains"] == {
+        "example 7": {"example": "example 7", "control": 6.0, "best": 8.5, "gain": 2.5}
+    }
+    assert tables["example-losses"] == {
+        "example 9": {"example": "example 9", "control": 4.0, "best": 3.5, "gain": -0.5}
+    }

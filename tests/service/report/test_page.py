@@ -11,6 +11,7 @@ from report_support import HARD, SEARCH, Made, metrics_of, search, source_of, st
 from service.report.objectives import GAIN, MOST_ROWS
 from service.report.page import Chart, Page, Section, Table
 from service.report.sections import SECTIONS, make_page
+from service.report.source import ExampleScores
 from service.results.evidence import Confirming
 from service.states import TrialState
 
@@ -49,7 +50,7 @@ def test_it_reads_top_down() -> None:
         "cost",
         "failures",
     ]
-    assert len(page.sections) == len(SECTIONS) - 2, "nothing looked at, none on a test set"
+    assert len(page.sections) == len(SECTIONS) - 3, "nothing looked at, no examples, no test set"
     assert page.subtitle.startswith("toy-1a2b3c4d · completed · 80 trials · maximize rouge_l")
 
 
@@ -357,3 +358,37 @@ def test_what_chosen_trials_score_on_test_sets_is_reported_by_set() -> None:
     assert column(tables["test-self_inst"], "rouge_l") == [21.5, 20.25]
     assert tables["test-arc/easy"].columns == ("trial", "config", "acc")
     assert all("test/" not in name for one in page.tables for name in one.columns)
+
+
+def test_the_examples_that_gain_and_lose_most_are_shown_with_their_texts() -> None:
+    source = source_of(study())
+    gained = [3.0, -1.0, 0.0, 9.0, 1.0, 2.0, 4.0, 5.0, -8.0, -0.5]
+    pairs = {100 + n: (20.0, 20.0 + gain) for n, gain in enumerate(gained)}
+    texts = {103: "Name three animals. " * 20, 108: "Say no."}
+    page = make_page(replace(source, examples=ExampleScores(pairs, texts)))
+    said = section_of(page, "examples").text[0]
+    assert "means over 4 seeds: of 10 examples" in said
+    assert "6 gain, 3 lose and 1 are equal" in said
+    ups, downs = table_of(page, "example-gains"), table_of(page, "example-losses")
+    assert column(ups, GAIN) == [9.0, 5.0, 4.0, 3.0, 2.0]
+    assert column(downs, GAIN) == [-8.0, -1.0, -0.5]
+    assert column(downs, "control") == [20.0] * 3 and column(downs, "best") == [12.0, 19.0, 19.5]
+    assert ups.rows[0].cells[0].text == (texts[103])[:89] + "…"
+    assert [row.cells[0].text for row in downs.rows] == ["Say no.", "example 101", "example 109"]
+    assert all(one.command for one in (ups, downs))
+
+
+def test_an_example_gains_where_it_comes_down_under_a_metric_that_should() -> None:
+    source = source_of(study())
+    down = replace(source.evidence, objectives=(("rouge_l", "minimize"),))
+    scores = ExampleScores({1: (3.0, 2.5), 2: (3.0, 3.1)})
+    page = make_page(replace(source, evidence=down, examples=scores))
+    assert column(table_of(page, "example-gains"), GAIN) == [0.5]
+    assert column(table_of(page, "example-gains"), "example") == ["example 1"]
+    assert column(table_of(page, "example-losses"), "example") == ["example 2"]
+
+
+def test_scores_of_examples_that_no_trial_kept_are_said() -> None:
+    page = make_page(replace(source_of(study()), examples=ExampleScores({})))
+    assert "not known, since their trials keep none" in section_of(page, "examples").text[0]
+    assert [one for one in page.tables if one.name.startswith("example")] == []

@@ -9,7 +9,7 @@ from records_support import record_of
 
 from service.errors import SpecError, TrackingError
 from service.record.runs import Runs
-from service.results.by_example import by_example, scores_of
+from service.results.by_example import by_example, score_pairs, scores_of
 from service.results.standings import Standing, by_config, standings
 from service.statistics.examples import example_test
 from trainers.files.columns import write_columns
@@ -78,3 +78,15 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     control, others = configs()
     with pytest.raises(TrackingError, match="run '0+1': .* must be a parquet file"):
         by_example(control, others, scores_of(cast(Runs, Files(tmp_path))))
+
+
+def test_pairs_are_means_over_shared_seeds_of_examples_that_all_have(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.keep(1, {"example_id": [7, 8, 9], "rouge_l": [10.0, 20.0, 30.0]})
+    files.keep(2, {"example_id": [9, 8, 7], "rouge_l": [50.0, 40.0, 30.0]})
+    files.keep(11, {"example_id": [7, 8, 9], "rouge_l": [11.0, float("nan"), 33.0]})
+    files.keep(12, {"example_id": [7, 8, 9], "rouge_l": [35.0, 1.0, 51.0]})
+    control, others = configs()
+    read = scores_of(cast(Runs, files))
+    assert score_pairs(control, others["tau=2"], read) == {7: (20.0, 23.0), 9: (40.0, 42.0)}
+    assert score_pairs(control, others["tau=4"], read) == {}

@@ -1,6 +1,6 @@
 """The language-model task as far as it is known without torch. See `trainers.parts.Task`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,14 @@ class CausalLm:
     def input_keys(self, request: PrepareRequest) -> TextKeys:
         """Returns what decides records, tokenizer and tokenised data."""
         return TextKeys(request)
+
+    def example_texts(
+        self, request: PrepareRequest, folder: Path, ids: Collection[int]
+    ) -> dict[int, str]:
+        """Returns their instructions and inputs."""
+        from trainers.tasks.causal_lm.reading import prompts_of  # loads datasets
+
+        return prompts_of(folder, ids, template=request.data.template)
 
     def inspect(
         self,

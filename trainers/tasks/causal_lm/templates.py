@@ -50,6 +50,17 @@ def around_prompt(template: str) -> str | None:
     return "{prompt}".join([before, "".join(after)])
 
 
+def asked(template: str, text: str) -> str:
+    """Returns instruction and input of a prompt's text; all of a text that is not the template's,
+    or of `chat`."""
+    for wording in (ALPACA, ALPACA_WITH_INPUT) if template == "alpaca" else (template,):
+        around = _NAMES.split(wording)[::2]  # between them are the names
+        found = re.fullmatch("(.*)".join(map(re.escape, around)), text, re.DOTALL)
+        if found:
+            return " ".join(filter(None, found.groups()))
+    return text
+
+
 def encode(template: str, record: Record, tokenizer: Any) -> tuple[list[int], list[bool], int]:
     """Returns the token ids, for each whether it is learned (a response's), and the number of
     tokens before the last response. A text template's response ends with the end-of-sequence

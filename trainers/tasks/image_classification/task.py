@@ -1,6 +1,6 @@
 """The image-classification task as far as it is known without torch. See `trainers.parts.Task`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,14 @@ class ImageClassification:
     def input_keys(self, request: PrepareRequest) -> ImageKeys:
         """Returns what decides images, views and models."""
         return ImageKeys(request)
+
+    def example_texts(
+        self, request: PrepareRequest, folder: Path, ids: Collection[int]
+    ) -> dict[int, str]:
+        """Returns the numbers, from 0, and classes of images."""
+        from trainers.tasks.image_classification.reading import titles_of  # loads numpy
+
+        return titles_of(folder, ids)
 
     def inspect(
         self,

@@ -92,3 +92,15 @@ def test_a_chat_needs_a_chat_template(tokenizer: Any) -> None:
     record = Record(instruction="and", response="so", messages=TALK)
     with pytest.raises(ValueError, match="chat needs a tokenizer with a chat template"):
         templates.encode("chat", record, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "asked"),
+    [("alpaca", "Add.\nNow: 1 ### 2"), ("{instruction}:\n{input}: ", "Add.\nNow: 1 ### 2")],
+)
+def test_what_a_prompt_asks_is_read_without_the_templates_words(template: str, asked: str) -> None:
+    record = Record(instruction="Add.\nNow:", input="1 ### 2", response="x")
+    assert templates.asked(template, templates.prompt(template, record)) == asked
+    alone = Record(instruction="Add.", response="x")
+    assert templates.asked(template, templates.prompt(template, alone)) == "Add."
+    assert templates.asked(template, "another text") == "another text"
