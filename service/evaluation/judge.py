@@ -1,9 +1,11 @@
 """What a judge is asked of two answers to a prompt, in both orders, and what comes of its verdicts.
 A judge that prefers what it reads first changes its mind with the order: that is a tie. Pure."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 FIRST, SECOND, TIE, UNREADABLE = "first", "second", "tie", "unreadable"
@@ -61,41 +63,61 @@ def verdict(text: str, shown: tuple[str, str]) -> str:
     return {"A": shown[0], "B": shown[1], "C": TIE}[found[-1]] if found else UNREADABLE
 
 
-def summary(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """Returns shares in percent: `win_rate` (ties count half), `wins`, `ties`, `losses` of those
-    that can be read, `first_shown` (how often the judge took what it read first, of all that it did
-    not call a tie: 50 without a bias), and `unreadable` of all."""
-    readable = [one for one in judgements if one.outcome != UNREADABLE]
+def summary(judgements: Sequence[Sequence[Judgement]]) -> dict[str, float]:
+    """Returns shares in percent of the judgements of each prompt, one for each generation seed.
+    `win_rate` (ties count half), `wins`, `ties` and `losses` are means over prompts of what those
+    of one prompt that can be read come to, and `win_rate_error` is the standard error of such a
+    mean, where two prompts or more have any; `first_shown` (how often the judge took what it read
+    first, of all that it did not call a tie: 50 without a bias) and `unreadable` are of all."""
+    of_all = [one for of_prompt in judgements for one in of_prompt]
+    readable = [
+        found
+        for of_prompt in judgements
+        if (found := [one.outcome for one in of_prompt if one.outcome != UNREADABLE])
+    ]
     wins, ties, losses = (
-        _share(sum(one.outcome == outcome for one in readable), len(readable))
+        [_share(found.count(outcome), len(found)) for found in readable]
         for outcome in (FIRST, TIE, SECOND)
     )
+    rates = [won + tied / 2 for won, tied in zip(wins, ties, strict=True)]
     orders = [
         one.verdicts[i] == shown
-        for one in readable
+        for one in of_all
+        if one.outcome != UNREADABLE
         for i, shown in enumerate((FIRST, SECOND))
         if one.verdicts[i] != TIE
     ]
+    error = {"win_rate_error": stdev(rates) / math.sqrt(len(rates))} if len(rates) > 1 else {}
+    unreadable = sum(one.outcome == UNREADABLE for one in of_all)
     return {
-        "win_rate": wins + ties / 2,
-        "wins": wins,
-        "ties": ties,
-        "losses": losses,
+        "win_rate": _mean(rates),
+        **error,
+        "wins": _mean(wins),
+        "ties": _mean(ties),
+        "losses": _mean(losses),
         "first_shown": _share(sum(orders), len(orders)) if orders else 50.0,
-        "unreadable": _share(len(judgements) - len(readable), len(judgements)),
+        "unreadable": _share(unreadable, len(of_all)),
     }
 
 
-def document(judge: Mapping[str, str], judgements: Sequence[Judgement]) -> dict[str, Any]:
+def document(judge: Mapping[str, str], judgements: Sequence[Sequence[Judgement]]) -> dict[str, Any]:
     """Returns what is kept of it: the judge as it describes itself, its prompt, and each answer and
-    verdict."""
-    rows: list[Mapping[str, Any]] = [asdict(one) | {"outcome": one.outcome} for one in judgements]
+    verdict, prompt by prompt (`example`, from 0) in the order of the generation seeds."""
+    rows = [
+        {"example": number, **asdict(one), "outcome": one.outcome}
+        for number, of_prompt in enumerate(judgements)
+        for one in of_prompt
+    ]
     return {**judge, "template": PROMPT, "judgements": rows}
 
 
 def _shown(prompt: str, a: str, b: str) -> str:
     # in one pass: an answer may hold braces, or the name of another slot
     return _SLOTS.sub(lambda found: {"prompt": prompt, "a": a, "b": b}[found[1]], PROMPT)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else 0.0
 
 
 def _share(count: int, of: int) -> float:

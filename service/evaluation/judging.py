@@ -21,25 +21,29 @@ from trainers.files.json_files import parse_json
 from trainers.trial.reporting import SAMPLES
 
 REFERENCES = "references"
-OF_FIRST_SEED = "the answers of the first generation seed alone"
+Pair = tuple[str, str, str]  # a prompt, our answer, theirs
 
 
 @dataclass(frozen=True)
 class _Match:
-    """The answers of one result and of its rival, prompt by prompt (prompt, ours, theirs)."""
+    """The answers of one result and of its rival, prompt by prompt a pair for each of
+    `num_seeds` generation seeds."""
 
     one: SetResult
     rival: str
-    pairs: tuple[tuple[str, str, str], ...]
+    pairs: tuple[Pair, ...]
+    num_seeds: int
 
     def asked(self) -> list[str]:
         """Two prompts of the judge for each pair."""
         return [text for pair in self.pairs for text in asked(*pair)]
 
-    def judgements(self, texts: Sequence[str]) -> list[Judgement]:
-        """What comes of the judge's answers to them."""
+    def judgements(self, texts: Sequence[str]) -> list[list[Judgement]]:
+        """What comes of the judge's answers to them: for each prompt one a seed."""
         both = zip(texts[::2], texts[1::2], strict=True)
-        return [judgement(*pair, two) for pair, two in zip(self.pairs, both, strict=True)]
+        found = [judgement(*pair, two) for pair, two in zip(self.pairs, both, strict=True)]
+        starts = range(0, len(found), self.num_seeds)
+        return [found[start : start + self.num_seeds] for start in starts]
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,18 @@ class Judging:
         self, one: SetResult, ours: Sequence[Mapping[str, Any]], rival: SetResult | None
     ) -> _Match:
         theirs = ours if rival is None else self._answers(rival)
-        if [row["prompt"] for row in ours] != [row["prompt"] for row in theirs]:
+        if [_shape(row) for row in ours] != [_shape(row) for row in theirs]:
             raise PlanError(
-                f"--judge: both trials must have answered the same prompts of '{one.name}', but "
-                "they are others. Evaluate both with --again."
+                f"--judge: both trials must have answered the same prompts of '{one.name}' with as "
+                "many generation seeds, but they are others. Evaluate both with --again."
             )
-        second = [row["references"][0] if rival is None else row["answer"] for row in theirs]
         name = REFERENCES if rival is None else f"{rival.record.sweep_id}.{rival.record.trial}"
-        both = zip(ours, second, strict=True)
-        pairs = tuple((row["prompt"], row["answer"], other) for row, other in both)
-        return _Match(one, name, pairs)
+        pairs = [
+            (row["prompt"], answer, other["references"][0] if rival is None else its)
+            for row, other in zip(ours, theirs, strict=True)
+            for answer, its in zip(row["answers"], other["answers"], strict=True)
+        ]
+        return _Match(one, name, tuple(pairs), len(ours[0]["answers"]))
 
     def _judged(self, one: SetResult, matches: Sequence[_Match]) -> SetResult:
         for match in matches:
@@ -103,7 +109,8 @@ class Judging:
             judgements = match.judgements(self.judge.ask(match.asked()))
             metrics = {f"judge_{name}/{key}": value for key, value in summary(judgements).items()}
             self._keep(one, name, metrics, judgements)
-            notice = f"judge_{name}: {self.judge.describe()['judge']} judged {OF_FIRST_SEED}"
+            seeds = f"{match.num_seeds} generation seed{'s' * (match.num_seeds > 1)}"
+            notice = f"judge_{name}: {self.judge.describe()['judge']} judged the answers of {seeds}"
             one = replace(one, metrics=one.metrics | metrics, notices=(*one.notices, notice))
         return one
 
@@ -121,7 +128,7 @@ class Judging:
         return rows
 
     def _keep(
-        self, one: SetResult, rival: str, metrics: dict[str, float], found: list[Judgement]
+        self, one: SetResult, rival: str, metrics: dict[str, float], found: list[list[Judgement]]
     ) -> None:
         record: RunRecord = one.record
         experiment = self.runs.experiment_of(record)
@@ -130,3 +137,8 @@ class Judging:
             named = {metric_name(one.name, name): value for name, value in metrics.items()}
             tracker.log_metrics(record.run_id, 0, named)
             tracker.log_text(record.run_id, text, f"{ARTIFACTS}/{one.name}/judge-{rival}.json")
+
+
+def _shape(row: Mapping[str, Any]) -> tuple[str, int]:
+    """What answers that are compared have in common: their prompt, and how many they are."""
+    return row["prompt"], len(row["answers"])

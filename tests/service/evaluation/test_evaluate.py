@@ -169,21 +169,23 @@ def test_a_judge_compares_a_trials_answers_with_the_references(
     (found,) = evaluate(home, f"judged={tests}", judge=FakeJudge())
     assert found.metrics["judge_references/ties"] == 100
     assert found.metrics["judge_references/first_shown"] == 100
-    assert found.notices[-1] == (
-        "judge_references: fake judged the answers of the first generation seed alone"
-    )
+    assert found.notices[-1] == ("judge_references: fake judged the answers of 2 generation seeds")
     runs = Runs(f"sqlite:///{home}/mlflow.db")
     record = runs.get("toy/0")
     assert record.metrics["test/judged/judge_references/win_rate"] == 50
     kept = runs.download(record.run_id, "evaluations/judged/judge-references.json", tmp_path)
     document = json.loads(kept.read_text())
     assert document["judge"] == "fake"
-    assert document["judgements"][0]["second"] == records(1, start=300)[0]["output"]
+    first, second, third = document["judgements"][:3]
+    assert (first["example"], second["example"], third["example"]) == (0, 0, 1)
+    assert first["second"] == second["second"] == records(1, start=300)[0]["output"]
+    kept = runs.download(record.run_id, "evaluations/judged/samples.json", tmp_path)
+    assert json.loads(kept.read_text())[0]["answers"] == [first["first"], second["first"]]
 
     reader = FakeJudge(prefers="The ")  # as every reference begins, and no student of three tokens
     (again,) = evaluate(home, f"judged={tests}", judge=reader)
     assert again.metrics["judge_references/losses"] == 100
-    assert len(reader.asked) == 2 * 5  # five pairs, each in both orders
+    assert len(reader.asked) == 2 * 5 * 2  # five prompts, two seeds, each in both orders
 
 
 def test_a_model_in_a_folder_judges(home: Path, tests: Path, tmp_path: Path) -> None:

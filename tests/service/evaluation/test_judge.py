@@ -60,9 +60,11 @@ def test_what_both_orders_say_counts_and_the_rest_is_a_tie(model: ModelAt) -> No
     found = [judge(model, "Why {a}?", *case) for case in cases]
     assert [one.outcome for one in found] == ["first", "second", "tie", "tie"]
     assert found[3].verdicts == ("first", "second")
-    shares = summary(found)
+    shares = summary([[one] for one in found])
     assert (shares["wins"], shares["ties"], shares["losses"]) == (25, 50, 25)
     assert shares["win_rate"] == 50
+    # of 100, 0, 50 and 50
+    assert shares["win_rate_error"] == pytest.approx((5000 / 3) ** 0.5 / 2)
     # of six verdicts that are no tie it took the one shown first four times
     assert shares["first_shown"] == pytest.approx(100 * 4 / 6)
     assert Judge.asked[-1]["temperature"] == 0 and Judge.asked[-1]["model"] == "judge-1"
@@ -72,15 +74,30 @@ def test_what_both_orders_say_counts_and_the_rest_is_a_tie(model: ModelAt) -> No
 def test_a_verdict_that_cannot_be_read_counts_for_nobody(model: ModelAt) -> None:
     found = [judge(model, "odd", "a", "b"), judge(model, "fine", "longer", "b")]
     assert found[0].outcome == "unreadable"
-    shares = summary(found)
+    shares = summary([[one] for one in found])
     assert (shares["unreadable"], shares["win_rate"]) == (50, 100)
+    assert "win_rate_error" not in shares, "one prompt has no spread"
     assert verdict("[[A]] or rather [[B]]", ("first", "second")) == "second"
+
+
+def test_seeds_of_a_prompt_are_one_before_prompts_are_averaged() -> None:
+    def of(outcome: str) -> Judgement:
+        verdicts = {"tie": ("first", "second")}.get(outcome, (outcome, outcome))
+        return Judgement("p", "a", "b", ("", ""), verdicts)
+
+    seeds = [("first", "first", "second"), ("unreadable", "tie", "first"), ("unreadable",) * 3]
+    shares = summary([[of(one) for one in of_prompt] for of_prompt in seeds])
+    # 2 of 3 and then 1.5 of 2: the prompt without a verdict counts for nothing
+    assert shares["win_rate"] == pytest.approx(100 * (2 / 3 + 3 / 4) / 2)
+    assert shares["win_rate_error"] == pytest.approx(100 * (3 / 4 - 2 / 3) / 2)
+    assert shares["losses"] == pytest.approx(100 / 6) and shares["ties"] == pytest.approx(25)
+    assert shares["unreadable"] == pytest.approx(100 * 4 / 9)
 
 
 def test_the_key_is_sent_and_kept_nowhere(model: ModelAt) -> None:
     found = [judge(model, "x", "a", "bb")]
     assert Judge.keys[-1] == f"Bearer {SECRET}"
-    assert SECRET not in json.dumps(document(model.describe(), found)) + repr(model)
+    assert SECRET not in json.dumps(document(model.describe(), [found])) + repr(model)
     with pytest.raises(PlanError, match="must answer as OpenAI's chat/completions") as error:
         model.ask(["broken\n[Answer A]\nx\n\n[Answer B]\ny\n\n"])
     assert SECRET not in str(error.value)
