@@ -12,6 +12,7 @@ from service.plan.trials import control_trials
 from service.plan.work import (
     FORWARD_FLOPS,
     STUDENT_FLOPS,
+    fit_work,
     head_parameters,
     rate,
     share_passed,
@@ -27,7 +28,7 @@ from trainers.trial.budget import num_evaluations_of, num_learned_from
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
 from trainers.trial.seen import Seen
-from trainers.trial.sources import FitConfig
+from trainers.trial.sources import ROLES, FitConfig
 from trainers.trial.strict import Strict
 
 BYTES_PER_WEIGHT = 4
@@ -314,7 +315,7 @@ def _guessed_seconds(
     spec: SweepSpec, facts: InputFacts, gpus_per_worker: float, *, is_cached: bool
 ) -> float | None:
     tokens, student = tokens_per_trial(spec, facts), student_work(spec, facts)
-    teacher = head_parameters(facts) if is_cached else teacher_work(spec, facts)
+    teacher = head_parameters(facts, "teacher") if is_cached else teacher_work(spec, facts)
     if tokens is None or student is None or teacher is None:
         return None
     examples = facts.num_train_examples or 1
@@ -329,13 +330,16 @@ def _guessed_seconds(
 def _fit_seconds(spec: SweepSpec, facts: InputFacts, gpus_per_worker: float) -> float:
     """Returns the seconds of the supervised fits, as far as they are known."""
     seconds = 0.0
-    sources = (spec.teacher, teacher_work), (spec.student, student_work)
-    for source, parameters_of in sources:
-        tokens = None if source.fit is None else _tokens_of(source.fit, facts)
-        parameters = parameters_of(spec, facts)
-        if source.fit is not None and tokens is not None and parameters is not None:
-            work = STUDENT_FLOPS * parameters * tokens * share_passed(spec)
-            steps = steps_of(source.fit, facts.num_train_examples or 1)
+    fits = {"teacher": spec.teacher.fit, "student": spec.student.fit}
+    work_of = {"teacher": teacher_work, "student": student_work}
+    for role in ROLES:
+        fit = fits[role]
+        tokens = None if fit is None else _tokens_of(fit, facts)
+        parameters = work_of[role](spec, facts)
+        if fit is not None and tokens is not None and parameters is not None:
+            head = head_parameters(facts, role)
+            work = STUDENT_FLOPS * tokens * fit_work(fit, parameters, head, share_passed(spec))
+            steps = steps_of(fit, facts.num_train_examples or 1)
             small = steps * table.task_named(spec.task).step_s
             seconds += work / rate(spec, gpus_per_worker) + small
     return seconds

@@ -6,7 +6,7 @@ from service.spec.document import SweepSpec
 from trainers.tasks import table
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import Facts
-from trainers.trial.sources import FitConfig, ModelSource
+from trainers.trial.sources import FitConfig, Learned, ModelSource, Role
 
 # Rates seen on ordinary machines: a first guess, until a sweep has been measured.
 FLOPS_PER_CPU = 30e9
@@ -58,11 +58,21 @@ def _guess_parameters(source: ModelSource, spec: SweepSpec, facts: Facts) -> int
     return task.guess_parameters(source.config or {}, facts.vocab_size)
 
 
-def head_parameters(facts: Facts) -> int | None:
-    """Returns the size of the output matrix: all that is left to multiply with once the teacher's
-    hidden states are cached."""
-    width, rows = facts.teacher_hidden_size, facts.vocab_size
+def head_parameters(facts: Facts, role: Role) -> int | None:
+    """Returns the size of a model's output matrix: all that is left to multiply with where its
+    hidden states are known."""
+    widths = {"teacher": facts.teacher_hidden_size, "student": facts.student_hidden_size}
+    width, rows = widths[role], facts.vocab_size
     return None if width is None or rows is None else width * rows
+
+
+def fit_work(fit: FitConfig, parameters: int, head: int | None, share: int) -> int:
+    """Returns the products that a fit takes for each learned response token, forward. share:
+    positions that pass through the model for each; the output matrix `head` is asked about those
+    alone that are learned."""
+    if head is None or fit.learn == Learned.ALL:
+        return parameters * share
+    return (parameters - head) * share + head
 
 
 def rate(spec: SweepSpec, gpus_per_worker: float) -> float:
