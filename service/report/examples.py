@@ -49,7 +49,8 @@ def examples(source: Source) -> Section | None:
         f"{begun}{over}: of {len(gained):,} examples of the validation split {ups:,} gain, "
         f"{downs:,} lose and {len(gained) - ups - downs:,} are equal."
     )
-    return _section(text, LUCK, tables=_tables(source, scores, gained))
+    told = (text, LUCK) if ups or downs else (text,)
+    return _section(*told, tables=_tables(source, scores, gained))
 
 
 def _section(*text: str, tables: tuple[Table, ...] = ()) -> Section:

@@ -106,8 +106,9 @@ def test_what_is_in_the_list_may_be_named(folder: Path, changes: dict[str, Any])
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_path_leads_out_of_the_folders(folder: Path, path: str) -> None:
-    with pytest.raises(SpecError, match="data.train: a path must be in a folder that"):
-        check(folder, ANNA, data=DATA | {"train": path})
+    for place, named in (("data.train", {"train": path}), ("data.test.x", {"test": {"x": path}})):
+        with pytest.raises(SpecError, match=f"{place}: a path must be in a folder that"):
+            check(folder, ANNA, data=DATA | named)
     with pytest.raises(SpecError, match="teacher.model: a path must be in a folder that"):
         check(folder, ANNA, teacher={"model": path})
     with pytest.raises(SpecError, match="storage.path: a path must be in a folder that"):
