@@ -19,10 +19,10 @@ from service.frames import Rows
 from service.workspace import Cluster, Workspace, find_cluster
 
 if TYPE_CHECKING:
-    from service.actions.follow import SweepStatus
     from service.actions.record import SweepTrials
     from service.actions.report import Report
     from service.actions.run import OnEvent, RunEvent, RunResult
+    from service.actions.status import SweepStatus
     from service.cli.display import RunDisplay, WatchDisplay
     from service.cluster.sweep_job import SweepJob
     from service.evaluation.evaluate import SetResult

@@ -1,14 +1,17 @@
-"""Where a user works: the folder of what sweeps make, the record's address, a cluster. What the
-environment says about these is read here, once, and travels on as a value."""
+"""Where a user works: the folder of what sweeps make, the record's address, a cluster; or a service
+that has all of these. What the environment says about them is read here, once, and travels on as a
+value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from service.errors import JobError
+from service.errors import JobError, SpecError
 from service.home import HOME_VARIABLE, checked_home, home_folder, record_file, sqlite_uri
+from trainers.files.urls import holds_secret
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+SERVER_VARIABLE, TOKEN_VARIABLE = "KD_SWEEP_SERVER", "KD_SWEEP_TOKEN"
 # Ray's own variable counts where a command needs a cluster; it moves nothing there by itself.
 ADDRESSES = ("KD_SWEEP_ADDRESS", "RAY_API_SERVER_ADDRESS")
 # field of a sweep's storage: the environment variable that stands in for it
@@ -83,6 +86,40 @@ class Workspace:
                 f"or set {ADDRESSES[0]}."
             )
         return self.cluster
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service (`kd-sweep serve`) that sweeps are reached through. `address`: where it is;
+    `token`: what its user is known by; `here`: this machine, where files are read and written.
+    Raises `SpecError` for an address or a token that cannot be one."""
+
+    address: str
+    token: str = field(repr=False)
+    here: Workspace
+
+    def __post_init__(self) -> None:
+        if not self.address.startswith(("http://", "https://")) or holds_secret(self.address):
+            raise SpecError(
+                "--server: must start with http:// or https://, without a password, but got "
+                f"'{self.address}'. For example https://sweeps.example.org."
+            )
+        if not self.token or not self.token.isascii() or not self.token.isprintable():
+            what = "one with other characters" if self.token else "none"
+            raise SpecError(
+                f"{TOKEN_VARIABLE}: must hold your token of {self.address}, but got {what}. Set "
+                "it, or name a file that holds it in the profile (token_file)."
+            )
+        object.__setattr__(self, "address", self.address.rstrip("/"))
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], folder: Path) -> "Server | None":
+        """Returns the service that KD_SWEEP_SERVER and KD_SWEEP_TOKEN describe, None without."""
+        address = environment.get(SERVER_VARIABLE)
+        if not address:
+            return None
+        here = Workspace.from_environment(environment, folder)
+        return cls(address, environment.get(TOKEN_VARIABLE, "").strip(), here)
 
 
 def cluster_at(address: str, environment: Mapping[str, str]) -> Cluster:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         rerun,
         rho,
         run,
+        status,
     )
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "rerun",
     "rho",
     "run",
+    "status",
 ]
 
 

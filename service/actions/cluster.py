@@ -4,26 +4,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.actions.plan import plan_sweep
+from service.client.asking import route, tell
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import JobOrder
 from service.cluster.sweep_job import SweepJob
 from service.plan.plan import SweepPlan
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 
 
 def plan_on_cluster(
     reference: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     overrides: Sequence[str] = (),
     code: Path | None = None,
     warm_start: str | None = None,
 ) -> SweepPlan:
-    """Returns the plan of `reference` for the workspace's cluster; see `plan_sweep`.
+    """Returns the plan of `reference` for the workspace's cluster, or for that of a service; see
+    `plan_sweep`.
 
     Raises `JobError` when the cluster does not answer, `PlanError` when it cannot hold the sweep.
     """
+    if isinstance(workspace, Server):
+        return plan_sweep(
+            reference, workspace, overrides=overrides, code=code, warm_start=warm_start
+        )
     cluster = workspace.require_cluster()
     dashboard.check_takes_jobs(dashboard.connect(cluster))
     resources = dashboard.cluster_resources(cluster)
@@ -41,18 +47,24 @@ def plan_on_cluster(
 
 def submit_sweep(
     plan: SweepPlan,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     max_driver_restarts: int = 1,
     again: bool = False,
     code: Path | None = None,
 ) -> SweepJob:
     """Hands the plan to the workspace's cluster and returns its job, or the one that it has there
-    already (`is_new` false), unless `again` starts another driver.
+    already (`is_new` false), unless `again` starts another driver. A service gets what was planned
+    as a sweep of its user's, once.
 
     max_driver_restarts: how often a driver that died is started again; code: folder of the user's
-    modules that is shipped with it. Raises `JobError` when the cluster refuses.
+    modules that is shipped with it; a service decides both itself. Raises `JobError` when the
+    cluster, or the service, refuses.
     """
+    if isinstance(workspace, Server):
+        document = plan.spec.model_dump(mode="json", exclude_unset=True)
+        wanted = {"spec": document, "warm_start": plan.warm_start, "again": again}
+        return tell(workspace, route("sweeps"), SweepJob, wanted)
     cluster = workspace.require_cluster()
     order = JobOrder(plan=plan, max_driver_restarts=max_driver_restarts)
     client = dashboard.connect(cluster)

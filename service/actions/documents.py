@@ -9,11 +9,9 @@ from service.spec.file import (
     preset_names,
     preset_summary,
     preset_text,
-    read_document,
     starter_text,
 )
 from service.spec.parse import json_schema
-from service.workspace import Workspace
 from trainers.nearest import nearest
 
 
@@ -46,14 +44,8 @@ def list_presets() -> list[Preset]:
     return [Preset(name, preset_summary(name)) for name in preset_names()]
 
 
-def read_preset(name: str, workspace: Workspace) -> SweepDocument:
+def read_preset(name: str) -> SweepDocument:
     """Returns a shipped sweep. Raises `SpecError` with the nearest names for an unknown one."""
-    content = read_document(name, workspace.folder)
-    return SweepDocument(preset_text(name), content)
-
-
-def read_shipped(name: str) -> SweepDocument:
-    """Returns the shipped sweep of this very name. Raises `SpecError` for an unknown one."""
     if name not in preset_names():
         raise SpecError(
             f"preset: must be one of {', '.join(preset_names())}, but got '{name:.80}'."

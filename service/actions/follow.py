@@ -1,17 +1,21 @@
 """Sweeps that were started before: how they are doing, what their drivers write, and their end. On
-the workspace's cluster when it has one, else on this machine: those that a `run` in another
-process drives, or did."""
+the workspace's cluster when it has one, else on this machine: those that a `run` in another process
+drives, or did; or those of a service."""
 
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from service.actions.record import open_record
 from service.actions.run import OnEvent, SweepBegins, ignore
+from service.actions.status import SweepStatus, count_trials
+from service.client.asking import ask, ask_all, route, tell
+from service.client.sending import Request, send
+from service.client.streaming import PROBLEM, stream
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import ERROR, SweepJob, all_jobs, find_job
@@ -20,8 +24,7 @@ from service.driver.log import LogPart, log_lines, log_part
 from service.driver.requests import ask_to_stop, not_running
 from service.errors import JobError
 from service.events import (
-    SweepEnded,
-    SweepGoesOn,
+    Notice,
     TrialAdvanced,
     TrialEnded,
     TrialEvaluated,
@@ -36,7 +39,7 @@ from service.record.records import SweepRecord
 from service.record.runs import Runs
 from service.states import TrialState
 from service.which import sweeps_meant
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 
 # A driver's log may end a moment before its job does.
 END_TIMEOUT_S = 10
@@ -44,29 +47,6 @@ END_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 120.0
 POLL_S = 0.2
 OF_A_TRIAL = (TrialStarted, TrialAdvanced, TrialEvaluated, TrialEnded)
-
-
-@dataclass(frozen=True)
-class SweepStatus:
-    """How a sweep is doing. `driver`: the job on a cluster, the process on this machine, None when
-    nobody drives it here; `trials`: how many are in each state, empty where many sweeps are listed;
-    `message`: why it failed."""
-
-    sweep_id: str
-    state: TrialState
-    driver: str | None
-    trials: dict[str, int] = field(default_factory=dict)
-    message: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the row of `--json`."""
-        return {
-            "sweep_id": self.sweep_id,
-            "state": str(self.state),
-            "driver": self.driver,
-            "trials": self.trials,
-            "message": self.message or None,
-        }
 
 
 @dataclass(frozen=True)
@@ -110,9 +90,11 @@ def open_log(sweep: str, workspace: Workspace) -> LogReader:
     return LogReader(_find_here(sweep, open_record(workspace), workspace).folder)
 
 
-def list_statuses(workspace: Workspace) -> list[SweepStatus]:
-    """Returns the status of every sweep that the cluster, or this machine's record, knows, the
-    newest first."""
+def list_statuses(workspace: Workspace | Server) -> list[SweepStatus]:
+    """Returns the status of every sweep that the service, the cluster, or this machine's record
+    knows, the newest first."""
+    if isinstance(workspace, Server):
+        return ask_all(workspace, route("status"), SweepStatus)
     if workspace.cluster is not None:
         newest = {job.sweep_id: job for job in all_jobs(dashboard.connect(workspace.cluster))}
         return [_status_there(job) for job in reversed(newest.values())]
@@ -124,9 +106,11 @@ def list_statuses(workspace: Workspace) -> list[SweepStatus]:
     return [_status_here(SweepHere(name, state, usual / name)) for name, state in begun + known]
 
 
-def sweep_status(sweep: str, workspace: Workspace) -> SweepStatus:
+def sweep_status(sweep: str, workspace: Workspace | Server) -> SweepStatus:
     """Returns how a sweep is doing, with its trials by state. sweep: id, unique beginning of one,
     name or `latest`. Raises `JobError`, here `TrackingError`, when there is none."""
+    if isinstance(workspace, Server):
+        return ask(workspace, route("sweeps", sweep, "status"), SweepStatus)
     if workspace.cluster is not None:
         client, job = _find(sweep, workspace)
         return _status_there(job, count_trials(jobs.logs(client, job, follow=False)))
@@ -135,7 +119,7 @@ def sweep_status(sweep: str, workspace: Workspace) -> SweepStatus:
 
 
 def read_logs(
-    sweep: str, workspace: Workspace, *, follow: bool = False, trial: int | None = None
+    sweep: str, workspace: Workspace | Server, *, follow: bool = False, trial: int | None = None
 ) -> Iterator[str]:
     """Yields the lines of a driver's log: those about `trial` alone if it is named, and until the
     driver ends with `follow`. Raises as `sweep_status`, and `JobError` where there is no log."""
@@ -144,9 +128,13 @@ def read_logs(
             yield line
 
 
-def watch_sweep(sweep: str, workspace: Workspace, *, on_event: OnEvent = ignore) -> SweepStatus:
+def watch_sweep(
+    sweep: str, workspace: Workspace | Server, *, on_event: OnEvent = ignore
+) -> SweepStatus:
     """Calls `on_event` with the events of a sweep, those so far first, until its driver ends, and
     returns how it is then. Raises as `read_logs`, and `JobError` when its driver failed."""
+    if isinstance(workspace, Server):
+        return _watch_through(workspace, sweep, on_event)
     if workspace.cluster is not None:
         return _watch_there(*_find(sweep, workspace), on_event)
     runs = open_record(workspace)
@@ -159,10 +147,13 @@ def watch_sweep(sweep: str, workspace: Workspace, *, on_event: OnEvent = ignore)
     return status
 
 
-def stop_sweep(sweep: str, workspace: Workspace) -> SweepStatus:
+def stop_sweep(sweep: str, workspace: Workspace | Server) -> SweepStatus:
     """Stops a sweep and waits for its end: its trials leave at their next step, and `resume_sweep`
     goes on from there. Raises `JobError` when no driver runs, it does not end, or the cluster does
     not answer, `TrackingError` for an unknown sweep."""
+    if isinstance(workspace, Server):
+        path = route("sweeps", sweep, "stop")
+        return tell(workspace, path, SweepStatus, is_repeatable=False)
     if workspace.cluster is not None:
         client, job = _find(sweep, workspace)
         ended = jobs.stop(client, job)
@@ -182,9 +173,13 @@ def stop_sweep(sweep: str, workspace: Workspace) -> SweepStatus:
     return _status_at_end(found, runs)
 
 
-def stop_trial(sweep: str, workspace: Workspace, *, trial: int) -> None:
+def stop_trial(sweep: str, workspace: Workspace | Server, *, trial: int) -> None:
     """Cancels one running trial of a sweep; the sweep goes on. Raises `JobError` when its driver,
     or the trial, does not run."""
+    if isinstance(workspace, Server):
+        path = route("sweeps", sweep, "trials", trial, "stop")
+        tell(workspace, path, str, is_repeatable=False)
+        return
     if workspace.cluster is not None:
         client, job = _find(sweep, workspace)
         jobs.stop_trial(client, job, trial)
@@ -199,27 +194,37 @@ def stop_trial(sweep: str, workspace: Workspace, *, trial: int) -> None:
         time.sleep(POLL_S)
 
 
-def count_trials(lines: Iterable[str]) -> dict[str, int]:
-    """Returns a sweep's trials by state, from the lines of its driver's log."""
-    counts: Counter[str] = Counter()
-    running: set[int] = set()
-    for line in lines:
-        match from_line(line):
-            case SweepGoesOn(counts=before):
-                counts.update(before)
-            case TrialStarted(trial=trial):
-                running.add(trial)
-            case TrialEnded(trial=trial, state=state):
-                running.discard(trial)
-                counts[state] += 1
-            case SweepEnded(summary=summary):
-                return dict(summary.counts)
-    return dict(counts) | ({"running": len(running)} if running else {})
-
-
 def _find(sweep: str, workspace: Workspace) -> tuple[Any, SweepJob]:
     client = dashboard.connect(workspace.require_cluster())
     return client, find_job(client, sweep)
+
+
+def _watch_through(server: Server, sweep: str, on_event: OnEvent) -> SweepStatus:
+    plan = ask(server, route("sweeps", sweep, "plan"), SweepPlan)
+    on_event(SweepBegins(plan))
+
+    def on_away() -> None:
+        on_event(Notice(f"{server.address} does not answer; this goes on once it is back"))
+
+    _pass_on(_lines_through(server, plan.sweep_id, on_away), on_event)
+    status = sweep_status(plan.sweep_id, server)
+    if status.state is TrialState.FAILED:
+        raise JobError(f"sweep {status.sweep_id}: {status.message}")
+    return status
+
+
+def _lines_through(server: Server, sweep: str, on_away: Callable[[], None]) -> Iterator[str]:
+    """Yields the lines of a driver's log until it ends."""
+    for sent in stream(server, route("sweeps", sweep, "events"), on_away):
+        if sent.name == PROBLEM:
+            raise JobError(json.loads(sent.data)["detail"])
+        if not sent.name:
+            yield _as_written(sent.data)
+
+
+def _as_written(line: str) -> str:
+    """Returns a line of a driver's log, of the JSON that the service sends for it."""
+    return line if from_line(line) is not None else str(json.loads(line)["text"])
 
 
 def _watch_there(client: Any, job: SweepJob, on_event: OnEvent) -> SweepStatus:
@@ -238,7 +243,12 @@ def _pass_on(lines: Iterable[str], on_event: OnEvent) -> None:
             on_event(event)
 
 
-def _lines(sweep: str, workspace: Workspace, *, follow: bool) -> Iterator[str]:
+def _lines(sweep: str, workspace: Workspace | Server, *, follow: bool) -> Iterator[str]:
+    if isinstance(workspace, Server):
+        if follow:
+            return _lines_through(workspace, sweep, lambda: None)
+        answer = send(workspace, Request("GET", route("sweeps", sweep, "logs")))
+        return map(_as_written, answer.text.splitlines())
     if workspace.cluster is not None:
         return jobs.logs(*_find(sweep, workspace), follow=follow)
     return _log_here(_find_here(sweep, open_record(workspace), workspace), follow=follow)

@@ -8,6 +8,8 @@ from typing import Any
 
 from service.actions.record import open_record
 from service.actions.run import OnEvent, RunResult, drive_sweep, ignore
+from service.actions.status import SweepStatus
+from service.client.asking import route, tell
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.job import JobOrder
@@ -22,7 +24,7 @@ from service.record.plans import read_plan
 from service.spec.parse import parse_spec
 from service.spec.yaml_text import read_yaml
 from service.which import sweeps_meant
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 
 # What a study's document must not have, and what its cells stand in for.
 NOT_OF_STUDIES = {"search", "sampler", "early_stopping"}
@@ -52,23 +54,25 @@ def read_more(seeds: int, cells: str | None) -> MoreOfStudy:
 
 def resume_sweep(
     sweep: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     on_event: OnEvent = ignore,
     stop: threading.Event | None = None,
 ) -> RunResult | SweepJob:
     """Goes on with a sweep that was stopped, or whose driver or cluster died: to its end on this
-    machine, or as another job of the cluster.
+    machine, or as another job of the cluster, or of a service.
 
     sweep: id, unique beginning of one, name or `latest`; on_event, stop: see `run_sweep`, for this
     machine. Raises `TrackingError` for an unknown sweep, and what running or submitting one raises.
     """
+    if isinstance(workspace, Server):
+        return _go_on_there(sweep, workspace, "resume")
     return _go_on(order_to_resume(sweep, workspace), workspace, on_event=on_event, stop=stop)
 
 
 def extend_sweep(
     sweep: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     trials: int | None = None,
     study: MoreOfStudy | None = None,
@@ -78,13 +82,18 @@ def extend_sweep(
     """Gives a search so many more trials, or a study more seeds or cells, also a finished one, and
     goes on with it as `resume_sweep` does. Raises `PlanError` when its grid has no more points, or
     for what a sweep of its kind does not have."""
+    if isinstance(workspace, Server):
+        of_study = (
+            {"seeds": study.seeds, "cells": [dict(one) for one in study.cells]} if study else {}
+        )
+        return _go_on_there(sweep, workspace, "extend", {"trials": trials, **of_study})
     order = order_to_extend(sweep, workspace, trials=trials, study=study)
     return _go_on(order, workspace, on_event=on_event, stop=stop)
 
 
 def retry_trials(
     sweep: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     trials: Sequence[int] = (),
     on_event: OnEvent = ignore,
@@ -93,8 +102,14 @@ def retry_trials(
     """Repeats trials that failed, diverged or were cancelled, all failed ones where none are named,
     and goes on with the sweep as `resume_sweep` does. Raises `PlanError`, and changes nothing, when
     there is none or one cannot be repeated."""
+    if isinstance(workspace, Server):
+        return _go_on_there(sweep, workspace, "retry", {"trials": list(trials)})
     order = order_to_retry(sweep, workspace, trials=trials)
     return _go_on(order, workspace, on_event=on_event, stop=stop)
+
+
+def _go_on_there(sweep: str, server: Server, how: str, more: Any = None) -> SweepJob:
+    return tell(server, route("sweeps", sweep, how), SweepStatus, more).as_job()
 
 
 def order_to_resume(sweep: str, workspace: Workspace) -> JobOrder:

@@ -12,8 +12,8 @@ from service.accounts.ownership import OwnedSweep
 from service.accounts.users import User, UserRole
 from service.actions import follow, go_on, record
 from service.actions.allowed import Allowed
-from service.actions.follow import SweepStatus
 from service.actions.launch import Launch, Launches, LaunchState
+from service.actions.status import SweepStatus
 from service.driver.log import LogPart
 from service.errors import JobError, SweepError, TrackingError
 from service.plan.plan import SweepPlan
@@ -96,16 +96,21 @@ class Hosted:
             )
         return meant[0]
 
-    def find_recorded(self, user: User, reference: str) -> str:
-        """Returns the id of a sweep that is in the record. Raises `JobError` for one that has not
-        come so far."""
+    def recorded(self, user: User, reference: str) -> SweepRecord:
+        """Returns a sweep that is in the record. Raises `JobError` for one that has not come so
+        far."""
         sweep_id = self.find(user, reference)
-        if not self.is_recorded(sweep_id):
-            raise JobError(
-                f"sweep {sweep_id}: must have been recorded for this, but it has not begun to "
-                "train. Wait a moment; its status says how it is doing."
-            )
-        return sweep_id
+        for one in record.list_sweeps(self.workspace):
+            if one.sweep_id == sweep_id:
+                return one
+        raise JobError(
+            f"sweep {sweep_id}: must have been recorded for this, but it has not begun to "
+            "train. Wait a moment; its status says how it is doing."
+        )
+
+    def find_recorded(self, user: User, reference: str) -> str:
+        """Returns the id of a sweep that is in the record. Raises as `recorded`."""
+        return self.recorded(user, reference).sweep_id
 
     def is_recorded(self, sweep_id: str) -> bool:
         """Returns whether the record has the sweep of this id."""

@@ -6,17 +6,18 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from service.accounts.ownership import Claim, Ownership
 from service.accounts.users import User, UserRole
 from service.actions import cluster, follow, go_on, plan, record
-from service.actions.follow import SweepStatus
 from service.actions.hosted import Hosted, NotAllowed
 from service.actions.launch import Launches, LaunchState, new_name
+from service.actions.status import SweepStatus
 from service.cluster.job import JobOrder
+from service.cluster.sweep_job import SweepJob
 from service.errors import JobError, SpecError, TrackingError
 from service.home import documents_folder
 from service.plan.plan import SweepPlan
@@ -42,25 +43,6 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A sweep that was submitted; `is_new`: now, and not before."""
-
-    status: SweepStatus
-    is_new: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what `submit --json` prints."""
-        status = self.status
-        return {
-            "sweep_id": status.sweep_id,
-            "job": status.driver or status.sweep_id,
-            "state": str(status.state),
-            "message": status.message or None,
-            "is_new": self.is_new,
-        }
-
-
-@dataclass(frozen=True)
 class Changes:
     """What one user does to a service's sweeps. Raises `NoSuchSweep` and `NotAllowed` as `Hosted`,
     and what the action behind each raises."""
@@ -80,9 +62,9 @@ class Changes:
         make = plan.plan_sweep if self._workspace.cluster is None else cluster.plan_on_cluster
         return make(reference, self._workspace, overrides=overrides, warm_start=start)
 
-    def submit(self, wanted: Wanted, *, key: str | None = None) -> Submission:
-        """Hands a sweep over to be run, and returns how it is doing. Of a plan that the user has
-        submitted before nothing is started, unless `again`; key: what the user drew for this
+    def submit(self, wanted: Wanted, *, key: str | None = None) -> SweepJob:
+        """Hands a sweep over to be run, and returns what runs it, or will. Of a plan that the user
+        has submitted before nothing is started, unless `again`; key: what the user drew for this
         request, of which a repetition is the same sweep, whatever was killed in between."""
         made = self.plan(wanted)
         asked = _hash(["submit", vars(wanted)])
@@ -94,7 +76,7 @@ class Changes:
         is_new = self._start(made)
         if is_new:
             self._note("submit", sweep_id)
-        return Submission(self.hosted.status_of(sweep_id), is_new)
+        return replace(self.hosted.status_of(sweep_id).as_job(), is_new=is_new)
 
     def resume(self, reference: str, *, key: str | None = None) -> SweepStatus:
         """Goes on with a sweep that was stopped or whose driver died."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.actions.record import open_record
+from service.client.asking import route, tell
 from service.errors import JobError, PlanError, SpecError
 from service.evaluation.sets import SPLIT, NamedSet
 from service.home import make_home
@@ -19,8 +20,8 @@ from service.plan.resources import Resources, local_resources
 from service.plan.search_rows import search_rows
 from service.provenance import code_version
 from service.spec.document import SweepSpec
-from service.spec.file import LoadedSweep, load_sweep
-from service.workspace import Workspace
+from service.spec.file import LoadedSweep, load_sweep, read_text
+from service.workspace import Server, Workspace
 from trainers.files.fingerprints import of_model
 from trainers.preparing.inspection import inspect, same_split
 from trainers.students.folders import is_adapter
@@ -30,7 +31,7 @@ from trainers.trial.sources import ModelSource
 
 def plan_sweep(
     reference: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     overrides: Sequence[str] = (),
     resources: Resources | None = None,
@@ -45,9 +46,13 @@ def plan_sweep(
     sweep in the same storage (id, beginning, name or `latest`), whose trials the sampler starts
     with.
 
-    Raises `SpecError` for a wrong document, `PlanError` for inputs or resources that are not there,
-    or an earlier sweep that cannot be learned from, `TrackingError` when there is none.
+    A service gets the file's text, looks for what it names among its own data, and takes the place
+    of `resources` and `code`. Raises `SpecError` for a wrong document, `PlanError` for inputs or
+    resources that are not there, or an earlier sweep that cannot be learned from, `TrackingError`
+    when there is none.
     """
+    if isinstance(workspace, Server):
+        return _plan_there(reference, workspace, overrides, code, warm_start)
     loaded = load_sweep(reference, overrides, workspace.folder, workspace.storage)
     spec = loaded.spec
     _check_command(spec)
@@ -66,6 +71,22 @@ def plan_sweep(
     )
     made = made.model_copy(update={"warnings": (*loaded.notes, *told, *made.warnings)})
     return made if warm_start is None else _with_warm_start(made, warm_start, workspace)
+
+
+def _plan_there(
+    reference: str,
+    server: Server,
+    overrides: Sequence[str],
+    code: Path | None,
+    warm_start: str | None,
+) -> SweepPlan:
+    if code is not None:
+        raise SpecError(
+            f"--code: a service takes modules from its own data alone, but got {code}. Have its "
+            "admin put them there."
+        )
+    wanted = {"spec": read_text(reference, server.here.folder), "overrides": list(overrides)}
+    return tell(server, route("plan"), SweepPlan, {**wanted, "warm_start": warm_start})
 
 
 def read_sweep(reference: str, workspace: Workspace, *, overrides: Sequence[str] = ()) -> SweepSpec:

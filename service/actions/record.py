@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from service.client.asking import ask, ask_all, route
+from service.client.sending import Params
 from service.errors import SpecError, TrackingError
 from service.frames import Framed
 from service.home import make_home
@@ -19,7 +21,7 @@ from service.results.compare import Comparison, compare
 from service.results.question import asked
 from service.results.significance import Entry
 from service.results.significance import significance as find_significance
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,20 @@ def open_record(workspace: Workspace) -> Runs:
     return Runs(uri, home=workspace.home)
 
 
-def list_sweeps(workspace: Workspace) -> list[SweepRecord]:
+def list_sweeps(workspace: Workspace | Server) -> list[SweepRecord]:
     """Returns the recorded sweeps, the newest first."""
+    if isinstance(workspace, Server):
+        return ask_all(workspace, route("sweeps"), SweepRecord)
     return open_record(workspace).sweeps()
 
 
-def list_trials(sweep: str, workspace: Workspace) -> SweepTrials:
+def list_trials(sweep: str, workspace: Workspace | Server) -> SweepTrials:
     """Returns the trials of a sweep (id, unique beginning of one, name or `latest`). Raises
     `TrackingError` when there is none."""
+    if isinstance(workspace, Server):
+        meant = ask(workspace, route("sweeps", sweep), SweepRecord)
+        rows = ask_all(workspace, route("sweeps", meant.sweep_id, "trials"), RunRecord)
+        return SweepTrials(meant, rows)
     runs = open_record(workspace)
     found = runs.resolve_sweep(sweep)
     return SweepTrials(found, runs.trials(found.sweep_id))
@@ -60,7 +68,7 @@ def list_trials(sweep: str, workspace: Workspace) -> SweepTrials:
 
 def best_trials(
     sweep: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     metric: str | tuple[str | None, str] | None = None,
     where: Sequence[str] = (),
@@ -77,6 +85,8 @@ def best_trials(
     field.
     """
     question = asked(sweep, metric=metric, where=where, per=per, top=top)
+    if isinstance(workspace, Server):
+        return ask(workspace, route("sweeps", sweep, "best"), Best, question.to_params())
     return find_best(open_record(workspace), question)
 
 
@@ -87,7 +97,7 @@ def write_best_trial(best: Best, workspace: Workspace, path: Path) -> None:
 
 def compare_trials(
     trials: Sequence[str],
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     significance: bool = False,
     metric: str | None = None,
@@ -103,6 +113,10 @@ def compare_trials(
     of single examples too, which reads a file of each trial. Raises `SpecError` for fewer than
     two, and as `service.results.significance` does; `TrackingError` for what is not there.
     """
+    if isinstance(workspace, Server):
+        wanted = {"significance": significance, "metric": metric, "control": control}
+        told: Params = {**wanted, "run": list(trials), "examples": examples}
+        return ask(workspace, route("compare"), Comparison, told)
     if significance:
         return _significant(trials, open_record(workspace), metric, control, examples)
     for option, given in (("metric", metric), ("control", control), ("examples", examples)):

@@ -9,6 +9,7 @@ from typing import Any
 
 from service.actions.record import open_record
 from service.actions.run import RunEvent, SweepBegins
+from service.client.asking import ask, route
 from service.errors import PlanError, TrackingError
 from service.events import TrialEnded
 from service.home import pictures_folder, sweeps_folder
@@ -20,7 +21,7 @@ from service.report.rendering import html, markdown
 from service.report.sections import make_page
 from service.results.best import evidence_in
 from service.words import LATEST
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 from trainers.files.store import write_text
 
 # A page that is kept fresh is written no more often, nor takes more of the time than this.
@@ -53,19 +54,27 @@ class Report:
         )
 
 
-def make_report(sweep: str, workspace: Workspace, *, pictures: Path | None = None) -> Report:
+def make_report(
+    sweep: str, workspace: Workspace | Server, *, pictures: Path | None = None
+) -> Report:
     """Returns the report of a recorded sweep (id, unique beginning of one, name or `latest`), also
     of one that still runs. pictures: a folder that each chart is drawn into, as PNG and SVG. Raises
     `TrackingError` when there is no such sweep, `PlanError` where no pictures can be made."""
+    page = _page_of(sweep, workspace)
+    return Report(page, pictures=() if pictures is None else write_pictures(page, pictures))
+
+
+def _page_of(sweep: str, workspace: Workspace | Server) -> Page:
+    if isinstance(workspace, Server):
+        return ask(workspace, route("sweeps", sweep, "report"), Page)
     runs = open_record(workspace)
     found = runs.resolve_sweep(sweep)
-    page = make_page(gather(runs, found, evidence_in(runs, found)))
-    return Report(page, pictures=() if pictures is None else write_pictures(page, pictures))
+    return make_page(gather(runs, found, evidence_in(runs, found)))
 
 
 def write_report(
     report: Report,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     output: Path | None = None,
     as_markdown: bool = False,
@@ -87,13 +96,14 @@ def write_report(
     return replace(report, path=place)
 
 
-def default_place(sweep_id: str, workspace: Workspace) -> Path:
+def default_place(sweep_id: str, workspace: Workspace | Server) -> Path:
     """Returns the file that a sweep's report is written to: in its folder, and where that is not on
     this machine, among the home folder's pictures."""
-    folder = sweeps_folder(workspace.home) / sweep_id
+    home = workspace.here.home if isinstance(workspace, Server) else workspace.home
+    folder = sweeps_folder(home) / sweep_id
     if folder.is_dir():
         return report_file(folder)
-    return pictures_folder(workspace.home) / f"{sweep_id}-report.html"
+    return pictures_folder(home) / f"{sweep_id}-report.html"
 
 
 class FreshReport:
@@ -102,7 +112,7 @@ class FreshReport:
 
     def __init__(
         self,
-        workspace: Workspace,
+        workspace: Workspace | Server,
         *,
         on_begin: Callable[[Path], None] = lambda path: None,
         now: Callable[[], float] = time.monotonic,

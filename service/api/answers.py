@@ -1,11 +1,12 @@
-"""What every route answers with: the command's own JSON, a tag that says whether it changed, and
-long lists part by part."""
+"""What every route answers with: the command's own JSON, or all of the result to another kd-sweep;
+a tag that says whether it changed; and long lists part by part."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from operator import methodcaller
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -16,9 +17,12 @@ from service.actions.hosted import Hosted
 from service.actions.hosted_changes import Changes
 from service.api.access import hosted_of, user_of
 from service.api.problems import Refused
+from service.wire import MEDIA_TYPE, VERSION, accepted, pack
 
 MOST_ROWS = 1000
 JSON = "application/json"
+AsJson = Callable[[Any], Any]
+to_json: AsJson = methodcaller("to_json")
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="rows at most")]
 Cursor = Annotated[
     str | None, Query(max_length=255, description="the id of the last row of the part before")
@@ -27,16 +31,31 @@ Cursor = Annotated[
 
 @dataclass(frozen=True)
 class Ask:
-    """A user's request."""
+    """A user's request. `is_of_ours`: another kd-sweep's, which gets results whole."""
 
     user: User
     hosted: Hosted
     request: Request
+    is_of_ours: bool
 
     @property
     def changes(self) -> Changes:
         """What the user changes."""
         return Changes(self.hosted, self.user)
+
+    def result(
+        self,
+        found: Any,
+        status: int = HTTPStatus.OK,
+        headers: Mapping[str, str] | None = None,
+        *,
+        as_json: AsJson = to_json,
+    ) -> Response:
+        """Returns what an action returned. as_json: makes of it what its command prints with
+        `--json`, for everybody but another kd-sweep."""
+        if self.is_of_ours:
+            return self.content(pack(found), MEDIA_TYPE, status, headers)
+        return self.answer(as_json(found), status, headers)
 
     def answer(
         self,
@@ -58,20 +77,27 @@ class Ask:
     ) -> Response:
         """Returns the bytes with their tag; for a GET nothing but it where the caller has them."""
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        sent = {"ETag": tag, "Cache-Control": "private, no-cache"} | dict(headers or {})
+        sent = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
+        sent |= headers or {}
         known = self.request.headers.get("If-None-Match", "")
         if self.request.method == "GET" and tag in [one.strip() for one in known.split(",")]:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=sent)
         return Response(body, status, sent, media_type)
 
     def rows(
-        self, rows: Sequence[Mapping[str, Any]], key: str, limit: int, cursor: str | None
+        self,
+        rows: Sequence[Any],
+        key: str,
+        limit: int,
+        cursor: str | None,
+        *,
+        as_json: AsJson = to_json,
     ) -> Response:
-        """Returns `limit` rows behind the one whose `key` is `cursor`, and in the header `Link`
+        """Returns `limit` results behind the one whose `key` is `cursor`, and in the header `Link`
         where the next part is."""
         start = 0
         if cursor is not None:
-            places = [at for at, row in enumerate(rows) if str(row[key]) == cursor]
+            places = [at for at, row in enumerate(rows) if str(getattr(row, key)) == cursor]
             if not places:
                 raise Refused(
                     HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -79,19 +105,36 @@ class Ask:
                     "header Link, or leave it out.",
                 )
             start = places[0] + 1
-        part = rows[start : start + limit]
-        if start + limit >= len(rows) or not part:
-            return self.answer(part)
-        kept = [(k, v) for k, v in self.request.query_params.multi_items() if k != "cursor"]
-        query = urlencode([*kept, ("cursor", str(part[-1][key]))], quote_via=quote)
-        link = f'<{self.request.url.path}?{query}>; rel="next"'
-        return self.answer(part, headers={"Link": link})
+        part, headers = rows[start : start + limit], {}
+        if part and start + limit < len(rows):
+            kept = [(k, v) for k, v in self.request.query_params.multi_items() if k != "cursor"]
+            last = str(getattr(part[-1], key))
+            query = urlencode([*kept, ("cursor", last)], quote_via=quote)
+            headers = {"Link": f'<{self.request.url.path}?{query}>; rel="next"'}
+        return self.result(
+            part, headers=headers, as_json=lambda found: [as_json(one) for one in found]
+        )
+
+
+def _is_of_ours(request: Request) -> bool:
+    """Returns whether another kd-sweep asks. Raises `Refused` for one of another version."""
+    asked = request.headers.get("Accept", "")
+    if not asked.startswith(MEDIA_TYPE):
+        return False
+    ours, theirs = (one.partition(VERSION)[2] for one in (accepted(), asked))
+    if ours != theirs:
+        raise Refused(
+            HTTPStatus.NOT_ACCEPTABLE,
+            f"kd-sweep: must be the service's version, {ours}, but got {theirs:.40}. Install that "
+            "one, or have the service updated.",
+        )
+    return True
 
 
 def _asked(request: Request, least: UserRole) -> Ask:
     user, hosted = user_of(request), hosted_of(request)
     hosted.check_role(user, least)
-    return Ask(user, hosted, request)
+    return Ask(user, hosted, request, _is_of_ours(request))
 
 
 def _viewer(request: Request) -> Ask:

@@ -27,6 +27,12 @@ STATUS_OF: Mapping[type[SweepError], int] = {
     TrackingError: HTTPStatus.SERVICE_UNAVAILABLE,
     SweepError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+# Of requests that no action sees: what the command line exits with.
+EXIT_CODE_OF: Mapping[int, int] = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: SpecError.exit_code,
+    HTTPStatus.UNPROCESSABLE_ENTITY: SpecError.exit_code,
+    HTTPStatus.INTERNAL_SERVER_ERROR: SweepError.exit_code,
+}
 _PARTS = re.compile(
     r"(?P<place>[^:]{1,120}): (?P<rule>.+?)(?:,? but (?:got:? )?(?P<got>.+?))?"
     r"(?:[.?](?: (?P<remedy>.+))?)?",
@@ -45,13 +51,13 @@ class Wrong(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer. exit_code: of the command line for the same error."""
+    """Why there is no answer. exit_code: of the command line, asked the same."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
-    exit_code: int | None = None
+    exit_code: int
     errors: list[Wrong] = Field(default_factory=list)
 
 
@@ -86,7 +92,7 @@ def problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=message,
-        exit_code=error.exit_code if error else None,
+        exit_code=error.exit_code if error else EXIT_CODE_OF.get(status, JobError.exit_code),
         errors=parts_of(message) if errors is None else list(errors),
     )
     return JSONResponse(told.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
@@ -119,7 +125,13 @@ def install(app: FastAPI) -> None:
 
     def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+        said = str(error.detail)
+        if error.status_code == HTTPStatus.NOT_FOUND and said == HTTPStatus.NOT_FOUND.phrase:
+            said = (
+                f"{request.url.path:.80}: must be a path of the service, but there is no such one. "
+                "/api/v1/openapi.json has those of the API."
+            )
+        return problem(error.status_code, said, headers=error.headers)
 
     def on_other(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s", request.method, request.url.path, exc_info=error)

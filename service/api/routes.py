@@ -2,6 +2,7 @@
 and answers as the command does with `--json`."""
 
 from http import HTTPStatus
+from operator import methodcaller
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from service.actions.json_types import (
     SweepLine,
     Trial,
 )
+from service.actions.status import SweepStatus
 from service.api.answers import AdminAsks, Cursor, Limit, SubmitterAsks, ViewerAsks
 from service.api.bodies import (
     BestQuestion,
@@ -61,8 +63,7 @@ def me(ask: ViewerAsks) -> Response:
 @router.post("/plan", response_model=Plan, responses=DOING)
 def plan(ask: SubmitterAsks, body: SweepRequest) -> Response:
     """Check a sweep and show what it will take. Spends nothing."""
-    made = ask.changes.plan(body.wanted())
-    return ask.answer(actions.plan.plan_json(made))
+    return ask.result(ask.changes.plan(body.wanted()), as_json=actions.plan.plan_json)
 
 
 @router.post(
@@ -77,36 +78,39 @@ def submit(ask: SubmitterAsks, body: SubmitRequest, key: Key = None) -> Response
     key = key or (f"drawn-{uuid4()}" if body.again else None)
     made = ask.changes.submit(body.wanted(again=body.again), key=key)
     status = HTTPStatus.CREATED if made.is_new else HTTPStatus.OK
-    place = f"/api/v1/sweeps/{made.status.sweep_id}/status"
-    return ask.answer(made.to_json(), status, {"Location": place})
+    headers = {"Location": f"/api/v1/sweeps/{made.sweep_id}/status"}
+    return ask.result(made, status, headers, as_json=methodcaller("to_row"))
 
 
 @router.get("/sweeps", response_model=list[Sweep], responses=ASKING)
 def sweeps(ask: ViewerAsks, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """List the recorded sweeps, the newest first."""
-    rows = [one.to_json() for one in ask.hosted.sweeps(ask.user)]
-    return ask.rows(rows, "sweep_id", limit, cursor)
+    return ask.rows(ask.hosted.sweeps(ask.user), "sweep_id", limit, cursor)
 
 
 @router.get("/status", response_model=list[SweepLine], responses=ASKING)
 def statuses(ask: ViewerAsks, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """Show how the sweeps are doing, also those that wait for their turn."""
-    rows = [one.to_json() for one in ask.hosted.statuses(ask.user)]
-    lines = [{name: row[name] for name in row if name != "trials"} for row in rows]
-    return ask.rows(lines, "sweep_id", limit, cursor)
+    rows = ask.hosted.statuses(ask.user)
+    return ask.rows(rows, "sweep_id", limit, cursor, as_json=SweepStatus.to_line)
+
+
+@router.get("/sweeps/{sweep}", response_model=Sweep, responses=DOING)
+def sweep_of(ask: ViewerAsks, sweep: OneSweep) -> Response:
+    """Return one recorded sweep."""
+    return ask.result(ask.hosted.recorded(ask.user, sweep))
 
 
 @router.get("/sweeps/{sweep}/status", response_model=Status, responses=ASKING)
 def status(ask: ViewerAsks, sweep: OneSweep) -> Response:
     """Show how a sweep is doing, with its trials by state."""
-    return ask.answer(ask.hosted.status(ask.user, sweep).to_json())
+    return ask.result(ask.hosted.status(ask.user, sweep))
 
 
 @router.get("/sweeps/{sweep}/plan", response_model=Plan, responses=ASKING)
 def plan_of(ask: ViewerAsks, sweep: OneSweep) -> Response:
     """Show what a sweep tries and was to take."""
-    found = ask.hosted.plan_of(ask.user, sweep)
-    return ask.answer(actions.plan.plan_json(found))
+    return ask.result(ask.hosted.plan_of(ask.user, sweep), as_json=actions.plan.plan_json)
 
 
 @router.get("/sweeps/{sweep}/trials", response_model=list[Trial], responses=ASKING)
@@ -118,7 +122,7 @@ def trials(
     if not ask.hosted.is_recorded(sweep_id):  # it waits, or is being prepared
         return ask.rows([], "trial", limit, cursor)
     found = actions.record.list_trials(sweep_id, ask.hosted.workspace)
-    return ask.rows(found.to_json(), "trial", limit, cursor)
+    return ask.rows(found.trials, "trial", limit, cursor)
 
 
 @router.get("/sweeps/{sweep}/best", response_model=list[Ranked], responses=DOING)
@@ -132,7 +136,7 @@ def best(ask: ViewerAsks, sweep: OneSweep, asked: Annotated[BestQuestion, Query(
         per=asked.per,
         top=asked.top,
     )
-    return ask.answer(found.to_json())
+    return ask.result(found)
 
 
 @router.get("/compare", response_model=Comparison, responses=DOING)
@@ -145,6 +149,7 @@ def compare(
     significance: bool = False,
     metric: Annotated[str | None, Query(max_length=200)] = None,
     control: Annotated[str | None, Query(max_length=300)] = None,
+    examples: bool = False,
 ) -> Response:
     """Show what differs between trials, their metrics side by side, and what is more than
     chance."""
@@ -155,15 +160,16 @@ def compare(
         significance=significance,
         metric=metric,
         control=None if control is None else find(ask.user, control),
+        examples=examples,
     )
-    return ask.answer(found.to_json())
+    return ask.result(found)
 
 
 @router.get("/sweeps/{sweep}/report", response_model=Page, responses=DOING)
 def report(ask: ViewerAsks, sweep: OneSweep) -> Response:
     """Say what a sweep found: the answer, its evidence, what it cost."""
     sweep_id = ask.hosted.find_recorded(ask.user, sweep)
-    return ask.answer(actions.report.make_report(sweep_id, ask.hosted.workspace).to_json())
+    return ask.result(actions.report.make_report(sweep_id, ask.hosted.workspace).page)
 
 
 @router.get("/sweeps/{sweep}/logs", responses={200: {"content": {LINES: {}}}, **ASKING})
@@ -198,20 +204,22 @@ async def events(
 def stop(ask: SubmitterAsks, sweep: OneSweep) -> Response:
     """End a sweep: trials leave at their next step, and resume goes on from there. Answers once it
     has ended."""
-    return ask.answer(ask.changes.stop(sweep).to_json())
+    return ask.result(ask.changes.stop(sweep))
 
 
 @router.post("/sweeps/{sweep}/trials/{trial}/stop", response_model=StoppedTrial, responses=DOING)
 def stop_trial(ask: SubmitterAsks, sweep: OneSweep, trial: TrialNumber) -> Response:
     """Cancel one running trial; the sweep goes on."""
-    sweep_id = ask.changes.stop_trial(sweep, trial)
-    return ask.answer({"sweep": sweep_id, "trial": trial, "state": "cancelled"})
+    return ask.result(
+        ask.changes.stop_trial(sweep, trial),
+        as_json=lambda sweep_id: {"sweep": sweep_id, "trial": trial, "state": "cancelled"},
+    )
 
 
 @router.post("/sweeps/{sweep}/resume", response_model=Status, responses=DOING)
 def resume(ask: SubmitterAsks, sweep: OneSweep, key: Key = None) -> Response:
     """Go on with a sweep that was stopped, or whose driver died."""
-    return ask.answer(ask.changes.resume(sweep, key=key).to_json())
+    return ask.result(ask.changes.resume(sweep, key=key))
 
 
 @router.post("/sweeps/{sweep}/extend", response_model=Status, responses=DOING)
@@ -219,13 +227,13 @@ def extend(ask: SubmitterAsks, sweep: OneSweep, body: ExtendRequest, key: Key = 
     """Give a search more trials, or a study more seeds or cells, and go on with it."""
     study = body.study()
     done = ask.changes.extend(sweep, trials=body.trials, study=study, key=key)
-    return ask.answer(done.to_json())
+    return ask.result(done)
 
 
 @router.post("/sweeps/{sweep}/retry", response_model=Status, responses=DOING)
 def retry(ask: SubmitterAsks, sweep: OneSweep, body: RetryRequest, key: Key = None) -> Response:
     """Repeat trials that failed, diverged or were cancelled; without numbers all failed ones."""
-    return ask.answer(ask.changes.retry(sweep, trials=body.trials, key=key).to_json())
+    return ask.result(ask.changes.retry(sweep, trials=body.trials, key=key))
 
 
 @router.get("/presets", response_model=list[Preset], responses=documented())
@@ -237,7 +245,7 @@ def presets(ask: ViewerAsks) -> Response:
 @router.get("/presets/{name}", response_model=SweepSpec, responses=ASKING)
 def preset(ask: ViewerAsks, name: Annotated[str, Path(max_length=100)]) -> Response:
     """Return a shipped sweep."""
-    return ask.answer(actions.documents.read_shipped(name).to_json())
+    return ask.answer(actions.documents.read_preset(name).to_json())
 
 
 @router.get("/schema", response_model=dict[str, Any], responses=documented())

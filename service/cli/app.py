@@ -20,9 +20,9 @@ from typer.core import TyperGroup
 
 from service.cli import completing
 from service.cli.environment import PROFILE_VARIABLE, environment_with
-from service.errors import PlanError, SweepError
+from service.errors import PlanError, SpecError, SweepError
 from service.words import printable
-from service.workspace import Workspace, cluster_at, find_cluster
+from service.workspace import SERVER_VARIABLE, Server, Workspace, cluster_at, find_cluster
 
 PIPE_WIDTH = 10_000
 # What a full or protected disk says, wherever it is met first.
@@ -112,6 +112,13 @@ def main_options(
             help="Cluster, storage and record of \\[profiles.NAME] in kd-sweep.toml.",
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Of a service to do it through; your token in KD_SWEEP_TOKEN.",
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
@@ -121,12 +128,27 @@ def main_options(
 
     Start with: kd-sweep run demo
     """
-    context.obj = environment_with(profile)
+    context.obj = environment_with(profile) | ({SERVER_VARIABLE: server} if server else {})
 
 
-def workspace_of(context: typer.Context) -> Workspace:
-    """Returns the workspace that the environment and the profile describe."""
+def workspace_of(context: typer.Context, what: str = "") -> Workspace:
+    """Returns the workspace that the environment and the profile describe. what: the option that
+    asks for it. Raises `SpecError` where they describe a service: it does not offer the command, or
+    this option of it."""
+    server = context.obj.get(SERVER_VARIABLE)
+    if server:
+        asked = f"{_words(context)} {what}".strip()
+        raise SpecError(
+            f"{asked}: must be given where the sweeps are, but got it for the service at "
+            f"{server}, which does not offer it. Leave out --server, {SERVER_VARIABLE} or the "
+            "profile that names it."
+        )
     return Workspace.from_environment(context.obj, Path.cwd())
+
+
+def place_of(context: typer.Context) -> Workspace | Server:
+    """Returns the service that the environment or the profile describes, else the workspace."""
+    return Server.from_environment(context.obj, Path.cwd()) or workspace_of(context)
 
 
 def workspace_here_or_at(context: typer.Context, address: str | None) -> Workspace:
@@ -136,11 +158,37 @@ def workspace_here_or_at(context: typer.Context, address: str | None) -> Workspa
     return workspace.on(cluster_at(address, context.obj)) if address else workspace
 
 
-def workspace_on_cluster(context: typer.Context, address: str | None) -> Workspace:
-    """Returns the workspace for a command that needs a cluster, or only looks at sweeps: with the
-    one at `address`, else the one that the environment, Ray's own variable included, or the profile
-    names."""
-    return workspace_of(context).on(find_cluster(address, context.obj))
+def place_here_or_at(context: typer.Context, address: str | None) -> Workspace | Server:
+    """Returns the service, else as `workspace_here_or_at`."""
+    return _server_without(context, "address") or workspace_here_or_at(context, address)
+
+
+def place_on_cluster(context: typer.Context, address: str | None) -> Workspace | Server:
+    """Returns what a command is for that needs a cluster, or only looks at sweeps: the service,
+    else the workspace with the cluster at `address`, else with the one that the environment, Ray's
+    own variable included, or the profile names."""
+    service = _server_without(context, "address")
+    return service or workspace_of(context).on(find_cluster(address, context.obj))
+
+
+def refuse_with_server(context: typer.Context, *options: str) -> None:
+    """Raises `SpecError` for an option that is typed although a service is asked, which decides
+    what it is about."""
+    for option in options:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            workspace_of(context, f"--{option.replace('_', '-')}")
+
+
+def _server_without(context: typer.Context, *options: str) -> Server | None:
+    """Returns the service, if there is one. Raises as `refuse_with_server`."""
+    refuse_with_server(context, *options)
+    return Server.from_environment(context.obj, Path.cwd())
+
+
+def _words(context: typer.Context) -> str:
+    """Returns the command as it is typed: `cache list`."""
+    return context.command_path.partition(" ")[2]
 
 
 def show(document: Any, view: RenderableType, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The commands that ask the actions.record."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ from rich.text import Text
 
 from service import actions
 from service.cli import best_table, completing, significance_table, tables
-from service.cli.app import AsJson, Sweep, errors, show, workspace_of
+from service.cli.app import AsJson, Sweep, errors, place_of, show, workspace_of
 from service.words import EVERY_SWEEP, LATEST
 
 # The options of `best`.
@@ -111,7 +112,7 @@ def sweeps(context: typer.Context, as_json: AsJson = False) -> None:
 
     Example: kd-sweep sweeps --json
     """
-    found = actions.record.list_sweeps(workspace_of(context))
+    found = actions.record.list_sweeps(place_of(context))
     show([one.to_json() for one in found], tables.sweeps_view(found), as_json)
 
 
@@ -120,7 +121,7 @@ def trials(context: typer.Context, sweep: Sweep, as_json: AsJson = False) -> Non
 
     Example: kd-sweep trials latest
     """
-    found = actions.record.list_trials(sweep, workspace_of(context))
+    found = actions.record.list_trials(sweep, place_of(context))
     show(found.to_json(), tables.trials_view(found), as_json)
 
 
@@ -140,16 +141,19 @@ def best(
 
     Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
     """
-    workspace = workspace_of(context)
-    ask = actions.record.best_trials
-    if registered:
+    here = None
+    if export is not None or registered:
+        here = workspace_of(context, "--export" if export else "--registered")
+    ranking = metric if direction is None else (metric, direction)
+    if registered and here is not None:
         # Of all sweeps, unless one is named: what is promoted is seldom in the newest.
         sweep = EVERY_SWEEP if sweep == LATEST else sweep
-        ask = actions.promote.best_registered
-    ranking = metric if direction is None else (metric, direction)
-    found = ask(sweep, workspace, metric=ranking, where=where, per=per, top=top)
-    if export is not None:
-        actions.record.write_best_trial(found, workspace, export)
+        find = partial(actions.promote.best_registered, sweep, here)
+    else:
+        find = partial(actions.record.best_trials, sweep, place_of(context))
+    found = find(metric=ranking, where=where, per=per, top=top)
+    if export is not None and here is not None:
+        actions.record.write_best_trial(found, here, export)
     if as_json and not found.rows:
         # An empty array has no row for them to stand in.
         for line in found.lines:
@@ -172,7 +176,7 @@ def compare(
     """
     found = actions.record.compare_trials(
         runs,
-        workspace_of(context),
+        place_of(context),
         significance=significance,
         metric=metric,
         control=control,

@@ -19,9 +19,11 @@ from service.cli.app import (
     Spec,
     Sweep,
     errors,
+    place_here_or_at,
+    place_on_cluster,
+    refuse_with_server,
     show,
     workspace_here_or_at,
-    workspace_on_cluster,
 )
 from service.cli.display import RunDisplay, WatchDisplay
 from service.cli.plan_table import plan_view
@@ -29,7 +31,7 @@ from service.events import from_line, to_line
 from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
 from service.words import printable
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 
 if TYPE_CHECKING:
     from service.actions.run import RunEvent, RunResult
@@ -62,29 +64,28 @@ def submit(
     max_driver_restarts: Restarts = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Check a sweep against a Ray cluster, show what it takes, and hand it over.
+    """Check a sweep against a Ray cluster, or a service, show what it takes, and hand it over.
 
     Example: kd-sweep submit my-sweep.yaml --address http://head:8265
     """
-    workspace = workspace_on_cluster(context, address)
-    plan = actions.cluster.plan_on_cluster(
-        spec, workspace, overrides=set_, code=code, warm_start=from_
-    )
+    refuse_with_server(context, "code", "max_driver_restarts")
+    place = place_on_cluster(context, address)
+    plan = actions.cluster.plan_on_cluster(spec, place, overrides=set_, code=code, warm_start=from_)
     console = errors()
     console.print(plan_view(plan))
     if not yes:
         typer.confirm("Submit it?", abort=True, err=True)
     job = actions.cluster.submit_sweep(
         plan,
-        workspace,
+        place,
         max_driver_restarts=max_driver_restarts,
         again=again,
         code=code,
     )
-    _show_row(job.to_json() | {"is_new": job.is_new}, as_json)
-    where = f"{job.sweep_id}{_at(workspace)}"
+    _show_row(job.to_row(), as_json)
+    where = f"{job.sweep_id}{_at(place)}"
     if not job.is_new:
-        _say(_known_already(job, workspace))
+        _say(_known_already(job, place))
     _say(f"follow it: kd-sweep watch {where}; stop it: kd-sweep stop {where}")
 
 
@@ -100,13 +101,12 @@ def status(
 
     Example: kd-sweep status latest
     """
-    workspace = workspace_on_cluster(context, address)
+    place = place_on_cluster(context, address)
     if sweep is not None:
-        _show_row(actions.follow.sweep_status(sweep, workspace).to_json(), as_json)
+        _show_row(actions.follow.sweep_status(sweep, place).to_json(), as_json)
         return
-    rows = [one.to_json() for one in actions.follow.list_statuses(workspace)]
-    without = [{name: row[name] for name in row if name != "trials"} for row in rows]
-    show(without, tables.rows_view(without), as_json)
+    rows = [one.to_line() for one in actions.follow.list_statuses(place)]
+    show(rows, tables.rows_view(rows), as_json)
 
 
 def logs(
@@ -123,8 +123,8 @@ def logs(
 
     Example: kd-sweep logs latest --follow --trial 7
     """
-    workspace = workspace_on_cluster(context, address)
-    for line in actions.follow.read_logs(sweep, workspace, follow=follow, trial=trial):
+    place = place_on_cluster(context, address)
+    for line in actions.follow.read_logs(sweep, place, follow=follow, trial=trial):
         is_event = from_line(line) is not None
         typer.echo(json.dumps({"text": line}) if as_json and not is_event else printable(line))
 
@@ -144,8 +144,8 @@ def watch(
 
     Example: kd-sweep watch latest
     """
-    workspace = workspace_on_cluster(context, address)
-    fresh = actions.report.FreshReport(workspace, on_begin=_say_place) if html else None
+    place = place_on_cluster(context, address)
+    fresh = actions.report.FreshReport(place, on_begin=_say_place) if html else None
     with WatchDisplay(Screen()) as display:
         show_event = _print_event if as_json else display.on_event
 
@@ -154,11 +154,11 @@ def watch(
             if fresh is not None:
                 fresh.take(event)
 
-        ended = actions.follow.watch_sweep(sweep, workspace, on_event=on_event)
+        ended = actions.follow.watch_sweep(sweep, place, on_event=on_event)
     if fresh is not None:
         fresh.finish()
     if ended.state is TrialState.CANCELLED:
-        _say(f"sweep {ended.sweep_id} was stopped. {_go_on(ended.sweep_id, workspace)}")
+        _say(f"sweep {ended.sweep_id} was stopped. {_go_on(ended.sweep_id, place)}")
         raise typer.Exit(STOPPED_EXIT_CODE)
 
 
@@ -169,11 +169,11 @@ def stop(
 
     Example: kd-sweep stop latest
     """
-    workspace = workspace_here_or_at(context, address)
-    ended = actions.follow.stop_sweep(sweep, workspace)
+    place = place_here_or_at(context, address)
+    ended = actions.follow.stop_sweep(sweep, place)
     _show_row(ended.to_json(), as_json)
     if ended.state is TrialState.CANCELLED:
-        _say(_go_on(ended.sweep_id, workspace))
+        _say(_go_on(ended.sweep_id, place))
 
 
 def stop_trial(
@@ -187,7 +187,7 @@ def stop_trial(
 
     Example: kd-sweep stop-trial latest 7
     """
-    actions.follow.stop_trial(sweep, workspace_on_cluster(context, address), trial=trial)
+    actions.follow.stop_trial(sweep, place_on_cluster(context, address), trial=trial)
     if as_json:
         show({"sweep": sweep, "trial": trial, "state": "cancelled"}, Text(), True)
     _say(f"trial {trial} is cancelled; train it again with: kd-sweep retry {sweep} {trial}")
@@ -200,8 +200,8 @@ def resume(
 
     Example: kd-sweep resume latest
     """
-    workspace = workspace_here_or_at(context, address)
-    _go_on_shown(as_json, partial(actions.go_on.resume_sweep, sweep, workspace))
+    place = place_here_or_at(context, address)
+    _go_on_shown(as_json, partial(actions.go_on.resume_sweep, sweep, place))
 
 
 def extend(
@@ -222,11 +222,11 @@ def extend(
 
     Example: kd-sweep extend latest --trials 20
     """
-    workspace = workspace_here_or_at(context, address)
+    place = place_here_or_at(context, address)
     more = None
     if seeds is not None or cells is not None:
         more = actions.go_on.read_more(seeds or 0, cells)
-    extend_it = partial(actions.go_on.extend_sweep, sweep, workspace, trials=trials, study=more)
+    extend_it = partial(actions.go_on.extend_sweep, sweep, place, trials=trials, study=more)
     _go_on_shown(as_json, extend_it)
 
 
@@ -258,10 +258,8 @@ def retry(
 
     Example: kd-sweep retry latest 3 9
     """
-    workspace = workspace_here_or_at(context, address)
-    _go_on_shown(
-        as_json, partial(actions.go_on.retry_trials, sweep, workspace, trials=trials or ())
-    )
+    place = place_here_or_at(context, address)
+    _go_on_shown(as_json, partial(actions.go_on.retry_trials, sweep, place, trials=trials or ()))
 
 
 def drive(
@@ -313,23 +311,25 @@ def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:
     _show_row(result.to_json(), as_json)
 
 
-def _known_already(job: "SweepJob", workspace: Workspace) -> str:
+def _known_already(job: "SweepJob", place: Workspace | Server) -> str:
     """Returns what to say of a sweep that was submitted once more, in the state it is in."""
     said = f"It was submitted before: its job {job.submission_id} is {job.state}. Nothing was "
     if job.state is TrialState.COMPLETED:
-        then = f" Give it more trials: kd-sweep extend {job.sweep_id} --trials N{_at(workspace)}"
+        then = f" Give it more trials: kd-sweep extend {job.sweep_id} --trials N{_at(place)}"
     else:
-        then = f" {_go_on(job.sweep_id, workspace)}" if job.is_over else ""
+        then = f" {_go_on(job.sweep_id, place)}" if job.is_over else ""
     return f"{said}submitted now.{then}"
 
 
-def _go_on(sweep_id: str, workspace: Workspace) -> str:
-    return f"Go on with: kd-sweep resume {sweep_id}{_at(workspace)}"
+def _go_on(sweep_id: str, place: Workspace | Server) -> str:
+    return f"Go on with: kd-sweep resume {sweep_id}{_at(place)}"
 
 
-def _at(workspace: Workspace) -> str:
-    """Returns the option that has a command work where this one did."""
-    return "" if workspace.cluster is None else f" --address {workspace.cluster.address}"
+def _at(place: Workspace | Server) -> str:
+    """Returns the option that has a command work where this one did; a service is named before the
+    command, or by the environment."""
+    cluster = None if isinstance(place, Server) else place.cluster
+    return "" if cluster is None else f" --address {cluster.address}"
 
 
 def _say_place(report: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from service import actions
-from service.cli.app import AsJson, Sweep, show, workspace_of
+from service.cli.app import AsJson, Sweep, place_of, show
 from service.errors import SpecError
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def report(
             "--open: must be given for the page alone, but got it with --markdown or --json. Leave "
             "one out."
         )
-    workspace = workspace_of(context)
-    found = actions.report.make_report(sweep, workspace, pictures=pictures)
+    place = place_of(context)
+    found = actions.report.make_report(sweep, place, pictures=pictures)
     if output_ is not None or not (markdown or as_json):
-        found = actions.report.write_report(found, workspace, output=output_, as_markdown=markdown)
+        found = actions.report.write_report(found, place, output=output_, as_markdown=markdown)
     if markdown and found.path is None and not as_json:
         typer.echo(found.markdown(), nl=False)
         return

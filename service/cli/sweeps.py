@@ -10,7 +10,17 @@ from rich.text import Text
 
 from service import actions
 from service.cli import best_table, completing, tables
-from service.cli.app import AsJson, From, Overrides, Spec, errors, output, show, workspace_of
+from service.cli.app import (
+    AsJson,
+    From,
+    Overrides,
+    Spec,
+    errors,
+    output,
+    place_of,
+    show,
+    workspace_of,
+)
 from service.cli.display import RunDisplay
 from service.cli.plan_table import plan_view
 
@@ -26,7 +36,7 @@ def plan(
 
     Example: kd-sweep plan temperature --set trials=20
     """
-    made = actions.plan.plan_sweep(spec, workspace_of(context), overrides=set_, warm_start=from_)
+    made = actions.plan.plan_sweep(spec, place_of(context), overrides=set_, warm_start=from_)
     show(actions.plan.plan_json(made), plan_view(made), as_json)
 
 
@@ -56,7 +66,6 @@ def run(
 
 
 def presets(
-    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -70,7 +79,7 @@ def presets(
     Example: kd-sweep presets temperature > my-sweep.yaml
     """
     if name is not None:
-        document = actions.documents.read_preset(name, workspace_of(context))
+        document = actions.documents.read_preset(name)
         show(document.to_json(), _as_written(document.text), as_json)
         return
     rows = [preset.to_json() for preset in actions.documents.list_presets()]

@@ -1,8 +1,12 @@
-"""Profiles: the clusters that a user works with, each under a name in `kd-sweep.toml`.
+"""Profiles: the clusters and services that a user works with, each under a name in `kd-sweep.toml`.
 
     [profiles.lab]
     address = "http://head:8265"
     token_env = "LAB_RAY_TOKEN"
+
+    [profiles.team]
+    server = "https://sweeps.example.org"
+    token_file = "~/.kd-sweep/team-token"
 
 A profile is read as values for environment variables, which it never sets: what the environment, a
 flag or the sweep says counts more.
@@ -14,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import SpecError
+from service.workspace import SERVER_VARIABLE, TOKEN_VARIABLE
 from trainers.files.names import CONTROL
 from trainers.nearest import nearest
 
 FILE = "kd-sweep.toml"
-TOKEN = "token_env"
+TOKEN, TOKEN_FILE = "token_env", "token_file"
 MOST_BYTES = 64 * 1024
 # key: the environment variables that stand for the same; the first is the one to set
 VARIABLES = {
@@ -28,6 +33,8 @@ VARIABLES = {
     "storage": ("KD_SWEEP_STORAGE",),
     "study_url": ("KD_SWEEP_STUDY_URL",),
     "tracking": ("MLFLOW_TRACKING_URI",),
+    "server": (SERVER_VARIABLE,),
+    TOKEN_FILE: (TOKEN_VARIABLE,),
 }
 
 
@@ -55,6 +62,8 @@ def variables_of(name: str, file: Path | None, environment: Mapping[str, str]) -
         if key == TOKEN:
             value = _token(value, f"{file}: profiles.{name}.{TOKEN}", environment)
             found["RAY_AUTH_MODE"] = "token"
+        elif key == TOKEN_FILE:
+            value = _read_token(file.parent / Path(value).expanduser(), file, name)
         found[VARIABLES[key][0]] = value
     return found
 
@@ -124,6 +133,17 @@ def _check(key: str, value: object, place: str) -> None:
             f"{place}: must be a text that is not empty, without control characters, but got "
             f"{value!r}."
         )
+
+
+def _read_token(path: Path, file: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or "it is no plain text"
+        raise SpecError(
+            f"{file}: profiles.{name}.{TOKEN_FILE}: must be a file with the service's token alone, "
+            f"but got {path}: {reason}. Write the token into it, readable for you alone."
+        ) from error
 
 
 def _token(variable: str, place: str, environment: Mapping[str, str]) -> str:

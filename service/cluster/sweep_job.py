@@ -55,6 +55,10 @@ class SweepJob:
             "message": self.message or None,
         }
 
+    def to_row(self) -> dict[str, Any]:
+        """Returns the row of `submit --json`."""
+        return self.to_json() | {"is_new": self.is_new}
+
 
 def state_of(info: Any) -> TrialState:
     """Returns our state of a job that Ray describes: to Ray, a driver that its user stopped has

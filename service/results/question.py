@@ -36,6 +36,12 @@ class Question:
         none."""
         return self.direction or known.get(self.metric or "", NEITHER)
 
+    def to_params(self) -> dict[str, str | int | list[str] | None]:
+        """Returns the question of one sweep as the API takes it."""
+        where = list(self.where)
+        told = {"metric": self.metric, "direction": self.direction, "per": self.per}
+        return {**told, "where": where, "top": self.top}
+
 
 def asked(
     sweep: str,

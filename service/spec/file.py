@@ -93,6 +93,13 @@ def read_document(reference: str, folder: Path) -> dict[str, Any]:
     )
 
 
+def read_text(reference: str, folder: Path) -> str:
+    """Returns the text of a sweep file, or the name of a preset as it is. Raises `SpecError` for
+    what is neither."""
+    read_document(reference, folder)
+    return _text_of(reference, folder) or reference
+
+
 def _text_of(reference: str, folder: Path) -> str | None:
     """Returns the text of the file, None where there is none. Raises `SpecError` for one that
     cannot be read."""

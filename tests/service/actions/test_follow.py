@@ -16,8 +16,6 @@ from records_support import make_store, plan_of, record_sweep
 from service.actions import follow
 from service.actions.cluster import submit_sweep
 from service.actions.follow import (
-    SweepStatus,
-    count_trials,
     list_statuses,
     open_log,
     read_logs,
@@ -27,6 +25,7 @@ from service.actions.follow import (
     watch_sweep,
 )
 from service.actions.run import RunEvent, SweepBegins
+from service.actions.status import SweepStatus, count_trials
 from service.cluster import dashboard
 from service.driver.lock import sweep_lock
 from service.driver.log import driver_log

@@ -23,6 +23,7 @@ TABLE: dict[tuple[str, str], tuple[UserRole | None, dict[str, Any], bool]] = {
     ("POST", "/api/v1/sweeps"): (SUBMITTER, {"json": DOCUMENT}, False),
     ("GET", "/api/v1/sweeps"): (VIEWER, {}, False),
     ("GET", "/api/v1/status"): (VIEWER, {}, False),
+    ("GET", "/api/v1/sweeps/{sweep}"): (VIEWER, {}, False),
     ("GET", "/api/v1/sweeps/{sweep}/status"): (VIEWER, {}, False),
     ("GET", "/api/v1/sweeps/{sweep}/plan"): (VIEWER, {}, False),
     ("GET", "/api/v1/sweeps/{sweep}/trials"): (VIEWER, {}, False),

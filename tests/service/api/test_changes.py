@@ -12,10 +12,10 @@ from api_support import PLAN, Service
 from cli_support import document
 from fakes import MemoryClient, make_study_document
 
-from service.actions.follow import SweepStatus
 from service.actions.go_on import MoreOfStudy, order_to_extend, with_more
 from service.actions.json_types import adapter_of
 from service.actions.launch import LaunchState
+from service.actions.status import SweepStatus
 from service.cluster.job import JobOrder
 from service.plan.estimates import InputFacts
 from service.plan.plan import make_plan

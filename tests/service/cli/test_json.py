@@ -17,11 +17,11 @@ from rich.cells import cell_len
 from written_caches import write_cache
 
 from service.actions.accounts import add_user, new_token
-from service.actions.follow import SweepStatus
 from service.actions.json_types import BY_COMMAND, adapter_of
 from service.actions.promote import Promoted
 from service.actions.rho import RhoReport
 from service.actions.run import SweepBegins, run_sweep
+from service.actions.status import SweepStatus
 from service.cli.main import COMMANDS, app
 from service.cluster.sweep_job import SweepJob
 from service.evaluation.evaluate import SetResult

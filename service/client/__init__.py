@@ -1,0 +1,1 @@
+"""A service of kd-sweep as its client asks it, over HTTP."""
