@@ -32,7 +32,8 @@ def gather(
     plan = plan or _plan(runs, sweep.sweep_id)
     source = Source(sweep, evidence)
     if plan is not None:
-        source = replace(source, setting=setting_of(plan), cache=_cache_of(plan))
+        named = tuple(plan.spec.data.test)
+        source = replace(source, setting=setting_of(plan), cache=_cache_of(plan), test_sets=named)
     found = {one.trial: points(runs.history(one.run_id, source.metric)) for one in chosen(source)}
     best = [one.typical for one in first_of_each(source)]
     looked = {one.trial: seen for one in best if (seen := _diagnostics(runs, one.run_id))}

@@ -8,20 +8,28 @@ from service.report.source import Source
 from service.results.standings import config_name
 
 PREFIX = "test/"
+WAITING = (
+    "No trial was reported on {sets} yet: kd-sweep evaluate {sweep}/NUMBER does it, once, for one "
+    "that was chosen by the validation split."
+)
 ONCE = "Selection is by the validation split; these sets were only reported on, for chosen trials."
 
 
 def test_sets(source: Source) -> Section | None:
-    """Returns a table for each set, or None where no trial was evaluated on any."""
+    """Returns a table for each set, and which of those that the sweep names no trial was evaluated
+    on; None where there are none."""
     sets: dict[str, list[RunRecord]] = {}
     for record in source.records:
         for name in dict.fromkeys(map(set_of, record.metrics)):
             if name is not None:
                 sets.setdefault(name, []).append(record)
-    if not sets:
+    waiting = [name for name in source.test_sets if name not in sets]
+    if not sets and not waiting:
         return None
     tables = tuple(_table(source, name, records) for name, records in sorted(sets.items()))
-    return Section("test-sets", "On test sets", (ONCE,), tables=tables)
+    told = [ONCE] if sets else []
+    told += [WAITING.format(sets=", ".join(waiting), sweep=source.sweep_id)] if waiting else []
+    return Section("test-sets", "On test sets", tuple(told), tables=tables)
 
 
 def set_of(metric: str) -> str | None:

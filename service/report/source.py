@@ -44,7 +44,7 @@ class Source:
     on the way of some trials, by their numbers; cache: None where trials asked the teacher;
     diagnostics: what was seen of the losses of some trials, by their numbers
     (`docs/diagnostics.md`); examples: None where a winner and its control are not compared by
-    them."""
+    them; test_sets: the names of those in the sweep's `data.test`."""
 
     sweep: SweepRecord
     evidence: Evidence
@@ -53,6 +53,7 @@ class Source:
     cache: TeacherCache | None = None
     diagnostics: Mapping[int, Diagnostics] = field(default_factory=dict)
     examples: ExampleScores | None = None
+    test_sets: tuple[str, ...] = ()
 
     @property
     def sweep_id(self) -> str:

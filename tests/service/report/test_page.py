@@ -360,6 +360,17 @@ def test_what_chosen_trials_score_on_test_sets_is_reported_by_set() -> None:
     assert all("test/" not in name for one in page.tables for name in one.columns)
 
 
+def test_test_sets_that_wait_for_a_chosen_trial_are_named() -> None:
+    trials = search(8)
+    source = replace(source_of(trials), test_sets=("self_inst", "vicuna"))
+    (waiting,) = section_of(make_page(source), "test-sets").text
+    assert "No trial was reported on self_inst, vicuna yet: kd-sweep evaluate toy-1a2b" in waiting
+    trials[2].metrics["test/self_inst/rouge_l"] = 21.5
+    source = replace(source_of(trials), test_sets=("self_inst", "vicuna"))
+    _, waiting = section_of(make_page(source), "test-sets").text
+    assert "No trial was reported on vicuna yet" in waiting
+
+
 def test_the_examples_that_gain_and_lose_most_are_shown_with_their_texts() -> None:
     source = source_of(study())
     gained = [3.0, -1.0, 0.0, 9.0, 1.0, 2.0, 4.0, 5.0, -8.0, -0.5]
