@@ -2,28 +2,30 @@
 
 Each hands on one action of `service.actions`, which has all the others, and returns what it
 returns. Where no `workspace` is given it is the command line's: that of the environment
-(KD_SWEEP_HOME, KD_SWEEP_PROFILE, MLFLOW_TRACKING_URI, …) and of the current folder. Errors are the
-command line's, too. Whatever takes seconds to load is loaded by the function that needs it.
+(KD_SWEEP_HOME, KD_SWEEP_PROFILE, MLFLOW_TRACKING_URI, …) and of the current folder, or the service
+that it names; `connect` has the functions for one. Errors are the command line's, too. Whatever
+takes seconds to load is loaded by the function that needs it.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial, update_wrapper
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from service import actions, errors
+from service.cli.shown import run_shown, watch_shown
 from service.frames import Rows
-from service.workspace import Cluster, Workspace, find_cluster
+from service.workspace import Cluster, Server, Workspace, find_cluster
 
 if TYPE_CHECKING:
     from service.actions.record import SweepTrials
     from service.actions.report import Report
-    from service.actions.run import OnEvent, RunEvent, RunResult
+    from service.actions.run import OnEvent, RunResult
     from service.actions.status import SweepStatus
-    from service.cli.display import RunDisplay, WatchDisplay
     from service.cluster.sweep_job import SweepJob
     from service.evaluation.evaluate import SetResult
     from service.evaluation.judges import Judge
@@ -34,11 +36,11 @@ if TYPE_CHECKING:
     from service.results.best import Best
     from service.results.compare import Comparison
 
-__all__ = ["Cluster", "Workspace", "actions", "errors"]
-__all__ += ["plan", "run", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
-__all__ += ["confirm"]
-__all__ += ["sweeps", "trials", "best", "compare", "report", "rerun", "evaluate"]
-__all__ += ["export", "workspace"]
+# What a service does for its users.
+OFFERED = ["plan", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
+OFFERED += ["sweeps", "trials", "best", "compare", "report"]
+__all__ = ["Cluster", "Server", "Workspace", "actions", "errors", "connect", "workspace"]
+__all__ += ["run", "confirm", "rerun", "evaluate", "export", *OFFERED]
 
 
 def workspace(
@@ -48,7 +50,8 @@ def workspace(
     given here.
 
     home: the folder of all that sweeps make; profile: a cluster's name in `kd-sweep.toml`; address:
-    URL of a Ray cluster's dashboard. Raises `SpecError` for an unknown profile.
+    URL of a Ray cluster's dashboard. Raises `SpecError` for an unknown profile, and where the
+    environment or the profile names a service: it has no workspace here.
     """
     environment = _environment(profile)
     found = Workspace.from_environment(environment, Path.cwd())
@@ -57,13 +60,30 @@ def workspace(
     return found.on(find_cluster(address, environment)) if address else found
 
 
+def connect(url: str | None = None, token: str | None = None) -> SimpleNamespace:
+    """Returns those functions of this module that a service offers (`OFFERED`), for the sweeps of
+    the one at `url` (`kd-sweep serve`), e.g. `connect(url).best("latest")`.
+
+    token: what you are known by there; what is not given is that of KD_SWEEP_SERVER and
+    KD_SWEEP_TOKEN, or of the profile. Raises `SpecError` for what is no address or token.
+    """
+    server = Server.from_environment(_environment(), Path.cwd(), address=url, token=token)
+    if server is None:
+        raise errors.SpecError(
+            "connect: the address of a service must be given, but got none. Give it, or set "
+            "KD_SWEEP_SERVER."
+        )
+    bound = {name: partial(globals()[name], workspace=server) for name in OFFERED}
+    return SimpleNamespace(**{name: update_wrapper(one, one.func) for name, one in bound.items()})
+
+
 def plan(
     sweep: Path | str,
     *,
     overrides: Sequence[str] = (),
     code: Path | None = None,
     warm_start: str | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "SweepPlan":
     """Returns the plan of a sweep file or preset: `service.actions.plan.plan_sweep`."""
     place = _at(workspace)
@@ -90,12 +110,10 @@ def run(
     on_event: also gets each event; stop: set from elsewhere, or by an interrupt, it ends the sweep
     cleanly.
     """
-    place = _at(workspace)
+    place = _here(workspace)
     made = _planned(sweep, overrides, warm_start, place)
-    with _shown(display, stop) as shown:
-        return actions.run.run_sweep(
-            made, place, again=again, on_event=_both(shown, on_event), stop=shown.stop
-        )
+    with run_shown(display, on_event, stop) as (take, stopped):
+        return actions.run.run_sweep(made, place, again=again, on_event=take, stop=stopped)
 
 
 def resume(
@@ -104,14 +122,12 @@ def resume(
     display: bool = True,
     on_event: "OnEvent | None" = None,
     stop: threading.Event | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "RunResult | SweepJob":
     """Goes on with a sweep that was stopped, or whose driver died; see `run` and
     `service.actions.go_on.resume_sweep`."""
-    with _shown(display, stop) as shown:
-        return actions.go_on.resume_sweep(
-            sweep, _at(workspace), on_event=_both(shown, on_event), stop=shown.stop
-        )
+    with run_shown(display, on_event, stop) as (take, stopped):
+        return actions.go_on.resume_sweep(sweep, _at(workspace), on_event=take, stop=stopped)
 
 
 def extend(
@@ -123,19 +139,14 @@ def extend(
     display: bool = True,
     on_event: "OnEvent | None" = None,
     stop: threading.Event | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "RunResult | SweepJob":
     """Gives a search so many more trials, or a study more seeds or cells, and goes on with it; see
     `run` and `service.actions.go_on.extend_sweep`."""
     more = actions.go_on.MoreOfStudy(seeds, tuple(cells)) if seeds or cells else None
-    with _shown(display, stop) as shown:
+    with run_shown(display, on_event, stop) as (take, stopped):
         return actions.go_on.extend_sweep(
-            sweep,
-            _at(workspace),
-            trials=trials,
-            study=more,
-            on_event=_both(shown, on_event),
-            stop=shown.stop,
+            sweep, _at(workspace), trials=trials, study=more, on_event=take, stop=stopped
         )
 
 
@@ -151,14 +162,9 @@ def confirm(
 ) -> "RunResult | SweepJob":
     """Trains a search's best configs and its best control again on fresh seeds; see `run` and
     `service.actions.confirm.confirm_sweep`."""
-    with _shown(display, stop) as shown:
+    with run_shown(display, on_event, stop) as (take, stopped):
         return actions.confirm.confirm_sweep(
-            sweep,
-            _at(workspace),
-            top=top,
-            seeds=seeds,
-            on_event=_both(shown, on_event),
-            stop=shown.stop,
+            sweep, _here(workspace), top=top, seeds=seeds, on_event=take, stop=stopped
         )
 
 
@@ -169,17 +175,17 @@ def retry(
     display: bool = True,
     on_event: "OnEvent | None" = None,
     stop: threading.Event | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "RunResult | SweepJob":
     """Repeats trials, all failed ones where none are named; see `run` and
     `service.actions.go_on.retry_trials`."""
-    with _shown(display, stop) as shown:
+    with run_shown(display, on_event, stop) as (take, stopped):
         return actions.go_on.retry_trials(
-            sweep, _at(workspace), trials=trials, on_event=_both(shown, on_event), stop=shown.stop
+            sweep, _at(workspace), trials=trials, on_event=take, stop=stopped
         )
 
 
-def stop(sweep: str, *, workspace: Workspace | None = None) -> "SweepStatus":
+def stop(sweep: str, *, workspace: Workspace | Server | None = None) -> "SweepStatus":
     """Stops a sweep, here or on the workspace's cluster, and waits for its end. See
     `service.actions.follow.stop_sweep`."""
     return actions.follow.stop_sweep(sweep, _at(workspace))
@@ -193,7 +199,7 @@ def submit(
     max_driver_restarts: int = 1,
     again: bool = False,
     code: Path | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "SweepJob":
     """Hands a plan made for the cluster, a sweep file or a preset to the workspace's cluster, and
     returns its job. See `service.actions.cluster.plan_on_cluster` and `submit_sweep`."""
@@ -206,39 +212,31 @@ def submit(
         else _as_it_is(sweep, overrides, warm_start)
     )
     return actions.cluster.submit_sweep(
-        made,
-        place,
-        max_driver_restarts=max_driver_restarts,
-        again=again,
-        code=code,
+        made, place, max_driver_restarts=max_driver_restarts, again=again, code=code
     )
 
 
-def status(sweep: str, *, workspace: Workspace | None = None) -> "SweepStatus":
+def status(sweep: str, *, workspace: Workspace | Server | None = None) -> "SweepStatus":
     """Returns how a sweep is doing, here or on the workspace's cluster. See
     `service.actions.follow.sweep_status`."""
     return actions.follow.sweep_status(sweep, _on_cluster(workspace))
 
 
 def watch(
-    sweep: str, *, on_event: "OnEvent | None" = None, workspace: Workspace | None = None
+    sweep: str, *, on_event: "OnEvent | None" = None, workspace: Workspace | Server | None = None
 ) -> "SweepStatus":
     """Shows a sweep, here or on the workspace's cluster, until it ends, and returns how it is then.
     See `service.actions.follow.watch_sweep`."""
-    from service.cli.app import Screen
-    from service.cli.display import WatchDisplay
-
-    with WatchDisplay(Screen()) as shown:
-        place = _on_cluster(workspace)
-        return actions.follow.watch_sweep(sweep, place, on_event=_both(shown, on_event))
+    with watch_shown(on_event) as take:
+        return actions.follow.watch_sweep(sweep, _on_cluster(workspace), on_event=take)
 
 
-def sweeps(*, workspace: Workspace | None = None) -> "Rows[SweepRecord]":
+def sweeps(*, workspace: Workspace | Server | None = None) -> "Rows[SweepRecord]":
     """Returns the recorded sweeps, the newest first. See `service.actions.record.list_sweeps`."""
     return Rows(actions.record.list_sweeps(_at(workspace)))
 
 
-def trials(sweep: str = "latest", *, workspace: Workspace | None = None) -> "SweepTrials":
+def trials(sweep: str = "latest", *, workspace: Workspace | Server | None = None) -> "SweepTrials":
     """Returns a sweep with its trials. See `service.actions.record.list_trials`."""
     return actions.record.list_trials(sweep, _at(workspace))
 
@@ -250,7 +248,7 @@ def best(
     where: Sequence[str] = (),
     per: str | None = None,
     top: int | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "Best":
     """Returns the best trials of a sweep, or of `all`; metric: a name, or (name, "maximize"). See
     `service.actions.record.best_trials`."""
@@ -266,7 +264,7 @@ def compare(
     metric: str | None = None,
     control: str | None = None,
     examples: bool = False,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "Comparison":
     """Returns what differs between trials (run ids, or SWEEP/NUMBER), and with `significance` what
     the seeds of these, or of whole sweeps, say. See `service.actions.record.compare_trials`."""
@@ -285,7 +283,7 @@ def report(
     *,
     output: Path | str | None = None,
     pictures: Path | str | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "Report":
     """Returns the report of a sweep, which a notebook shows as a page. output: a file that the page
     is written to, too; pictures: a folder for each chart as PNG and SVG. See
@@ -311,7 +309,7 @@ def rerun(
     """Trains a recorded trial again; `judgement` says whether its numbers are the same. See
     `service.actions.rerun.RerunRequest` and `rerun_trial`."""
     request = actions.rerun.RerunRequest(run, image, local, device, keep, dict(mounts or {}))
-    return actions.rerun.rerun_trial(request, _at(workspace), on_line=on_line)
+    return actions.rerun.rerun_trial(request, _here(workspace), on_line=on_line)
 
 
 def evaluate(
@@ -335,7 +333,7 @@ def evaluate(
         split, fields or {}, student, again, harness_tasks, at_temperatures, judge
     )
     return actions.evaluate.evaluate_trials(
-        trials, _at(workspace), on=on, harness=harness, how=how, say=say
+        trials, _here(workspace), on=on, harness=harness, how=how, say=say
     )
 
 
@@ -343,7 +341,7 @@ def export(
     run: str, folder: Path | str, *, merge: bool = False, workspace: Workspace | None = None
 ) -> "Exported":
     """Writes a trial into a folder that reproduces it. See `service.actions.rerun.export_trial`."""
-    return actions.rerun.export_trial(run, _at(workspace), folder=Path(folder), merge=merge)
+    return actions.rerun.export_trial(run, _here(workspace), folder=Path(folder), merge=merge)
 
 
 def _environment(profile: str | None = None) -> dict[str, str]:
@@ -352,13 +350,21 @@ def _environment(profile: str | None = None) -> dict[str, str]:
     return environment_with(profile or os.environ.get(PROFILE_VARIABLE) or None)
 
 
-def _at(given: Workspace | None) -> Workspace:
+def _here(given: Workspace | None) -> Workspace:
     return given or workspace()
 
 
-def _on_cluster(given: Workspace | None) -> Workspace:
-    """Returns the workspace for what needs a cluster, which Ray's own variable may name, too."""
-    return given or workspace().on(find_cluster(None, _environment()))
+def _server() -> Server | None:
+    return Server.from_environment(_environment(), Path.cwd())
+
+
+def _at(given: Workspace | Server | None) -> Workspace | Server:
+    return given or _server() or workspace()
+
+
+def _on_cluster(given: Workspace | Server | None) -> Workspace | Server:
+    """Returns the place for what needs a cluster, which Ray's own variable may name, too."""
+    return given or _server() or workspace().on(find_cluster(None, _environment()))
 
 
 def _planned(
@@ -380,21 +386,3 @@ def _as_it_is(made: "SweepPlan", overrides: Sequence[str], warm_start: str | Non
             "made. Give it to kd_sweep.plan, or name the sweep's file here."
         )
     return made
-
-
-@contextmanager
-def _shown(display: bool, stop: threading.Event | None) -> "Iterator[RunDisplay]":
-    from service.cli.app import Screen
-    from service.cli.display import RunDisplay
-
-    with RunDisplay(Screen(quiet=not display), stop=stop) as shown:
-        yield shown
-
-
-def _both(shown: "WatchDisplay", on_event: "OnEvent | None") -> "OnEvent":
-    def take(event: "RunEvent") -> None:
-        shown.on_event(event)
-        if on_event is not None:
-            on_event(event)
-
-    return take

@@ -54,7 +54,14 @@ class Workspace:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], folder: Path) -> "Workspace":
         """Returns the workspace that KD_SWEEP_HOME, MLFLOW_TRACKING_URI, KD_SWEEP_ADDRESS,
-        KD_SWEEP_STORAGE and KD_SWEEP_STUDY_URL describe."""
+        KD_SWEEP_STORAGE and KD_SWEEP_STUDY_URL describe. Raises `SpecError` where KD_SWEEP_SERVER
+        names a service: the sweeps are there."""
+        if environment.get(SERVER_VARIABLE):
+            raise SpecError(
+                "workspace: must be where the sweeps are, but got the service at "
+                f"{environment[SERVER_VARIABLE]}, which does not offer this. Leave out "
+                f"{SERVER_VARIABLE}, or the profile that names it."
+            )
         storage = {
             name: environment[variable]
             for name, variable in STORAGE_VARIABLES.items()
@@ -113,13 +120,22 @@ class Server:
         object.__setattr__(self, "address", self.address.rstrip("/"))
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], folder: Path) -> "Server | None":
-        """Returns the service that KD_SWEEP_SERVER and KD_SWEEP_TOKEN describe, None without."""
-        address = environment.get(SERVER_VARIABLE)
+    def from_environment(
+        cls,
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> "Server | None":
+        """Returns the service that `address` and `token` describe, or what KD_SWEEP_SERVER and
+        KD_SWEEP_TOKEN say where they are not given; None where nothing names one."""
+        address = address or environment.get(SERVER_VARIABLE)
         if not address:
             return None
-        here = Workspace.from_environment(environment, folder)
-        return cls(address, environment.get(TOKEN_VARIABLE, "").strip(), here)
+        token = token or environment.get(TOKEN_VARIABLE, "").strip()
+        here = Workspace.from_environment(dict(environment) | {SERVER_VARIABLE: ""}, folder)
+        return cls(address, token, here)
 
 
 def cluster_at(address: str, environment: Mapping[str, str]) -> Cluster:

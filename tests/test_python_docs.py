@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from api_support import PLAN, service
+from client_support import listening
 from fakes import REAL, MemoryClient, make_document
 
 from service.cli.main import COMMANDS
@@ -100,6 +102,16 @@ def test_a_sweep_is_planned_for_a_cluster_and_handed_over(
     assert set(addresses) == {"http://head:8265"}
     assert [info.driver_exit_code for info in client.infos] == [130, None]
     assert names["job"].submission_id == client.infos[0].submission_id
+
+
+def test_a_service_is_asked(folder: Path) -> None:
+    with service(folder / "service") as made, listening(made) as served:
+        page = SECTIONS["Through a service"].replace("https://sweeps.example.org", served.address)
+        names: dict[str, Any] = {"token": made.tokens["anna"]}
+        exec(compile(page, "docs/python.md: Through a service", "exec"), names)
+        (launch,) = made.hosted.launches.all()
+    assert (names["job"].sweep_id, names["sweep"].name) == (launch.sweep_id, PLAN.spec.name)
+    assert PLAN.sweep_id in (folder / "report.html").read_text()
 
 
 def named(name: str) -> Any:

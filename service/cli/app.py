@@ -136,7 +136,7 @@ def workspace_of(context: typer.Context, what: str = "") -> Workspace:
     asks for it. Raises `SpecError` where they describe a service: it does not offer the command, or
     this option of it."""
     server = context.obj.get(SERVER_VARIABLE)
-    if server:
+    if server:  # the same as `from_environment` says, with what was asked for
         asked = f"{_words(context)} {what}".strip()
         raise SpecError(
             f"{asked}: must be given where the sweeps are, but got it for the service at "
