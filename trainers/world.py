@@ -1,6 +1,7 @@
 """The workers of one trial: which one this is, and the few values that they exchange."""
 
 import gc
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -89,5 +90,23 @@ def leave(group: dist.ProcessGroup) -> None:
     # collector can free, the collector would wait for them while it holds the lock: so garbage is
     # collected while this function still holds a reference. Nor may the threads outlive the
     # interpreter.
+    _forget_sharded()
     gc.collect()
     dist.destroy_process_group(group)
+
+
+def _forget_sharded() -> None:
+    """Empties what sharded tensors remember of their operations: the group, which would live on,
+    and the next group's tensors would ask for this one."""
+    if "torch.distributed.tensor" in sys.modules:
+        from torch.distributed.tensor._collective_utils import MeshTopoInfo
+        from torch.distributed.tensor._redistribute import (
+            _gen_transform_infos,
+            clear_redistribute_planner_cache,
+        )
+        from torch.distributed.tensor.debug import _clear_sharding_prop_cache
+
+        _clear_sharding_prop_cache()  # type: ignore[no-untyped-call]
+        MeshTopoInfo.build_from_mesh.cache_clear()
+        _gen_transform_infos.cache_clear()
+        clear_redistribute_planner_cache()

@@ -8,6 +8,7 @@ from rich.text import Text
 from service import actions
 from service.cli.tables import table
 from service.words import count, duration, size
+from trainers.trial.sharding import Sharding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -215,4 +216,5 @@ def _entropy(share: float | None) -> str:
 
 def _workers(plan: "SweepPlan") -> str:
     gpus = f" and {plan.gpus_per_worker:g} GPU" if plan.gpus_per_worker else ""
-    return f"{plan.workers_per_trial} worker of {plan.cpus_per_worker:g} CPU{gpus}"
+    shared = ", which share the student (fsdp)" if plan.sharding == Sharding.FSDP else ""
+    return f"{plan.workers_per_trial} worker of {plan.cpus_per_worker:g} CPU{gpus}{shared}"

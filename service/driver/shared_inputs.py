@@ -58,6 +58,7 @@ class SharedInputs:
             sweep_id=plan.sweep_id,
             config=plan.spec.budget(),
             world_size=plan.workers_per_trial,
+            sharding=plan.sharding,
             device=device(plan),
             trust_remote_code=plan.trust_remote_code,
             fingerprints=prepared.fingerprints | own,

@@ -24,6 +24,7 @@ from trainers.teachers.cache import BYTES
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Optimizer
 from trainers.trial.seen import Seen
+from trainers.trial.sharding import Sharding
 from trainers.trial.strict import Strict
 
 FLOAT32, BFLOAT16 = BYTES["float32"], BYTES["bfloat16"]
@@ -38,7 +39,10 @@ BLOCK_NUMBERS = {"cpu": 1 << 23, "gpu": 1 << 27}
 PROCESS = {"cpu": 700 << 20, "gpu": 600 << 20}
 
 EXACT = ("weights", "gradients", "optimizer", "teacher")
-GUESSED = ("activations", "logits", "process")
+GUESSED = ("activations", "logits", "gathered", "process")
+# Layers of a sharded student that a worker has whole at a time: the one that computes, the next
+# one, and the gradients of one.
+LAYERS_GATHERED = 3
 
 
 class Memory(Strict):
@@ -46,13 +50,22 @@ class Memory(Strict):
     several settings that trials may have, those that take the most."""
 
     device: Literal["cpu", "gpu"]
-    weights: int = Field(description="of the student; on a CPU also as it starts. Exact")
-    gradients: int = Field(description="with several workers also those exchanged. Exact")
+    weights: int = Field(
+        description="of the student; on a CPU also as it starts; of a sharded one the worker's "
+        "part, and while it is evaluated also the whole. Exact"
+    )
+    gradients: int = Field(
+        description="with several workers also those exchanged, of a sharded student the worker's "
+        "part. Exact"
+    )
     optimizer: int = Field(description="its state. Exact")
     teacher: int | None = Field(description="its weights, or of a cache its output head. Exact")
     activations: int | None = Field(description="of the longest examples. A guess")
     activations_at_least: int = Field(default=0, description="of examples of mean length. A guess")
     logits: int | None = Field(description="of a chunk, and the output head's gradient. A guess")
+    gathered: int = Field(
+        default=0, description="of a sharded student what a worker has whole for a moment. A guess"
+    )
     process: int = Field(description="interpreter and libraries. A guess")
     available: int | None = Field(default=None, description="to one worker")
     remedies: tuple[str, ...] = Field(default=(), description="what would make it fit")
@@ -70,7 +83,8 @@ class Memory(Strict):
     @property
     def total(self) -> int:
         """About what it takes, in bytes."""
-        return self.exact + (self.activations or 0) + (self.logits or 0) + self.process
+        guessed = (self.activations or 0) + (self.logits or 0) + self.gathered + self.process
+        return self.exact + guessed
 
     @property
     def fits(self) -> bool:
@@ -92,7 +106,10 @@ def plan_memory(
     # Beside a cache, a reason says why some trials ask the teacher all the same.
     is_cached = teacher.dtype is not None and not teacher.reason
     workers = spec.resources.workers_per_trial
-    settings = [Setting(config, workers, slots, gpus, is_cached) for config in _configs(spec)]
+    is_sharded = spec.resources.sharding == Sharding.FSDP
+    settings = [
+        Setting(config, workers, slots, gpus, is_cached, is_sharded) for config in _configs(spec)
+    ]
     model = _Model(spec, facts, cluster)
     needs = [(model.need(setting), setting) for setting in settings]
     known = [(need, setting) for need, setting in needs if need is not None]
@@ -162,7 +179,7 @@ class _Model:
         weights = student * FLOAT32
         trained = weights if setting.config.adapter_rank is None else self._adapter(setting)
         kept, at_least = self._activations(setting)
-        return Memory(
+        known = Memory(
             device=device,
             weights=weights * copies,
             gradients=trained * (1 if setting.workers == 1 else 2),
@@ -174,6 +191,9 @@ class _Model:
             process=PROCESS[device],
             available=self._available(setting, device),
         )
+        if not setting.is_sharded:
+            return known
+        return self._sharded(known, setting.workers, weights=weights, trained=trained)
 
     def remedies(self, setting: Setting) -> Iterator[str]:
         """Yields each change that alone makes it fit."""
@@ -183,6 +203,31 @@ class _Model:
                 if need is not None and need.fits:
                     yield f"{name}: {text} ({size(need.total)})"
                     break
+
+    def _sharded(self, each: Memory, workers: int, *, weights: int, trained: int) -> Memory:
+        """Returns what one of several workers holds of what `each` would hold of the whole: in a
+        step or, if that is more, while the student is evaluated."""
+
+        def part(of: int) -> int:
+            return -(-of // workers)
+
+        own = each.weights - weights + part(weights)
+        shared = {"weights": own, "optimizer": part(each.optimizer)}
+        step = {"gradients": part(trained), "gathered": self._gathered(weights)}
+        # There are neither gradients nor activations then, but the whole student for each worker.
+        nothing = {"gradients": 0, "activations": 0, "activations_at_least": 0}
+        moments = (shared | step, shared | nothing | {"weights": own + weights})
+        return max((each.model_copy(update=m) for m in moments), key=lambda found: found.total)
+
+    def _gathered(self, weights: int) -> int:
+        """Returns bytes of the output head and of some layers; the head's gradient is `_logits`."""
+        rows, width = self.facts.vocab_size, self.facts.student_hidden_size
+        has_head = table.task_named(self.spec.task).has_output_matrix
+        head = (rows or 0) * (width or 0) * FLOAT32 if has_head else 0
+        layers = self.facts.student_activations
+        if layers is None or not has_head:  # a classifier is gathered in one piece
+            return weights
+        return min(weights, head + LAYERS_GATHERED * max(0, weights - head) // layers.layers)
 
     def _adapter(self, setting: Setting) -> int:
         """Returns about the bytes of an adapter on all linear layers, whose widths together are

@@ -8,19 +8,22 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 
 WRITTEN_OUT = "eager"
+MORE_WORKERS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Setting:
     """What decides the memory beside the models. config: of a trial; workers: that share its
     batch; slots: trials at once; gpus: of a worker; is_cached: the teacher's signal is read, else
-    each worker has the teacher."""
+    each worker has the teacher; is_sharded: workers have their parts of the student, else each has
+    all of it."""
 
     config: TrialConfig
     workers: int
     slots: int
     gpus: float
     is_cached: bool
+    is_sharded: bool
 
     @property
     def is_half(self) -> bool:
@@ -73,9 +76,20 @@ def _batch(setting: Setting) -> Changes:
         yield str(examples), setting.having({"batch_size": examples})
 
 
+def _sharding(setting: Setting) -> Changes:
+    if setting.is_sharded:
+        return
+    if setting.workers > 1:
+        yield "fsdp", replace(setting, is_sharded=True)
+    elif setting.gpus >= 1:
+        for workers in MORE_WORKERS:
+            changed = replace(setting, is_sharded=True, workers=workers)
+            yield f"fsdp, with workers_per_trial: {workers}", changed
+
+
 def _workers(setting: Setting) -> Changes:
-    # On a CPU they share what one had.
-    for count in (2, 4, 8) if setting.gpus else ():
+    # On a CPU they share what one had, and less than a GPU is for one worker.
+    for count in MORE_WORKERS if setting.gpus >= 1 else ():
         workers = setting.workers * count
         yield str(workers), replace(setting, workers=workers)
 
@@ -97,6 +111,7 @@ CHANGES: dict[str, Callable[[Setting], Changes]] = {
     "teacher_cache.mode": _cache,
     "training.gradient_accumulation": _accumulation,
     "training.gradient_checkpointing": _checkpointing,
+    "resources.sharding": _sharding,
     "resources.slots": _slots,
     "resources.workers_per_trial": _workers,
     "training.batch_size": _batch,

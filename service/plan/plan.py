@@ -24,6 +24,7 @@ from service.plan.trials import NO_TRIAL_LIMIT, ControlTrial, control_trials, co
 from service.spec.document import SweepSpec
 from service.states import Role
 from trainers.trial.kinds import RelativeName, SweepId
+from trainers.trial.sharding import Sharding
 from trainers.trial.sources import CODE_ROLES
 from trainers.trial.strict import Strict
 from trainers.trial.trial_file import Trust
@@ -43,6 +44,7 @@ class SweepPlan(Strict):
     num_trials: int = Field(description="with the controls")
     slots: int = Field(description="trials at once")
     workers_per_trial: int
+    sharding: Sharding = Sharding.DDP
     cpus_per_worker: float
     gpus_per_worker: float
     isolation: Literal["slot", "strict"]
@@ -122,6 +124,7 @@ def make_plan(
         num_trials=trials,
         slots=slots,
         workers_per_trial=asked.workers_per_trial,
+        sharding=asked.sharding,
         cpus_per_worker=asked.cpus_per_worker,
         gpus_per_worker=gpus,
         isolation=asked.isolation,
@@ -179,6 +182,8 @@ def sweep_id(spec: SweepSpec, *, code_version: str, fingerprints: Mapping[str, s
         "code": code_version,
         "inputs": dict(fingerprints),
     }
+    if spec.resources.sharding != Sharding.DDP:  # of all before there was a choice, no part of it
+        content["sharding"] = spec.resources.sharding
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{spec.name}-{digest[:8]}"
 

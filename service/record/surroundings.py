@@ -14,6 +14,7 @@ def surroundings(trial: TrialFile) -> dict[str, str]:
     found |= {FINGERPRINT.removeprefix(PREFIX) + k: v for k, v in trial.fingerprints.items()}
     found |= {
         "world_size": str(trial.world_size),
+        "sharding": str(trial.sharding),
         "teacher_source": trial.teacher_source,
         "versions": json.dumps(trial.versions),
         "numerics": json.dumps(trial.numerics),

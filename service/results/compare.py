@@ -21,6 +21,7 @@ SURROUNDINGS = (
     "code_version",
     "device",
     "world_size",
+    "sharding",
     "teacher_source",
     "numerics",
     "versions",

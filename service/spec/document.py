@@ -46,6 +46,7 @@ from trainers.trial.kinds import (
 )
 from trainers.trial.metrics import Direction
 from trainers.trial.probe import is_diagnostic
+from trainers.trial.sharding import Sharding, check_sharding
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 from trainers.trial.strict import Strict
 
@@ -154,6 +155,13 @@ class ResourceRequest(Strict):
     """What one trial takes, and how many run at once."""
 
     workers_per_trial: Workers = 1
+    sharding: Annotated[
+        Sharding,
+        Field(
+            description="of a trial's student over its workers; ddp: each has all of it; fsdp: a "
+            "part of each weight, gradient and optimiser state"
+        ),
+    ] = Sharding.DDP
     cpus_per_worker: Cpus = 1
     gpus_per_worker: Annotated[
         Gpus | None, Field(description="default: 1 where the machine has a GPU, else 0")
@@ -182,6 +190,11 @@ class ResourceRequest(Strict):
                 f"trial, which cannot share a GPU, but got {gpus:g} with {self.workers_per_trial} "
                 "worker(s). Use a whole number, or workers_per_trial: 1 with less than one GPU."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_shard_over(self) -> "ResourceRequest":
+        check_sharding(self.sharding, num_workers=self.workers_per_trial, place="workers_per_trial")
         return self
 
 

@@ -25,6 +25,16 @@ class Shelf(Protocol):
         """Stores what `fill` writes into the folder that it is called with; the file `last`, the
         proof that a set is complete, is stored after the others."""
 
+    def begin(self, name: str) -> None:
+        """Makes room for a set that several processes write; to be called by one of them, first."""
+
+    def part(self, name: str) -> AbstractContextManager[Path]:
+        """Yields a folder of this process's own, whose files become a part of the set that was
+        begun; the names of all parts' files differ."""
+
+    def complete(self, name: str) -> None:
+        """Makes a set, of which all parts are there, one that can be had; to be called by one."""
+
     def text(self, name: str, file: str) -> str:
         """Returns the content of a small file of the set."""
 
@@ -94,6 +104,24 @@ class FolderShelf:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def begin(self, name: str) -> None:
+        """See `Shelf`."""
+        shutil.rmtree(self._begun(name), ignore_errors=True)
+        self._begun(name).mkdir(parents=True)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Path]:
+        """See `Shelf`."""
+        with tempfile.TemporaryDirectory(dir=self._begun(name)) as made:
+            yield Path(made)
+            for path in Path(made).iterdir():
+                path.replace(self._begun(name) / path.name)
+
+    def complete(self, name: str) -> None:
+        """See `Shelf`."""
+        self.remove(name)
+        self._begun(name).replace(self.folder / name)
+
     def text(self, name: str, file: str) -> str:
         """See `Shelf`."""
         return (self.folder / name / file).read_text()
@@ -110,6 +138,10 @@ class FolderShelf:
     def clear(self) -> None:
         """See `Shelf`."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _begun(self, name: str) -> Path:
+        # `names` passes over names with a dot
+        return self.folder / f".{name}.parts"
 
 
 @dataclass(frozen=True)
@@ -136,6 +168,24 @@ class UrlShelf:
             system.makedirs(f"{root}/{name}", exist_ok=True)
             for file in sorted(os.listdir(made), key=lambda file: file == last):
                 system.put_file(f"{made}/{file}", f"{root}/{name}/{file}")
+
+    def begin(self, name: str) -> None:
+        """See `Shelf`."""
+        self.remove(name)
+        system, root = file_system(self.url)
+        system.makedirs(f"{root}/{name}", exist_ok=True)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Path]:
+        """See `Shelf`."""
+        system, root = file_system(self.url)
+        with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
+            yield Path(made)
+            for file in os.listdir(made):
+                system.put_file(f"{made}/{file}", f"{root}/{name}/{file}")
+
+    def complete(self, name: str) -> None:
+        """See `Shelf`."""  # the part that is added last says that all are there
 
     def text(self, name: str, file: str) -> str:
         """See `Shelf`."""

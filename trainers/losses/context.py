@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.utils import _pytree
 
 from trainers.sampled import Sampled
 from trainers.signal import OutputHead, TeacherSignal
@@ -57,3 +58,8 @@ class LossSums:
         """Returns total, hard, soft, and the sequence term's where there is one."""
         parts = [self.total, self.hard, self.soft]
         return parts if self.sequence is None else [*parts, self.sequence]
+
+
+# FSDP finds the tensors of what a forward pass returns by this table alone, and without them it
+# would exchange no gradient of a model that is sharded in one piece.
+_pytree.register_dataclass(LossSums)

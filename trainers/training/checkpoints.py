@@ -4,21 +4,35 @@ from the newest that is undamaged."""
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainers.files.fingerprints import of_file
 from trainers.files.shelves import Shelf, shelf_at
+from trainers.world import World
 
 STATE_FILE, CHECK_FILE = "state.pt", "check.json"
 KEEP_LAST = 2
 logger = logging.getLogger(__name__)
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Like:
+    """What a state is read for: a student's trained state, and the parameters in the optimiser's
+    order; is_sharded: of both each worker has its part."""
+
+    student: Mapping[str, Tensor]
+    parameters: list[Tensor]
+    is_sharded: bool
 
 
 @dataclass(frozen=True)
@@ -46,23 +60,64 @@ class Checkpoints:
             (folder / CHECK_FILE).write_text(json.dumps(check))
 
         try:
-            self._shelf.put(f"step-{step:08d}", fill, last=CHECK_FILE)
+            self._shelf.put(_name(step), fill, last=CHECK_FILE)
             self._prune()
         except OSError as error:
-            self.notice(
-                f"the checkpoint after step {step} must be written to {self.place}, but got: "
-                f"{error}. Training goes on, with the one before it; make room there."
-            )
+            self._note_unwritten(step, error)
 
-    def read_last(self, device: torch.device) -> dict[str, Any] | None:
-        """Returns the state of the newest undamaged checkpoint, or None. Each damaged one is a
-        notice."""
+    def write_parts(self, step: int, state: dict[str, Any], *, score: float, world: World) -> None:
+        """As `write`, of a state whose tensors are sharded: every worker calls it and writes its
+        part of them; the first one writes all else."""
+        try:
+            self._write_parts(step, state, score=score, world=world)
+            if world.is_first:
+                self._prune()
+        except OSError as error:
+            self._note_unwritten(step, error)
+
+    def _write_parts(self, step: int, state: dict[str, Any], *, score: float, world: World) -> None:
+        from trainers.training import checkpoint_parts
+
+        name, shelf = _name(step), self._shelf
+        rest, sharded = checkpoint_parts.split(state)
+
+        def add_rest(folder: Path) -> dict[str, str]:
+            if world.is_first:
+                _save(rest, folder / STATE_FILE)
+            return {path.name: of_file(path) for path in folder.iterdir()}
+
+        def complete(sums: dict[str, str]) -> None:
+            with shelf.part(name) as folder:
+                own = {"step": step, "score": score, "sha256": sums.pop(STATE_FILE)}
+                (folder / CHECK_FILE).write_text(json.dumps(own | {"parts": sums}))
+            shelf.complete(name)
+
+        if world.is_first:
+            _on_all(world, lambda: shelf.begin(name))
+        else:
+            _on_all(world, lambda: None)
+        with ExitStack() as stack:
+            folder = _on_all(world, lambda: stack.enter_context(shelf.part(name)))
+            checkpoint_parts.write(sharded, folder, world)
+            own = _on_all(world, lambda: add_rest(folder))
+            _on_all(world, stack.close)
+        sums = {file: one for part in world.gathered(own) for file, one in part.items()}
+        _on_all(world, lambda: complete(sums) if world.is_first else None)
+
+    def _note_unwritten(self, step: int, error: OSError) -> None:
+        self.notice(
+            f"the checkpoint after step {step} must be written to {self.place}, but got: "
+            f"{error}. Training goes on, with the one before it; make room there."
+        )
+
+    def read_last(self, device: torch.device, like: Like | None = None) -> dict[str, Any] | None:
+        """Returns the state of the newest undamaged checkpoint, its tensors as those of `like` are,
+        whether or not it was sharded when it was written; or None. Each damaged one is a notice."""
         for name in reversed(self._shelf.names()):
             with self._shelf.get(name) as folder:
                 problem = _problem(folder)
                 if problem is None:
-                    # plain values and tensors only: unpickling anything else would run its code
-                    return torch.load(folder / STATE_FILE, map_location=device, weights_only=True)  # type: ignore[no-any-return]
+                    return _read(folder, device, like)
             self.notice(
                 f"checkpoint {self.place}/{name} is damaged ({problem}); using the one before it"
             )
@@ -129,10 +184,46 @@ def _save(state: dict[str, Any], path: Path) -> None:
         raise
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _on_all(world: World, act: Callable[[], Done]) -> Done:
+    """Returns what `act` returns here, once every worker has done it. Raises `OSError` on all where
+    it failed on one: none waits for it in what comes next."""
+    found, problem = None, None
+    try:
+        found = act()
+    except OSError as error:
+        problem = str(error)
+    problems = [each for each in world.gathered(problem) if each is not None]
+    if problems:
+        raise OSError(problems[0])
+    return found  # type: ignore[return-value]  # what `act` returned: it raised nothing
+
+
+def _read(folder: Path, device: torch.device, like: Like | None) -> dict[str, Any]:
+    is_sharded = like is not None and like.is_sharded
+    # A device has room for a worker's part of a state, perhaps not for the whole.
+    where = torch.device("cpu") if is_sharded else device
+    # plain values and tensors only: unpickling anything else would run its code
+    state = torch.load(folder / STATE_FILE, map_location=where, weights_only=True)
+    parts = json.loads((folder / CHECK_FILE).read_text()).get("parts")
+    if like is None or not (parts or is_sharded):
+        return state  # type: ignore[no-any-return]
+    from trainers.training import checkpoint_parts
+
+    where_parts_are = folder if parts else None
+    return checkpoint_parts.joined(
+        state, where_parts_are, student=like.student, parameters=like.parameters
+    )
+
+
 def _problem(path: Path) -> str | None:
     try:
-        expected = json.loads((path / CHECK_FILE).read_text())["sha256"]
-        actual = of_file(path / STATE_FILE)
+        check = json.loads((path / CHECK_FILE).read_text())
+        sums = {STATE_FILE: check["sha256"], **check.get("parts", {})}
+        wrong = [file for file, expected in sums.items() if of_file(path / file) != expected]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
-    return None if expected == actual else f"{STATE_FILE} does not match its checksum"
+    return f"{wrong[0]} does not match its checksum" if wrong else None

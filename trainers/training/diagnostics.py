@@ -140,14 +140,23 @@ class Diagnostics:
         self._failed = False
 
     def after(self, step: int, looks: list[dict[str, Any]]) -> None:
-        """Looks at the trial after `step` steps, where that is due, and appends to `looks` what was
-        seen; those of earlier attempts are among them. A trial is worth more than what explains it,
-        so an error here is a notice, and there is no further look."""
+        """Looks at the trial after `step` steps, where that is due; see `look`."""
+        if self.is_due(step, looks):
+            self.look(step, looks)
+
+    def is_due(self, step: int, looks: list[dict[str, Any]]) -> bool:
+        """Returns whether the trial is to be looked at after `step` steps; to be asked after each.
+        `looks`: what was seen, in earlier attempts too."""
         if self._first_step is None:
             self._first_step = step
         is_known = any(look["step"] == step for look in looks)
-        if self._failed or is_known or step not in self.plan.steps or not self._affords(step):
-            return
+        is_wanted = not (self._failed or is_known) and step in self.plan.steps
+        return is_wanted and self._affords(step)
+
+    def look(self, step: int, looks: list[dict[str, Any]]) -> None:
+        """Looks at the trial after `step` steps, and appends to `looks` what was seen. A trial is
+        worth more than what explains it, so an error here is a notice, and there is no further
+        look."""
         began = self.clock()
         try:
             look = self.probe.look(step, self.num_steps, with_ladder=step in self.plan.ends)

@@ -4,7 +4,6 @@ are not known."""
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 from trainers.batch_source import BatchSource, Step
 from trainers.parts import Batch, SignalMaker
-from trainers.training.checkpoints import Checkpoints, random_state, restore_random_state
+from trainers.training.checkpoints import Checkpoints, Like, random_state, restore_random_state
 from trainers.training.diagnostics import Diagnostics
 from trainers.training.student import StudentWithLoss
+from trainers.training.wrapping import Wrapped
 from trainers.trial.budget import evaluation_steps
 from trainers.trial.config import TrialConfig
 from trainers.trial.diagnosis import logit_scale_warning
@@ -46,13 +46,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loop:
-    """Everything a trial trains with. `module` is the student, or its DDP wrapper; `source` has at
-    least `num_steps` steps; a checkpoint is written at each evaluation but the last, and every
-    `checkpoint_every_s` (None: never) between them."""
+    """Everything a trial trains with. `wrapped` is the student as its workers share it; `source`
+    has at least `num_steps` steps; a checkpoint is written at each evaluation but the last, and
+    every `checkpoint_every_s` (None: never) between them."""
 
     config: TrialConfig
     student: StudentWithLoss
-    module: nn.Module
+    wrapped: Wrapped
     teacher: SignalMaker | None
     source: BatchSource
     num_steps: int
@@ -146,7 +146,7 @@ class _Run:
     def train(self) -> TrainingEnd:
         self._resume()
         self._begin()
-        self.loop.module.train()
+        self.loop.wrapped.module.train()
         self._diagnose()
         with self.loop.source.steps(self.progress.step, self.num_steps) as steps:
             while self.progress.step < self.num_steps:
@@ -216,7 +216,8 @@ class _Run:
         for number, batch in enumerate(step.batches, start=1):
             is_last = number == len(step.batches)
             sums = sums + self._backward(batch.to(self.world.device), count, is_last=is_last)
-        clipped = self._clip()
+        limit = self.config.clip_norm or math.inf
+        clipped = self.loop.wrapped.clip(self.parameters, limit)  # the norm before
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # The weights of a diverged trial are never saved, so the update does not wait for a look at
@@ -237,24 +238,15 @@ class _Run:
     def _backward(self, batch: Batch, count: int, *, is_last: bool) -> Tensor:
         """Adds the gradient of one micro-batch; returns its sums, as `LossSums.parts` has them."""
         signal = None if self.loop.teacher is None else self.loop.teacher.signal(batch)
-        quiet = self.loop.module if not is_last and self.world.group is not None else None
-        # Gradients add up in each worker; only the last micro-batch makes DDP exchange the sums.
-        # Its wrapper decides that in the forward pass, so forward and backward are both inside.
-        with nullcontext() if quiet is None else quiet.no_sync():  # type: ignore[operator]
-            sums = self.loop.module(
+        wrapped = self.loop.wrapped
+        with wrapped.micro_batch(is_last=is_last):
+            sums = wrapped.module(
                 batch, signal, step=self.progress.step, num_steps=self.num_steps, world=self.world
             )
-            # DDP averages over the workers, while the loss is a mean over all workers' positions:
-            # an equal weight for each worker would weight the positions of short examples more.
+            # DDP and FSDP average over the workers, while the loss is a mean over all workers'
+            # positions: an equal weight for each worker would weight short examples' more.
             (sums.total * (self.world.size / max(count, 1))).backward()
         return torch.stack([part.detach().double() for part in sums.parts()])
-
-    def _clip(self) -> Tensor:
-        """Returns the gradient norm before clipping, on the device."""
-        # after the exchange every worker has the same gradients, and so the same norm
-        limit = self.config.clip_norm or math.inf
-        parameters = [p for p in self.parameters if p.grad is not None]
-        return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _evaluate(self) -> bool:
         metrics = self.loop.evaluate(self.progress.metrics).metrics
@@ -282,8 +274,15 @@ class _Run:
             reporter.notice(f"{warning} (evaluation {progress.evaluation})")
 
     def _diagnose(self) -> None:
-        if self.loop.diagnostics is not None:
-            self.loop.diagnostics.after(self.progress.step, self.progress.looks)
+        diagnostics, wrapped = self.loop.diagnostics, self.loop.wrapped
+        step, looks = self.progress.step, self.progress.looks
+        is_due = diagnostics is not None and diagnostics.is_due(step, looks)
+        if wrapped.is_sharded:  # the first worker alone looks, at what all have to gather
+            is_due = self.world.flag(is_due)
+        if is_due:
+            with wrapped.gathered():
+                if diagnostics is not None:
+                    diagnostics.look(step, looks)
 
     def _checkpoint_is_due(self) -> bool:
         every = self.loop.checkpoint_every_s
@@ -296,22 +295,25 @@ class _Run:
         self.last_checkpoint_at = time.monotonic()
         # Weights and optimiser are the same on every worker; random states (dropout) are not.
         random_states = self.world.gathered(random_state(self.world.device))
-        if not self.world.is_first:
+        if not (self.world.is_first or self.loop.wrapped.is_sharded):
             return
-        self.loop.checkpoints.write(
-            self.progress.step,
-            {
-                "student": self.loop.student.trained_state(),
-                "optimizer": self.optimizer.state_dict(),
-                "progress": vars(self.progress).copy(),
-                "random": random_states,
-                "source": self.loop.source.state_dict(),
-            },
-            score=self.progress.metrics.get("cross_entropy", math.inf),
-        )
+        state = {
+            "student": self.loop.student.trained_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": vars(self.progress).copy(),
+            "random": random_states,
+            "source": self.loop.source.state_dict(),
+        }
+        score = self.progress.metrics.get("cross_entropy", math.inf)
+        checkpoints, step = self.loop.checkpoints, self.progress.step
+        if self.loop.wrapped.is_sharded:
+            checkpoints.write_parts(step, state, score=score, world=self.world)
+        else:
+            checkpoints.write(step, state, score=score)
 
     def _resume(self) -> None:
-        state: dict[str, Any] | None = self.loop.checkpoints.read_last(self.world.device)
+        like = _like(self.loop, self.optimizer)
+        state: dict[str, Any] | None = self.loop.checkpoints.read_last(self.world.device, like)
         steps = self.world.gathered(None if state is None else state["progress"]["step"])
         if state is None or len(set(steps)) > 1:
             # Nodes may see different checkpoints, where storage is slow to show the last one. A
@@ -323,4 +325,11 @@ class _Run:
         self.progress = Progress(**state["progress"])
         if "source" in state:  # checkpoints of before had none, and their sources no state
             self.loop.source.load_state_dict(state["source"])
-        restore_random_state(state["random"][self.world.rank], self.world.device)
+        # A worker that was not there then goes on with its seed.
+        if self.world.rank < len(state["random"]):
+            restore_random_state(state["random"][self.world.rank], self.world.device)
+
+
+def _like(loop: Loop, optimizer: torch.optim.Optimizer) -> Like:
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    return Like(loop.student.trained_state(), parameters, loop.wrapped.is_sharded)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
 
 from trainers import numerics as numerics_of
@@ -29,13 +29,14 @@ from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.shares import Shares
 from trainers.training.start import Inputs, KeptBetweenTrials, make_student, open_inputs
-from trainers.training.student import StudentWithLoss
+from trainers.training.wrapping import Wrapped, wrapped
 from trainers.training.written import WritingSource
 from trainers.trial.adapters import adapter_of
 from trainers.trial.budget import evaluation_steps, num_steps_of, smallest_micro_batch
 from trainers.trial.probe import plan_probe, work_of
 from trainers.trial.reporting import EXAMPLES, SAMPLES, Evaluation, Outcome, Reporter, TrialResult
 from trainers.trial.seen import Seen
+from trainers.trial.sharding import Sharding
 from trainers.trial.trial_file import TrialFile
 from trainers.world import World, check_device
 
@@ -71,7 +72,7 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     # By rank too, so that workers drop different activations; the data's order knows only the seed.
     numerics_of.seed_all(trial.config.seed, rank)
     inputs = open_inputs(trial, kept, numerics, world)
-    student = make_student(trial, kept, inputs)
+    student = make_student(trial, kept, _where_it_is_made(trial, inputs))
     teacher = _teacher(trial, kept, inputs)
     smallest = smallest_micro_batch(
         trial.config, inputs.data.splits["train"].examples_per_epoch, world.size
@@ -80,16 +81,17 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     evaluator = inputs.runtime.evaluator(
         trial.config, inputs.data, teacher=teacher, world=world, numerics=numerics
     )
+    shared = wrapped(student, trial.sharding, world)
     loop = Loop(
         config=trial.config,
         student=student,
-        module=_wrapped(student, world),
+        wrapped=shared,
         teacher=teacher,
-        source=_source(trial, inputs, student, teacher),
+        source=_source(trial, inputs, shared, teacher),
         num_steps=num_steps_of(trial.config, inputs.data.splits["train"].examples_per_epoch),
         world=world,
         reporter=reporter,
-        evaluate=partial(_evaluate, evaluator, student, output, world),
+        evaluate=partial(_evaluate, evaluator, shared, output, world),
         checkpoints=Checkpoints(
             f"{checkpoints}/{trial.trial}" if checkpoints else output / "checkpoints",
             reporter.notice if world.is_first else log.warning,
@@ -141,8 +143,14 @@ def _world(
     return World(rank=rank, size=size, device=device, group=process_group)
 
 
+def _where_it_is_made(trial: TrialFile, inputs: Inputs) -> Inputs:
+    """A student that is sharded goes from the CPU to the device layer by layer: there the whole
+    need not fit."""
+    return replace(inputs, world=World()) if trial.sharding == Sharding.FSDP else inputs
+
+
 def _source(
-    trial: TrialFile, inputs: Inputs, student: StudentWithLoss, teacher: SignalMaker | None
+    trial: TrialFile, inputs: Inputs, shared: Wrapped, teacher: SignalMaker | None
 ) -> BatchSource:
     feed, config = _feed(trial, inputs, teacher), trial.config
     if config.student_share == 0:
@@ -152,12 +160,13 @@ def _source(
     writer = inputs.runtime.writer(
         config,
         inputs.data,
-        student=student,  # bare: its DDP wrapper would wait for workers that write other text
+        student=shared.whole,  # bare: its wrapper would wait for workers that write other text
         teacher=teacher.network if isinstance(teacher, OnlineTeacher) else None,
         numerics=inputs.numerics,
     )
     num_steps = num_steps_of(config, feed.split.examples_per_epoch)
-    return WritingSource(feed, writer, Shares(config, config.seed, num_steps))
+    shares = Shares(config, config.seed, num_steps)
+    return WritingSource(feed, writer, shares, shared.gathered)
 
 
 def _feed(trial: TrialFile, inputs: Inputs, teacher: SignalMaker | None) -> Feed:
@@ -233,7 +242,7 @@ def _diagnostics(loop: Loop, inputs: Inputs, output: Path) -> Diagnostics | None
     if plan is None:
         return None
     probe = Probe(
-        student=loop.student,
+        student=loop.wrapped.whole,
         teacher=loop.teacher,
         split=splits["validation"],
         num_positions=plan.num_positions,
@@ -252,7 +261,7 @@ def _diagnostics(loop: Loop, inputs: Inputs, output: Path) -> Diagnostics | None
 
 def _evaluate(
     evaluator: Evaluator,
-    student: StudentWithLoss,
+    shared: Wrapped,
     output: Path,
     world: World,
     before: Mapping[str, float],
@@ -260,8 +269,9 @@ def _evaluate(
     """One evaluation; its samples and the scores of its examples replace those of the last one."""
     # Each worker's batch norms have seen other examples. The first one's statistics are those that
     # are saved, so every worker's part of the validation split has to be scored with them.
-    world.share(student.model.buffers())
-    evaluation = evaluator.evaluate(student, before)
+    with shared.gathered():
+        world.share(shared.whole.model.buffers())
+        evaluation = evaluator.evaluate(shared.whole, before)
     if world.is_first:
         output.mkdir(parents=True, exist_ok=True)
         write_evaluation(evaluation, output)
@@ -274,16 +284,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         (folder / SAMPLES).write_text(json.dumps(evaluation.samples, indent=2) + "\n")
     if evaluation.by_example:
         write_columns(folder / EXAMPLES, evaluation.by_example)
-
-
-def _wrapped(student: StudentWithLoss, world: World) -> nn.Module:
-    if world.group is None:
-        return student
-    # Buffers are constants (masks, rotary tables), the same on every worker, or running statistics,
-    # which `_evaluate` makes the same: exchanging them before each step would change no step.
-    return nn.parallel.DistributedDataParallel(
-        student, process_group=world.group, broadcast_buffers=False
-    )
 
 
 @dataclass(frozen=True)
@@ -320,11 +320,13 @@ def _finish(end: TrainingEnd, loop: Loop, inputs: Inputs, result: _Result) -> Tr
     # A trial that left early has a student too: its last metrics count, and it may be exported.
     if end.outcome != Outcome.DIVERGED:
         folder = result.student
-        sha256 = of_weights(result.weights_of(loop.student.model))
-        if loop.world.is_first:
-            result.save(loop.student.model, inputs)
-            if not end.outcome.is_resumable:
-                loop.checkpoints.discard()
+        model = loop.wrapped.whole.model
+        with loop.wrapped.gathered():
+            sha256 = of_weights(result.weights_of(model))
+            if loop.world.is_first:
+                result.save(model, inputs)
+        if loop.world.is_first and not end.outcome.is_resumable:
+            loop.checkpoints.discard()
         # no worker returns before the student is on the disk
         loop.world.barrier()
     return TrialResult(

@@ -51,20 +51,22 @@ class StudentWithLoss(nn.Module):
         return self._network.head()
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Returns what a step may change: the state without frozen weights."""
-        frozen = self._frozen_names()
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+        """Returns what a step may change, once: the state without frozen weights and the further
+        names of tied ones."""
+        left_out = self._frozen_or_tied()
+        return {name: value for name, value in self.state_dict().items() if name not in left_out}
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up what `trained_state` returned; earlier versions' states have frozen weights in
-        them, too."""
-        frozen = self._frozen_names()
-        kept = {name: value for name, value in self.state_dict().items() if name in frozen}
+        """Takes up what `trained_state` returned; earlier versions' states have the weights in them
+        that it leaves out."""
+        left_out = self._frozen_or_tied()
+        kept = {name: value for name, value in self.state_dict().items() if name in left_out}
         self.load_state_dict(kept | dict(state))
 
-    def _frozen_names(self) -> set[str]:
-        named = self.named_parameters(remove_duplicate=False)
-        return {name for name, parameter in named if not parameter.requires_grad}
+    def _frozen_or_tied(self) -> set[str]:
+        named = dict(self.named_parameters(remove_duplicate=False))
+        frozen = {name for name, parameter in named.items() if not parameter.requires_grad}
+        return frozen | (named.keys() - dict(self.named_parameters()).keys())
 
     def soften_teacher(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Returns the teacher's logits [N, V] as the soft loss sees them now."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,13 +27,15 @@ REPLAY = 2
 @dataclass
 class WritingSource:
     """The steps of a training whose student writes some of the text; see
-    `trainers.batch_source.BatchSource`. feed: the steps on prepared data. What it keeps, samples to
+    `trainers.batch_source.BatchSource`. feed: the steps on prepared data; gathered: a context in
+    which the writer has the present weights, entered by all workers. What it keeps, samples to
     replay (the last ones) and those that were written ahead, by step, is the same on every
     worker."""
 
     feed: Feed
     writer: Writer
     shares: Shares
+    gathered: Callable[[], AbstractContextManager[None]] = nullcontext
     _kept: deque[Sample] = field(default_factory=deque)
     _ahead: dict[int, dict[SampleKey, Sample]] = field(default_factory=dict)
 
@@ -137,7 +139,8 @@ class WritingSource:
         steps = range(number, min(window, self.shares.num_steps))
         asked = [(step, key) for step in steps for key in self._asked(step)]
         world = self.feed.world
-        mine = self.writer.write([key for _, key in asked[world.rank :: world.size]])
+        with self.gathered():
+            mine = self.writer.write([key for _, key in asked[world.rank :: world.size]])
         for rank, samples in enumerate(world.gathered(mine)):
             for (step, key), sample in zip(asked[rank :: world.size], samples, strict=True):
                 self._ahead.setdefault(step, {})[key] = sample

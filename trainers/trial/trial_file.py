@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StrictBool, field_validator
+from pydantic import BaseModel, Field, StrictBool, field_validator, model_validator
 
 from trainers.files.store import write_text
 from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
 from trainers.trial.kinds import LARGEST_COUNT, CountOrNone, Workers
+from trainers.trial.sharding import Sharding, check_sharding
 from trainers.trial.sources import CodeRole
 from trainers.trial.strict import Strict
 
@@ -58,6 +59,11 @@ class TrialFile(Strict):
     attempt: CountOrNone = 0
     config: TrialConfig
     world_size: Workers = 1
+    sharding: Sharding = Field(
+        default=Sharding.DDP,
+        description="how the workers share the student",
+        exclude_if=lambda sharding: sharding == Sharding.DDP,  # older images refuse it
+    )
     device: Literal["cpu", "cuda"] = "cpu"
     numerics: dict[str, Any] = Field(
         default_factory=dict, description="matmul_precision, threads, deterministic"
@@ -99,6 +105,11 @@ class TrialFile(Strict):
         _Numerics.model_validate(numerics)
         json.dumps(numerics, allow_nan=False)  # raises ValueError: the file could not keep it
         return numerics
+
+    @model_validator(mode="after")
+    def _sharding_fits(self) -> "TrialFile":
+        check_sharding(self.sharding, num_workers=self.world_size, place="world_size")
+        return self
 
     def trusts(self, role: CodeRole) -> bool:
         """Returns whether code that the model of that role, or the tokenizer, brings along may

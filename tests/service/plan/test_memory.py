@@ -86,6 +86,58 @@ def test_a_share_of_a_gpu_has_its_share_of_the_memory() -> None:
     assert memory(resources={"gpu_memory_gib": 24}).available == 24 * GIB
 
 
+FSDP = {"workers_per_trial": 2, "sharding": "fsdp"}
+GPUS = GPU.model_copy(update={"num_cpus": 8, "num_gpus": 8})
+
+
+def test_of_a_sharded_student_a_worker_has_its_part_and_a_few_layers() -> None:
+    found, replica = memory(GPUS, resources=FSDP), memory(GPUS, resources={"workers_per_trial": 2})
+    assert (replica.weights, replica.gradients, replica.gathered) == (WEIGHTS, 2 * WEIGHTS, 0)
+    assert (found.weights, found.gradients, found.optimizer) == (
+        WEIGHTS // 2,
+        WEIGHTS // 2,
+        WEIGHTS,
+    )
+    head = 1000 * 100 * 4
+    assert found.gathered == head + 3 * (WEIGHTS - head) // 4
+    assert (found.teacher, found.activations) == (replica.teacher, replica.activations)
+    on_cpus = memory(Resources(num_cpus=4, memory=64 * GIB), resources=FSDP)
+    assert on_cpus.weights == WEIGHTS + WEIGHTS // 2  # and the start of the next trial
+
+
+def test_a_sharded_student_is_whole_while_it_is_evaluated() -> None:
+    parameters, many = 1_000_000_000, LAYERS.model_copy(update={"layers": 40})
+    facts = KNOWN.model_copy(update={"student_parameters": parameters, "student_activations": many})
+    resources = {"workers_per_trial": 8, "sharding": "fsdp"}
+    found = plan(GPUS, facts=facts, resources=resources).memory
+    assert found is not None
+    assert found.weights == parameters * 4 // 8 + parameters * 4
+    assert (found.gradients, found.activations, found.gathered) == (0, 0, 0)
+    assert found.optimizer == 2 * parameters * 4 // 8
+
+
+@pytest.mark.parametrize(
+    ("resources", "remedy"),
+    [
+        ({}, "resources.sharding: fsdp, with workers_per_trial: 4"),
+        ({"workers_per_trial": 4}, "resources.sharding: fsdp ("),
+        ({"gpus_per_worker": 0.5}, None),
+        ({"workers_per_trial": 4, "sharding": "fsdp"}, None),
+    ],
+)
+def test_sharding_is_suggested_where_it_helps(
+    resources: dict[str, Any], remedy: str | None
+) -> None:
+    facts = KNOWN.model_copy(update={"student_parameters": 1_000_000_000})
+    tight = GPUS.model_copy(update={"gpu_memory": 12 * GIB})
+    try:
+        said = " ".join(plan(tight, facts=facts, resources=resources).warnings)
+    except PlanError as error:
+        said = str(error)
+    assert ("resources.sharding" in said) == (remedy is not None)
+    assert remedy is None or remedy in said
+
+
 def activations(**training: Any) -> int:
     found = memory(training={"precision": "float32"} | training)
     assert found.activations is not None

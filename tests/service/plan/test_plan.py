@@ -77,6 +77,12 @@ def test_what_decides_the_outcome_enters_the_id(other: dict[str, Any]) -> None:
     assert plan(**other).sweep_id != plan().sweep_id
 
 
+def test_how_workers_share_the_student_enters_the_id() -> None:
+    two = {"workers_per_trial": 2}
+    ids = [plan(resources=two | more).sweep_id for more in ({}, {"sharding": "fsdp"})]
+    assert ids[0] != ids[1] and plan(resources=two | {"sharding": "ddp"}).sweep_id == ids[0]
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -383,3 +383,13 @@ def test_a_part_of_a_gpu_is_for_one_worker(resources: dict[str, Any], works: boo
         return
     with pytest.raises(SpecError, match=r"gpus_per_worker: must be a whole number .* but got"):
         spec(resources=resources)
+
+
+def test_one_worker_shares_its_student_with_none() -> None:
+    wanted = r"resources: sharding: fsdp .* workers_per_trial must be at least 2, but got 1, .*ddp"
+    with pytest.raises(SpecError, match=wanted):
+        spec(resources={"sharding": "fsdp"})
+    asked = {"sharding": "fsdp", "workers_per_trial": 2}
+    assert spec(resources=asked).resources.sharding == "fsdp"
+    with pytest.raises(SpecError, match=r"resources\.sharding"):
+        spec(resources={"sharding": "zero"})
