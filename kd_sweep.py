@@ -67,7 +67,7 @@ def connect(url: str | None = None, token: str | None = None) -> SimpleNamespace
     token: what you are known by there; what is not given is that of KD_SWEEP_SERVER and
     KD_SWEEP_TOKEN, or of the profile. Raises `SpecError` for what is no address or token.
     """
-    server = Server.from_environment(_environment(), Path.cwd(), address=url, token=token)
+    server = Server.from_environment(_environment(server=url), Path.cwd(), token=token)
     if server is None:
         raise errors.SpecError(
             "connect: the address of a service must be given, but got none. Give it, or set "
@@ -344,10 +344,10 @@ def export(
     return actions.rerun.export_trial(run, _here(workspace), folder=Path(folder), merge=merge)
 
 
-def _environment(profile: str | None = None) -> dict[str, str]:
+def _environment(profile: str | None = None, server: str | None = None) -> dict[str, str]:
     from service.cli.environment import PROFILE_VARIABLE, environment_with
 
-    return environment_with(profile or os.environ.get(PROFILE_VARIABLE) or None)
+    return environment_with(profile or os.environ.get(PROFILE_VARIABLE) or None, server)
 
 
 def _here(given: Workspace | None) -> Workspace:

@@ -121,16 +121,11 @@ class Server:
 
     @classmethod
     def from_environment(
-        cls,
-        environment: Mapping[str, str],
-        folder: Path,
-        *,
-        address: str | None = None,
-        token: str | None = None,
+        cls, environment: Mapping[str, str], folder: Path, *, token: str | None = None
     ) -> "Server | None":
-        """Returns the service that `address` and `token` describe, or what KD_SWEEP_SERVER and
-        KD_SWEEP_TOKEN say where they are not given; None where nothing names one."""
-        address = address or environment.get(SERVER_VARIABLE)
+        """Returns the service that KD_SWEEP_SERVER and KD_SWEEP_TOKEN describe, None without.
+        token: in the place of the variable's."""
+        address = environment.get(SERVER_VARIABLE)
         if not address:
             return None
         token = token or environment.get(TOKEN_VARIABLE, "").strip()

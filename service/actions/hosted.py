@@ -136,15 +136,13 @@ class Hosted:
         return user.is_admin or (may and owner is not None and owner.owner == user.name)
 
     def plan_of(self, user: User, reference: str) -> SweepPlan:
-        """Returns what a sweep tries, of one that only waits, too."""
+        """Returns what a sweep tries, of one that only waits, too, and with what it gets in
+        addition where it goes on."""
         sweep_id = self.find(user, reference)
         launch = self.launches.newest(sweep_id)
-        try:
-            return go_on.order_to_resume(sweep_id, self.workspace).plan
-        except TrackingError:
-            if launch is None:
-                raise
+        if launch is not None and launch.state is not LaunchState.ENDED:
             return launch.order().plan
+        return go_on.order_to_resume(sweep_id, self.workspace).plan
 
     def find_trial(self, user: User, reference: str) -> str:
         """Returns SWEEP/NUMBER, or a sweep's id, with the id of the sweep that the user means."""

@@ -128,7 +128,7 @@ def main_options(
 
     Start with: kd-sweep run demo
     """
-    context.obj = environment_with(profile) | ({SERVER_VARIABLE: server} if server else {})
+    context.obj = environment_with(profile, server)
 
 
 def workspace_of(context: typer.Context, what: str = "") -> Workspace:

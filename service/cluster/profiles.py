@@ -23,7 +23,7 @@ from trainers.files.names import CONTROL
 from trainers.nearest import nearest
 
 FILE = "kd-sweep.toml"
-TOKEN, TOKEN_FILE = "token_env", "token_file"
+TOKEN, TOKEN_FILE, SERVER = "token_env", "token_file", "server"
 MOST_BYTES = 64 * 1024
 # key: the environment variables that stand for the same; the first is the one to set
 VARIABLES = {
@@ -33,7 +33,7 @@ VARIABLES = {
     "storage": ("KD_SWEEP_STORAGE",),
     "study_url": ("KD_SWEEP_STUDY_URL",),
     "tracking": ("MLFLOW_TRACKING_URI",),
-    "server": (SERVER_VARIABLE,),
+    SERVER: (SERVER_VARIABLE,),
     TOKEN_FILE: (TOKEN_VARIABLE,),
 }
 
@@ -55,10 +55,16 @@ def variables_of(name: str, file: Path | None, environment: Mapping[str, str]) -
             '"http://HEAD:8265".'
         )
     found: dict[str, str] = {}
-    for key, value in _profile(name, file).items():
+    profile = _profile(name, file)
+    for key, value in profile.items():
         # Not the first variable alone: the address under Ray's own name is an address, too.
         if any(environment.get(variable) for variable in VARIABLES[key]):
             continue
+        if key == TOKEN_FILE and environment.get(SERVER_VARIABLE, "") not in (
+            "",
+            profile.get(SERVER),
+        ):
+            continue  # another service must not get it
         if key == TOKEN:
             value = _token(value, f"{file}: profiles.{name}.{TOKEN}", environment)
             found["RAY_AUTH_MODE"] = "token"

@@ -164,6 +164,8 @@ def test_an_ended_sweep_is_extended_once_for_a_key(fresh: Service) -> None:
     order = json.loads((launch.folder / "order.json").read_text())
     wanted = order_to_extend(MINE, fresh.hosted.workspace, trials=4)
     assert order["plan"]["num_trials"] == wanted.plan.num_trials == PLAN.num_trials + 4
+    shown = fresh("anna", "GET", f"{ONE}/plan").json()
+    assert shown["num_trials"] == wanted.plan.num_trials
     without = fresh("anna", "POST", path, json={"trials": 4})
     assert (without.status_code, without.json()["exit_code"]) == (409, 4)
     assert "must have ended before it goes on, but it is pending" in without.json()["detail"]

@@ -212,6 +212,24 @@ def test_a_profile_names_the_service_and_the_tokens_file(
     assert [row["sweep_name"] for row in json.loads(found.stdout)] == ["other"]
 
 
+def test_a_profiles_token_goes_to_its_own_service_alone(
+    served: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kd-sweep.toml").write_text(
+        '[profiles.team]\nserver = "https://team.example.org"\ntoken_file = "token"\n'
+    )
+    (tmp_path / "token").write_text(served.service.tokens["anna"])
+    refused = call("--profile", "team", "--server", served.address, "sweeps")
+    assert (refused.exit_code, "must hold your token of" in refused.stderr) == (2, True)
+
+
+def test_an_empty_address_does_not_mean_this_machine() -> None:
+    for command in (("sweeps",), ("delete", "latest", "--yes")):
+        refused = call("--server", "", *command)
+        assert (refused.exit_code, "but got nothing" in refused.stderr) == (2, True)
+
+
 def test_a_password_that_is_kept_for_the_host_is_not_sent_instead(
     served: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
