@@ -151,6 +151,7 @@ HOMES: dict[str, set[str]] = {
     "fastapi": {"service/api", "service/web"},
     "starlette": {"service/api", "service/web"},
     "uvicorn": {"service/web/serving.py"},
+    "prometheus_client": {"service/api"},
     "requests": {
         "service/client",
         "service/evaluation/judges.py",

@@ -8,13 +8,17 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
 from service.actions.hosted import Hosted
+from service.actions.launch import LaunchState
 from service.actions.record import open_record
 from service.api import problems, routes
 from service.api.access import Tries
+from service.api.answers import AdminAsks
 from service.api.limits import Limits
+from service.api.metrics import Metrics, Timed
 
 logger = logging.getLogger(__name__)
 LINE_POLL_S = 0.5
@@ -41,8 +45,11 @@ def make_app(hosted: Hosted) -> FastAPI:
     app.include_router(routes.router)
     app.add_api_route("/healthz", _is_alive, methods=["GET"], responses={200: {}})
     app.add_api_route("/readyz", _is_ready, methods=["GET"], responses={200: {}, 503: {}})
+    app.state.metrics = Metrics()
+    app.add_api_route("/metrics", _show_metrics, methods=["GET"], include_in_schema=False)
     problems.install(app)
     app.add_middleware(Limits)
+    app.add_middleware(Timed, metrics=app.state.metrics)
     _describe_problems(app)
     return app
 
@@ -79,6 +86,14 @@ def _is_ready(request: Request, response: Response) -> dict[str, str]:
     hosted.accounts.check()
     open_record(hosted.workspace)
     return {"status": "ok"}
+
+
+def _show_metrics(ask: AdminAsks) -> Response:
+    """Shows the service's numbers to Prometheus, which comes with an admin's token."""
+    metrics: Metrics = ask.request.app.state.metrics
+    states = [one.state for one in ask.hosted.statuses(ask.user)]
+    waiting = [one.state for one in ask.hosted.launches.all()].count(LaunchState.WAITING)
+    return Response(metrics.text(states, waiting), media_type=CONTENT_TYPE_LATEST)
 
 
 def _describe_problems(app: FastAPI) -> None:

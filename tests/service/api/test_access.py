@@ -42,6 +42,7 @@ TABLE: dict[tuple[str, str], tuple[UserRole | None, dict[str, Any], bool]] = {
     ("GET", "/api/v1/schema"): (VIEWER, {}, False),
     ("GET", "/api/v1/users"): (ADMIN, {}, False),
     ("GET", "/api/v1/deeds"): (ADMIN, {}, False),
+    ("GET", "/metrics"): (ADMIN, {}, False),
 }
 # Pages, which have a table of their own.
 PAGES = {
