@@ -106,7 +106,8 @@ class FolderShelf:
 
     def begin(self, name: str) -> None:
         """See `Shelf`."""
-        shutil.rmtree(self._begun(name), ignore_errors=True)
+        for left in self.folder.glob(".*.parts"):  # by a writer that died, or had no room
+            shutil.rmtree(left, ignore_errors=True)
         self._begun(name).mkdir(parents=True)
 
     @contextmanager

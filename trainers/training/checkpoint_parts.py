@@ -80,7 +80,7 @@ def write(sharded: dict[str, Tensor], folder: Path, world: World) -> None:
     try:
         save(sharded, storage_writer=writer, process_group=world.group)
     except CheckpointException as error:  # of torch, and no Exception
-        raise OSError("; ".join(str(each) for each, _ in error.failures.values())) from error
+        raise OSError(_reasons(error)) from error
 
 
 def _read(
@@ -103,8 +103,18 @@ def _read(
     with warnings.catch_warnings():
         # that it reads by itself, as it is to: what it reads, no other worker has to wait for
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(found, storage_reader=reader, no_dist=True)
+        try:
+            load(found, storage_reader=reader, no_dist=True)
+        except CheckpointException as error:
+            raise ValueError(
+                f"the checkpoint in {folder} must be of the student that goes on with it, but "
+                f"{_reasons(error)}. Delete it, and the trial starts anew."
+            ) from error
     return found
+
+
+def _reasons(error: CheckpointException) -> str:
+    return "; ".join(str(each) for each, _ in error.failures.values())
 
 
 def _as_parameter(value: Any, parameter: Tensor) -> Any:

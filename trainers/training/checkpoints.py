@@ -92,10 +92,7 @@ class Checkpoints:
                 (folder / CHECK_FILE).write_text(json.dumps(own | {"parts": sums}))
             shelf.complete(name)
 
-        if world.is_first:
-            _on_all(world, lambda: shelf.begin(name))
-        else:
-            _on_all(world, lambda: None)
+        _on_all(world, lambda: shelf.begin(name) if world.is_first else None)
         with ExitStack() as stack:
             folder = _on_all(world, lambda: stack.enter_context(shelf.part(name)))
             checkpoint_parts.write(sharded, folder, world)

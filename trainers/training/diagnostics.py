@@ -139,11 +139,6 @@ class Diagnostics:
         self._spent = self._longest = 0.0
         self._failed = False
 
-    def after(self, step: int, looks: list[dict[str, Any]]) -> None:
-        """Looks at the trial after `step` steps, where that is due; see `look`."""
-        if self.is_due(step, looks):
-            self.look(step, looks)
-
     def is_due(self, step: int, looks: list[dict[str, Any]]) -> bool:
         """Returns whether the trial is to be looked at after `step` steps; to be asked after each.
         `looks`: what was seen, in earlier attempts too."""

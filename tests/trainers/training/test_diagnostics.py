@@ -236,7 +236,8 @@ def test_looks_that_take_too_long_are_left_out_the_last_one_last(
     clock, recorder, looks = Clock(look_s), Recorder(), []  # type: ignore[var-annotated]
     watched = diagnostics(tmp_path, clock, recorder)
     for step in range(101):
-        watched.after(step, looks)
+        if watched.is_due(step, looks):
+            watched.look(step, looks)
         clock.now += 1.0
     assert [look["step"] for look in looks] == list(recorder.diagnostics) == expected
 
@@ -245,7 +246,8 @@ def test_an_error_while_looking_ends_the_diagnostics_and_not_the_trial(tmp_path:
     clock, recorder, looks = Clock(0.1), Recorder(), []  # type: ignore[var-annotated]
     watched = diagnostics(tmp_path, clock, recorder, error=ValueError("no room"))
     for step in range(101):
-        watched.after(step, looks)
+        if watched.is_due(step, looks):
+            watched.look(step, looks)
     assert recorder.notices == ["diagnostics end at step 0: ValueError: no room"]
     assert not looks and not (tmp_path / DIAGNOSTICS).exists()
 

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 import torch
 from digits_support import request_of, trial_of
+from safetensors.torch import load_file
 from training_support import Recorder, gpt2, trial
 
 from trainers.__main__ import main
 from trainers.files import fingerprints
 from trainers.preparing.prepare import prepare
-from trainers.training.checkpoints import Checkpoints
+from trainers.training.checkpoints import Checkpoints, Like
 from trainers.training.run import run_trial
 from trainers.trial.catalogue import DIVERGENCES
 from trainers.trial.reporting import Leave, TrialResult
@@ -201,8 +202,6 @@ def test_what_a_whole_batch_decides_is_that_of_replicas(trials: Trials, name: st
 
 @pytest.mark.parametrize("name", ["everything", "untied", "lora"])
 def test_the_student_is_saved_whole(trials: Trials, name: str) -> None:
-    from safetensors.torch import load_file
-
     names = "adapter_model" if name == "lora" else "model"
     found, alone = (
         load_file(folder / name / "student" / f"{names}.safetensors")
@@ -265,6 +264,18 @@ def test_a_damaged_or_missing_part_is_named(trials: Trials, tmp_path: Path) -> N
     assert kept.read_last(torch.device("cpu")) is None
     assert f"{parts[0].name} does not match its checksum" in told[0]
     assert "FileNotFoundError" in told[1] or "does not match" in told[1]
+
+
+def test_a_checkpoint_of_another_student_is_refused(trials: Trials) -> None:
+    kept = Checkpoints(trials.folder / "killed" / "checkpoints")
+    whole = kept.read_last(torch.device("cpu"))
+    assert whole is not None and not whole["student"], "all weights are in parts"
+    (checkpoint,) = (trials.folder / "killed" / "checkpoints").iterdir()
+    weights = load_file(min(checkpoint.glob("*.safetensors")))
+    names = [name.removeprefix("student.") for name in weights if name.startswith("student.")]
+    like = Like({name: torch.zeros(3, 5) for name in names}, [torch.zeros(1)] * len(names), False)
+    with pytest.raises(ValueError, match="must be of the student that goes on with it, but .*ize"):
+        kept.read_last(torch.device("cpu"), like)
 
 
 def test_one_worker_has_nothing_to_share(
