@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from api_support import PLAN, Clock, service
+from api_support import OTHERS, PLAN, Clock, service
 from cli_support import call, document
 from client_support import Listening, listening
 from typer.testing import Result
@@ -264,13 +264,13 @@ def test_a_submit_asks_first(fresh: Listening) -> None:
     assert "Submit it?" in refused.stderr
 
 
-def test_a_sweep_starts_with_what_another_found(fresh: Listening) -> None:
-    given = ("sweep.yaml", "--from", MINE, "--json")
-    planned = there(fresh, "plan", *given, user="anna")
-    made = there(fresh, "submit", *given, "--yes", user="anna")
-    assert planned.exit_code == made.exit_code, made.output
-    if planned.exit_code == 0:
-        assert rows(planned)["sweep_id"] == rows(made)["sweep_id"]
+def test_a_sweep_starts_with_one_that_the_user_sees(fresh: Listening) -> None:
+    given = ("plan", "sweep.yaml", "--from")
+    expected, found = here(fresh, *given, MINE), there(fresh, *given, MINE, user="anna")
+    assert (found.exit_code, found.stderr) == (expected.exit_code, expected.stderr)
+    assert f"--from {MINE}: its study must be" in found.stderr
+    others = there(fresh, *given, OTHERS.sweep_id, user="anna")
+    assert (others.exit_code, "sweep of yours must be meant" in others.stderr) == (5, True)
 
 
 def test_a_sweep_goes_on_as_a_job(fresh: Listening) -> None:
