@@ -347,30 +347,6 @@ def test_what_decided_is_drawn_where_there_are_enough_trials() -> None:
     assert [one for one in few.charts if one.name == "importance"] == []
 
 
-def test_what_chosen_trials_score_on_test_sets_is_reported_by_set() -> None:
-    trials = search(8)
-    for number, score in ((2, 21.5), (3, 20.25)):
-        trials[number].metrics["test/self_inst/rouge_l"] = score
-    trials[2].metrics["test/arc/easy/acc"] = 0.5
-    page = make_page(source_of(trials))
-    tables = {one.name: one for one in page.tables if one.name.startswith("test-")}
-    assert tables.keys() == {"test-self_inst", "test-arc/easy"}
-    assert column(tables["test-self_inst"], "rouge_l") == [21.5, 20.25]
-    assert tables["test-arc/easy"].columns == ("trial", "config", "acc")
-    assert all("test/" not in name for one in page.tables for name in one.columns)
-
-
-def test_test_sets_that_wait_for_a_chosen_trial_are_named() -> None:
-    trials = search(8)
-    source = replace(source_of(trials), test_sets=("self_inst", "vicuna"))
-    (waiting,) = section_of(make_page(source), "test-sets").text
-    assert "No trial was reported on self_inst, vicuna yet: kd-sweep evaluate toy-1a2b" in waiting
-    trials[2].metrics["test/self_inst/rouge_l"] = 21.5
-    source = replace(source_of(trials), test_sets=("self_inst", "vicuna"))
-    _, waiting = section_of(make_page(source), "test-sets").text
-    assert "No trial was reported on vicuna yet" in waiting
-
-
 def test_the_examples_that_gain_and_lose_most_are_shown_with_their_texts() -> None:
     source = source_of(study())
     gained = [3.0, -1.0, 0.0, 9.0, 1.0, 2.0, 4.0, 5.0, -8.0, -0.5]
