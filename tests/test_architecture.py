@@ -111,7 +111,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "__main__.py": {"files", "tasks", "teachers", "training", "trial"},
         "worker.py": {"training", "trial"},
         "evaluating": OF_A_TRIAL | {"students", "tasks", "teachers", "training"},
-        "preparing": OF_A_TRIAL | {"students", "tasks", "teachers", "training"},
+        "preparing": OF_A_TRIAL | {"batch_source.py", "students", "tasks", "teachers", "training"},
         "training": OF_A_TRIAL | {"batch_source.py", "losses", "students", "tasks", "teachers"},
         "teachers": {"files", "numerics.py", "parts.py", "trial"},
         "tasks": {"files", "numerics.py", "parts.py", "students", "trial"},

@@ -94,6 +94,15 @@ def trial(prepared: Prepared, **config: Any) -> TrialFile:
     )
 
 
+def on_teacher_text(file: TrialFile, prepared: Prepared) -> TrialFile:
+    """The trial, learning the teacher's text in place of the data's."""
+    text = prepared.teacher_text
+    assert text is not None
+    fingerprints = file.fingerprints | {"data": text.fingerprint}
+    paths = file.paths.model_copy(update={"data": text.data})
+    return file.model_copy(update={"fingerprints": fingerprints, "paths": paths})
+
+
 @dataclass
 class Recorder:
     """A reporter that keeps everything, and makes the trial leave after step `stop_after`."""

@@ -4,10 +4,12 @@ torch."""
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from trainers.parts import Batch, Network
+from trainers.parts import Batch, Network, TaskRuntime
 from trainers.trial.config import TrialConfig
+from trainers.trial.sources import TeacherText
 
 if TYPE_CHECKING:
     from trainers.responses import SampleKey
@@ -61,8 +63,8 @@ class Writer(Protocol):
 
 
 @runtime_checkable
-class WritesText(Protocol):
-    """The runtime of a task whose students can write what they learn from."""
+class WritesText(TaskRuntime, Protocol):
+    """The runtime of a task whose students can learn from what they, or the teacher, write."""
 
     def writer(
         self,
@@ -75,3 +77,19 @@ class WritesText(Protocol):
     ) -> Writer:
         """Returns what writes as the config says, with the network `student`, which is trained, and
         with the teacher where that has a share in it; `numerics`: resolved ones."""
+
+    def teacher_writer(
+        self,
+        asked: TeacherText,
+        data: Any,
+        *,
+        teacher: Network,
+        max_tokens: int,
+        numerics: dict[str, Any],
+    ) -> Writer:
+        """Returns what writes the `teacher`'s text as asked, `max_tokens` a response at most. It
+        depends on the weights, the seed that is asked for and the keys."""
+
+    def write_responses(self, data: Path, samples: "Sequence[Sample]", folder: Path) -> None:
+        """Writes the prepared `data` into `folder` so that its training split has an example for
+        each of `samples`, in their order."""

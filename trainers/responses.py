@@ -10,11 +10,11 @@ SampleKey = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are drawn. Each model's distribution is softened by `temperature` (> 0), then
-    cut to the smallest set of tokens whose probabilities reach `top_p`, and scaled to 1; with a
-    teacher, tokens come from (1 - `teacher_mix`) student + `teacher_mix` teacher of these (MiniLLM,
-    Gu et al. 2024, section 2.2; what top-p does to a mixture is our reading). Any of
-    `end_token_ids` ends a response."""
+    """How responses are drawn. Each model's distribution is softened by `temperature` (0 leaves the
+    likeliest token alone), then cut to the smallest set of tokens whose probabilities reach
+    `top_p`, and scaled to 1; with a teacher, tokens come from (1 - `teacher_mix`) student +
+    `teacher_mix` teacher of these (MiniLLM, Gu et al. 2024, section 2.2; what top-p does to a
+    mixture is our reading). Any of `end_token_ids` ends a response."""
 
     temperature: float
     max_new_tokens: int
@@ -25,7 +25,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         rules = {
-            "temperature": (self.temperature > 0, "must be positive"),
+            "temperature": (self.temperature >= 0, "must not be negative"),
             "max_new_tokens": (self.max_new_tokens > 0, "must be positive"),
             "top_p": (0 < self.top_p <= 1, "must be in (0, 1]"),
             "teacher_mix": (0 <= self.teacher_mix <= 1, "must be in [0, 1]"),

@@ -180,11 +180,13 @@ def _running(sweeps: Sequence[SweepRecord], folders: Mapping[str, Path], home: P
 
 
 def _one_of_each(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Returns a trial for each precision and attention: a sweep's others have the same inputs."""
+    """Returns a trial for each precision, attention and text, with and without a student that
+    writes: a sweep's others have the same inputs."""
     found = {}
     for record in records:
         config = record.config
-        found[config.get("precision"), config.get("attention_implementation")] = record
+        same = [config.get(n) for n in ("precision", "attention_implementation", "responses")]
+        found[*same, bool(config.get("student_share"))] = record
     return list(found.values())
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.plan.own_text import OwnText
     from service.plan.plan import SweepPlan
     from service.plan.study import Cell, StudyPlan
+    from service.plan.teacher_text import TeacherTextCost
 
 UNKNOWN = "not known yet"
 
@@ -137,6 +138,8 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         time = f"{_between(estimate.duration_range_s, duration)} ({estimate.basis})"
     free = plan.cluster.disk_free
     rows = [("learned from", tokens)]
+    if estimate.teacher_text is not None:
+        rows.append(("teacher's text", _teacher_text(estimate.teacher_text)))
     if estimate.own_text is not None:
         rows.append(("students' own text", _own_text(estimate.own_text)))
     rows.append(("time", time))
@@ -152,6 +155,18 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     ]
     rows.append(("disk", ", ".join(disk) + (f"; {size(free)} free" if free is not None else "")))
     return rows
+
+
+def _teacher_text(text: "TeacherTextCost") -> str:
+    num = "" if text.responses is None else f"{count(text.responses)} "
+    told = (
+        f"{num}responses of up to {text.max_tokens} tokens to the training prompts, "
+        f"at temperature {text.temperature:g}"
+    )
+    if text.write_s == 0:
+        return f"{told}: there already"
+    time = "" if text.write_s is None else f", about {duration(text.write_s)}"
+    return f"{told}, written once{time}, and kept for later sweeps"
 
 
 def _own_text(text: "OwnText") -> str:

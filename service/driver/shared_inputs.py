@@ -14,6 +14,7 @@ from trainers.tasks import table
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.sources import Prepared, PrepareRequest
+from trainers.trial.text_fields import Responses
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 # Their versions are recorded with each trial: what may change its numbers.
@@ -39,15 +40,22 @@ class SharedInputs:
     caches: Mapping[HiddenStates, CachedAs] = field(default_factory=dict)
 
     def trial(self, template: TrialFile, config: TrialConfig) -> TrialFile:
-        """Returns `template` with `config` and what it decides: numerics, and the source of the
-        teacher's signal."""
-        asked = HiddenStates(config.precision, config.attention_implementation)
+        """Returns `template` with `config` and what it decides: numerics, the text to learn from,
+        and the source of the teacher's signal."""
         changed: dict[str, Any] = {"config": config, "numerics": self.numerics[config.precision]}
+        places = {}
+        if config.responses == Responses.TEACHER:
+            text = self.prepared.teacher_text
+            assert text is not None, "it is prepared where a trial may learn from it"
+            places["data"] = text.data
+            changed["fingerprints"] = template.fingerprints | {"data": text.fingerprint}
+        asked = HiddenStates.of(config)
         if asked in self.caches and not table.task_named(config.task).why_not_cached(config):
             cached = self.caches[asked]
-            paths = template.paths.model_copy(update={"teacher_cache": cached.place})
-            changed |= {"paths": paths, "teacher_source": cached.source}
-        return template.model_copy(update=changed)
+            places["teacher_cache"] = cached.place
+            changed["teacher_source"] = cached.source
+        paths = template.paths.model_copy(update=places)
+        return template.model_copy(update=changed | {"paths": paths})
 
     def template(self, plan: SweepPlan, own_modules: str | None = None) -> TrialFile:
         """Returns what the files of all the sweep's trials have in common; own_modules: the folder

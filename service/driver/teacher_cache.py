@@ -134,6 +134,7 @@ class _Building:
         update = {
             "precision": asked.precision,
             "attention_implementation": asked.attention,
+            "responses": asked.responses,
         }
         config = self.plan.spec.budget().model_copy(update=update)
         trial = self.shared.trial(self.shared.template(self.plan), config)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from service.plan.own_text import TOKEN_S, OwnText, own_text
+from service.plan.teacher_text import TeacherTextCost, teacher_text_cost
 from service.plan.trials import control_trials
 from service.plan.work import (
     FORWARD_FLOPS,
@@ -30,6 +31,7 @@ from trainers.trial.facts import Facts
 from trainers.trial.seen import Seen
 from trainers.trial.sources import ROLES, FitConfig
 from trainers.trial.strict import Strict
+from trainers.trial.text_fields import Responses
 
 BYTES_PER_WEIGHT = 4
 # Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
@@ -86,6 +88,11 @@ class Estimate(Strict):
     teacher_cache_s: float | None = Field(default=None, description="to build it, once")
     own_text: OwnText | None = Field(
         default=None, description="that students write", exclude_if=lambda text: text is None
+    )
+    teacher_text: TeacherTextCost | None = Field(
+        default=None,
+        description="that the teacher writes before the trials",
+        exclude_if=lambda text: text is None,
     )
     basis: str = UNKNOWN
 
@@ -144,6 +151,7 @@ def estimate_sweep(
         teacher_cache_bytes=cache_bytes(facts, cache_dtypes) if is_cached else None,
         teacher_cache_s=build_s,
         own_text=own,
+        teacher_text=teacher_text_cost(spec, whole, gpus_per_worker),
         basis=UNKNOWN if time is None else time.source,
     )
 
@@ -153,6 +161,9 @@ def as_trials_learn(spec: SweepSpec, facts: InputFacts) -> InputFacts:
     examples, tokens = facts.num_train_examples, facts.num_train_tokens
     if examples is None or tokens is None:
         return facts
+    if spec.budget().responses == Responses.TEACHER:
+        num_samples = 1 if spec.teacher_text is None else spec.teacher_text.samples_per_prompt
+        examples, tokens = examples * num_samples, facts.num_teacher_tokens or tokens * num_samples
     learned = num_learned_from(spec.data, examples)
     update = {"num_train_examples": learned, "num_train_tokens": round(tokens * learned / examples)}
     return facts.model_copy(update=update)
@@ -224,6 +235,8 @@ def _range_before_trials(
     # Where the teacher's entropy is known, everything was prepared.
     is_prepared = facts.teacher_entropy_share is not None
     made = build_s + (0.0 if is_prepared else _fit_seconds(spec, facts, gpus_per_worker))
+    text = teacher_text_cost(spec, facts, gpus_per_worker)
+    made += 0.0 if text is None else text.write_s or 0.0
     return low + made / GUESSED, high + made * GUESSED
 
 

@@ -1,18 +1,20 @@
 """Where trials get the teacher's signal from: its cache, or the teacher itself, and why. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from search_spaces.space import SearchSpace
 from service.errors import PlanError
+from service.plan.trials import control_trials
 from service.spec.document import SweepSpec
 from service.words import GIB, size
 from trainers.tasks import table
-from trainers.trial.config import fields_in
+from trainers.trial.config import TrialConfig, fields_in
 from trainers.trial.fields import Precision
 from trainers.trial.strict import Strict
+from trainers.trial.text_fields import Responses
 
 # A disk that is filled to its end stops whoever else writes to it.
 USABLE = 0.9
@@ -22,10 +24,16 @@ TEXT_FIELDS = {*fields_in("text")}
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What a trial decides of its teacher's hidden states; a cache serves one such pair."""
+    """What a trial decides of its teacher's hidden states; a cache serves one such triple."""
 
     precision: Precision
     attention: str | None
+    responses: Responses = Responses.DATA
+
+    @classmethod
+    def of(cls, config: TrialConfig) -> "HiddenStates":
+        """Returns what a trial with that `config` asks for."""
+        return cls(config.precision, config.attention_implementation, config.responses)
 
 
 class TeacherChoice(Strict):
@@ -78,8 +86,14 @@ def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
     """Returns all that trials of `spec` may ask for."""
     space = spec.search
     names = ("precision", "attention_implementation")
-    values = product(*(_possible(spec, space, name) for name in names))
-    return [HiddenStates(Precision(precision), attention) for precision, attention in values]
+    values = product(*(_possible(spec, space, name) for name in names), responses_learned(spec))
+    return [HiddenStates(Precision(precision), *others) for precision, *others in values]
+
+
+def responses_learned(spec: SweepSpec) -> list[Responses]:
+    """Returns whose responses trials of `spec` learn from, its controls included."""
+    trials = [*(one.values for one in control_trials(spec)), *spec.points()]
+    return sorted({spec.trial_config(values).responses for values in trials})
 
 
 def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
@@ -88,10 +102,10 @@ def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
     # `auto` and what it resolves to share a cache, hence the set.
     auto = Precision.BFLOAT16 if gpus_per_worker > 0 else Precision.FLOAT32
     resolved = {
-        (auto if each.precision == Precision.AUTO else each.precision, each.attention)
+        replace(each, precision=auto) if each.precision == Precision.AUTO else each
         for each in hidden_states(spec)
     }
-    return sorted(spec.teacher_cache.storage or str(precision) for precision, _ in resolved)
+    return sorted(spec.teacher_cache.storage or str(each.precision) for each in resolved)
 
 
 def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:

@@ -43,6 +43,7 @@ def check_spec(spec: SweepSpec) -> None:
         if not spec.is_study:  # whose values are each meant
             _check_search_limits(config, values)
     _check_objectives(spec)
+    _check_teacher_text(spec)
 
 
 def _trial_of(spec: SweepSpec, values: Mapping[str, Any]) -> TrialConfig:
@@ -93,6 +94,35 @@ def _check_inputs(spec: SweepSpec) -> None:
         raise ValueError(
             f"tokenizer: it belongs to task '{TaskName.CAUSAL_LM}', but got it with task "
             f"'{spec.task}'. Leave it out."
+        )
+
+
+def _check_teacher_text(spec: SweepSpec) -> None:
+    given, asked = spec.data.teacher_text, spec.teacher_text
+    if given is not None and asked is None:
+        raise ValueError(
+            "data.teacher_text: it is written for trials with text.responses: teacher, but got it "
+            "and no such trial. Set or search responses, or leave it out."
+        )
+    if asked is None:
+        return
+    room = spec.data.max_tokens - spec.data.max_prompt_tokens
+    if asked.longest(spec.data) > room:
+        raise ValueError(
+            "data.teacher_text.max_tokens: it must be at most max_tokens - max_prompt_tokens = "
+            f"{room}, or a response does not fit behind every prompt, but got {asked.max_tokens}."
+        )
+    if asked.samples_per_prompt > 1 and spec.budget().steps is None:
+        raise ValueError(
+            "data.teacher_text.samples_per_prompt: training.steps must be given with more than 1, "
+            "as an epoch of the teacher's text is so many times longer than one of the data's, but "
+            f"got {asked.samples_per_prompt} and epochs. Give steps."
+        )
+    if spec.teacher_cache.gpus > 1:
+        raise ValueError(
+            "teacher_cache.gpus: it must be 1 where the teacher writes text, each token of which "
+            f"would cross all GPUs, but got {spec.teacher_cache.gpus} with responses: teacher. "
+            "Use 1, or responses: data."
         )
 
 

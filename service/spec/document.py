@@ -83,13 +83,18 @@ class Evaluation(Section, fields.Evaluation):
 
 
 class Data(fields.Data, DataSource):
-    """Instruction and response pairs, and how long they may be; and test sets, which nothing but
-    `kd-sweep evaluate` reads."""
+    """Instruction and response pairs, how long they may be, and how the teacher answers them; and
+    test sets, which nothing but `kd-sweep evaluate` reads."""
 
     test: dict[SetName, Name] = Field(
         default_factory=dict,
         description="test sets, a name to a place: what kd-sweep evaluate reports on by default",
         exclude_if=lambda sets: not sets,
+    )
+    teacher_text: sources.TeacherText | None = Field(
+        default=None,
+        description="how it is written where trials have responses: teacher",
+        exclude_if=lambda text: text is None,  # sweeps without it keep their ids
     )
 
 
@@ -372,6 +377,12 @@ class SweepSpec(Strict):
         Raises `ValueError` (pydantic's) naming the field and the rule."""
         return TrialConfig.model_validate(self.given() | dict(values))
 
+    @property
+    def teacher_text(self) -> sources.TeacherText | None:
+        """How the teacher writes what trials learn from; None where none of them does."""
+        is_learned = sources.is_teacher_text_learned(self.given(), self.points())
+        return (self.data.teacher_text or sources.TeacherText()) if is_learned else None
+
     def prepare_request(self) -> PrepareRequest:
         """Returns what all trials share, to be prepared once."""
         source = {name: getattr(self.data, name) for name in DataSource.model_fields}
@@ -382,6 +393,7 @@ class SweepSpec(Strict):
             adapter=first_adapter(self.given(), self.points()),
             tokenizer=self.tokenizer,
             data=DataSource(**source),
+            teacher_text=self.teacher_text,
             teacher_gpus=self.teacher_cache.gpus,
             scored_as=self.budget(),
             **{name: getattr(self.data, name) for name in fields.Data.model_fields},

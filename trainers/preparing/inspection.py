@@ -126,7 +126,7 @@ def _measured(
     request: PrepareRequest, keys: Keys, task: Task, teacher: _Model, student: _Model
 ) -> dict[str, Any]:
     """What an earlier preparation measured: the teacher's entropy, the scores of teacher and
-    undistilled student, and how long an evaluation of the student takes."""
+    undistilled student, how long an evaluation of the student takes, and the teacher's text."""
     folders = (teacher.folder, student.folder, keys.data_folder)
     if not all(folder is not None and folder.is_dir() for folder in folders):
         return {}
@@ -144,4 +144,8 @@ def _measured(
         scores = read_scores(folder)
         measured |= {"evaluation_s": scores.evaluation_s, "forward_s": scores.forward_s}
         measured |= {"teacher_scores": scores.teacher, "undistilled_scores": scores.undistilled}
+    if request.teacher_text is not None:
+        text = keys.text_folder(request.teacher_text, request, found["teacher"])
+        if text.is_dir():
+            measured["num_teacher_tokens"] = task.read_prepared(text, request).num_train_learned
     return measured

@@ -12,7 +12,7 @@ from trainers.parts import Task
 from trainers.tasks import locate
 from trainers.trial.config import TrialConfig, fields_in
 from trainers.trial.facts import PreparedFacts
-from trainers.trial.sources import ModelSource, PrepareRequest, Scores
+from trainers.trial.sources import ModelSource, PrepareRequest, Scores, TeacherText
 
 # What decides an evaluation: all of its section but how often it takes place, and the arithmetic.
 BESIDE_EVALUATION = ("evaluations", "diagnostics_share")
@@ -51,6 +51,16 @@ class Keys:
         if source.fit is not None:
             document |= {"fit": source.fit.model_dump(), "data": self._inputs.data}
         return keyed_folder(self._home, f"{role}s", document)
+
+    def text_folder(self, asked: TeacherText, request: PrepareRequest, teacher: str) -> Path:
+        """Returns where the data is stored whose responses are those of the prepared teacher with
+        the fingerprint `teacher`, as `asked`."""
+        document = {
+            "data": self._inputs.data,
+            "teacher": teacher,
+            "text": asked.model_dump() | {"max_tokens": asked.longest(request)},
+        }
+        return keyed_folder(self._home, "data", document)
 
     def metrics_folder(self, found: Mapping[str, str]) -> Path:
         """Where the metrics of teacher and student's start are stored, by the fingerprints of what

@@ -8,19 +8,21 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainers import numerics
+from trainers.batch_source import WritesText
 from trainers.files import store
 from trainers.files.json_files import read_object
 from trainers.parts import Data, Task
 from trainers.preparing.adapters import check_adapters, whole_model
 from trainers.preparing.keys import SCORES, Keys, input_fingerprints, read_scores
 from trainers.preparing.scoring import score, score_as_trials, with_entropy
+from trainers.preparing.teacher_text import TeacherWriting
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table
 from trainers.training.run import run_trial
@@ -32,6 +34,7 @@ from trainers.trial.sources import (
     Learned,
     ModelSource,
     Prepared,
+    PreparedText,
     PrepareRequest,
     Role,
     Scores,
@@ -42,6 +45,7 @@ ProgressCall = Callable[[str, float], None]
 
 METRICS = "metrics.json"
 SCORING = "teacher and undistilled student scored"
+WRITING = "teacher's text"
 
 
 def _silent(stage: str, fraction: float) -> None:
@@ -83,6 +87,7 @@ class _Preparation:
         models = {"teacher": teacher, "student": student, "data": data}
         scores = self._scores(found, models)
         metrics = self._metrics(found, models, scores)
+        text = self._teacher_text(models, found)
         return Prepared(
             teacher=str(teacher),
             student=str(student),
@@ -95,6 +100,7 @@ class _Preparation:
             teacher_metrics=metrics["teacher"],
             student_metrics=metrics["student"],
             scores=scores,
+            teacher_text=text,
         )
 
     def _write_data(self, folder: Path) -> None:
@@ -156,6 +162,32 @@ class _Preparation:
         """Writes into `target` the whole model of an adapter and its base."""
         model = whole_model(adapter, base, self.task, trust=self.request.trusts(role))
         self.task.runtime().save(model, self._opened(data), target)
+
+    def _teacher_text(
+        self, models: Mapping[str, Path], found: Mapping[str, str]
+    ) -> PreparedText | None:
+        asked = self.request.teacher_text
+        if asked is None:
+            return None
+        runtime = self.task.runtime()
+        # the document was refused for any other task
+        assert isinstance(runtime, WritesText)
+        writing = TeacherWriting(
+            asked,
+            self.request,
+            runtime,
+            teacher=models["teacher"],
+            data=models["data"],
+            progress=partial(self.progress, WRITING),
+        )
+        folder = writing.write(self.keys.text_folder(asked, self.request, found["teacher"]))
+        facts = self.task.read_prepared(folder, self.request)
+        return PreparedText(
+            data=str(folder),
+            fingerprint=facts.fingerprints["data"],
+            num_examples=facts.num_train_examples,
+            num_tokens=facts.num_train_learned,
+        )
 
     def _opened(self, data: Path) -> Data:
         return self.task.runtime().open_data(data, trust=self.request.trusts("tokenizer"))

@@ -61,7 +61,7 @@ class Shares:
 
     def kinds(self, step: int, count: int, *, is_full: bool) -> NDArray[np.int64]:
         """Returns the `Kind` of each of the `count` sequences of a step."""
-        is_each = self.text.share_of == ShareOf.SEQUENCES
+        is_each = self.text.share_of != ShareOf.STEPS
         coins = np.broadcast_to(throw(self.seed, step, count if is_each else 1), count)
         is_fresh = coins < self.fresh(step, is_full=is_full)
         is_own = coins < self.student(step)

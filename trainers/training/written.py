@@ -18,7 +18,7 @@ from trainers.training.feed import Feed, share
 from trainers.training.samples import packed, unpacked
 from trainers.training.shares import Kind, Shares
 from trainers.trial.fields import Text
-from trainers.trial.text_fields import MOST_SAMPLES, ShareSchedule
+from trainers.trial.text_fields import MOST_SAMPLES, ShareOf, ShareSchedule
 
 # Which of a step's numbers are drawn; `shares.COIN` is another.
 REPLAY = 2
@@ -93,7 +93,8 @@ class WritingSource:
         samples = [*fresh, *self._replayed(number, int((kinds == Kind.REPLAYED).sum()))]
         self._keep(fresh)
         write_s = time.perf_counter() - began
-        of_data = examples[kinds == Kind.DATA]
+        is_paired = self._text.share_of == ShareOf.PAIRS
+        of_data = examples if is_paired else examples[kinds == Kind.DATA]
         prepared = self.feed.batches(of_data) if len(of_data) else []
         return Step(
             number=number,

@@ -89,6 +89,11 @@ class Facts(Strict):
         default=None, description="response tokens of one epoch, or about so many"
     )
     num_validation_examples: int | None = None
+    num_teacher_tokens: int | None = Field(
+        default=None,
+        description="response tokens of an epoch of the teacher's text; null: not written yet",
+        exclude_if=lambda tokens: tokens is None,
+    )
     num_views: int = Field(
         default=1, description="views of a training example; 0: each epoch has new ones"
     )

@@ -1,7 +1,7 @@
 """What a sweep names as its inputs (models, tokenizer and data, each as the user wrote it), and
 what preparing them returns; no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
@@ -9,9 +9,29 @@ from pydantic import BaseModel, Field, model_validator
 
 from trainers.trial.adapters import Adapter
 from trainers.trial.config import TrialConfig
-from trainers.trial.fields import Data, Decay, Optimizer, Precision, Schedule, TaskName
-from trainers.trial.kinds import Count, Epochs, Fraction, Name, NonNegative, Positive, Seed, Workers
+from trainers.trial.fields import (
+    Data,
+    Decay,
+    LanguageDataFields,
+    Optimizer,
+    Precision,
+    Schedule,
+    TaskName,
+)
+from trainers.trial.kinds import (
+    NOT_A_SWITCH,
+    Count,
+    Epochs,
+    Fraction,
+    Length,
+    Name,
+    NonNegative,
+    Positive,
+    Seed,
+    Workers,
+)
 from trainers.trial.strict import Strict
+from trainers.trial.text_fields import MOST_SAMPLES, Responses
 
 BUILTIN_PREFIX = "builtin:"
 Role = Literal["teacher", "student"]
@@ -206,9 +226,47 @@ class DataSource(Strict):
     max_validation_examples: Count | None = None
 
 
+class TeacherText(Strict):
+    """How the teacher answers the training prompts, once, for all trials with `responses: teacher`.
+    None of it follows a temperature of a trial."""
+
+    temperature: NonNegative = Field(
+        default=1.0, description="of the teacher's text; 0 is greedy. Apart from tau"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), NOT_A_SWITCH] = 1.0
+    samples_per_prompt: Count = Field(
+        default=1, le=MOST_SAMPLES, description="each is an example, so that epochs are longer"
+    )
+    max_tokens: Length | None = Field(
+        default=None, description="of a response; default: what max_prompt_tokens leaves"
+    )
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "TeacherText":
+        if self.temperature == 0 and self.samples_per_prompt > 1:
+            raise ValueError(
+                "samples_per_prompt must be 1 at temperature 0, where they would all be the same, "
+                f"but got {self.samples_per_prompt}. Use a positive temperature"
+            )
+        return self
+
+    def longest(self, lengths: LanguageDataFields) -> int:
+        """Returns the tokens of the longest response behind prompts of such `lengths`."""
+        room = lengths.max_tokens - lengths.max_prompt_tokens
+        return room if self.max_tokens is None else self.max_tokens
+
+
+def is_teacher_text_learned(given: Mapping[str, Any], points: Iterable[Mapping[str, Any]]) -> bool:
+    """Returns whether any trial learns the teacher's responses: with the fields that a sweep has
+    `given` and those of one of its `points`."""
+    asked = ({**given, **point}.get("responses") for point in points)
+    return Responses.TEACHER in asked
+
+
 # The inputs that only one task reads.
 INPUTS_OF: Mapping[str, TaskName] = {
-    **dict.fromkeys(("columns", "template"), TaskName.CAUSAL_LM),
+    **dict.fromkeys(("columns", "template", "teacher_text"), TaskName.CAUSAL_LM),
     **dict.fromkeys(
         ("image_column", "label_column", "image_size"),
         TaskName.IMAGE_CLASSIFICATION,
@@ -226,6 +284,9 @@ class PrepareRequest(Data):
     adapter: Adapter | None = Field(default=None, description="that some of the trials train")
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: DataSource
+    teacher_text: TeacherText | None = Field(
+        default=None, description="for the trials that learn from the teacher's text, if any do"
+    )
     teacher_gpus: Workers = Field(default=1, description="over which the teacher is spread")
     scored_as: TrialConfig | None = Field(
         default=None,
@@ -254,6 +315,15 @@ class Scores(Strict):
     forward_s: float = Field(description="of which without sampled answers")
 
 
+class PreparedText(Strict):
+    """The data with the teacher's responses in place of those to train on."""
+
+    data: str = Field(description="folder")
+    fingerprint: str = Field(description="SHA-256 of the data in it")
+    num_examples: int
+    num_tokens: int = Field(description="response tokens of one epoch")
+
+
 class Prepared(Strict):
     """What preparing returned: folders, fingerprints, and facts that plans and tables show."""
 
@@ -270,3 +340,4 @@ class Prepared(Strict):
     )
     student_metrics: dict[str, float] = Field(description="the same of the student's start")
     scores: Scores | None = Field(default=None, description="where the request says as what")
+    teacher_text: PreparedText | None = Field(default=None, description="where that was asked for")

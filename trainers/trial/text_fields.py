@@ -1,7 +1,8 @@
 """The fields that say who writes the text that a trial learns from; no torch.
 
-Four temperatures are apart: those of the loss (`loss_fields.py`), of the student's sampling and of
-the teacher's (here), and of evaluation (`fields.py`). None is another one's default.
+Four temperatures are apart: those of the loss (`loss_fields.py`), of the student's sampling (here)
+and of the teacher's (`sources.TeacherText`), and of evaluation (`fields.py`). None is another one's
+default.
 """
 
 from enum import StrEnum
@@ -13,6 +14,14 @@ from trainers.trial.groups import Fields, Group
 from trainers.trial.kinds import NOT_A_SWITCH, Count, CountOrNone, Fraction, Length, Positive
 
 MOST_SAMPLES = 1000  # of a prompt in a step
+
+
+class Responses(StrEnum):
+    """Whose responses a trial learns from where the student itself does not write: the data's, or
+    the teacher's to the same prompts (sequence-level distillation, Kim and Rush 2016)."""
+
+    DATA = "data"
+    TEACHER = "teacher"
 
 
 class ShareSchedule(StrEnum):
@@ -28,10 +37,12 @@ class ShareSchedule(StrEnum):
 
 
 class ShareOf(StrEnum):
-    """What is thrown a coin for: a step, or each of its sequences."""
+    """What is thrown a coin for: a step, or each of its sequences. In pairs the student's response
+    to a prompt stands beside the other one, not in its place (DistiLLM-2, Ko et al. 2025)."""
 
     STEPS = "steps"
     SEQUENCES = "sequences"
+    PAIRS = "pairs"
 
 
 class FreshSchedule(StrEnum):
@@ -44,11 +55,18 @@ class FreshSchedule(StrEnum):
 
 
 class StudentTextFields(Fields):
-    """How much of the text the student itself writes, when, and how."""
+    """Whose text it is, and how much of it the student itself writes, when, and how."""
 
     # Left out of documents at their defaults, so that sweeps without them keep their ids.
     group = Group(section="text", task="causal_lm", is_sparse=True)
 
+    responses: Annotated[
+        Responses,
+        Field(
+            description="that are learned where the student does not write: the data's, or the "
+            "teacher's to the same prompts, as data.teacher_text says"
+        ),
+    ] = Responses.DATA
     student_share: Annotated[
         Fraction,
         Field(description="share of text that the student writes (GKD's lambda), at its largest"),
@@ -61,7 +79,11 @@ class StudentTextFields(Fields):
         ),
     ] = ShareSchedule.CONSTANT
     share_of: Annotated[
-        ShareOf, Field(description="steps: all of a step's text is one writer's; sequences: mixed")
+        ShareOf,
+        Field(
+            description="steps: all of a step's text is one writer's; sequences: mixed; pairs: the "
+            "student's beside the other's to the same prompt"
+        ),
     ] = ShareOf.STEPS
     refresh: Annotated[
         Count, Field(description="steps whose text the student writes at once, before the first")

@@ -3,7 +3,7 @@
 from trainers.trial.catalogue import POLICIES
 from trainers.trial.fields import LanguageDataFields, Loss, Text, TrainingFields
 from trainers.trial.sequence_terms import SequenceTerm
-from trainers.trial.text_fields import ShareSchedule
+from trainers.trial.text_fields import ShareOf, ShareSchedule
 
 
 def check_lengths_written(text: Text, lengths: LanguageDataFields) -> None:
@@ -41,7 +41,7 @@ def check_taught(text: Text, loss: Loss) -> None:
         )
     is_free = POLICIES[loss.policy].scale_free and not loss.allow_free_logit_scale
     is_all = text.student_share == 1 and text.share_schedule == ShareSchedule.CONSTANT
-    if is_free and is_all:
+    if is_free and is_all and text.share_of != ShareOf.PAIRS:
         raise ValueError(
             f"student_share < 1 must hold under policy '{loss.policy}', which leaves the student's "
             "logit scale to the hard loss, and that learns from the data's text alone, but got "

@@ -86,6 +86,22 @@ def test_what_no_sweep_needs_is_found_and_deleted(workspace: Workspace) -> None:
     assert open_record(workspace).trials(PLAN.sweep_id)
 
 
+@pytest.mark.parametrize("values", [{"responses": "teacher"}, {"student_share": 0.5}])
+def test_each_text_of_a_sweep_keeps_its_inputs(
+    workspace: Workspace, values: dict[str, object]
+) -> None:
+    home, run = workspace.home, make_tracker(workspace.tracking_uri, workspace.home)
+    sweep = run.start_sweep(PLAN)
+    paths = TrialPaths(student="/s", teacher=None, data=str(home / FOLDERS[0] / UNUSED))
+    trial = trial_of(PLAN, 1, values).model_copy(update={"paths": paths})
+    started = run.start_trial(sweep, trial, hyperparameters=values, label=None)
+    run.finish_trial(started, TrialState.FAILED)
+    run.finish_sweep(sweep, TrialState.COMPLETED)
+    assert run.close()
+    kept = found(plan_pruning(workspace))
+    assert kept[INPUTS] == [UNUSED] * 2 and kept[CACHES] == [UNUSED]
+
+
 def test_age_and_number_keep_the_newer_ones(workspace: Workspace) -> None:
     old = workspace.home / "caches" / ("e" * 20)
     old.mkdir()

@@ -99,3 +99,18 @@ def test_a_tuned_study_shows_what_is_tried_before() -> None:
     assert "tuned for each cell on seed 9, which is not compared: 0.001, 0.01" in text
     given = shown(cells=[{"learning_rate": [0.001, 0.01]}])
     assert "as each cell says" in given
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        # 1,000 responses of 20 tokens, 64 beside each other, 10 ms a step
+        ({"teacher_parameters": 1}, "written once, about 3 s, and kept for later sweeps"),
+        ({"teacher_parameters": 1, "num_teacher_tokens": 9000}, "there already"),
+    ],
+)
+def test_who_writes_and_what_that_costs_is_shown(facts: dict[str, Any], expected: str) -> None:
+    data = make_document()["data"] | {"teacher_text": {"max_tokens": 20, "temperature": 0.7}}
+    shown = row("teacher's text", KNOWN | facts, data=data, text={"responses": "teacher"})
+    assert shown.startswith("1,000 responses of up to 20 tokens to the training prompts")
+    assert "at temperature 0.7" in shown and shown.endswith(expected)

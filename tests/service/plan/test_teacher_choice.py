@@ -132,6 +132,36 @@ def test_a_branch_without_the_searched_precision_has_the_default() -> None:
     assert cache_dtypes(made, 1) == ["bfloat16"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({}, ["data"]),
+        ({"text": {"responses": "teacher"}, "controls": "none"}, ["teacher"]),
+        # the controls learn the data's
+        ({"text": {"responses": "teacher"}, "controls": "default"}, ["data", "teacher"]),
+        ({"search": {"responses": {"choice": ["teacher"]}}, "controls": "none"}, ["teacher"]),
+        ({"search": {"responses": {"choice": ["teacher"]}}}, ["data", "teacher"]),
+        (
+            {"kind": "study", "cells": [{"responses": ["data", "teacher"]}], "controls": "none"},
+            ["data", "teacher"],
+        ),
+    ],
+)
+def test_each_text_that_trials_learn_has_its_hidden_states(
+    changes: dict[str, Any], texts: list[str]
+) -> None:
+    if changes.get("kind") == "study":
+        document = make_document(**changes)
+        for name in ("search", "sampler", "early_stopping", "trials"):
+            document.pop(name, None)
+        made = parse_spec(document)
+    else:
+        search = {"tau": {"float": [1, 2]}} | changes.get("search", {})
+        made = spec({}, **{"controls": "default"} | changes | {"search": search})
+    assert [each.responses for each in hidden_states(made)] == texts
+    assert cache_dtypes(made, 0) == ["float32"] * len(texts)
+
+
 def test_several_caches_are_all_costed() -> None:
     search = {"precision": {"choice": ["float32", "bfloat16"]}, "tau": {"float": [1, 2]}}
     both, one = plan({}, search=search, controls="none"), plan({})

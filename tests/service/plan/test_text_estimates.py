@@ -1,4 +1,4 @@
-"""What a plan says of the text that students write."""
+"""What a plan says of the text that students and teacher write."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from fakes import make_document
 
 from service.plan.estimates import InputFacts, estimate_sweep
 from service.plan.own_text import own_text, share_written
+from service.plan.teacher_text import teacher_text_cost
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 
@@ -23,9 +24,9 @@ DATA = {"train": "builtin:docstrings", "validation": "builtin:docstrings", "max_
 TEXT = {"student_share": 0.5, "sampling_max_tokens": 16}
 
 
-def spec(**changes: Any) -> SweepSpec:
+def spec(more_data: dict[str, Any] | None = None, **changes: Any) -> SweepSpec:
     base = {
-        "data": DATA | {"max_prompt_tokens": 32},
+        "data": DATA | {"max_prompt_tokens": 32} | (more_data or {}),
         "training": {"steps": 100, "batch_size": 8},
         "evaluation": {"generation_prompts": 100, "max_new_tokens": 32},
     }
@@ -69,3 +70,28 @@ def test_writing_is_part_of_a_trials_time(facts: InputFacts) -> None:
 def test_a_searched_share_counts_with_its_mean() -> None:
     searched = {"student_share": {"choice": [0, 0.5, 1]}}
     assert share_written(spec(search=searched)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_teachers_text_is_written_once_before_the_trials() -> None:
+    asked = {"teacher_text": {"max_tokens": 16, "samples_per_prompt": 2, "temperature": 0.5}}
+    made = spec(text={"responses": "teacher"}, more_data=asked)
+    text = teacher_text_cost(made, KNOWN, 0)
+    assert text is not None
+    assert (text.responses, text.max_tokens, text.temperature) == (2000, 16, 0.5)
+    # 2 operations for each weight and position, prompts included, and 64 rows beside each other
+    expected = 2000 * (16 + 32) * 2e6 / 30e9 + 2000 / 64 * 16 * 0.01
+    assert text.write_s == pytest.approx(expected)
+    written = KNOWN.model_copy(update={"num_teacher_tokens": 20_000})
+    first, later = (
+        estimate_sweep(made, facts, trials=4, slots=1, gpus_per_worker=0)
+        for facts in (KNOWN, written)
+    )
+    assert later.teacher_text is not None and later.teacher_text.write_s == 0
+    # 100 steps of 8 examples of about 50 tokens, or of 10 that were counted
+    assert (first.tokens_per_trial, later.tokens_per_trial) == (40_000, 8_000)
+    assert first.duration_range_s is not None and later.duration_range_s is not None
+    assert first.duration_range_s[1] > later.duration_range_s[1] + expected
+    assert (
+        "teacher_text"
+        not in estimate_sweep(spec(), KNOWN, trials=4, slots=1, gpus_per_worker=0).model_dump()
+    )

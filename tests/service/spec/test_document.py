@@ -43,7 +43,7 @@ def test_the_shortest_spec_has_the_documented_defaults() -> None:
 
 
 def test_the_sections_hold_every_field_of_a_trial_once() -> None:
-    own_of_data = {*DataSource.model_fields, "test"}
+    own_of_data = {*DataSource.model_fields, "test", "teacher_text"}
     sections = [
         *Training.model_fields,
         *Loss.model_fields,

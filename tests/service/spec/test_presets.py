@@ -40,6 +40,7 @@ def test_the_presets_of_the_documentation_are_there() -> None:
         "on-policy",
         "f-distill",
         "distillm2",
+        "seqkd",
         *COMPARING,
     } <= set(preset_names())
     assert "_starter" not in preset_names()

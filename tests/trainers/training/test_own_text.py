@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_support import Recorder, trial
+from cache_support import cached_trial, planned
+from training_support import Recorder, on_teacher_text, request, trial
 
+from trainers.preparing.prepare import prepare
 from trainers.sampled import Sample
 from trainers.tasks.causal_lm.text_writer import TextWriter
-from trainers.training.run import run_trial
+from trainers.teachers import cache_build
+from trainers.training.run import check_fingerprints, run_trial
 from trainers.training.shares import throw
 from trainers.trial.reporting import Leave, TrialResult
-from trainers.trial.sources import Prepared
+from trainers.trial.sources import Prepared, TeacherText
+from trainers.trial.trial_file import TrialFile
 
 # Everything that a source keeps, in 8 steps.
 ALL_OF_IT: dict[str, Any] = {
@@ -124,8 +128,10 @@ def test_a_cache_of_the_teacher_is_refused(prepared: Prepared, tmp_path: Path) -
 
 @dataclass(frozen=True)
 class Seen:
-    """A trial: what its student wrote first, its losses, its student, and the answers scored."""
+    """A trial: what its teacher wrote, what its student wrote first, its losses, its student, and
+    the answers scored."""
 
+    teachers: str
     text: list[list[int]]
     losses: list[float]
     weights: str | None
@@ -142,10 +148,13 @@ def seen(prepared: Prepared, output: Path, patch: pytest.MonkeyPatch, **config: 
 
     with patch.context() as context:
         context.setattr(TextWriter, "write", recorded)
-        base = {"student_share": 1, "sampling_max_tokens": 6, "steps": 3, "tau": 2.0}
+        base = {"responses": "teacher", "student_share": 0.5, "share_of": "pairs"}
+        base |= {"sampling_max_tokens": 6, "steps": 3, "tau": 2.0}
         recorder = Recorder()
-        result = run_trial(trial(prepared, **(base | config)), output, reporter=recorder)
+        file = on_teacher_text(trial(prepared, **(base | config)), prepared)
+        result = run_trial(file, output, reporter=recorder)
     return Seen(
+        file.fingerprints["data"],
         [sample.response.ids for sample in written[0]],
         [step["soft_loss"] for step in recorder.steps.values()],
         result.weights_sha256,
@@ -153,26 +162,74 @@ def seen(prepared: Prepared, output: Path, patch: pytest.MonkeyPatch, **config: 
     )
 
 
-def test_each_temperature_moves_what_is_its_own_and_nothing_else(
+def test_each_of_four_temperatures_moves_what_is_its_own_and_nothing_else(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes: dict[str, dict[str, Any]] = {
-        "as it is": {},
-        "loss": {"tau": 4.0},
-        "sampling": {"sampling_temperature": 0.25},
-        "evaluation": {"generation_temperature": 0.25},
+    home = Path(prepared.data).parents[2]
+    usual, cold = (
+        prepare(request(home.parent, teacher_text=TeacherText(temperature=t, max_tokens=9)), home)
+        for t in (1.0, 0.25)
+    )
+    changes: dict[str, tuple[Prepared, dict[str, Any]]] = {
+        "as it is": (usual, {}),
+        "loss": (usual, {"tau": 4.0}),
+        "student": (usual, {"sampling_temperature": 0.25}),
+        "teacher": (cold, {}),
+        "evaluation": (usual, {"generation_temperature": 0.25}),
     }
     of = {
-        name: seen(prepared, tmp_path / name, monkeypatch, **change)
-        for name, change in changes.items()
+        name: seen(inputs, tmp_path / name, monkeypatch, **change)
+        for name, (inputs, change) in changes.items()
     }
     same = of["as it is"]
-    # what is written before the first update depends on neither of the others
-    assert of["loss"].text == of["evaluation"].text == same.text != of["sampling"].text
-    assert of["loss"].losses[0] != same.losses[0]
+    moved = {name for name, one in of.items() if one.teachers != same.teachers}
+    assert moved == {"teacher"}
+    # what the student writes before its first update depends on none of the others
+    moved = {name for name, one in of.items() if one.text != same.text}
+    assert moved == {"student"}
+    # all but evaluation's move what is learned
+    moved = {name for name, one in of.items() if one.losses[0] != same.losses[0]}
+    assert moved == {"loss", "student", "teacher"}
     assert of["evaluation"].losses == same.losses
     assert of["evaluation"].weights == same.weights
     assert of["evaluation"].answers != same.answers
+
+
+def test_a_trial_on_the_teachers_text_says_which_it_learned_and_learns_no_other(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    home = Path(prepared.data).parents[2]
+    text = TeacherText(max_tokens=9)
+    found = prepare(request(home.parent, teacher_text=text), home)
+    plain = trial(found, responses="teacher", hard_weight=1, soft_weight=0)
+    file = on_teacher_text(plain, found)
+    file.write(tmp_path / "trial.json")
+    again = TrialFile.read(tmp_path / "trial.json")
+    check_fingerprints(again)
+    first = run_trial(file, tmp_path / "first", reporter=Recorder())
+    second = run_trial(again, tmp_path / "second", reporter=Recorder())
+    of_data = run_trial(plain, tmp_path / "data", reporter=Recorder())
+    assert first.weights_sha256 == second.weights_sha256 != of_data.weights_sha256
+    lost = again.model_copy(update={"paths": plain.paths})
+    with pytest.raises(ValueError, match=r"paths.data: it must hold what the trial was made with"):
+        check_fingerprints(lost)
+
+
+def test_the_teachers_cache_holds_what_it_says_of_its_own_text(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    home = Path(prepared.data).parents[2]
+    found = prepare(request(home.parent, teacher_text=TeacherText(max_tokens=9)), home)
+    file = on_teacher_text(trial(found, responses="teacher", tau=2.0), found)
+    plan = planned(found, tmp_path / "caches", data=Path(file.paths.data))
+    assert plan.key != planned(found, tmp_path / "caches").key
+    cache_build.build(plan)
+    online, cached = Recorder(), Recorder()
+    run_trial(file, tmp_path / "online", reporter=online)
+    run_trial(cached_trial(file, plan), tmp_path / "cached", reporter=cached)
+    assert len(cached.steps) == 6
+    for step, losses in online.steps.items():
+        assert cached.steps[step]["soft_loss"] == pytest.approx(losses["soft_loss"], abs=1e-6)
 
 
 def steps_of(prepared: Prepared, output: Path, *, workers: int) -> list[dict[str, float]]:

@@ -120,6 +120,20 @@ def test_every_prompt_of_the_step_is_answered_and_every_token_counts(data: Token
     assert sorted(examples) == sorted(3 * prompts)
 
 
+def test_in_pairs_the_students_text_stands_beside_the_datas(data: TokenData) -> None:
+    made = source(data, student_share=0.5, share_of="pairs")
+    step, prompts = made.step(2), made.feed.order.examples(2)
+    answered = prompts[throw(SEED, 2, len(prompts)) < 0.5].tolist()
+    assert 0 < len(answered) < len(prompts)
+    found: dict[bool, list[int]] = {False: [], True: []}
+    for batch in step.batches:
+        found[batch.sampled is not None] += batch.examples.tolist()
+    assert sorted(found[False]) == sorted(prompts.tolist())
+    assert sorted(found[True]) == sorted(answered)
+    own = 2 * len(answered)
+    assert step.num_positions == own + int(data.splits["train"].num_learned[prompts].sum())
+
+
 def test_a_coin_for_each_sequence_mixes_a_step(data: TokenData) -> None:
     made = source(data, share_of="sequences")
     step = made.step(0)

@@ -49,6 +49,11 @@ def config(**given: Any) -> TrialConfig:
             {"student_share": 0.5, "task": "image_classification"},
             "student_share belongs to task 'causal_lm'",
         ),
+        ({"responses": "student"}, "responses\\n.*'data' or 'teacher'"),
+        (
+            {"responses": "teacher", "task": "image_classification"},
+            "responses belongs to task 'causal_lm'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
@@ -63,7 +68,9 @@ def test_what_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
         {"student_share": 0.9, "policy": "cist", "rho": 4},
         {"student_share": 1, "policy": "cist", "rho": 4, "allow_free_logit_scale": True},
         {"student_share": 1, "policy": "cist", "rho": 4, "share_schedule": "linear"},
+        {"student_share": 1, "policy": "cist", "rho": 4, "share_of": "pairs"},
         {"student_share": 0, "soft_weight": 0},
+        {"responses": "teacher", "soft_weight": 0, "hard_weight": 1},
         {"buffer_size": 32},
         {"sampling_max_tokens": 256},
     ],

@@ -20,6 +20,10 @@ from trainers.tasks.causal_lm.batches import BucketedOrder, TokenBatch
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, damaged
 from trainers.trial.subset import Subset
 
+# By whose length examples are put in order, where that is not their own: others answer the prompts
+# of the data, and trials that are compared read these in one order.
+ORDER_COLUMN = "order_length"
+
 
 class TokenSplit:
     """One split, memory-mapped: opening costs the same whatever its size, and the workers of a node
@@ -41,6 +45,10 @@ class TokenSplit:
         self.num_tokens: NDArray[np.int64] = self._tokens.lengths[rows]
         self.num_learned = _numbers(table.column("num_learned"))[rows]
         self.example_ids = _numbers(table.column("example_id"))[rows]
+        self.is_reordered = ORDER_COLUMN in table.column_names
+        self.order_lengths = (
+            _numbers(table.column(ORDER_COLUMN))[rows] if self.is_reordered else self.num_tokens
+        )
 
     @classmethod
     def open(
@@ -89,7 +97,7 @@ class TokenSplit:
 
     def order(self, *, batch_size: int, seed: int) -> BucketedOrder:
         """See `trainers.parts.Split`."""
-        return BucketedOrder(self.num_tokens, batch_size=batch_size, seed=seed)
+        return BucketedOrder(self.order_lengths, batch_size=batch_size, seed=seed)
 
     def groups(self, examples: NDArray[np.int64], device_type: str) -> list[NDArray[np.int64]]:
         """See `trainers.parts.Split`; a group holds a bounded number of padded tokens."""
@@ -202,6 +210,8 @@ def fingerprint(folder: Path) -> str:
         split = TokenSplit.open(folder, name)
         for numbers in (split.num_prompt_tokens, split.num_learned, split.example_ids):
             digest.update(numbers.tobytes())
+        if split.is_reordered:
+            digest.update(split.order_lengths.tobytes())
         # not the files' bytes: those hold paddings and metadata that the same data need not share
         for example in range(len(split)):
             digest.update(split.tokens(example).tobytes())

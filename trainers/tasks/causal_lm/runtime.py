@@ -1,6 +1,6 @@
 """The side of the language-model task that trains. See `trainers.parts.TaskRuntime`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 
 from trainers.parts import Network, SignalMaker
 from trainers.responses import Sampling
-from trainers.sampled import Author
+from trainers.sampled import Author, Sample
 from trainers.tasks.causal_lm import building, data, models, tokenizer, writing
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
@@ -23,7 +23,7 @@ from trainers.trial.budget import sampled_tokens
 from trainers.trial.config import TrialConfig
 from trainers.trial.facts import ModelFacts, SetFacts
 from trainers.trial.seen import ALL, Seen
-from trainers.trial.sources import DataSource, ModelSource, PrepareRequest
+from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TeacherText
 from trainers.world import World
 
 CHECKED_EXAMPLES = 2
@@ -141,7 +141,33 @@ class CausalLmRuntime:
         )
         sampler = ModelSampler(student, sampling, numerics, teacher)
         author = Author.MIXTURE if config.teacher_mix else Author.STUDENT
-        return TextWriter(data.splits["train"], sampler, author, config.seed)
+        return TextWriter(data.splits["train"], sampler, author, (config.seed,))
+
+    def teacher_writer(
+        self,
+        asked: TeacherText,
+        data: TokenData,
+        *,
+        teacher: Network,
+        max_tokens: int,
+        numerics: dict[str, Any],
+    ) -> TextWriter:
+        """Returns what has the teacher answer the prompts of the training split."""
+        sampling = Sampling(
+            temperature=asked.temperature,
+            max_new_tokens=max_tokens,
+            end_token_ids=end_tokens(teacher.model, data.tokenizer, data.facts.end_of_turn),
+            pad_token_id=data.facts.pad_token_id,
+            top_p=asked.top_p,
+        )
+        sampler = ModelSampler(teacher, sampling, numerics)
+        # Numbers of its own, so that the teacher shares its luck with no student.
+        seed = (asked.seed, Author.TEACHER)
+        return TextWriter(data.splits["train"], sampler, Author.TEACHER, seed)
+
+    def write_responses(self, data: Path, samples: Sequence[Sample], folder: Path) -> None:
+        """Writes the data with `samples` behind their prompts as its training split."""
+        writing.write_responses(data, samples, folder)
 
     def save(self, model: Any, data: TokenData, folder: Path) -> None:
         """Writes a Hugging Face folder with the tokenizer in it."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from trainers import numerics as numerics_of
 from trainers.parts import Network
@@ -23,11 +24,11 @@ LARGEST = (64, 1024)
 
 @dataclass(frozen=True)
 class ModelSampler:
-    """Samples from models in this process; see `trainers.responses.Sampler`. student: the bare
+    """Samples from models in this process; see `trainers.responses.Sampler`. writer: the bare
     model, not its DDP wrapper, since workers answer different prompts; teacher: the other model of
     a mixture; numerics: resolved ones."""
 
-    student: Network
+    writer: Network
     sampling: Sampling
     numerics: dict[str, Any]
     teacher: Network | None = None
@@ -61,7 +62,7 @@ class ModelSampler:
         cached = [cache_is_right(network.model, longest) for network in self._networks]
         groups = [[one] for one in asked]
         if all(cached):
-            limit = MAX_CACHED_TOKENS[self.student.model.device.type]
+            limit = MAX_CACHED_TOKENS[self.writer.model.device.type]
             groups = in_groups(asked, limit // len(cached))
         found: dict[SampleKey, Response] = {}
         for group in groups:
@@ -81,7 +82,7 @@ class ModelSampler:
             key,
             ids,
             min(room(network.model, ids, count) for network in self._networks),
-            uniform(entropy, count).to(self.student.model.device),
+            uniform(entropy, count).to(self.writer.model.device),
         )
 
     def _writer(self, cached: list[bool]) -> "_Mixture":
@@ -92,8 +93,8 @@ class ModelSampler:
     def _networks(self) -> list[Network]:
         """The models that have a share in each token."""
         if self.teacher is None or self.sampling.teacher_mix == 0:
-            return [self.student]
-        return [self.teacher] if self.sampling.teacher_mix == 1 else [self.student, self.teacher]
+            return [self.writer]
+        return [self.teacher] if self.sampling.teacher_mix == 1 else [self.writer, self.teacher]
 
 
 class _Voice:
@@ -112,7 +113,7 @@ class _Voice:
 
 
 class _Mixture:
-    """Draws from the student, the teacher, or both. See `groups.Writer`."""
+    """Draws from one model, or from both. See `groups.Writer`."""
 
     def __init__(self, voices: Sequence[_Voice], sampling: Sampling):
         self._voices, self._sampling = voices, sampling
@@ -139,7 +140,9 @@ class _Mixture:
 
 def warped(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     """Returns the probabilities [N, V] of `logits` at `temperature`, cut to `top_p` and scaled to
-    1."""
+    1; at temperature 0 all is on the likeliest token, of equal ones the first."""
+    if temperature == 0:
+        return one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
     probabilities = softened(logits, temperature)
     if top_p == 1:
         return probabilities

@@ -1,4 +1,4 @@
-"""Writes the text that a student learns from, to the prompts of the training data."""
+"""Writes the text that students learn from, to the prompts of the training data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from trainers.tasks.causal_lm.data import TokenSplit
 
 @dataclass(frozen=True)
 class TextWriter:
-    """Has `sampler` answer prompts of `split`; seed: the trial's. See
-    `trainers.batch_source.Writer`."""
+    """Has `sampler` answer prompts of `split`; seed: the trial's, or another that belongs to who
+    writes. See `trainers.batch_source.Writer`."""
 
     split: TokenSplit
     sampler: Sampler
     author: Author
-    seed: int
+    seed: tuple[int, ...]
 
     def write(self, asked: Sequence[SampleKey]) -> list[Sample]:
         """Returns a sample for each example and number."""
         prompts = {key: self.split.prompt(key[0]).tolist() for key in asked}
-        found = self.sampler.sample(prompts, seed=(self.seed,))
+        found = self.sampler.sample(prompts, seed=self.seed)
         return [Sample(key[0], found[key], self.author) for key in asked]
 
     def collate(self, samples: Sequence[Sample]) -> TokenBatch:

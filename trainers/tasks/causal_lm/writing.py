@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from trainers.files import fingerprints, store
 from trainers.parts import SPLIT_NAMES
+from trainers.sampled import Sample
 from trainers.tasks.causal_lm import data, records, templates, tokenizer, tokenizer_files
 from trainers.tasks.causal_lm.data import TokenData, TokenSplit
 from trainers.tasks.causal_lm.facts import TOKENIZER_FOLDER, DataFacts, SplitFacts
@@ -155,7 +157,7 @@ def write_split(
 def write_all_learned(source: Path, folder: Path) -> None:
     """Writes the prepared data in `source` into `folder`, with every token of the training split
     learned: of its prompts too. The validation split stays what trials are measured on."""
-    shutil.copytree(source, folder, ignore=lambda place, _: ["train"] * (Path(place) == source))
+    shutil.copytree(source, folder, ignore=_train_of(source))
     rows = [_all_learned(row) for row in datasets.load_from_disk(str(source / "train"))]
     datasets.Dataset.from_list(rows, features=features()).save_to_disk(folder / "train")
     facts = DataFacts.read(source)
@@ -168,6 +170,40 @@ def _all_learned(row: dict[str, Any]) -> dict[str, Any]:
     learned = [False] + [True] * (len(ids) - 1)  # nothing before the first could predict it
     changed = {"learned": learned, "num_learned": len(ids) - 1}
     return {**row, **changed, "example_id": _example_id(ids, learned)}
+
+
+def write_responses(source: Path, samples: Sequence[Sample], folder: Path) -> None:
+    """Writes the prepared data in `source` into `folder` with `samples` behind their prompts to
+    train on, all of their tokens learned. The validation split stays what trials are measured
+    on."""
+    shutil.copytree(source, folder, ignore=_train_of(source), dirs_exist_ok=True)
+    old = datasets.load_from_disk(str(source / "train"))
+    rows = [_answered(old[one.example], one.response.ids) for one in samples]
+    columns = datasets.Features({**features(), data.ORDER_COLUMN: datasets.Value("int32")})
+    datasets.Dataset.from_list(rows, features=columns).save_to_disk(folder / "train")
+    train = SplitFacts(
+        num_examples=len(rows),
+        num_dropped=0,
+        num_cut=sum(not one.response.ended for one in samples),
+        num_tokens=sum(len(row["input_ids"]) for row in rows),
+        num_response_tokens=sum(row["num_learned"] for row in rows),
+    )
+    facts = DataFacts.read(source)
+    replace(facts, train=train, fingerprint=data.fingerprint(folder)).write(folder)
+
+
+def _answered(row: dict[str, Any], response: list[int]) -> dict[str, Any]:
+    prompt, length = row["num_prompt_tokens"], len(row["input_ids"])
+    ids = row["input_ids"][:prompt] + response
+    # as of the student's samples: earlier answers of a conversation are read, and not learned
+    learned = [False] * prompt + [True] * len(response)
+    changed: dict[str, Any] = {"learned": learned, "num_learned": len(response)}
+    changed |= {"example_id": _example_id(ids, learned), data.ORDER_COLUMN: length}
+    return {**row, "input_ids": ids, **changed}
+
+
+def _train_of(source: Path) -> Callable[[str, list[str]], list[str]]:
+    return lambda place, _: ["train"] * (Path(place) == source)
 
 
 def features() -> Any:

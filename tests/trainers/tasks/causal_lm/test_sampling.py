@@ -220,7 +220,7 @@ def test_a_mixture_needs_a_teacher(student: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("temperature", 0.0, "must be positive"),
+        ("temperature", -0.5, "must not be negative"),
         ("max_new_tokens", 0, "must be positive"),
         ("top_p", 0.0, r"must be in \(0, 1\]"),
         ("top_p", 1.1, r"must be in \(0, 1\]"),
