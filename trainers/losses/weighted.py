@@ -73,18 +73,20 @@ def entropy_aware(
     *,
     student_logits: Tensor,
     teacher_logits: Tensor,
+    reverse_weight: float = 1.0,
     forward_weight: float = 1.0,
     entropy_threshold: float = 0.8,
 ) -> Tensor:
-    """KL(q‖p), plus forward_weight KL(p‖q) where H(p) >= entropy_threshold (in nats), [N].
+    """reverse_weight KL(q‖p), plus forward_weight KL(p‖q) where H(p) >= entropy_threshold (in
+    nats), [N].
 
     Over the whole vocabulary. EOPD (2603.07079), whose code estimates reverse KL from the student's
-    own tokens and takes forward KL over the teacher's largest entries, renormalised on its side
-    alone, so that it is not 0 at p = q.
+    own tokens, so that its soft loss has a reverse_weight of 0, and takes forward KL over the
+    teacher's largest entries, renormalised on its side alone, so that it is not 0 at p = q.
     """
     student, teacher = log_probabilities(student_logits, teacher_logits)
     gate = EntropyGate(forward_weight, entropy_threshold)
-    return both_kls(student, teacher, gate.factor(teacher.exp(), teacher), 1.0)
+    return both_kls(student, teacher, gate.factor(teacher.exp(), teacher), reverse_weight)
 
 
 @dataclass(frozen=True)

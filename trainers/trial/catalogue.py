@@ -109,9 +109,13 @@ DIVERGENCES: Mapping[str, DivergenceTraits] = {
     "entropy_aware": DivergenceTraits(
         "reverse KL, plus forward KL where the teacher's entropy reaches a threshold in nats",
         parameters={
+            "reverse_weight": Parameter(1.0, 0.0, 100.0),
             "forward_weight": Parameter(1.0, 0.0, 100.0),
             "entropy_threshold": ENTROPY_THRESHOLD,
         },
+        not_all_zero=NotAllZero(
+            ("reverse_weight", "forward_weight"), "the teacher has no part in the loss"
+        ),
         smooth=False,
     ),
     "decoupled": DivergenceTraits(
@@ -253,7 +257,7 @@ TWINS: tuple[tuple[str, Mapping[str, object], str], ...] = (
     ("alpha_beta", {"alpha": 1.0, "beta": 0.0}, "forward_kl"),
     ("alpha_beta", {"alpha": 0.0, "beta": 1.0}, "reverse_kl"),
     ("concrete_score", {"weighting": Weighting.STUDENT}, "reverse_kl"),
-    ("entropy_aware", {"forward_weight": 0.0}, "reverse_kl"),
+    ("entropy_aware", {"reverse_weight": 1.0, "forward_weight": 0.0}, "reverse_kl"),
     ("interpolated", {"mix_start": 1.0}, "forward_kl"),
 )
 

@@ -100,6 +100,10 @@ class LossFields(Fields):
     entropy_weight: Annotated[
         Number | None, Field(description="entropy switched: factor on the side with more entropy")
     ] = None
+    reverse_weight: Annotated[
+        Number | None,
+        Field(description="entropy aware: of reverse KL; 0 leaves forward KL at unsure positions"),
+    ] = None
     forward_weight: Annotated[
         Number | None,
         Field(description="forward KL added to any divergence where the teacher is unsure: weight"),

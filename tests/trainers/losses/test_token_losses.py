@@ -160,8 +160,9 @@ def test_alpha_mixture_has_all_its_digits_near_the_geometric_mean(step: float) -
 
 # H(p) of TEACHER is 1.2381824325 nats.
 @pytest.mark.parametrize(("threshold", "is_added"), [(0.8, True), (1.2381, True), (1.2382, False)])
+@pytest.mark.parametrize("weight", [1.0, 0.25, 0.0])
 def test_entropy_aware_adds_forward_kl_where_the_teacher_is_unsure(
-    threshold: float, is_added: bool
+    threshold: float, is_added: bool, weight: float
 ) -> None:
     reverse = [-0.1509542821, -0.0465613165, 0.0995065015, 0.0772486614, 0.0207604357]
     forward = [-0.1967016452, -0.0813116475, 0.1863963084, 0.067138132, 0.0244788524]
@@ -171,10 +172,11 @@ def test_entropy_aware_adds_forward_kl_where_the_teacher_is_unsure(
         TEACHER,
         0,
         divergence="entropy_aware",
+        reverse_weight=weight,
         forward_weight=0.5,
         entropy_threshold=threshold,
     )
     for value, slope in forms:
-        assert value == pytest.approx(0.1861290173 + share * 0.2184764294, abs=1e-9)
-        expected = [r + share * f for r, f in zip(reverse, forward, strict=True)]
+        assert value == pytest.approx(weight * 0.1861290173 + share * 0.2184764294, abs=1e-9)
+        expected = [weight * r + share * f for r, f in zip(reverse, forward, strict=True)]
         assert slope == pytest.approx(expected, abs=1e-9)

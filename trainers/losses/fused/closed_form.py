@@ -107,12 +107,14 @@ def entropy_switched(given: DivergenceInput, coefficient: Tensor) -> tuple[Tenso
 
 
 def entropy_aware(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(q‖p), and forward_weight KL(p‖q) where the teacher's entropy reaches its threshold."""
+    """reverse_weight KL(q‖p), and forward_weight KL(p‖q) where the teacher's entropy reaches its
+    threshold."""
     sides = Sides.of(given)
     forward = weighted.EntropyGate(
         given.parameters["forward_weight"], given.parameters["entropy_threshold"]
     ).factor(sides.p, sides.log_p)
-    return both_kls(sides, forward, torch.ones_like(coefficient), coefficient)
+    reverse = torch.full_like(coefficient, given.parameters["reverse_weight"])
+    return both_kls(sides, forward, reverse, coefficient)
 
 
 def adaptive_kl(given: DivergenceInput, coefficient: Tensor) -> tuple[Tensor, Tensor]:

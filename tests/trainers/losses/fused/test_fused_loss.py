@@ -249,6 +249,7 @@ def test_logits_of_all_positions_never_exist(monkeypatch: pytest.MonkeyPatch) ->
         ("adaptive_kl", {"head_mass": 1.0}),
         ("entropy_switched", {"entropy_weight": 7.0}),
         ("entropy_aware", {"forward_weight": 3.0, "entropy_threshold": 3.0}),
+        ("entropy_aware", {"reverse_weight": 0.0, "entropy_threshold": 3.75}),
         ("alpha_beta", {"alpha": 0.0, "beta": 0.0}),
         ("alpha_beta", {"alpha": 0.0, "beta": 0.6}),
         ("alpha_beta", {"alpha": 0.6, "beta": 0.0}),
