@@ -23,6 +23,11 @@ def cautions(spec: SweepSpec, facts: InputFacts) -> Iterator[str]:
     yield from _flat_teacher(trials, facts)
     yield from _hidden_soft_weight(trials)
     yield from _idle_search(trials, spec.varied_names())
+    if spec.data.teacher_text is not None and spec.teacher_text is None:
+        yield (
+            "data.teacher_text is given, and no trial learns from it: set text.responses: teacher, "
+            "or search responses."
+        )
     yield from duplicates(spec)
     yield from _free_scale(trials)
     yield from _overflow(trials)

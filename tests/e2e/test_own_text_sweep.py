@@ -1,4 +1,4 @@
-"""Who writes x divergence x temperature on real text, in one sweep."""
+"""Who writes x divergence x temperature on real text, in one sweep: data, teacher and student."""
 
 from pathlib import Path
 from typing import Any
@@ -53,3 +53,23 @@ def test_a_sweep_over_who_writes_scores_fresh_text_in_every_trial(tmp_path: Path
         trial = TrialFile.read(path)
         # the cache holds the data's text alone
         assert (trial.teacher_source == "online") == (trial.config.student_share > 0)
+
+
+def test_the_teachers_text_is_beside_the_datas_in_one_sweep(tmp_path: Path) -> None:
+    home, spec = tmp_path / "home", tmp_path / "seqkd.yaml"
+    data = SPEC["data"] | {"teacher_text": {"temperature": 0.7, "max_tokens": 8}}
+    search = {"responses": {"choice": ["data", "teacher"]}}
+    document = SPEC | {"data": data, "search": search, "text": {}}
+    spec.write_text(yaml.safe_dump(document | {"teacher_cache": {"mode": "required"}}))
+    run_module(home, "service", "run", str(spec))
+    rows = answer_of(home, "trials", "latest")
+    assert {row["state"] for row in rows} == {"completed"}
+    trials = map(TrialFile.read, home.glob("**/trial.json"))
+    found = {str(one.config.responses): one for one in trials}
+    assert found.keys() == {"data", "teacher"}
+    for differs in ("data", "teacher_cache"):
+        assert len({getattr(trial.paths, differs) for trial in found.values()}) == 2
+    prints = [trial.fingerprints for trial in found.values()]
+    assert {name for name in prints[0] if prints[0][name] != prints[1][name]} == {"data"}
+    # what is needed of both texts is known, and kept
+    assert answer_of(home, "prune")["items"] == []

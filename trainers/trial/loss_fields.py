@@ -101,8 +101,7 @@ class LossFields(Fields):
         Number | None, Field(description="entropy switched: factor on the side with more entropy")
     ] = None
     reverse_weight: Annotated[
-        Number | None,
-        Field(description="entropy aware: of reverse KL; 0 leaves forward KL at unsure positions"),
+        Number | None, Field(description="entropy aware: reverse KL; 0 leaves the gated forward KL")
     ] = None
     forward_weight: Annotated[
         Number | None,

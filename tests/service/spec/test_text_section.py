@@ -51,10 +51,6 @@ def test_controls_learn_from_the_datas_text(section: str) -> None:
             "text.sampling_max_tokens: sampling_max_tokens <= max_tokens - max_prompt_tokens",
         ),
         (
-            {"data": {"teacher_text": {}}},
-            "data.teacher_text: it is written for trials with text.responses: teacher",
-        ),
-        (
             {"text": TEACHER, "data": {"teacher_text": {"max_tokens": 300}}},
             "data.teacher_text.max_tokens: it must be at most .* = 256, .* but got 300",
         ),
@@ -94,6 +90,13 @@ def test_the_teacher_writes_where_a_trial_learns_its_text_and_only_there() -> No
     data = make_document()["data"] | {"teacher_text": {"temperature": 0.3}}
     searched = {"responses": {"choice": ["data", "teacher"]}, "tau": {"choice": [1, 2]}}
     assert asked(search=searched, data=data) == TeacherText(temperature=0.3)
+
+
+def test_text_that_no_trial_learns_is_warned_of_and_not_written() -> None:
+    # a study that confirms a search may have kept the trials on the data's text alone
+    plan = make_sweep_plan(data=make_document()["data"] | {"teacher_text": {}})
+    assert plan.spec.prepare_request().teacher_text is None
+    assert [text for text in plan.warnings if text.startswith("data.teacher_text is given")]
 
 
 def test_no_temperature_of_a_trial_is_the_teachers() -> None:
