@@ -205,7 +205,7 @@ def source_of(
         evidence,
         setting={"teacher": "gpt2, n_layer=4", "student": "gpt2, n_layer=1"},
         curves={number: points(one.curve()) for number, one in enumerate(trials)},
-        cache=TeacherCache(build_s=30.0, tokens_held=1000, tokens_read=40_000),
+        cache=TeacherCache(30.0, tokens_held=1000, tokens_read=40_000, named="response tokens"),
     )
 
 

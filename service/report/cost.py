@@ -91,7 +91,7 @@ def _text(source: Source, saved: float | None, total: float) -> tuple[str, ...]:
     times = times_read(source)
     if times is not None and source.cache is not None:
         found.append(
-            f"The teacher was asked once about {count(source.cache.tokens_held or 0)} tokens; its "
-            f"answers were read from the cache about {times:.0f} times."
+            f"The teacher was asked once about {count(source.cache.tokens_held or 0)} "
+            f"{source.cache.named}; its answers were read from the cache about {times:.0f} times."
         )
     return (" ".join(found),) if found else ()

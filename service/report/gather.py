@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from service.errors import SpecError, TrackingError
-from service.plan.estimates import tokens_held
+from service.plan.estimates import as_trials_learn, tokens_held
 from service.plan.plan import SweepPlan
 from service.record.plans import read_plan
 from service.record.records import SweepRecord
@@ -105,8 +105,9 @@ def _diagnostics(runs: Runs, run_id: str) -> Diagnostics:
 def _cache_of(plan: SweepPlan) -> TeacherCache | None:
     if plan.teacher.dtype is None:
         return None
-    held = tokens_held(plan.facts)
-    return TeacherCache(plan.estimate.teacher_cache_s, held, plan.estimate.tokens)
+    held = tokens_held(as_trials_learn(plan.spec, plan.facts))
+    named = table.task_named(plan.spec.task).position_name
+    return TeacherCache(plan.estimate.teacher_cache_s, held, plan.estimate.tokens, named)
 
 
 def _model(source: Mapping[str, Any]) -> str:

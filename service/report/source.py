@@ -21,11 +21,12 @@ Curve = Sequence[tuple[int, float]]  # step, value
 @dataclass(frozen=True)
 class TeacherCache:
     """The teacher asked once for all trials. build_s: about how long that took; tokens_held: that
-    it was asked about; tokens_read: that trials asked for in its place."""
+    it was asked about; tokens_read: that trials asked for in its place; named: what these are."""
 
     build_s: float | None
     tokens_held: int | None
     tokens_read: int | None
+    named: str
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from report_support import HARD, SEARCH, Made, metrics_of, search, source_of, st
 from service.report.objectives import GAIN, MOST_ROWS
 from service.report.page import Chart, Page, Section, Table
 from service.report.sections import SECTIONS, make_page
-from service.report.source import ExampleScores
+from service.report.source import ExampleScores, TeacherCache
 from service.results.evidence import Confirming
 from service.states import TrialState
 
@@ -379,3 +379,11 @@ def test_scores_of_examples_that_no_trial_kept_are_said() -> None:
     page = make_page(replace(source_of(study()), examples=ExampleScores({})))
     assert "not known, since their trials keep none" in section_of(page, "examples").text[0]
     assert [one for one in page.tables if one.name.startswith("example")] == []
+
+
+def test_cost_counts_what_the_teacher_was_asked_about_by_its_name() -> None:
+    images = TeacherCache(build_s=1.0, tokens_held=12_000, tokens_read=120_000, named="images")
+    page = make_page(replace(source_of(study()), cache=images))
+    cost = section_of(page, "cost")
+    assert any("asked once about 12,000 images;" in line for line in cost.text)
+    assert any("read from the cache about 10 times" in line for line in cost.text)

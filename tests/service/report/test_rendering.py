@@ -113,6 +113,14 @@ def test_markdown_has_the_same_numbers_and_the_pictures_that_were_drawn(page: Pa
     )
 
 
+def test_markdown_has_no_heading_over_nothing(page: Page) -> None:
+    charts_alone = [one for one in page.sections if not one.text and not one.tables]
+    assert charts_alone
+    assert not any(f"## {one.title}\n" in markdown(page) for one in charts_alone)
+    shown = markdown(page, pictures="drawn")
+    assert all(f"## {one.title}\n" in shown for one in page.sections)
+
+
 def test_tables_of_markdown_are_tables() -> None:
     lines = markdown(make_page(source_of(study()))).splitlines()
     heads = [at for at, line in enumerate(lines) if re.fullmatch(r"(\|-+:?)+\|", line)]
