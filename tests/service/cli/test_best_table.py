@@ -157,7 +157,7 @@ def test_json_without_a_row_says_what_was_found_beside_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failed = record_of(0, {}, {}, state=TrialState.FAILED, tags={"error": "KeyError: x"})
-    monkeypatch.setattr(asking, "workspace_of", lambda context: None)
+    monkeypatch.setattr(asking, "place_of", lambda context: None)
     monkeypatch.setattr(asking.actions.record, "best_trials", lambda *_, **__: best_of([failed]))
     asking.best(cast(Any, None), as_json=True)
     written = capsys.readouterr()

@@ -118,6 +118,7 @@ OTHER = {
     "pair_tau": 2.0,
     "pair_power": 0.9,
     "forward_weight": 3.0,
+    "reverse_weight": 3.0,
     "entropy_threshold": 2.7,
     "mixture_weight": 0.2,
     "mixture_order": "mixture_student",
