@@ -4,6 +4,7 @@ nothing from elsewhere, HTML in names shown as text, and alive.
 `SCREENSHOTS=FOLDER make test-browser` keeps the pictures, to be looked at.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,10 @@ def driver(site: Site) -> Iterator[Driver]:
     from service.accounts.ownership import Claim
 
     folder = sweeps_folder(site.service.hosted.workspace.home) / LIVE.sweep_id
-    folder.mkdir(parents=True, exist_ok=True)
+    # Before its driver's first line a page would show the trials of another test's driver.
+    site.browser.get("about:blank")  # where a page would ask for what is gone
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     plan_file(folder).write_text(LIVE.model_dump_json())
     accounts = site.service.hosted.accounts
     accounts.sweeps.claim(accounts.people.one("anna"), Claim(LIVE.sweep_id, "toy"))
