@@ -32,6 +32,8 @@ _REPLACES = {
     "tokenizer.train": ("tokenizer.model",),
     "training.epochs": ("training.steps",),
     "training.steps": ("training.epochs",),
+    "training.learning_rate": ("tune",),
+    "tune.learning_rate": ("training.learning_rate",),
 }
 
 

@@ -93,6 +93,14 @@ def test_naming_an_alternative_replaces_the_other() -> None:
     assert "steps" not in document["training"]
 
 
+def test_a_learning_rate_is_given_or_tuned_by_whichever_was_set_last() -> None:
+    document: dict[str, Any] = {"training": {"epochs": 3, "learning_rate": 1e-3}}
+    apply_override(document, "tune.learning_rate=[1e-3, 1e-2]")
+    assert document == {"training": {"epochs": 3}, "tune": {"learning_rate": [1e-3, 1e-2]}}
+    apply_override(document, "training.learning_rate=2e-3")
+    assert document == {"training": {"epochs": 3, "learning_rate": 2e-3}}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -1,5 +1,8 @@
 """Every shipped sweep, and the starter, is a valid sweep that says what it finds out."""
 
+import re
+import shlex
+
 import pytest
 
 from service.plan.estimates import InputFacts
@@ -20,6 +23,22 @@ from trainers.losses import DIVERGENCE_FUNCTIONS
 TWO_CORES = Resources(num_cpus=2)
 # Studies that have variants in order to compare them with what is advised.
 COMPARING = ("temperature-images", "temperature-text")
+
+
+# An override in a preset's comment: `--set` and what its shell takes as one word.
+OVERRIDE = re.compile(r"--set ((?:'[^']*'|[^\s,'])+)")
+
+
+def suggested(name: str) -> list[list[str]]:
+    """The overrides that a preset's comments suggest, those of one suggestion together."""
+    found: list[list[str]] = []
+    for line in preset_text(name).splitlines():
+        overrides = [shlex.split(one)[0] for one in OVERRIDE.findall(line) if line[:1] == "#"]
+        if overrides and line.startswith("#   --set"):
+            found[-1] += overrides
+        elif overrides:
+            found.append(overrides)
+    return found
 
 
 def preset(name: str) -> SweepSpec:
@@ -91,6 +110,16 @@ def test_the_family_trains_nothing_twice() -> None:
     plan = make_plan(preset("divergence-family"), InputFacts(), TWO_CORES, code_version="1")
     points = [*plan.spec.search.enumerate(1), *(control.values for control in plan.controls)]
     assert plan.num_trials == len({plan.spec.trial_config(values) for values in points}) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"), [(name, each) for name in preset_names() for each in suggested(name)]
+)
+def test_what_a_presets_comments_suggest_is_a_valid_sweep(name: str, overrides: list[str]) -> None:
+    document = parse_yaml(preset_text(name), name)
+    for override in overrides:
+        apply_override(document, override)
+    assert parse_spec(document) != preset(name)
 
 
 @pytest.mark.parametrize(
