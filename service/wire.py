@@ -1,5 +1,6 @@
-"""A result as a service sends it to another kd-sweep: all of it, to be the same value again there.
-What a command prints with `--json` has less, such as a trial's config or a NaN."""
+"""What a service and its client both write: words of the protocol, and a result as it is sent to
+another kd-sweep: all of it, to be the same value again there. What a command prints with `--json`
+has less, such as a trial's config or a NaN."""
 
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -8,7 +9,11 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_json
 
 T = TypeVar("T")
+API = "/api/v1"  # in front of each route
 MEDIA_TYPE = "application/vnd.kd-sweep+json"
+PROBLEM_TYPE = "application/problem+json"
+EVENTS_TYPE = "text/event-stream"
+PROBLEM = "problem"  # the name of the event that says why no more come
 VERSION = "; version="
 
 

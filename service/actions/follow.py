@@ -15,7 +15,7 @@ from service.actions.run import OnEvent, SweepBegins, ignore
 from service.actions.status import SweepStatus, count_trials
 from service.client.asking import ask, ask_all, route, tell
 from service.client.sending import Request, send
-from service.client.streaming import PROBLEM, stream
+from service.client.streaming import stream
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import ERROR, SweepJob, all_jobs, find_job
@@ -39,6 +39,7 @@ from service.record.records import SweepRecord
 from service.record.runs import Runs
 from service.states import TrialState
 from service.which import sweeps_meant
+from service.wire import PROBLEM
 from service.workspace import Server, Workspace
 
 # A driver's log may end a moment before its job does.

@@ -19,6 +19,7 @@ from service.api.access import Tries
 from service.api.answers import AdminAsks
 from service.api.limits import Limits
 from service.api.metrics import Metrics, Timed
+from service.wire import API
 
 logger = logging.getLogger(__name__)
 LINE_POLL_S = 0.5
@@ -35,7 +36,7 @@ def make_app(hosted: Hosted) -> FastAPI:
         title="kd-sweep",
         version=version("kd-sweep"),
         description=DESCRIPTION,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=f"{API}/openapi.json",
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
         lifespan=_keeps_the_line_moving,

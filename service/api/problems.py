@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 
 from service.actions.hosted import NoSuchSweep, NotAllowed
 from service.errors import JobError, PlanError, SpecError, SweepError, TrackingError
+from service.wire import API, PROBLEM_TYPE
 
 logger = logging.getLogger(__name__)
-MEDIA_TYPE = "application/problem+json"
 # The first that fits counts.
 STATUS_OF: Mapping[type[SweepError], int] = {
     NoSuchSweep: HTTPStatus.NOT_FOUND,
@@ -95,7 +95,7 @@ def problem(
         exit_code=error.exit_code if error else EXIT_CODE_OF.get(status, JobError.exit_code),
         errors=parts_of(message) if errors is None else list(errors),
     )
-    return JSONResponse(told.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(told.model_dump(), status, headers=headers, media_type=PROBLEM_TYPE)
 
 
 def of_sweep_error(error: SweepError) -> JSONResponse:
@@ -129,7 +129,7 @@ def install(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.NOT_FOUND and said == HTTPStatus.NOT_FOUND.phrase:
             said = (
                 f"{request.url.path:.80}: must be a path of the service, but there is no such one. "
-                "/api/v1/openapi.json has those of the API."
+                f"{API}/openapi.json has those of the API."
             )
         return problem(error.status_code, said, headers=error.headers)
 
@@ -148,5 +148,5 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Returns what OpenAPI says of a route's problems: those of the statuses, and those of every
     route that asks who calls."""
     every = sorted({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *statuses})
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {int(one): {"description": HTTPStatus(one).phrase, "content": content} for one in every}

@@ -38,8 +38,9 @@ from service.api.problems import documented
 from service.api.streaming import as_json, event_stream
 from service.report.page import Page
 from service.spec.document import SweepSpec
+from service.wire import API, EVENTS_TYPE
 
-LINES, EVENTS = "application/x-ndjson", "text/event-stream"
+LINES = "application/x-ndjson"
 NONE, NOT_NOW, WRONG = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
 AWAY = HTTPStatus.SERVICE_UNAVAILABLE
 ASKING = documented(NONE, WRONG, AWAY)
@@ -51,7 +52,7 @@ OneSweep = Annotated[str, ONE_SWEEP]
 TrialNumber = Annotated[int, Path(ge=0, le=10**9)]
 Texts = Annotated[list[str], Query(max_length=1000)]
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix=API)
 
 
 @router.get("/me", response_model=UserRow, responses=documented())
@@ -78,7 +79,7 @@ def submit(ask: SubmitterAsks, body: SubmitRequest, key: Key = None) -> Response
     key = key or (f"drawn-{uuid4()}" if body.again else None)
     made = ask.changes.submit(body.wanted(again=body.again), key=key)
     status = HTTPStatus.CREATED if made.is_new else HTTPStatus.OK
-    headers = {"Location": f"/api/v1/sweeps/{made.sweep_id}/status"}
+    headers = {"Location": f"{API}/sweeps/{made.sweep_id}/status"}
     return ask.result(made, status, headers, as_json=methodcaller("to_row"))
 
 
@@ -185,7 +186,7 @@ def logs(
 @router.get(
     "/sweeps/{sweep}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENTS: {}}}, **ASKING},
+    responses={200: {"content": {EVENTS_TYPE: {}}}, **ASKING},
 )
 async def events(
     ask: ViewerAsks,
@@ -197,7 +198,7 @@ async def events(
     place = ask.request.headers.get("Last-Event-ID") or after
     stream = event_stream(ask.hosted, ask.user, sweep_id, place)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream, headers=headers, media_type=EVENTS)
+    return StreamingResponse(stream, headers=headers, media_type=EVENTS_TYPE)
 
 
 @router.post("/sweeps/{sweep}/stop", response_model=Status, responses=DOING)

@@ -12,6 +12,7 @@ from service.accounts.users import User
 from service.actions.hosted import Hosted
 from service.errors import SweepError
 from service.events import from_line
+from service.wire import PROBLEM
 from trainers.files.urls import without_secrets
 
 POLL_S = 0.4
@@ -33,7 +34,7 @@ async def event_stream(hosted: Hosted, user: User, sweep_id: str, after: str) ->
         try:
             news = await run_in_threadpool(log.read, after)
         except SweepError as error:
-            yield _event("problem", json.dumps({"detail": str(error)}), after)
+            yield _event(PROBLEM, json.dumps({"detail": str(error)}), after)
             return
         after = news.part.place
         if news.part.lines:

@@ -6,14 +6,13 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from service.client.sending import WAITS_S, Params, Request, no_service, send
-from service.wire import MEDIA_TYPE, unpack
+from service.wire import API, MEDIA_TYPE, unpack
 from service.workspace import Server
 
 if TYPE_CHECKING:
     from requests import Response
 
 T = TypeVar("T")
-API = "/api/v1"
 ROWS = 1000  # in a part of a list
 
 

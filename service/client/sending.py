@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from service.errors import JobError, PlanError, SpecError, SweepError, TrackingError
-from service.wire import accepted
+from service.wire import PROBLEM_TYPE, accepted
 from service.workspace import Server
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 Params = Mapping[str, str | int | bool | Sequence[str] | None]
-PROBLEM = "application/problem+json"
 CONNECT_S, SILENT_S = 10.0, 300.0
 WAITS_S = (0.3, 1.0, 3.0)
 PASSING = (502, 503, 504)  # what a proxy says while the service starts again
@@ -104,7 +103,7 @@ def no_service(server: Server, answer: "Response") -> JobError:
 
 
 def _is_problem(answer: "Response") -> bool:
-    return answer.headers.get("Content-Type", "").startswith(PROBLEM)
+    return answer.headers.get("Content-Type", "").startswith(PROBLEM_TYPE)
 
 
 def _error_of(server: Server, answer: "Response") -> SweepError:

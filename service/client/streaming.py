@@ -7,10 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from service.client.sending import Away, Request, answering, no_service, send
+from service.wire import EVENTS_TYPE
 from service.workspace import Server
 
-EVENTS = "text/event-stream"
-PROBLEM = "problem"  # the name of what says why there is no more
 SILENT_S = 60.0  # the service says every 15 s that it is there
 RETRY_S = 2.0
 
@@ -49,10 +48,10 @@ def stream(server: Server, path: str, on_away: Callable[[], None]) -> Iterator[S
 
 def _parts(server: Server, path: str, place: str) -> Iterator[list[Sent]]:
     """Yields what belongs together: what came of it alone would come again."""
-    headers = {"Accept": EVENTS} | ({"Last-Event-ID": place} if place else {})
+    headers = {"Accept": EVENTS_TYPE} | ({"Last-Event-ID": place} if place else {})
     request = Request("GET", path, headers=headers, silent_s=SILENT_S, is_stream=True)
     with closing(send(server, request)) as answer, answering(server):
-        if not answer.headers.get("Content-Type", "").startswith(EVENTS):
+        if not answer.headers.get("Content-Type", "").startswith(EVENTS_TYPE):
             raise no_service(server, answer)
         part: list[Sent] = []
         for sent in _events(answer.iter_lines()):
