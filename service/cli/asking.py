@@ -9,7 +9,15 @@ from rich.text import Text
 
 from service import actions
 from service.cli import best_table, completing, significance_table, tables
-from service.cli.app import AsJson, Sweep, errors, place_of, show, workspace_of
+from service.cli.app import (
+    AsJson,
+    Sweep,
+    errors,
+    place_of,
+    refuse_with_server,
+    show,
+    workspace_of,
+)
 from service.words import EVERY_SWEEP, LATEST
 
 # The options of `best`.
@@ -141,19 +149,17 @@ def best(
 
     Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
     """
-    here = None
-    if export is not None or registered:
-        here = workspace_of(context, "--export" if export else "--registered")
+    refuse_with_server(context, "export", "registered")
     ranking = metric if direction is None else (metric, direction)
-    if registered and here is not None:
+    if registered:
         # Of all sweeps, unless one is named: what is promoted is seldom in the newest.
         sweep = EVERY_SWEEP if sweep == LATEST else sweep
-        find = partial(actions.promote.best_registered, sweep, here)
+        find = partial(actions.promote.best_registered, sweep, workspace_of(context))
     else:
         find = partial(actions.record.best_trials, sweep, place_of(context))
     found = find(metric=ranking, where=where, per=per, top=top)
-    if export is not None and here is not None:
-        actions.record.write_best_trial(found, here, export)
+    if export is not None:
+        actions.record.write_best_trial(found, workspace_of(context), export)
     if as_json and not found.rows:
         # An empty array has no row for them to stand in.
         for line in found.lines:

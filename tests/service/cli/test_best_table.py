@@ -158,6 +158,7 @@ def test_json_without_a_row_says_what_was_found_beside_it(
 ) -> None:
     failed = record_of(0, {}, {}, state=TrialState.FAILED, tags={"error": "KeyError: x"})
     monkeypatch.setattr(asking, "place_of", lambda context: None)
+    monkeypatch.setattr(asking, "refuse_with_server", lambda context, *options: None)
     monkeypatch.setattr(asking.actions.record, "best_trials", lambda *_, **__: best_of([failed]))
     asking.best(cast(Any, None), as_json=True)
     written = capsys.readouterr()
