@@ -4,7 +4,7 @@ shelf has named sets of files; a set that is not complete can be told by its mis
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +97,7 @@ class FolderShelf:
         try:
             temporary.mkdir(parents=True)
             fill(temporary)
-            # A rename replaces no folder that has files. Between the two lines a set of this name,
-            # written before the trial was taken up again, is missing, never half there.
-            self.remove(name)
-            temporary.replace(self.folder / name)
+            self._show(temporary, name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -120,8 +117,7 @@ class FolderShelf:
 
     def complete(self, name: str) -> None:
         """See `Shelf`."""
-        self.remove(name)
-        self._begun(name).replace(self.folder / name)
+        self._show(self._begun(name), name)
 
     def text(self, name: str, file: str) -> str:
         """See `Shelf`."""
@@ -139,6 +135,12 @@ class FolderShelf:
     def clear(self) -> None:
         """See `Shelf`."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _show(self, made: Path, name: str) -> None:
+        # A rename replaces no folder that has files. Between the two lines a set of this name,
+        # written before the trial was taken up again, is missing, never half there.
+        self.remove(name)
+        made.replace(self.folder / name)
 
     def _begun(self, name: str) -> Path:
         # `names` passes over names with a dot
@@ -161,17 +163,14 @@ class UrlShelf:
 
     def put(self, name: str, fill: Fill, *, last: str) -> None:
         """See `Shelf`."""
-        system, root = file_system(self.url)
         with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
             fill(Path(made))
-            # An older set of this name goes first: its `last` file would vouch for the new files.
-            self.remove(name)
-            system.makedirs(f"{root}/{name}", exist_ok=True)
-            for file in sorted(os.listdir(made), key=lambda file: file == last):
-                system.put_file(f"{made}/{file}", f"{root}/{name}/{file}")
+            self.begin(name)
+            self._send(made, sorted(os.listdir(made), key=lambda file: file == last), name)
 
     def begin(self, name: str) -> None:
         """See `Shelf`."""
+        # An older set of this name goes first: its last file would vouch for the new files.
         self.remove(name)
         system, root = file_system(self.url)
         system.makedirs(f"{root}/{name}", exist_ok=True)
@@ -179,11 +178,9 @@ class UrlShelf:
     @contextmanager
     def part(self, name: str) -> Iterator[Path]:
         """See `Shelf`."""
-        system, root = file_system(self.url)
         with tempfile.TemporaryDirectory(prefix="kd-checkpoint-") as made:
             yield Path(made)
-            for file in os.listdir(made):
-                system.put_file(f"{made}/{file}", f"{root}/{name}/{file}")
+            self._send(made, os.listdir(made), name)
 
     def complete(self, name: str) -> None:
         """See `Shelf`."""  # the part that is added last says that all are there
@@ -210,6 +207,12 @@ class UrlShelf:
     def clear(self) -> None:
         """See `Shelf`."""
         _remove(*file_system(self.url))
+
+    def _send(self, made: str, files: Sequence[str], name: str) -> None:
+        """Puts files of a folder into a set, in this order."""
+        system, root = file_system(self.url)
+        for file in files:
+            system.put_file(f"{made}/{file}", f"{root}/{name}/{file}")
 
 
 def _remove(system: Any, path: str) -> None:
