@@ -13,6 +13,7 @@ from service.words import GIB, size
 from trainers.tasks import table
 from trainers.trial.config import TrialConfig, fields_in
 from trainers.trial.fields import Precision
+from trainers.trial.sources import responses_learned
 from trainers.trial.strict import Strict
 from trainers.trial.text_fields import Responses
 
@@ -86,14 +87,10 @@ def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
     """Returns all that trials of `spec` may ask for."""
     space = spec.search
     names = ("precision", "attention_implementation")
-    values = product(*(_possible(spec, space, name) for name in names), responses_learned(spec))
-    return [HiddenStates(Precision(precision), *others) for precision, *others in values]
-
-
-def responses_learned(spec: SweepSpec) -> list[Responses]:
-    """Returns whose responses trials of `spec` learn from, its controls included."""
     trials = [*(one.values for one in control_trials(spec)), *spec.points()]
-    return sorted({spec.trial_config(values).responses for values in trials})
+    responses = sorted(responses_learned(spec.given(), trials))
+    values = product(*(_possible(spec, space, name) for name in names), responses)
+    return [HiddenStates(Precision(precision), *others) for precision, *others in values]
 
 
 def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:

@@ -101,7 +101,7 @@ def _check_teacher_text(spec: SweepSpec) -> None:
     asked = spec.teacher_text
     if asked is None:
         return
-    room = spec.data.max_tokens - spec.data.max_prompt_tokens
+    room = spec.data.response_room()
     if asked.longest(spec.data) > room:
         raise ValueError(
             "data.teacher_text.max_tokens: it must be at most max_tokens - max_prompt_tokens = "

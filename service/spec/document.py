@@ -49,6 +49,7 @@ from trainers.trial.probe import is_diagnostic
 from trainers.trial.sharding import Sharding, check_sharding
 from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
 from trainers.trial.strict import Strict
+from trainers.trial.text_fields import Responses
 
 MOST_TRIALS = 10**6
 LONGEST_EXPERIMENT = 180  # bytes
@@ -160,13 +161,11 @@ class ResourceRequest(Strict):
     """What one trial takes, and how many run at once."""
 
     workers_per_trial: Workers = 1
-    sharding: Annotated[
-        Sharding,
-        Field(
-            description="of a trial's student over its workers; ddp: each has all of it; fsdp: a "
-            "part of each weight, gradient and optimiser state"
-        ),
-    ] = Sharding.DDP
+    sharding: Sharding = Field(
+        default=Sharding.DDP,
+        description="of a trial's student over its workers; ddp: each has all of it; fsdp: a part "
+        "of each weight, gradient and optimiser state",
+    )
     cpus_per_worker: Cpus = 1
     gpus_per_worker: Annotated[
         Gpus | None, Field(description="default: 1 where the machine has a GPU, else 0")
@@ -380,8 +379,9 @@ class SweepSpec(Strict):
     @property
     def teacher_text(self) -> sources.TeacherText | None:
         """How the teacher writes what trials learn from; None where none of them does."""
-        is_learned = sources.is_teacher_text_learned(self.given(), self.points())
-        return (self.data.teacher_text or sources.TeacherText()) if is_learned else None
+        learned = sources.responses_learned(self.given(), self.points())
+        asked = self.data.teacher_text or sources.TeacherText()
+        return asked if Responses.TEACHER in learned else None
 
     def prepare_request(self) -> PrepareRequest:
         """Returns what all trials share, to be prepared once."""

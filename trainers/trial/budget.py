@@ -36,8 +36,8 @@ def num_evaluations_of(config: TrialConfig, num_examples: int) -> int:
 
 def sampled_tokens(config: TrialConfig) -> int:
     """Returns how many tokens a response has at most that the student writes to learn from."""
-    room = config.max_tokens - config.max_prompt_tokens
-    return room if config.sampling_max_tokens is None else config.sampling_max_tokens
+    asked = config.sampling_max_tokens
+    return config.response_room() if asked is None else asked
 
 
 def smallest_micro_batch(config: TrialConfig, num_examples: int, num_workers: int) -> int:

@@ -162,6 +162,10 @@ class LanguageDataFields(Fields):
         Length, Field(description="longer prompts are dropped, in tokens")
     ] = 256
 
+    def response_room(self) -> int:
+        """Returns the tokens that a response may have behind every prompt."""
+        return self.max_tokens - self.max_prompt_tokens
+
 
 class ImageDataFields(Fields):
     """Which views of the training images there are."""

@@ -253,15 +253,16 @@ class TeacherText(Strict):
 
     def longest(self, lengths: LanguageDataFields) -> int:
         """Returns the tokens of the longest response behind prompts of such `lengths`."""
-        room = lengths.max_tokens - lengths.max_prompt_tokens
-        return room if self.max_tokens is None else self.max_tokens
+        return lengths.response_room() if self.max_tokens is None else self.max_tokens
 
 
-def is_teacher_text_learned(given: Mapping[str, Any], points: Iterable[Mapping[str, Any]]) -> bool:
-    """Returns whether any trial learns the teacher's responses: with the fields that a sweep has
-    `given` and those of one of its `points`."""
+def responses_learned(
+    given: Mapping[str, Any], points: Iterable[Mapping[str, Any]]
+) -> set[Responses]:
+    """Returns whose responses trials learn from: with the fields that a sweep has `given` and those
+    of one of its `points`, of which null takes a given one back."""
     asked = ({**given, **point}.get("responses") for point in points)
-    return Responses.TEACHER in asked
+    return {Responses(one or Responses.DATA) for one in asked}
 
 
 # The inputs that only one task reads.

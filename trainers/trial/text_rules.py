@@ -8,8 +8,7 @@ from trainers.trial.text_fields import ShareOf, ShareSchedule
 
 def check_lengths_written(text: Text, lengths: LanguageDataFields) -> None:
     """Raises `ValueError` where a response does not fit behind every prompt."""
-    room = lengths.max_tokens - lengths.max_prompt_tokens
-    if text.sampling_max_tokens is not None and text.sampling_max_tokens > room:
+    if text.sampling_max_tokens is not None and text.sampling_max_tokens > lengths.response_room():
         raise ValueError(
             "sampling_max_tokens <= max_tokens - max_prompt_tokens must hold, or a response does "
             f"not fit behind every prompt, but got sampling_max_tokens={text.sampling_max_tokens}, "

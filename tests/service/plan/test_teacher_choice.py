@@ -145,6 +145,16 @@ def test_a_branch_without_the_searched_precision_has_the_default() -> None:
             {"kind": "study", "cells": [{"responses": ["data", "teacher"]}], "controls": "none"},
             ["data", "teacher"],
         ),
+        # null takes back what the section gives
+        (
+            {
+                "kind": "study",
+                "text": {"responses": "teacher"},
+                "cells": [{"responses": [None, "teacher"]}],
+                "controls": "none",
+            },
+            ["data", "teacher"],
+        ),
     ],
 )
 def test_each_text_that_trials_learn_has_its_hidden_states(
