@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from api_support import Service
@@ -34,9 +34,14 @@ class Listening:
 
 
 @contextmanager
-def listening(service: Service) -> Iterator[Listening]:
-    """Serves the app from a thread of this process."""
-    settings = uvicorn.Config(service.client.app, lifespan="off", log_config=None)
+def listening(service: Service, *, lifespan: Literal["on", "off"] = "off") -> Iterator[Listening]:
+    """Serves the app from a thread of this process. lifespan: `on` has sweeps that wait begin."""
+    settings = uvicorn.Config(
+        service.client.app,
+        lifespan=lifespan,
+        log_config=None,
+        timeout_graceful_shutdown=1,  # seconds for streams that are still read
+    )
     server = uvicorn.Server(settings)
     with socket.create_server((LOCAL, 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -5,16 +5,15 @@ nothing from elsewhere, HTML in names shown as text, and alive.
 """
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvicorn
 from api_support import PLAN, Service, service
 from browser_support import Shown, keep
+from client_support import listening
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
@@ -76,18 +75,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(chromium: Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with service(tmp_path_factory.mktemp("pages")) as made:
-        app: Any = made.client.app
-        config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Site(made, chromium, f"http://127.0.0.1:{port}")
-        server.should_exit = True
-        thread.join(10)
+    with service(tmp_path_factory.mktemp("pages")) as made, listening(made, lifespan="on") as at:
+        yield Site(made, chromium, at.address)
 
 
 @dataclass
