@@ -55,6 +55,7 @@ def test_the_presets_of_the_documentation_are_there() -> None:
         "fashion-mnist",
         "cifar100",
         "study-digits",
+        "eopd",
         "minillm",
         "on-policy",
         "f-distill",
