@@ -213,20 +213,49 @@ TABLES = torch.randn(
 P = Model(1.5 * TABLES[1])
 
 
-def behaviour_of(text: tuple[int, ...], temperature: float, mix: float) -> Tensor:
-    """Log-probabilities [L] of a token-wise mixture of both models, each at that temperature."""
+def kept(row: Tensor, top_p: float) -> set[int]:
+    """The fewest tokens of a row of probabilities that reach `top_p`."""
+    tokens: set[int] = set()
+    for token in sorted(range(NUM_TOKENS), key=lambda one: -float(row[one])):
+        if sum(float(row[one]) for one in tokens) < top_p:
+            tokens.add(token)
+    return tokens
+
+
+def behaviour_under_top_p(text: tuple[int, ...], top_p: float) -> Tensor:
+    """Log-probabilities [L] of the student's text by nucleus sampling, -inf of what is cut."""
+    found = []
+    for place, token in enumerate(text):
+        row = TABLES[0][Model._row(text[:place])].softmax(-1)
+        tokens = kept(row, top_p)
+        mass = sum(float(row[one]) for one in tokens)
+        found.append(math.log(float(row[token]) / mass) if token in tokens else -math.inf)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def behaviour_of(
+    text: tuple[int, ...], temperature: float, mix: float, top_p: float = 1.0
+) -> Tensor:
+    """Log-probabilities [L] of a token-wise mixture of both models, each at that temperature; with
+    top-p below 1 of the student alone at temperature 1."""
+    if top_p < 1:
+        return behaviour_under_top_p(text, top_p)
     student = Model(TABLES[0], temperature).log_probs(text)
     teacher = Model(P.logits, temperature).log_probs(text)
     return ((1 - mix) * student.exp() + mix * teacher.exp()).log()
 
 
-def expected_gradient(settings: TrialConfig, temperature: float, mix: float) -> Tensor:
+def expected_gradient(
+    settings: TrialConfig, temperature: float, mix: float, top_p: float = 1.0
+) -> Tensor:
     """The mean over the behaviour's texts of the term's gradient by the student's table."""
     leaf = TABLES[0].clone().requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
     for text in texts():
         log_q = Model(leaf).log_probs(text)
-        behaviour = behaviour_of(text, temperature, mix)
+        behaviour = behaviour_of(text, temperature, mix, top_p)
+        if behaviour.isinf().any():
+            continue  # never drawn
         ids = torch.zeros(len(text), dtype=torch.int64)
         facts = Drawn(log_q.detach(), P.log_probs(text), behaviour, ids)
         assert settings.sequence_term is not None
@@ -289,6 +318,24 @@ def test_weights_of_texts_correct_any_behaviour(temperature: float, mix: float) 
     settings = config(discount=1.0, importance_weight="sequence")
     found = expected_gradient(settings, temperature, mix)
     torch.testing.assert_close(found, sequence_gradient(), rtol=1e-10, atol=1e-12)
+
+
+def test_weights_of_texts_leave_out_what_top_p_cut_away_and_nothing_else() -> None:
+    """The rewards of every beginning that can be drawn, each as likely as the student makes it."""
+    leaf, top_p = TABLES[0].clone().requires_grad_(), 0.8
+    total = torch.zeros((), dtype=torch.float64)
+    beginnings = {text[:length] for text in texts() for length in range(1, len(text) + 1)}
+    for beginning in sorted(beginnings):
+        if not behaviour_under_top_p(beginning, top_p).isinf().any():
+            log_q = Model(leaf).log_probs(beginning)
+            reward = P.log_probs(beginning)[-1] - log_q[-1].detach()
+            total = total - log_q.sum().exp() * reward
+    total.backward()
+    settings = config(discount=1.0, importance_weight="sequence")
+    found = expected_gradient(settings, 1.0, 0.0, top_p)
+    assert leaf.grad is not None
+    torch.testing.assert_close(found, leaf.grad, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(found, sequence_gradient(), rtol=0.05)
 
 
 @pytest.mark.parametrize(("temperature", "mix"), BEHAVIOURS[1:])
