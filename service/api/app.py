@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any
+from operator import attrgetter
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
@@ -19,10 +21,12 @@ from service.api.access import Tries
 from service.api.answers import AdminAsks
 from service.api.limits import Limits
 from service.api.metrics import Metrics, Timed
+from service.api.openapi import describe, documented, problems_of
 from service.wire import API
 
 logger = logging.getLogger(__name__)
 LINE_POLL_S = 0.5
+AWAY = HTTPStatus.SERVICE_UNAVAILABLE
 DESCRIPTION = (
     "Plan, submit, watch and stop sweeps. Every answer is what the command of the same name prints "
     "with --json; every error is a problem+json (RFC 9457). Send Authorization: Bearer TOKEN."
@@ -39,19 +43,26 @@ def make_app(hosted: Hosted) -> FastAPI:
         openapi_url=f"{API}/openapi.json",
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=attrgetter("name"),
         lifespan=_keeps_the_line_moving,
     )
     app.state.hosted = hosted
     app.state.tries = Tries()
     app.include_router(routes.router)
-    app.add_api_route("/healthz", _is_alive, methods=["GET"], responses={200: {}})
-    app.add_api_route("/readyz", _is_ready, methods=["GET"], responses={200: {}, 503: {}})
+    app.add_api_route("/healthz", _is_alive, name="health")
+    app.add_api_route("/readyz", _is_ready, name="readiness", responses=problems_of(AWAY))
     app.state.metrics = Metrics()
-    app.add_api_route("/metrics", _show_metrics, methods=["GET"], include_in_schema=False)
+    app.add_api_route(
+        "/metrics",
+        _show_metrics,
+        name="metrics",
+        response_class=PlainTextResponse,
+        responses=documented(AWAY),
+    )
     problems.install(app)
     app.add_middleware(Limits)
     app.add_middleware(Timed, metrics=app.state.metrics)
-    _describe_problems(app)
+    describe(app)
     return app
 
 
@@ -95,25 +106,3 @@ def _show_metrics(ask: AdminAsks) -> Response:
     states = [one.state for one in ask.hosted.statuses(ask.user)]
     waiting = [one.state for one in ask.hosted.launches.all()].count(LaunchState.WAITING)
     return Response(metrics.text(states, waiting), media_type=CONTENT_TYPE_LATEST)
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Puts the form of problems, and how callers are known, into what OpenAPI says."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            made = make()
-            parts = made.setdefault("components", {})
-            schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            parts.setdefault("schemas", {}).update(schema.pop("$defs", {}))
-            parts["schemas"]["Problem"] = schema
-            parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-            for path, operations in made["paths"].items():
-                for operation in operations.values():
-                    if path.startswith("/api/"):
-                        operation["security"] = [{"token": []}]
-        assert app.openapi_schema is not None
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Header
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.actions.go_on import MoreOfStudy
 from service.actions.hosted_changes import Wanted
@@ -29,8 +29,15 @@ Key = Annotated[
 ]
 
 
+def _shown(example: dict[str, Any]) -> ConfigDict:
+    """Returns the configuration of a body with an example of it."""
+    return ConfigDict(json_schema_extra={"example": example})
+
+
 class SweepRequest(Strict):
     """A sweep to plan or to submit."""
+
+    model_config = _shown({"spec": "demo", "overrides": ["trials=5"]})
 
     spec: dict[str, Any] | Annotated[str, Field(min_length=1, max_length=262_144)] = Field(
         description="a sweep document, as JSON or as the text of its YAML, or a preset's name",
@@ -51,11 +58,15 @@ class SweepRequest(Strict):
 class SubmitRequest(SweepRequest):
     """A sweep to submit. again: although you have the same sweep."""
 
+    model_config = _shown({"spec": DOCUMENT, "again": False})
+
     again: bool = False
 
 
 class ExtendRequest(Strict):
     """What a sweep gets in addition: a search trials, a study seeds or cells."""
+
+    model_config = _shown({"trials": 20})
 
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = Field(default=None, examples=[20])
     seeds: Annotated[int, Field(ge=0, le=10_000)] = 0
@@ -69,19 +80,28 @@ class ExtendRequest(Strict):
 class RetryRequest(Strict):
     """Which trials to repeat; none: all that failed."""
 
+    model_config = _shown({"trials": [3, 7]})
+
     trials: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(), max_length=100_000)
 
 
 class BestQuestion(Strict):
     """What `best` is asked: see its options on the command line."""
 
-    metric: Annotated[str, Field(max_length=200)] | None = None
-    direction: Annotated[str, Field(max_length=20)] | None = None
-    where: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
-        default=(), max_length=100, description="FIELD=VALUE, or with != < <= > >=, each"
+    metric: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, examples=["cross_entropy"]
     )
-    per: Annotated[str, Field(max_length=200)] | None = None
-    top: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    direction: Annotated[str, Field(max_length=20)] | None = Field(
+        default=None, examples=["minimize"]
+    )
+    where: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
+        default=(),
+        max_length=100,
+        description="FIELD=VALUE, or with != < <= > >=, each",
+        examples=[["tau<2"]],
+    )
+    per: Annotated[str, Field(max_length=200)] | None = Field(default=None, examples=["divergence"])
+    top: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, examples=[3])
 
     @property
     def ranking(self) -> str | tuple[str | None, str] | None:

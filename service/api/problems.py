@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -78,16 +77,15 @@ def _parts_of_line(line: str) -> Wrong:
     return Wrong(rule=line.strip()) if found is None else Wrong(**found.groupdict())
 
 
-def problem(
+def told(
     status: int,
     message: str,
     *,
     error: SweepError | None = None,
     errors: Sequence[Wrong] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    """Returns the answer that says why there is no other one."""
-    told = Problem(
+) -> Problem:
+    """Returns what an answer with this status says. error: what an action raised."""
+    return Problem(
         type=f"urn:kd-sweep:{type(error).__name__}" if error else "about:blank",
         title=HTTPStatus(status).phrase,
         status=status,
@@ -95,21 +93,49 @@ def problem(
         exit_code=error.exit_code if error else EXIT_CODE_OF.get(status, JobError.exit_code),
         errors=parts_of(message) if errors is None else list(errors),
     )
-    return JSONResponse(told.model_dump(), status, headers=headers, media_type=PROBLEM_TYPE)
 
 
-def of_sweep_error(error: SweepError) -> JSONResponse:
+def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Returns the answer that says why there is no other one."""
+    return _answer(told(status, message), headers)
+
+
+def of_sweep_error(error: SweepError) -> Problem:
     """Returns the problem of an error that an action raised."""
     status = next(code for kind, code in STATUS_OF.items() if isinstance(error, kind))
-    return problem(status, str(error), error=error)
+    return told(status, str(error), error=error)
 
 
-def _of_validation(error: RequestValidationError) -> JSONResponse:
+def _answer(said: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(said.model_dump(), said.status, headers, media_type=PROBLEM_TYPE)
+
+
+def _of_validation(error: RequestValidationError) -> Problem:
     found = [
         Wrong(place=".".join(map(str, one["loc"])), rule=str(one["msg"])) for one in error.errors()
     ]
     said = "; ".join(f"{one.place}: {one.rule}" for one in found)
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, said, errors=found)
+    return told(HTTPStatus.UNPROCESSABLE_ENTITY, said, errors=found)
+
+
+def _of_http(request: Request, error: HTTPException) -> Problem:
+    """Returns the problem of a request that no route takes, or that is `Refused`."""
+    status, said = error.status_code, str(error.detail)
+    if status == HTTPStatus.BAD_REQUEST:  # FastAPI's, for a body that no JSON parser reads
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        said = "body: must be JSON in UTF-8, but got something else. Send what OpenAPI shows."
+    elif said == HTTPStatus.NOT_FOUND.phrase:
+        said = (
+            f"{request.url.path:.80}: must be a path of the service, but there is no such one. "
+            f"{API}/openapi.json has those of the API."
+        )
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another one")
+        said = (
+            f"{request.url.path:.80}: the method must be {allowed}, but got {request.method:.20}. "
+            f"{API}/openapi.json has what the API takes."
+        )
+    return told(status, said)
 
 
 def install(app: FastAPI) -> None:
@@ -117,21 +143,15 @@ def install(app: FastAPI) -> None:
 
     def on_sweep_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, SweepError)
-        return of_sweep_error(error)
+        return _answer(of_sweep_error(error))
 
     def on_validation(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return _of_validation(error)
+        return _answer(_of_validation(error))
 
     def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        said = str(error.detail)
-        if error.status_code == HTTPStatus.NOT_FOUND and said == HTTPStatus.NOT_FOUND.phrase:
-            said = (
-                f"{request.url.path:.80}: must be a path of the service, but there is no such one. "
-                f"{API}/openapi.json has those of the API."
-            )
-        return problem(error.status_code, said, headers=error.headers)
+        return _answer(_of_http(request, error), error.headers)
 
     def on_other(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s", request.method, request.url.path, exc_info=error)
@@ -142,11 +162,3 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_other)
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns what OpenAPI says of a route's problems: those of the statuses, and those of every
-    route that asks who calls."""
-    every = sorted({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *statuses})
-    content = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {int(one): {"description": HTTPStatus(one).phrase, "content": content} for one in every}

@@ -34,7 +34,7 @@ from service.api.bodies import (
     SubmitRequest,
     SweepRequest,
 )
-from service.api.problems import documented
+from service.api.openapi import documented
 from service.api.streaming import as_json, event_stream
 from service.report.page import Page
 from service.spec.document import SweepSpec
@@ -43,16 +43,21 @@ from service.wire import API, EVENTS_TYPE
 LINES = "application/x-ndjson"
 NONE, NOT_NOW, WRONG = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
 AWAY = HTTPStatus.SERVICE_UNAVAILABLE
-ASKING = documented(NONE, WRONG, AWAY)
-DOING = documented(NONE, WRONG, NOT_NOW, AWAY)
+ASKING = documented(NONE, WRONG, NOT_NOW, AWAY)
+SENDING = documented(NONE, WRONG, NOT_NOW, AWAY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 ONE_SWEEP = Path(
     max_length=255, description="id, unique beginning of one, name, or latest", examples=["latest"]
 )
 OneSweep = Annotated[str, ONE_SWEEP]
 TrialNumber = Annotated[int, Path(ge=0, le=10**9)]
-Texts = Annotated[list[str], Query(max_length=1000)]
 
 router = APIRouter(prefix=API)
+
+
+class Lines(Response):
+    """A JSON document in each line."""
+
+    media_type = LINES
 
 
 @router.get("/me", response_model=UserRow, responses=documented())
@@ -61,7 +66,7 @@ def me(ask: ViewerAsks) -> Response:
     return ask.answer(vars(ask.user))
 
 
-@router.post("/plan", response_model=Plan, responses=DOING)
+@router.post("/plan", response_model=Plan, responses=SENDING)
 def plan(ask: SubmitterAsks, body: SweepRequest) -> Response:
     """Check a sweep and show what it will take. Spends nothing."""
     return ask.result(ask.changes.plan(body.wanted()), as_json=actions.plan.plan_json)
@@ -71,7 +76,7 @@ def plan(ask: SubmitterAsks, body: SweepRequest) -> Response:
     "/sweeps",
     response_model=Submitted,
     status_code=HTTPStatus.CREATED,
-    responses={200: {"model": Submitted, "description": "It was submitted before."}, **DOING},
+    responses={200: {"model": Submitted, "description": "It was submitted before."}, **SENDING},
 )
 def submit(ask: SubmitterAsks, body: SubmitRequest, key: Key = None) -> Response:
     """Run a sweep, in the line of those that wait. Of the same sweep nothing is started twice."""
@@ -96,7 +101,7 @@ def statuses(ask: ViewerAsks, limit: Limit = 100, cursor: Cursor = None) -> Resp
     return ask.rows(rows, "sweep_id", limit, cursor, as_json=SweepStatus.to_line)
 
 
-@router.get("/sweeps/{sweep}", response_model=Sweep, responses=DOING)
+@router.get("/sweeps/{sweep}", response_model=Sweep, responses=ASKING)
 def sweep_of(ask: ViewerAsks, sweep: OneSweep) -> Response:
     """Return one recorded sweep."""
     return ask.result(ask.hosted.recorded(ask.user, sweep))
@@ -126,7 +131,7 @@ def trials(
     return ask.rows(found.trials, "trial", limit, cursor)
 
 
-@router.get("/sweeps/{sweep}/best", response_model=list[Ranked], responses=DOING)
+@router.get("/sweeps/{sweep}/best", response_model=list[Ranked], responses=ASKING)
 def best(ask: ViewerAsks, sweep: OneSweep, asked: Annotated[BestQuestion, Query()]) -> Response:
     """Show the best configs, what speaks for and against them, and who wins under each metric."""
     found = actions.record.best_trials(
@@ -140,12 +145,16 @@ def best(ask: ViewerAsks, sweep: OneSweep, asked: Annotated[BestQuestion, Query(
     return ask.result(found)
 
 
-@router.get("/compare", response_model=Comparison, responses=DOING)
+@router.get("/compare", response_model=Comparison, responses=ASKING)
 def compare(
     ask: ViewerAsks,
     run: Annotated[
         list[str],
-        Query(max_length=1000, description="SWEEP/NUMBER; with significance also sweeps"),
+        Query(
+            max_length=1000,
+            description="SWEEP/NUMBER; with significance also sweeps",
+            examples=[["latest/0", "latest/7"]],
+        ),
     ],
     significance: bool = False,
     metric: Annotated[str | None, Query(max_length=200)] = None,
@@ -166,14 +175,14 @@ def compare(
     return ask.result(found)
 
 
-@router.get("/sweeps/{sweep}/report", response_model=Page, responses=DOING)
+@router.get("/sweeps/{sweep}/report", response_model=Page, responses=ASKING)
 def report(ask: ViewerAsks, sweep: OneSweep) -> Response:
     """Say what a sweep found: the answer, its evidence, what it cost."""
     sweep_id = ask.hosted.find_recorded(ask.user, sweep)
     return ask.result(actions.report.make_report(sweep_id, ask.hosted.workspace).page)
 
 
-@router.get("/sweeps/{sweep}/logs", responses={200: {"content": {LINES: {}}}, **ASKING})
+@router.get("/sweeps/{sweep}/logs", response_class=Lines, responses=ASKING)
 def logs(
     ask: ViewerAsks, sweep: OneSweep, trial: Annotated[int | None, Query(ge=0)] = None
 ) -> Response:
@@ -186,7 +195,7 @@ def logs(
 @router.get(
     "/sweeps/{sweep}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENTS_TYPE: {}}}, **ASKING},
+    responses={200: {"content": {EVENTS_TYPE: {"schema": {"type": "string"}}}}, **ASKING},
 )
 async def events(
     ask: ViewerAsks,
@@ -201,14 +210,14 @@ async def events(
     return StreamingResponse(stream, headers=headers, media_type=EVENTS_TYPE)
 
 
-@router.post("/sweeps/{sweep}/stop", response_model=Status, responses=DOING)
+@router.post("/sweeps/{sweep}/stop", response_model=Status, responses=ASKING)
 def stop(ask: SubmitterAsks, sweep: OneSweep) -> Response:
     """End a sweep: trials leave at their next step, and resume goes on from there. Answers once it
     has ended."""
     return ask.result(ask.changes.stop(sweep))
 
 
-@router.post("/sweeps/{sweep}/trials/{trial}/stop", response_model=StoppedTrial, responses=DOING)
+@router.post("/sweeps/{sweep}/trials/{trial}/stop", response_model=StoppedTrial, responses=ASKING)
 def stop_trial(ask: SubmitterAsks, sweep: OneSweep, trial: TrialNumber) -> Response:
     """Cancel one running trial; the sweep goes on."""
     return ask.result(
@@ -217,13 +226,13 @@ def stop_trial(ask: SubmitterAsks, sweep: OneSweep, trial: TrialNumber) -> Respo
     )
 
 
-@router.post("/sweeps/{sweep}/resume", response_model=Status, responses=DOING)
+@router.post("/sweeps/{sweep}/resume", response_model=Status, responses=ASKING)
 def resume(ask: SubmitterAsks, sweep: OneSweep, key: Key = None) -> Response:
     """Go on with a sweep that was stopped, or whose driver died."""
     return ask.result(ask.changes.resume(sweep, key=key))
 
 
-@router.post("/sweeps/{sweep}/extend", response_model=Status, responses=DOING)
+@router.post("/sweeps/{sweep}/extend", response_model=Status, responses=SENDING)
 def extend(ask: SubmitterAsks, sweep: OneSweep, body: ExtendRequest, key: Key = None) -> Response:
     """Give a search more trials, or a study more seeds or cells, and go on with it."""
     study = body.study()
@@ -231,7 +240,7 @@ def extend(ask: SubmitterAsks, sweep: OneSweep, body: ExtendRequest, key: Key = 
     return ask.result(done)
 
 
-@router.post("/sweeps/{sweep}/retry", response_model=Status, responses=DOING)
+@router.post("/sweeps/{sweep}/retry", response_model=Status, responses=SENDING)
 def retry(ask: SubmitterAsks, sweep: OneSweep, body: RetryRequest, key: Key = None) -> Response:
     """Repeat trials that failed, diverged or were cancelled; without numbers all failed ones."""
     return ask.result(ask.changes.retry(sweep, trials=body.trials, key=key))

@@ -211,8 +211,15 @@ def test_a_body_that_is_too_large_is_refused(served: Service, has_length: bool) 
 def test_a_body_that_is_no_sweep_is_refused(served: Service, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     answer = served("anna", "POST", "/api/v1/plan", content=body, headers=headers)
-    assert answer.status_code in (400, 422), answer.text
+    assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_method_that_a_path_does_not_take_is_named(served: Service) -> None:
+    answer = served("anna", "DELETE", "/api/v1/me")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+    (said,) = answer.json()["errors"]
+    assert (said["rule"], said["got"]) == ("the method must be GET", "DELETE")
 
 
 def test_no_answer_is_a_page_or_has_a_secret(served: Service) -> None:
