@@ -61,7 +61,8 @@ def load(folder: Path, *, attention: str | None, dtype: torch.dtype, trust: bool
     kind = ConvNet if is_own else AutoModelForImageClassification
     trusted = {} if is_own else {"trust_remote_code": trust}
     model = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **trusted, **options)
-    return model.eval()
+    # Convolutions whose weights lie so give maps that lie so: faster on CPUs and GPUs alike.
+    return model.eval().to(memory_format=torch.channels_last)
 
 
 def num_labels(folder: Path, *, trust: bool) -> int:

@@ -17,7 +17,7 @@ from trainers.trial.sources import PrepareRequest
 from trainers.trial.trial_file import TrialFile, TrialPaths
 
 FASHION = Path(__file__).resolve().parents[5] / "shared/data/vision/fashion-mnist"
-SEEDS = range(4)
+SEEDS = range(8)
 HARD = {"hard_weight": 1.0, "soft_weight": 0.0}
 SOFT = {"tau": 4.0}
 

@@ -90,8 +90,8 @@ def test_training_images_are_normalised_and_validation_is_not_changed(prepared: 
 def test_a_student_learns_the_digits(prepared: Prepared, tmp_path: Path) -> None:
     result, recorder = run(trial_of(prepared, **VIEWED, epochs=30), tmp_path)
     assert result.outcome == Outcome.COMPLETED
-    assert prepared.teacher_metrics["top1"] > 70
-    assert result.metrics["top1"] > 60  # chance is 10
+    assert prepared.teacher_metrics["top1"] > 60  # chance is 10
+    assert result.metrics["top1"] > 60
     assert result.metrics["top1_best_epoch"] == max(
         e["top1"] for e in recorder.evaluations.values()
     )

@@ -121,6 +121,29 @@ def test_a_saved_folder_opens_without_this_project(tmp_path: Path) -> None:
     assert float(done.stdout) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["resnet8", "vgg8", "mobilenet_v2", "shufflenet_v1", *SIZED])
+def test_a_loaded_network_computes_what_was_saved(name: str, tmp_path: Path) -> None:
+    """In float64, since its maps lie in another order, in which sums are taken."""
+    models.register()
+    config = ConvNetConfig(architecture=name, width=4, num_labels=3, num_channels=2)
+    saved = ConvNet(config).double().eval()
+    saved.save_pretrained(tmp_path)
+    loaded = models.load(tmp_path, attention=None, dtype=torch.float64, trust=False)
+    maps: list[torch.Tensor] = []
+    for module in loaded.modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels > 2:
+            module.register_forward_hook(lambda _m, _i, out: maps.append(out))
+    x = torch.rand(2, 2, 32, 32, dtype=torch.float64)
+    logits = [model(x).logits for model in (saved, loaded)]
+    torch.testing.assert_close(logits[1], logits[0])
+    assert maps
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in maps)
+    for each in logits:
+        each.square().sum().backward()
+    for one, other in zip(saved.parameters(), loaded.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad)
+
+
 @pytest.mark.parametrize("shape", [(7, 7), (2, 2), (4, 4), (9, 5)])
 def test_cells_are_what_adaptive_pooling_makes(shape: tuple[int, int]) -> None:
     x = torch.rand(3, 5, *shape, dtype=torch.float64)
