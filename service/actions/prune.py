@@ -180,13 +180,14 @@ def _running(sweeps: Sequence[SweepRecord], folders: Mapping[str, Path], home: P
 
 
 def _one_of_each(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Returns a trial for each precision, attention and text, with and without a student that
-    writes: a sweep's others have the same inputs."""
+    """Returns a trial for each precision, attention and text, with and without what a teacher has
+    to be asked about anew: a sweep's others have the same inputs."""
     found = {}
     for record in records:
         config = record.config
         same = [config.get(n) for n in ("precision", "attention_implementation", "responses")]
-        found[*same, bool(config.get("student_share"))] = record
+        asks_anew = any(config.get(name) for name in ("student_share", "soft_prompt_tokens"))
+        found[*same, asks_anew] = record
     return list(found.values())
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from service.plan.own_text import OwnText
     from service.plan.plan import SweepPlan
+    from service.plan.soft_prompt import SoftPromptCost
     from service.plan.study import Cell, StudyPlan
     from service.plan.teacher_text import TeacherTextCost
 
@@ -142,6 +143,8 @@ def _estimate_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         rows.append(("teacher's text", _teacher_text(estimate.teacher_text)))
     if estimate.own_text is not None:
         rows.append(("students' own text", _own_text(estimate.own_text)))
+    if estimate.soft_prompt is not None:
+        rows.append(("soft prompt", _soft_prompt(estimate.soft_prompt)))
     rows.append(("time", time))
     if estimate.cpu_hours is not None:
         gpus = f", {estimate.gpu_hours:.2g} GPU hours" if estimate.gpu_hours else ""
@@ -174,6 +177,16 @@ def _own_text(text: "OwnText") -> str:
     return (
         f"up to {text.share:.0%} of it, the mean over trials: {count(text.responses)} responses of "
         f"up to {text.max_tokens} tokens a trial, about {duration(text.write_s)} to write{asked}"
+    )
+
+
+def _soft_prompt(prompt: "SoftPromptCost") -> str:
+    whose = "all trials" if prompt.share == 1 else f"{prompt.share:.0%} of the trials"
+    time = "" if prompt.train_s is None else f", about {duration(prompt.train_s)} more a trial"
+    return (
+        f"up to {prompt.tokens} tokens before the teacher's input in {whose}; in each of their "
+        "steps it runs three times forwards and once backwards, "
+        f"in place of once forwards{time}"
     )
 
 

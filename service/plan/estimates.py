@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from service.plan.own_text import TOKEN_S, OwnText, own_text
+from service.plan.soft_prompt import SoftPromptCost, soft_prompt_cost
 from service.plan.teacher_text import TeacherTextCost, teacher_text_cost
 from service.plan.trials import control_trials
 from service.plan.work import (
@@ -94,6 +95,11 @@ class Estimate(Strict):
         description="that the teacher writes before the trials",
         exclude_if=lambda text: text is None,
     )
+    soft_prompt: SoftPromptCost | None = Field(
+        default=None,
+        description="that teachers read",
+        exclude_if=lambda prompt: prompt is None,
+    )
     basis: str = UNKNOWN
 
     @property
@@ -118,9 +124,10 @@ def estimate_sweep(
     tokens = tokens_per_trial(spec, facts)
     is_cached = bool(cache_dtypes)
     own = own_text(spec, facts, gpus_per_worker)
-    # Where some students write, the teacher is asked about that.
-    is_read = is_cached and own is None
-    time = trial_time(spec, facts, gpus_per_worker, is_cached=is_read, own=own)
+    prompt = soft_prompt_cost(spec, facts, gpus_per_worker, tokens_per_trial=tokens)
+    # Where some students write, or teachers read a prompt, the teacher is asked.
+    is_read = is_cached and own is None and prompt is None
+    time = trial_time(spec, facts, gpus_per_worker, is_cached=is_read, own=own, prompt=prompt)
     trial_s = None if time is None else time.expected
     trials = _reachable(spec, trials, slots, trial_s)
     build_s = _build_seconds(spec, facts, slots, gpus_per_worker) if is_cached else None
@@ -132,7 +139,6 @@ def estimate_sweep(
     if trial_s is not None:
         duration = trials * trial_s / slots + build_first_s
         busy_hours = (trials * trial_s + slots * build_first_s) * workers / 3600
-    student = student_parameters(spec, facts)
     least = _least_trials(spec, facts, trials)
     before = _range_before_trials(spec, whole, gpus_per_worker, build_first_s)
     return Estimate(
@@ -145,15 +151,19 @@ def estimate_sweep(
         else _duration_range(spec, time, before, (least / slots, math.ceil(trials / slots))),
         cpu_hours=None if busy_hours is None else busy_hours * spec.resources.cpus_per_worker,
         gpu_hours=None if busy_hours is None else busy_hours * gpus_per_worker,
-        checkpoint_bytes=(
-            None if student is None else student * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
-        ),
+        checkpoint_bytes=_checkpoint_bytes(spec, facts, trials),
         teacher_cache_bytes=cache_bytes(facts, cache_dtypes) if is_cached else None,
         teacher_cache_s=build_s,
         own_text=own,
         teacher_text=teacher_text_cost(spec, whole, gpus_per_worker),
+        soft_prompt=prompt,
         basis=UNKNOWN if time is None else time.source,
     )
+
+
+def _checkpoint_bytes(spec: SweepSpec, facts: InputFacts, trials: int) -> int | None:
+    student = student_parameters(spec, facts)
+    return None if student is None else student * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
 
 
 def as_trials_learn(spec: SweepSpec, facts: InputFacts) -> InputFacts:
@@ -278,22 +288,25 @@ def trial_time(
     *,
     is_cached: bool,
     own: OwnText | None = None,
+    prompt: SoftPromptCost | None = None,
 ) -> TrialTime | None:
     """Returns what a complete trial takes: as earlier ones did, else by the evaluation of the
     student that preparing measured, else a guess; None where not even that is possible. is_cached:
-    trials read the teacher from its cache; own: what their students write."""
+    trials read the teacher from its cache; own: what their students write; prompt: what
+    their teachers read."""
     if facts.trial_s is not None:
         low, high = facts.trial_range_s or (facts.trial_s / PREPARED, facts.trial_s * PREPARED)
         num = "those" if facts.num_trials_measured is None else f"{facts.num_trials_measured}"
         source = f"trials measured here, on {num} that an earlier sweep completed"
         return TrialTime(low, facts.trial_s, high, source)
-    write_s = 0.0 if own is None else own.write_s
+    more_s = 0.0 if own is None else own.write_s
+    more_s += 0.0 if prompt is None else prompt.train_s or 0.0
     seconds = _seconds_by_evaluation(spec, facts)
     if seconds is not None:
         source = (
             f"trials by an evaluation measured while preparing, within a factor of {PREPARED:g}"
         )
-        return _spread(seconds + write_s, PREPARED, source)
+        return _spread(seconds + more_s, PREPARED, source)
     seconds = _guessed_seconds(spec, facts, gpus_per_worker, is_cached=is_cached)
     if seconds is None:
         return None
@@ -301,7 +314,7 @@ def trial_time(
     counted = table.task_named(spec.task).position_name
     size = "parameters" if facts.student_products is None else "operations"
     source = f"a guess from {size} × {counted} at {kind}, within a factor of {GUESSED:g}"
-    return _spread(seconds + write_s, GUESSED, source)
+    return _spread(seconds + more_s, GUESSED, source)
 
 
 def _spread(seconds: float, factor: float, source: str) -> TrialTime:

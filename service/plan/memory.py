@@ -22,6 +22,7 @@ from service.words import GIB, size
 from trainers.tasks import table
 from trainers.teachers.cache import BYTES
 from trainers.trial.config import TrialConfig
+from trainers.trial.facts import Activations
 from trainers.trial.fields import Optimizer
 from trainers.trial.seen import Seen
 from trainers.trial.sharding import Sharding
@@ -151,6 +152,7 @@ def _configs(spec: SweepSpec) -> list[TrialConfig]:
         "gradient_checkpointing",
         "attention_implementation",
         "adapter_rank",
+        "soft_prompt_tokens",
     )
     configs = []
     if any(name in spec.varied_names() for name in names):
@@ -264,14 +266,18 @@ class _Model:
                 has_pairs=setting.has_pairs(drops=student.drops_attention),
                 is_recomputed=config.gradient_checkpointing,
             )
-            passing = 0.0
+            passing = prompted = 0.0
             if teacher is not None and not setting.is_cached:
                 has_pairs = config.attention_implementation == WRITTEN_OUT
                 passing = positions * teacher.layer(length, has_pairs=has_pairs)
+                if config.soft_prompt_tokens:
+                    prompted = _prompted(setting, teacher, length + config.soft_prompt_tokens)
             half = setting.is_half
             # Under autocast the weights are there in bfloat16 too, until the backward pass.
             copies = BFLOAT16 * (student_parameters(self.spec, self.facts) or 0) if half else 0
-            return round(kept * (AUTOCAST if half else FLOAT32) + copies + passing * FLOAT32)
+            of_student = kept * (AUTOCAST if half else FLOAT32) + copies + passing * FLOAT32
+            # the prompt's step ends before the student's begins
+            return round(max(of_student, prompted))
 
         return of(longest), of(mean) // 2
 
@@ -295,3 +301,11 @@ class _Model:
             return None if found is None else int(found * min(1.0, setting.gpus))
         found = self.cluster.memory
         return None if found is None else found // (setting.slots * setting.workers)
+
+
+def _prompted(setting: Setting, teacher: Activations, length: int) -> float:
+    """Returns bytes of what the teacher keeps of a micro-batch of such examples behind a soft
+    prompt, which learns by a backward pass through it; it is in its compute dtype throughout."""
+    has_pairs = setting.config.attention_implementation == WRITTEN_OUT
+    numbers = teacher.numbers(length, has_pairs=has_pairs, is_recomputed=False)
+    return setting.micro_batch * length * numbers * (BFLOAT16 if setting.is_half else FLOAT32)

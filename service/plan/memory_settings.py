@@ -101,7 +101,8 @@ def _slots(setting: Setting) -> Changes:
 
 
 def _cache(setting: Setting) -> Changes:
-    if not setting.is_cached:
+    asks_anew = setting.config.student_share or setting.config.soft_prompt_tokens
+    if not (setting.is_cached or asks_anew):
         yield "required", replace(setting, is_cached=True)
 
 

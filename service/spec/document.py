@@ -385,15 +385,15 @@ class SweepSpec(Strict):
 
     def prepare_request(self) -> PrepareRequest:
         """Returns what all trials share, to be prepared once."""
-        source = {name: getattr(self.data, name) for name in DataSource.model_fields}
         return PrepareRequest(
             task=self.task,
             teacher=self.teacher,
             student=self.student,
             adapter=first_adapter(self.given(), self.points()),
             tokenizer=self.tokenizer,
-            data=DataSource(**source),
+            data=DataSource(**{name: getattr(self.data, name) for name in DataSource.model_fields}),
             teacher_text=self.teacher_text,
+            soft_prompt_tokens=sources.longest_soft_prompt(self.given(), self.points()),
             teacher_gpus=self.teacher_cache.gpus,
             scored_as=self.budget(),
             **{name: getattr(self.data, name) for name in fields.Data.model_fields},

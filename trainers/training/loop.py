@@ -8,24 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers.batch_source import BatchSource, Step
 from trainers.parts import Batch, SignalMaker
 from trainers.training.checkpoints import Checkpoints, Like, random_state, restore_random_state
 from trainers.training.diagnostics import Diagnostics
+from trainers.training.optimizer import learning_rate, make_optimizer
+from trainers.training.soft_prompt import PromptTraining
 from trainers.training.student import StudentWithLoss
 from trainers.training.wrapping import Wrapped
 from trainers.trial.budget import evaluation_steps
 from trainers.trial.config import TrialConfig
 from trainers.trial.diagnosis import logit_scale_warning
-from trainers.trial.fields import Decay, Optimizer, Schedule
 from trainers.trial.reporting import Evaluation, Leave, Outcome, Reporter
 from trainers.world import World
-
-ADAM_BETAS = (0.9, 0.999)
-# After which shares of the steps schedule `step` takes a tenth: epochs 150, 180 and 210 of 240.
-DROPS = (5 / 8, 3 / 4, 7 / 8)
 
 
 @dataclass
@@ -48,7 +45,8 @@ class Progress:
 class Loop:
     """Everything a trial trains with. `wrapped` is the student as its workers share it; `source`
     has at least `num_steps` steps; a checkpoint is written at each evaluation but the last, and
-    every `checkpoint_every_s` (None: never) between them."""
+    every `checkpoint_every_s` (None: never) between them; `soft_prompt`: what trains the one that
+    `teacher` reads, if it does."""
 
     config: TrialConfig
     student: StudentWithLoss
@@ -62,6 +60,7 @@ class Loop:
     checkpoints: Checkpoints
     checkpoint_every_s: float | None = None
     diagnostics: Diagnostics | None = None
+    soft_prompt: PromptTraining | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,14 @@ class StepResult:
     soft_loss: float
     gradient_norm: float
     tokens: int
+    of_prompt: Mapping[str, float]
     sequence_loss: float | None = None
 
     def losses(self) -> dict[str, float]:
-        """Returns the losses by name; that of the sequence term where the trial has one."""
+        """Returns the losses by name; those of the sequence term and of the soft prompt where the
+        trial has them."""
         found = {"loss": self.loss, "hard_loss": self.hard_loss, "soft_loss": self.soft_loss}
+        found |= self.of_prompt
         of_sequences = self.sequence_loss
         return found if of_sequences is None else found | {"sequence_loss": of_sequences}
 
@@ -93,35 +95,6 @@ class TrainingEnd:
 
     outcome: Outcome
     progress: Progress
-
-
-def learning_rate(config: TrialConfig, step: int, num_steps: int) -> float:
-    """Returns the learning rate of step `step` (0-based)."""
-    warmup = round(config.warmup * num_steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    share_done = (step - warmup) / max(1, num_steps - warmup)
-    if config.schedule == Schedule.CONSTANT:
-        return config.learning_rate
-    if config.schedule == Schedule.STEP:
-        return config.learning_rate * 0.1 ** sum(step >= drop * num_steps for drop in DROPS)
-    if config.schedule == Schedule.LINEAR:
-        return config.learning_rate * (1 - share_done)
-    return config.learning_rate * (1 + math.cos(math.pi * share_done)) / 2
-
-
-def make_optimizer(config: TrialConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """Returns the optimiser; biases and norms (fewer than two dimensions) decay only where
-    everything does."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    of_others = config.weight_decay if config.decay == Decay.ALL else 0.0
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": of_others},
-    ]
-    if config.optimizer == Optimizer.SGD:
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAM_BETAS, fused=True)
 
 
 def train(loop: Loop) -> TrainingEnd:
@@ -208,7 +181,8 @@ class _Run:
         return True
 
     def _step(self, step: Step, rate: float) -> StepResult:
-        count = step.num_positions
+        count, soft_prompt = step.num_positions, self.loop.soft_prompt
+        of_prompt = {} if soft_prompt is None else soft_prompt.learn(step, self.num_steps)
         # a scalar until the first micro-batch is added: a trial may have a sequence loss too
         sums = torch.zeros((), dtype=torch.float64, device=self.world.device)
         # Every worker has equally many micro-batches, some perhaps empty: a worker that skipped its
@@ -228,7 +202,7 @@ class _Run:
         # the one place where a step waits for its GPU
         *losses, norm = torch.cat([means, clipped.double().reshape(1)]).tolist()
         total, hard, soft, *sequence = losses
-        result = StepResult(total, hard, soft, norm, count, *sequence)
+        result = StepResult(total, hard, soft, norm, count, of_prompt, *sequence)
         if result.is_finite:
             self.loop.student.loss.finish_step(
                 soft, step=self.progress.step, num_steps=self.num_steps
@@ -302,7 +276,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "progress": vars(self.progress).copy(),
             "random": random_states,
-            "source": self.loop.source.state_dict(),
+            **_state_beside(self.loop),
         }
         score = self.progress.metrics.get("cross_entropy", math.inf)
         checkpoints, step = self.loop.checkpoints, self.progress.step
@@ -323,11 +297,24 @@ class _Run:
         self.loop.student.load_trained_state(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
-        if "source" in state:  # checkpoints of before had none, and their sources no state
-            self.loop.source.load_state_dict(state["source"])
+        _load_state_beside(self.loop, state)
         # A worker that was not there then goes on with its seed.
         if self.world.rank < len(state["random"]):
             restore_random_state(state["random"][self.world.rank], self.world.device)
+
+
+def _state_beside(loop: Loop) -> dict[str, Any]:
+    """What a checkpoint keeps of the source and of the soft prompt."""
+    source = {"source": loop.source.state_dict()}
+    prompt = loop.soft_prompt
+    return source if prompt is None else source | {"soft_prompt": prompt.state_dict()}
+
+
+def _load_state_beside(loop: Loop, state: dict[str, Any]) -> None:
+    if "source" in state:  # checkpoints of before had none, and their sources no state
+        loop.source.load_state_dict(state["source"])
+    if loop.soft_prompt is not None:
+        loop.soft_prompt.load_state_dict(state["soft_prompt"])
 
 
 def _like(loop: Loop, optimizer: torch.optim.Optimizer) -> Like:

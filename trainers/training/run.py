@@ -23,11 +23,13 @@ from trainers.tasks import table
 from trainers.teachers import cache_copy
 from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
+from trainers.teachers.prompted import PromptedTeacher, TakesPrompts
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.diagnostics import Diagnostics, Probe
 from trainers.training.feed import Feed
 from trainers.training.loop import Loop, TrainingEnd, train
 from trainers.training.shares import Shares
+from trainers.training.soft_prompt import PromptTraining
 from trainers.training.start import Inputs, KeptBetweenTrials, make_student, open_inputs
 from trainers.training.wrapping import Wrapped, wrapped
 from trainers.training.written import WritingSource
@@ -74,19 +76,18 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
     inputs = open_inputs(trial, kept, numerics, world)
     student = make_student(trial, kept, _where_it_is_made(trial, inputs))
     teacher = _teacher(trial, kept, inputs)
-    smallest = smallest_micro_batch(
-        trial.config, inputs.data.splits["train"].examples_per_epoch, world.size
-    )
-    inputs.runtime.check_smallest_batch(student.model, inputs.data, smallest)
+    _check_smallest_batch(trial, inputs, student.model)
     evaluator = inputs.runtime.evaluator(
         trial.config, inputs.data, teacher=teacher, world=world, numerics=numerics
     )
     shared = wrapped(student, trial.sharding, world)
+    soft_prompt = _soft_prompt(trial, inputs, shared, teacher)
     loop = Loop(
         config=trial.config,
         student=student,
         wrapped=shared,
-        teacher=teacher,
+        # what is learned from; evaluations and diagnostics ask the teacher as it is
+        teacher=teacher if soft_prompt is None else soft_prompt.teacher,
         source=_source(trial, inputs, shared, teacher),
         num_steps=num_steps_of(trial.config, inputs.data.splits["train"].examples_per_epoch),
         world=world,
@@ -97,8 +98,9 @@ def run_trial(  # noqa: PLR0913 (a worker's place in its group is four facts)
             reporter.notice if world.is_first else log.warning,
         ),
         checkpoint_every_s=checkpoint_every_s,
+        soft_prompt=soft_prompt,
     )
-    loop = replace(loop, diagnostics=_diagnostics(loop, inputs, output))
+    loop = replace(loop, diagnostics=_diagnostics(loop, teacher, inputs, output))
     return _finish(train(loop), loop, inputs, _Result(trial, output))
 
 
@@ -147,6 +149,12 @@ def _where_it_is_made(trial: TrialFile, inputs: Inputs) -> Inputs:
     """A student that is sharded goes from the CPU to the device layer by layer: there the whole
     need not fit."""
     return replace(inputs, world=World()) if trial.sharding == Sharding.FSDP else inputs
+
+
+def _check_smallest_batch(trial: TrialFile, inputs: Inputs, model: Any) -> None:
+    num_examples = inputs.data.splits["train"].examples_per_epoch
+    smallest = smallest_micro_batch(trial.config, num_examples, inputs.world.size)
+    inputs.runtime.check_smallest_batch(model, inputs.data, smallest)
 
 
 def _source(
@@ -202,12 +210,12 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> Signa
 
 def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> SignalMaker:
     """The teacher from its cache: its head stays in memory, its body is never loaded."""
-    folder, share = trial.paths.teacher_cache, trial.config.student_share
-    if share > 0:
+    folder = trial.paths.teacher_cache
+    why_not = table.task_named(trial.config.task).why_not_cached(trial.config)
+    if why_not:
         raise ValueError(
-            "teacher_source: it must be online where the student writes text, of which no cache "
-            f"holds what the teacher says, but got {trial.teacher_source} with "
-            f"student_share={share:g}. Use teacher_source online, or student_share 0."
+            f"teacher_source: it must be online where {why_not}, but got "
+            f"{trial.teacher_source}. Use teacher_source online."
         )
     if folder is None:
         raise ValueError(
@@ -222,10 +230,32 @@ def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -
     )
 
 
-def _diagnostics(loop: Loop, inputs: Inputs, output: Path) -> Diagnostics | None:
+def _soft_prompt(
+    trial: TrialFile, inputs: Inputs, shared: Wrapped, teacher: SignalMaker | None
+) -> PromptTraining | None:
+    """What trains the soft prompt that the teacher reads; None where it reads none."""
+    config = trial.config
+    if config.soft_prompt_tokens == 0:
+        return None
+    if not isinstance(teacher, OnlineTeacher):
+        raise ValueError(
+            "paths.teacher: it must name a teacher to read the soft prompt, but got none with "
+            f"soft_prompt_tokens={config.soft_prompt_tokens}. Name one, or use "
+            "soft_prompt_tokens: 0."
+        )
+    # the config was refused for any other task
+    assert isinstance(inputs.runtime, TakesPrompts)
+    network = inputs.runtime.behind_prompt(config, inputs.data, teacher=teacher.network)
+    prompted = PromptedTeacher(teacher, network)
+    return PromptTraining(prompted, shared, config, world=inputs.world, numerics=inputs.numerics)
+
+
+def _diagnostics(
+    loop: Loop, teacher: SignalMaker | None, inputs: Inputs, output: Path
+) -> Diagnostics | None:
     """What looks at the trial's loss; None where there is none to look at, too little time for it,
     or on all workers but the first."""
-    if loop.teacher is None or not loop.world.is_first:
+    if teacher is None or not loop.world.is_first:
         return None
     config, splits = loop.config, inputs.data.splits
     steps = evaluation_steps(loop.num_steps, config.evaluations)
@@ -243,7 +273,7 @@ def _diagnostics(loop: Loop, inputs: Inputs, output: Path) -> Diagnostics | None
         return None
     probe = Probe(
         student=loop.wrapped.whole,
-        teacher=loop.teacher,
+        teacher=teacher,
         split=splits["validation"],
         num_positions=plan.num_positions,
         device=loop.world.device,

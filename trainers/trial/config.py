@@ -20,7 +20,12 @@ from trainers.trial.rules import (
     loss_defaults,
 )
 from trainers.trial.sequence_rules import check_drawn_text, check_sequence_term, sequence_defaults
-from trainers.trial.text_rules import check_buffer, check_lengths_written, check_taught
+from trainers.trial.text_rules import (
+    check_buffer,
+    check_lengths_written,
+    check_soft_prompt,
+    check_taught,
+)
 
 
 # pydantic lists the fields of the last base first, which makes it task, loss, adapter, training,
@@ -56,6 +61,7 @@ class TrialConfig(Evaluation, Data, Text, TrainingFields, AllAdapterFields, Loss
         check_lengths_written(self, self)
         check_buffer(self, self)
         check_taught(self, self)
+        check_soft_prompt(self, self)
         check_drawn_text(self, self)
         return self
 

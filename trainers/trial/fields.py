@@ -24,7 +24,7 @@ from trainers.trial.kinds import (
     Seed,
 )
 from trainers.trial.loss_fields import LossFields, LossPermissions, SequenceFields
-from trainers.trial.text_fields import StudentTextFields
+from trainers.trial.text_fields import SoftPromptFields, StudentTextFields
 
 
 class TaskName(StrEnum):
@@ -241,7 +241,7 @@ class Loss(LossPermissions, SequenceFields, LossFields):
     """All fields of the section `loss`."""
 
 
-class Text(StudentTextFields):
+class Text(SoftPromptFields, StudentTextFields):
     """All fields of the section `text`."""
 
 

@@ -19,6 +19,8 @@ TRAINING_METRICS = (
     "hard_loss",
     "soft_loss",
     "sequence_loss",
+    "soft_prompt_loss",
+    "soft_prompt_shift",
     "learning_rate",
     "gradient_norm",
     "tokens_per_s",

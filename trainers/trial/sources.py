@@ -21,6 +21,7 @@ from trainers.trial.fields import (
 from trainers.trial.kinds import (
     NOT_A_SWITCH,
     Count,
+    CountOrNone,
     Epochs,
     Fraction,
     Length,
@@ -265,6 +266,12 @@ def responses_learned(
     return {Responses(one or Responses.DATA) for one in asked}
 
 
+def longest_soft_prompt(given: Mapping[str, Any], points: Iterable[Mapping[str, Any]]) -> int:
+    """Returns the most `soft_prompt_tokens` of trials: as `responses_learned` looks at them."""
+    asked = [{**given, **point}.get("soft_prompt_tokens") or 0 for point in points]
+    return max(asked, default=0)
+
+
 # The inputs that only one task reads.
 INPUTS_OF: Mapping[str, TaskName] = {
     **dict.fromkeys(("columns", "template", "teacher_text"), TaskName.CAUSAL_LM),
@@ -287,6 +294,9 @@ class PrepareRequest(Data):
     data: DataSource
     teacher_text: TeacherText | None = Field(
         default=None, description="for the trials that learn from the teacher's text, if any do"
+    )
+    soft_prompt_tokens: CountOrNone = Field(
+        default=0, description="most that the teacher of a trial reads before an example"
     )
     teacher_gpus: Workers = Field(default=1, description="over which the teacher is spread")
     scored_as: TrialConfig | None = Field(

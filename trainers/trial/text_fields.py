@@ -1,4 +1,5 @@
-"""The fields that say who writes the text that a trial learns from; no torch.
+"""The fields that say who writes the text that a trial learns from, and what the teacher reads
+before it; no torch.
 
 Four temperatures are apart: those of the loss (`loss_fields.py`), of the student's sampling (here)
 and of the teacher's (`sources.TeacherText`), and of evaluation (`fields.py`). None is another one's
@@ -11,7 +12,16 @@ from typing import Annotated
 from pydantic import Field
 
 from trainers.trial.groups import Fields, Group
-from trainers.trial.kinds import NOT_A_SWITCH, Count, CountOrNone, Fraction, Length, Positive
+from trainers.trial.kinds import (
+    NOT_A_SWITCH,
+    Count,
+    CountOrNone,
+    Fraction,
+    Length,
+    Name,
+    NonNegative,
+    Positive,
+)
 
 MOST_SAMPLES = 1000  # of a prompt in a step
 
@@ -114,3 +124,29 @@ class StudentTextFields(Fields):
         Fraction,
         Field(description="teacher's share in each token's probabilities as the student writes"),
     ] = 0.0
+
+
+class SoftPromptFields(Fields):
+    """What the teacher reads before each text: vectors in place of tokens, which learn to make its
+    distributions easier for the student (PromptKD, Kim et al. 2024). Their defaults are those of
+    the authors' code."""
+
+    group = Group(section="text", task="causal_lm", is_sparse=True)
+
+    soft_prompt_tokens: Annotated[
+        CountOrNone, Field(description="vectors before the teacher's input; 0: it reads as it is")
+    ] = 0
+    soft_prompt_text: Annotated[
+        Name,
+        Field(description="whose embeddings they start from, cut or repeated to their number"),
+    ] = "Suppose you are a student."
+    soft_prompt_learning_rate: Annotated[
+        Positive, Field(description="peak, on the schedule of the student's")
+    ] = 5e-5
+    soft_prompt_base_weight: Annotated[
+        NonNegative,
+        Field(
+            description="weight of KL(teacher with prompt ‖ teacher) in their loss; falls to 0 "
+            "over the steps"
+        ),
+    ] = 1.0

@@ -1,4 +1,5 @@
-"""The rules between who writes a trial's text, its loss, its batches and its lengths; no torch."""
+"""The rules between who writes a trial's text, what the teacher reads before it, its loss, its
+batches and its lengths; no torch."""
 
 from trainers.trial.catalogue import POLICIES
 from trainers.trial.fields import LanguageDataFields, Loss, Text, TrainingFields
@@ -45,4 +46,18 @@ def check_taught(text: Text, loss: Loss) -> None:
             f"student_share < 1 must hold under policy '{loss.policy}', which leaves the student's "
             "logit scale to the hard loss, and that learns from the data's text alone, but got "
             "student_share=1. Use a smaller one, or allow_free_logit_scale: true"
+        )
+
+
+def check_soft_prompt(text: Text, loss: Loss) -> None:
+    """Raises `ValueError` where the teacher's distributions are not learned from: a prompt that
+    changes them would change nothing."""
+    if text.soft_prompt_tokens == 0:
+        return
+    if loss.soft_weight == 0 and loss.sequence_term == SequenceTerm.NONE:
+        raise ValueError(
+            "soft_weight > 0 must hold with soft_prompt_tokens > 0 and no sequence_term, as the "
+            "prompt changes what the teacher says and nothing else, but got soft_weight=0, "
+            f"soft_prompt_tokens={text.soft_prompt_tokens}. Use a positive soft_weight, or "
+            "soft_prompt_tokens: 0"
         )

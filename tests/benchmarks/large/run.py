@@ -33,7 +33,7 @@ from trainers.tasks.causal_lm import models
 from trainers.tasks.causal_lm.batches import TokenBatch
 from trainers.tasks.causal_lm.data import TokenSplit
 from trainers.tasks.causal_lm.models import LanguageModel
-from trainers.training.loop import make_optimizer
+from trainers.training.optimizer import make_optimizer
 from trainers.training.student import StudentWithLoss
 from trainers.trial.adapters import Adapter
 from trainers.trial.config import TrialConfig

@@ -38,7 +38,8 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.checkpoints import Checkpoints
 from trainers.training.feed import Feed
-from trainers.training.loop import Loop, make_optimizer, train
+from trainers.training.loop import Loop, train
+from trainers.training.optimizer import make_optimizer
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision

@@ -38,7 +38,7 @@ from trainers.teachers.cached import CachedTeacher
 from trainers.teachers.online import OnlineTeacher
 from trainers.training import run
 from trainers.training import student as students
-from trainers.training.loop import make_optimizer
+from trainers.training.optimizer import make_optimizer
 from trainers.trial.reporting import Leave
 
 TASK = table.task_named("causal_lm")

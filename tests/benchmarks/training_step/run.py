@@ -30,7 +30,7 @@ from trainers.tasks.causal_lm.batches import TokenBatch
 from trainers.tasks.causal_lm.data import TokenSplit
 from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.teachers.online import OnlineTeacher
-from trainers.training.loop import make_optimizer
+from trainers.training.optimizer import make_optimizer
 
 MIB = 1 << 20
 BOUND_TIME, BOUND_MEMORY = 0.70, 0.15

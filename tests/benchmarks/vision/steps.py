@@ -28,7 +28,7 @@ from trainers.tasks.image_classification.data import ImageBatch
 from trainers.tasks.image_classification.models import Classifier
 from trainers.tasks.image_classification.networks import ConvNet, ConvNetConfig
 from trainers.tasks.image_classification.views import mixed, views
-from trainers.training.loop import make_optimizer
+from trainers.training.optimizer import make_optimizer
 from trainers.training.student import StudentWithLoss
 from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Augmentation

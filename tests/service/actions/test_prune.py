@@ -86,7 +86,9 @@ def test_what_no_sweep_needs_is_found_and_deleted(workspace: Workspace) -> None:
     assert open_record(workspace).trials(PLAN.sweep_id)
 
 
-@pytest.mark.parametrize("values", [{"responses": "teacher"}, {"student_share": 0.5}])
+@pytest.mark.parametrize(
+    "values", [{"responses": "teacher"}, {"student_share": 0.5}, {"soft_prompt_tokens": 3}]
+)
 def test_each_text_of_a_sweep_keeps_its_inputs(
     workspace: Workspace, values: dict[str, object]
 ) -> None:

@@ -156,6 +156,19 @@ def test_activations_follow_batch_length_checkpointing_and_attention() -> None:
     assert activations(attention_implementation="eager") == 5 * written_out
 
 
+def test_a_soft_prompt_keeps_what_the_teachers_layers_need() -> None:
+    deep = LAYERS.model_copy(update={"layers": 40})
+    facts, single = KNOWN.model_copy(update={"teacher_activations": deep}), {"precision": "float32"}
+    found = memory(facts=facts, training=single, text={"soft_prompt_tokens": 8}, controls="none")
+    # the longest examples behind the prompt, in all layers; the student's come after
+    assert found.activations == 16 * (512 + 8) * 40 * 1700 * 4
+    shallow = memory(training=single, text={"soft_prompt_tokens": 8}, controls="none")
+    assert shallow.activations == activations()
+    tight = GPU.model_copy(update={"gpu_memory": 2 * GIB})
+    told = memory(tight, facts=facts, training=single, text={"soft_prompt_tokens": 8})
+    assert told.remedies and not any("teacher_cache" in remedy for remedy in told.remedies)
+
+
 def test_of_searched_settings_the_largest_counts() -> None:
     search = DOCUMENT["search"] | {"gradient_accumulation": {"choice": [2, 4]}}
     assert memory(search=search).activations == memory().activations  # a control's, without parts

@@ -54,6 +54,7 @@ def plan(cache: dict[str, Any], **changes: Any) -> SweepPlan:
         ({}, {}, CacheCost(0, 10 * GIB, 1000, 900), ""),
         ({}, {"search": {"precision": {"fixed": "float32"}}}, PAYS, ""),
         ({}, {"text": {"student_share": 0.5}}, PAYS, r"asked about then (student_share=0.5)"),
+        ({}, {"text": {"soft_prompt_tokens": 7}}, PAYS, "(soft_prompt_tokens=7)"),
         ({}, {"search": {"student_share": {"choice": [0.5, 1]}}}, PAYS, "(student_share=0.5)"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fakes import make_document
 
-from service.plan.estimates import InputFacts, estimate_sweep
+from service.plan.estimates import Estimate, InputFacts, estimate_sweep
 from service.plan.own_text import own_text, share_written
 from service.plan.teacher_text import teacher_text_cost
 from service.spec.document import SweepSpec
@@ -70,6 +70,24 @@ def test_writing_is_part_of_a_trials_time(facts: InputFacts) -> None:
 def test_a_searched_share_counts_with_its_mean() -> None:
     searched = {"student_share": {"choice": [0, 0.5, 1]}}
     assert share_written(spec(search=searched)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_soft_prompt_takes_more_passes_of_the_teacher() -> None:
+    def of(**changes: Any) -> Estimate:
+        return estimate_sweep(spec(**changes), KNOWN, trials=1, slots=1, gpus_per_worker=0)
+
+    prompted, plain = of(text={"soft_prompt_tokens": 7}), of()
+    assert "soft_prompt" not in plain.model_dump()
+    assert prompted.soft_prompt is not None and prompted.soft_prompt.train_s is not None
+    assert (prompted.soft_prompt.tokens, prompted.soft_prompt.share) == (7, 1)
+    # 800 examples of 50 tokens, prompts as many again: the teacher forwards, back and forwards as
+    # it is, the student forwards, at 2 operations a weight
+    expected = 40_000 * 2 * 2 * (3 * 1_000_000 + 100_000) / 30e9
+    assert prompted.soft_prompt.train_s == pytest.approx(expected)
+    assert prompted.duration_s is not None and plain.duration_s is not None
+    assert prompted.duration_s - plain.duration_s == pytest.approx(expected)
+    searched = of(search={"soft_prompt_tokens": {"choice": [0, 7, 9]}}).soft_prompt
+    assert searched is not None and searched.tokens == 9 and 0 < searched.share < 1
 
 
 def test_the_teachers_text_is_written_once_before_the_trials() -> None:

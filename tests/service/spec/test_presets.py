@@ -58,6 +58,7 @@ def test_the_presets_of_the_documentation_are_there() -> None:
         "eopd",
         "minillm",
         "on-policy",
+        "promptkd",
         "f-distill",
         "distillm2",
         "seqkd",

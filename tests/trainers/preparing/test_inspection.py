@@ -212,6 +212,9 @@ def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
     short = ModelSource(config=gpt2(1, 16, n_positions=64))
     with pytest.raises(ValueError, match=r"data.max_tokens: .*student's 64 positions, but got 96"):
         look(tmp_path, student=short)
+    with pytest.raises(ValueError, match=r"teacher's 128 positions less the 33 of soft_prompt_tok"):
+        look(tmp_path, soft_prompt_tokens=33)
+    look(tmp_path, soft_prompt_tokens=32)
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/no/model", "model.safetensors", "a/b/c"])

@@ -60,7 +60,8 @@ def test_a_field_and_where_it_acts_are_searched_trained_with_and_shown(tmp_path:
     packages = copy_packages(tmp_path / "packages")
     trainers = packages / "trainers"
     insert(trainers / "trial" / "fields.py", FIELD, before="    warmup: Annotated[")
-    insert(trainers / "training" / "loop.py", WHERE_IT_ACTS, before="    warmup = round(config")
+    schedule = trainers / "training" / "optimizer.py"
+    insert(schedule, WHERE_IT_ACTS, before="    warmup = round(config")
     work = tmp_path / "work"
     work.mkdir()
     seen = run_with(packages, SCRIPT, str(work))

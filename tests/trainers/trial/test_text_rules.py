@@ -49,6 +49,18 @@ def config(**given: Any) -> TrialConfig:
             {"student_share": 0.5, "task": "image_classification"},
             "student_share belongs to task 'causal_lm'",
         ),
+        ({"soft_prompt_tokens": -1}, "soft_prompt_tokens\\n.*greater than or equal to 0"),
+        ({"soft_prompt_learning_rate": 0}, "soft_prompt_learning_rate\\n.*greater than 0"),
+        ({"soft_prompt_base_weight": -1}, "soft_prompt_base_weight\\n.*greater than or equal to 0"),
+        ({"soft_prompt_text": " "}, "soft_prompt_text\\n.*text that is not empty"),
+        (
+            {"soft_prompt_tokens": 7, "soft_weight": 0},
+            "soft_weight > 0 must hold with soft_prompt_tokens > 0 .* soft_prompt_tokens=7",
+        ),
+        (
+            {"soft_prompt_tokens": 7, "task": "image_classification"},
+            "soft_prompt_tokens belongs to task 'causal_lm'",
+        ),
         ({"responses": "student"}, "responses\\n.*'data' or 'teacher'"),
         (
             {"responses": "teacher", "task": "image_classification"},
@@ -71,6 +83,8 @@ def test_what_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
         {"student_share": 1, "policy": "cist", "rho": 4, "share_of": "pairs"},
         {"student_share": 0, "soft_weight": 0},
         {"responses": "teacher", "soft_weight": 0, "hard_weight": 1},
+        {"soft_prompt_tokens": 7, "student_share": 1},
+        {"soft_prompt_tokens": 7, "soft_weight": 0, "student_share": 1, "sequence_term": "k2"},
         {"buffer_size": 32},
         {"sampling_max_tokens": 256},
     ],

@@ -104,7 +104,8 @@ def inspect(
     check_vocabulary(request, configs, vocab_size, tokens)
     for role in ROLES:
         locate.check_code(request.source(role), role, configs[role])
-        _check_length(request.max_tokens, role, configs[role])
+        before = request.soft_prompt_tokens if role == "teacher" else 0
+        _check_length(request.max_tokens, before, role, configs[role])
     place = ", ".join(_describe_split(request, name) for name in SPLIT_NAMES)
     # Records are checked whenever they are planned with, also where their data was prepared: an
     # earlier version may have taken what is refused now.
@@ -246,11 +247,13 @@ def _vocab_rows(config: Mapping[str, Any]) -> int | None:
     return locate.first_of(config, "vocab_size")
 
 
-def _check_length(max_tokens: int, role: str, config: Mapping[str, Any]) -> None:
+def _check_length(max_tokens: int, before: int, role: str, config: Mapping[str, Any]) -> None:
+    """before: tokens of a soft prompt, which take positions, too."""
     limit = locate.first_of(config, "max_position_embeddings", "n_positions")
-    if limit is not None and max_tokens > limit:
+    if limit is not None and max_tokens + before > limit:
+        less = f" less the {before} of soft_prompt_tokens" if before else ""
         raise ValueError(
-            f"data.max_tokens: it must be at most the {role}'s {limit} positions, "
+            f"data.max_tokens: it must be at most the {role}'s {limit} positions{less}, "
             f"but got {max_tokens}. Lower it, or take a longer model."
         )
 

@@ -11,12 +11,13 @@ import torch
 from trainers.parts import Network, SignalMaker
 from trainers.responses import Sampling
 from trainers.sampled import Author, Sample
-from trainers.tasks.causal_lm import building, data, models, tokenizer, writing
+from trainers.tasks.causal_lm import building, data, models, soft_prompts, tokenizer, writing
 from trainers.tasks.causal_lm.data import TokenData
 from trainers.tasks.causal_lm.evaluation import TextEvaluator
 from trainers.tasks.causal_lm.generation import end_tokens
 from trainers.tasks.causal_lm.models import LanguageModel
 from trainers.tasks.causal_lm.sampling import ModelSampler
+from trainers.tasks.causal_lm.soft_prompts import PromptedModel
 from trainers.tasks.causal_lm.text_writer import TextWriter
 from trainers.tasks.causal_lm.writing import DataWriter
 from trainers.trial.budget import sampled_tokens
@@ -142,6 +143,19 @@ class CausalLmRuntime:
         sampler = ModelSampler(student, sampling, numerics, teacher)
         author = Author.MIXTURE if config.teacher_mix else Author.STUDENT
         return TextWriter(data.splits["train"], sampler, author, (config.seed,))
+
+    def behind_prompt(
+        self, config: TrialConfig, data: TokenData, *, teacher: LanguageModel
+    ) -> PromptedModel:
+        """Returns the teacher behind a prompt that starts as the embeddings of the config's
+        text."""
+        return soft_prompts.prompted(
+            teacher,
+            data.tokenizer,
+            text=config.soft_prompt_text,
+            num_tokens=config.soft_prompt_tokens,
+            max_tokens=config.max_tokens,
+        )
 
     def teacher_writer(
         self,

@@ -101,7 +101,12 @@ class CausalLm:
         return facts.read_prepared(folder)
 
     def why_not_cached(self, config: TrialConfig) -> str:
-        """A cache holds what the teacher says of the data's text alone."""
+        """A cache holds what the teacher, as it is, says of the data's text alone."""
+        if config.soft_prompt_tokens:
+            return (
+                "the teacher reads a soft prompt that changes at each step "
+                f"(soft_prompt_tokens={config.soft_prompt_tokens})"
+            )
         if config.student_share == 0:
             return ""
         return (
