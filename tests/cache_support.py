@@ -27,6 +27,7 @@ def wanted(prepared: Prepared, **changed: Any) -> CacheRequest:
         "data": Path(prepared.data),
         "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1),
         "attention": None,
+        "dtype": "float32",
         "storage": "float32",
     }
     return CacheRequest(**(values | changed))

@@ -90,6 +90,7 @@ def trial(prepared: Prepared, **config: Any) -> TrialFile:
     return TrialFile(
         config=TrialConfig.model_validate(values | config),
         fingerprints=prepared.fingerprints,
+        teacher_dtype=prepared.teacher_dtype,
         paths=TrialPaths(teacher=prepared.teacher, student=prepared.student, data=prepared.data),
     )
 

@@ -79,10 +79,10 @@ def autocast(numerics: dict[str, Any]) -> torch.autocast:
     )
 
 
-def weights_dtype(numerics: dict[str, Any]) -> torch.dtype:
-    """Returns the dtype that a frozen model (the teacher) is kept in."""
-    bfloat16 = numerics["precision"] == Precision.BFLOAT16
-    return torch.bfloat16 if bfloat16 else torch.float32
+def weights_dtype(numerics: dict[str, Any], own: str | None = None) -> torch.dtype:
+    """Returns the dtype that a frozen model is kept and computes in: `own` where it has one."""
+    dtype: torch.dtype = getattr(torch, own or numerics["precision"])
+    return dtype
 
 
 def seed_all(*parts: int) -> None:

@@ -64,5 +64,6 @@ class TeacherSignal:
     head: OutputHead | TopKHead
 
     def logits(self) -> Tensor:
-        """Returns the teacher's logits [N, V]."""
-        return self.head.logits(self.hidden)
+        """Returns the teacher's logits [N, V], computed in the dtype of its head."""
+        with torch.autocast(self.hidden.device.type, enabled=False):
+            return self.head.logits(self.hidden)

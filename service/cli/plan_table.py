@@ -13,6 +13,7 @@ from trainers.trial.sharding import Sharding
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from service.plan.estimates import InputFacts
     from service.plan.own_text import OwnText
     from service.plan.plan import SweepPlan
     from service.plan.soft_prompt import SoftPromptCost
@@ -42,7 +43,7 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
     objectives = ", ".join(f"{one.direction} {one.metric}" for one in spec.objective)
     modules = f"{', '.join(sorted(plan.own_modules))}; kept with the sweep"
     rows = [
-        ("teacher", facts.found.get("teacher", _source(spec.teacher))),
+        ("teacher", facts.found.get("teacher", _source(spec.teacher)) + _asked_in(facts)),
         ("student", facts.found.get("student", _source(spec.student))),
         ("data", facts.found.get("data", f"{spec.data.train}, {spec.data.validation}")),
         *([("test sets", _test_sets(spec.data.test))] if spec.data.test else []),
@@ -55,6 +56,10 @@ def _plan_rows(plan: "SweepPlan") -> list[tuple[str, str]]:
         *([("told", ", ".join(spec.notify.names()))] if spec.notify.names() else []),
     ]
     return rows + _estimate_rows(plan) + _memory_rows(plan)
+
+
+def _asked_in(facts: "InputFacts") -> str:
+    return "" if facts.teacher_dtype is None else f", asked in {facts.teacher_dtype}"
 
 
 def _test_sets(sets: "Mapping[str, str]") -> str:

@@ -42,7 +42,9 @@ class SharedInputs:
     def trial(self, template: TrialFile, config: TrialConfig) -> TrialFile:
         """Returns `template` with `config` and what it decides: numerics, the text to learn from,
         and the source of the teacher's signal."""
-        changed: dict[str, Any] = {"config": config, "numerics": self.numerics[config.precision]}
+        numerics, dtype = self.numerics[config.precision], self.prepared.teacher_dtype
+        changed: dict[str, Any] = {"config": config, "numerics": numerics}
+        changed["teacher_dtype"] = None if dtype == numerics.get("precision") else dtype
         places = {}
         if config.responses == Responses.TEACHER:
             text = self.prepared.teacher_text

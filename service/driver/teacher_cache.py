@@ -19,7 +19,7 @@ from service.driver.preparing import end_tasks
 from service.driver.shared_inputs import CachedAs, SharedInputs, gpus_of_teacher
 from service.errors import PlanError
 from service.events import DriverEvent, Notice, Preparing
-from service.plan.bias import check_bias
+from service.plan.bias import check_bias, conversion_text
 from service.plan.estimates import as_trials_learn, tokens_per_trial
 from service.plan.places import teacher_caches_folder
 from service.plan.plan import SweepPlan
@@ -52,12 +52,14 @@ STAGE = "teacher cache"
 @dataclass(frozen=True)
 class _Found:
     """A cache as it was found. place: its folder or URL, None until it is complete; missing: bytes
-    still to be written; damaged: files whose content is not what was built, to be made anew."""
+    still to be written; damaged: files whose content is not what was built, to be made anew;
+    is_converted: whether the teacher is asked in a narrower dtype than that of its weights."""
 
     cache: CachePlan
     place: str | None
     missing: int = 0
     damaged: tuple[str, ...] = ()
+    is_converted: bool = False
 
 
 def cache_teacher(
@@ -73,9 +75,8 @@ def cache_teacher(
     Raises `PlanError` when a cache is required and cannot be."""
     mode = plan.spec.teacher_cache.mode
     try:
-        choice = choose_teacher(
-            plan.spec, cache_dtypes(plan.spec, plan.gpus_per_worker), CacheCost()
-        )
+        dtypes = cache_dtypes(plan.spec, plan.gpus_per_worker, shared.prepared.teacher_dtype)
+        choice = choose_teacher(plan.spec, dtypes, CacheCost())
         if choice.dtype is None:
             return _online(shared, choice, on_event)
         return _Building(plan, home, shared, on_event, stop).run()
@@ -158,20 +159,25 @@ class _Building:
         return place
 
     def _tell_bias(self, found: _Found) -> None:
-        """Tells how far trials are off that read a cache that is not exact. Raises `PlanError`
-        where that is more than the sweep allows: nothing but a sample was asked of the teacher."""
-        request = found.cache.request
-        if request.is_exact:
-            return
+        """Tells how far trials are off that read a cache that is not exact, and the teacher from
+        the one that is stored. Raises `PlanError` where the former is more than the sweep allows:
+        nothing but a sample was asked of the teacher."""
+        request, vocab_size = found.cache.request, self.shared.prepared.vocab_size
         if found.place is not None:
-            rows = cache_inventory.read_description(found.place).get("bias", [])
+            info = cache_inventory.show(found.place)
+            measured = info.bias, info.conversion
+        elif request.is_exact and not found.is_converted:
+            return
         else:
-            measure = ray.remote(max_retries=BUILDER_RETRIES)(_measure_bias)
+            measure = ray.remote(max_retries=BUILDER_RETRIES)(_measure)
             options = {"num_cpus": 0, "num_gpus": gpus_of_teacher(self.plan)}
-            rows = ray.get(measure.options(**options).remote(found.cache))
-        vocab_size = self.shared.prepared.vocab_size
-        text = check_bias(self.plan.spec, request.storage, rows, vocab_size)
-        if text:
+            measured = ray.get(measure.options(**options).remote(found.cache))
+        bias, conversion = measured
+        texts = (
+            conversion_text(self.plan.spec, request.dtype, conversion, vocab_size),
+            check_bias(self.plan.spec, request.storage, bias, vocab_size),
+        )
+        for text in filter(None, texts):
             self.on_event(Notice(text))
 
     def _cost(self, found: list[_Found]) -> CacheCost:
@@ -255,7 +261,8 @@ def _look(request: CacheRequest, root: Path, url: str | None) -> _Found:
         except ValueError:
             damaged = cache_folders.reopen(plan)
     made = sum(path.stat().st_size for path in plan.building.glob("*"))
-    return _Found(plan, None, max(0, plan.bytes - made), tuple(damaged))
+    missing, is_converted = max(0, plan.bytes - made), request.full is not None
+    return _Found(plan, None, missing, tuple(damaged), is_converted)
 
 
 def _put(cache: CachePlan, url: str | None) -> str:
@@ -271,12 +278,14 @@ def _put(cache: CachePlan, url: str | None) -> str:
     return place
 
 
-def _measure_bias(cache: CachePlan) -> list[dict[str, object]]:
-    """How far trials are off that read the cache, before it is built."""
-    from trainers.teachers.cache_build import measure_bias, release
+def _measure(cache: CachePlan) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """How far trials are off that read the cache, and the teacher from the one that is stored,
+    before it is built."""
+    from trainers.teachers.cache_build import measure_bias, measure_conversion, release
 
     try:
-        return measure_bias(cache)
+        conversion = measure_conversion(cache)  # first: it leaves the teacher that is asked loaded
+        return measure_bias(cache), conversion
     finally:
         release()
 

@@ -45,6 +45,20 @@ def check_bias(spec: SweepSpec, storage: str, rows: Sequence[Row], vocab_size: i
     )
 
 
+def conversion_text(spec: SweepSpec, dtype: str, rows: Sequence[Row], vocab_size: int) -> str:
+    """Returns a sentence on how far the teacher that is asked in `dtype` is from the one that is
+    stored in a wider one; empty where that was not measured. None is refused: all trials ask the
+    same teacher, and it tells temperatures apart as well as the other."""
+    if not rows:
+        return ""
+    worst = worst_bias(spec, rows, vocab_size)
+    return (
+        f"the teacher is asked in {dtype}, which is narrower than its weights: the soft loss's "
+        f"gradient is at most {worst.error:.2g} of itself away from the full one's (at {worst.at}, "
+        "measured on a sample)"
+    )
+
+
 def worst_bias(spec: SweepSpec, rows: Sequence[Row], vocab_size: int) -> Bias:
     """Returns the largest error at the temperatures of the trials that stand for all, each between
     the measured ones around it."""

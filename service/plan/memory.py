@@ -246,7 +246,8 @@ class _Model:
                 width = 1
             return None if rows is None or width is None else rows * width * FLOAT32
         teacher = teacher_parameters(self.spec, self.facts)
-        return None if teacher is None else teacher * (2 if setting.is_half else 4)
+        own = self.facts.teacher_dtype or ("bfloat16" if setting.is_half else "float32")
+        return None if teacher is None else teacher * BYTES[own]
 
     def _activations(self, setting: Setting) -> tuple[int | None, int]:
         """Returns bytes of a micro-batch of the longest examples, and of such as the mean."""

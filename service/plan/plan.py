@@ -158,7 +158,7 @@ def _choose(
 
     # The choice needs what a sweep without a cache takes: its checkpoints share the disk, and its
     # trials read the tokens that a cache would save.
-    dtypes, online = cache_dtypes(spec, gpus), estimate([])
+    dtypes, online = cache_dtypes(spec, gpus, facts.teacher_dtype), estimate([])
     learned = as_trials_learn(spec, facts)
     held = tokens_held(learned)
     # How much another disk can spare is not known here; the sweep finds out when it builds.

@@ -1,7 +1,7 @@
 """Where trials get the teacher's signal from: its cache, or the teacher itself, and why. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -93,16 +93,17 @@ def hidden_states(spec: SweepSpec) -> list[HiddenStates]:
     return [HiddenStates(Precision(precision), *others) for precision, *others in values]
 
 
-def cache_dtypes(spec: SweepSpec, gpus_per_worker: float) -> list[str]:
-    """Returns the dtype of each cache of the sweep: the one that is asked for, or the teacher's
-    own."""
-    # `auto` and what it resolves to share a cache, hence the set.
+def cache_dtypes(spec: SweepSpec, gpus_per_worker: float, own: str | None) -> list[str]:
+    """Returns what each cache of the sweep stores: what is asked for, or the dtype that the teacher
+    computes in. own: that dtype where it is no trial's precision."""
     auto = Precision.BFLOAT16 if gpus_per_worker > 0 else Precision.FLOAT32
-    resolved = {
-        replace(each, precision=auto) if each.precision == Precision.AUTO else each
-        for each in hidden_states(spec)
-    }
-    return sorted(spec.teacher_cache.storage or str(each.precision) for each in resolved)
+
+    def computed_in(asked: HiddenStates) -> str:
+        return own or str(auto if asked.precision == Precision.AUTO else asked.precision)
+
+    # Those that differ in nothing else share a cache, hence the set.
+    found = {(computed_in(each), each.attention, each.responses) for each in hidden_states(spec)}
+    return sorted(spec.teacher_cache.storage or dtype for dtype, *_ in found)
 
 
 def _possible(spec: SweepSpec, space: SearchSpace, name: str) -> list[Any]:

@@ -47,7 +47,7 @@ from trainers.trial.kinds import (
 from trainers.trial.metrics import Direction
 from trainers.trial.probe import is_diagnostic
 from trainers.trial.sharding import Sharding, check_sharding
-from trainers.trial.sources import DataSource, ModelSource, PrepareRequest, TokenizerSource
+from trainers.trial.sources import DataSource, PrepareRequest, TokenizerSource
 from trainers.trial.strict import Strict
 from trainers.trial.text_fields import Responses
 
@@ -252,7 +252,7 @@ class SweepSpec(Strict):
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the sweep")
     ]
     task: TaskName = TaskName.CAUSAL_LM
-    teacher: ModelSource
+    teacher: sources.TeacherSource
     student: sources.StudentSource
     tokenizer: TokenizerSource | None = Field(default=None, description="default: the teacher's")
     data: Data
@@ -394,6 +394,7 @@ class SweepSpec(Strict):
             data=DataSource(**{name: getattr(self.data, name) for name in DataSource.model_fields}),
             teacher_text=self.teacher_text,
             soft_prompt_tokens=sources.longest_soft_prompt(self.given(), self.points()),
+            teacher_dtype=self.teacher.dtype,
             teacher_gpus=self.teacher_cache.gpus,
             scored_as=self.budget(),
             **{name: getattr(self.data, name) for name in fields.Data.model_fields},

@@ -125,6 +125,7 @@ def test_the_cache_trains_what_the_online_teacher_does(prepared: Prepared, tmp_p
         data=Path(prepared.data),
         numerics=numerics.resolve("cuda", Precision.FLOAT32, 1),
         attention=None,
+        dtype="float32",
         storage="float32",
     )
     folder = build(plan_cache(request, tmp_path / "home"))

@@ -138,7 +138,7 @@ class FinishedStudent:
         path = self.trial.paths.teacher
         if path is None or not self.has_teacher:
             return None
-        dtype = numerics_of.weights_dtype(self._numerics)
+        dtype = numerics_of.weights_dtype(self._numerics, self.trial.teacher_dtype)
         return OnlineTeacher(self._load(Path(path), dtype, "teacher"))
 
     def _load(self, folder: Path, dtype: torch.dtype, role: CodeRole) -> Network:

@@ -4,10 +4,17 @@ torch."""
 from pathlib import Path
 from typing import Any
 
+from trainers.files import model_files
 from trainers.files.json_files import checked_object, read_object
 from trainers.parts import SPLIT_NAMES, Task
 from trainers.preparing.adapters import check_adapters
-from trainers.preparing.keys import Keys, input_fingerprints, read_scores
+from trainers.preparing.keys import (
+    Keys,
+    as_computed,
+    input_fingerprints,
+    read_scores,
+    teacher_dtype,
+)
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table, weights
 from trainers.trial.facts import Activations, Facts, ModelFacts
@@ -47,6 +54,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
             "student_activations": student.activations or task.guess_activations(student.config),
             "teacher_hidden_size": facts.teacher_hidden_size or teacher.hidden_size,
             "student_hidden_size": student.hidden_size,
+            "teacher_dtype": teacher.computes_in(request.teacher_dtype),
             **_measured(request, keys, task, teacher, student),
             "fingerprints": {"text": keys.records},
             "found": {"teacher": teacher.origin, "student": student.origin, **facts.found},
@@ -114,8 +122,15 @@ class _Model:
     @property
     def num_parameters(self) -> int | None:
         if self.folder is not None and self.folder.is_dir():
-            return weights.num_parameters(self.folder)
+            return model_files.num_parameters(self.folder)
         return self._num_built
+
+    def computes_in(self, dtype: str | None) -> str | None:
+        """The dtype of a teacher of which `dtype` is asked; None for the trials' precision, and
+        while its weights are not here."""
+        if dtype is not None or self.folder is None or not self.folder.is_dir():
+            return dtype
+        return model_files.half_precision(self.folder)
 
 
 def _is_folder(name: str) -> bool:
@@ -133,6 +148,7 @@ def _measured(
     assert teacher.folder is not None and student.folder is not None
     data = task.read_prepared(keys.data_folder, request)
     found = input_fingerprints(teacher.folder, student.folder, data)
+    found = as_computed(found, teacher_dtype(request, teacher.folder))
     measured: dict[str, Any] = {}
     path = keys.metrics_folder(found) / "metrics.json"
     if path.is_file():
@@ -145,7 +161,7 @@ def _measured(
         measured |= {"evaluation_s": scores.evaluation_s, "forward_s": scores.forward_s}
         measured |= {"teacher_scores": scores.teacher, "undistilled_scores": scores.undistilled}
     if request.teacher_text is not None:
-        text = keys.text_folder(request.teacher_text, request, found["teacher"])
+        text = keys.text_folder(request.teacher_text, request, found)
         if text.is_dir():
             measured["num_teacher_tokens"] = task.read_prepared(text, request).num_train_learned
     return measured

@@ -8,16 +8,23 @@ from typing import Any
 from trainers.files import fingerprints
 from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
+from trainers.files.model_files import half_precision
 from trainers.parts import Task
 from trainers.tasks import locate
 from trainers.trial.config import TrialConfig, fields_in
 from trainers.trial.facts import PreparedFacts
-from trainers.trial.sources import ModelSource, PrepareRequest, Scores, TeacherText
+from trainers.trial.sources import (
+    ModelSource,
+    PrepareRequest,
+    Scores,
+    TeacherText,
+    WeightsDtype,
+)
 
 # What decides an evaluation: all of its section but how often it takes place, and the arithmetic.
 BESIDE_EVALUATION = ("evaluations", "diagnostics_share")
 EVALUATION_FIELDS = tuple(n for n in fields_in("evaluation") if n not in BESIDE_EVALUATION)
-SCORES = "scores.json"
+SCORES, DTYPE = "scores.json", "teacher_dtype"
 NUMERIC_FIELDS = ("precision", "attention_implementation")
 
 
@@ -52,19 +59,21 @@ class Keys:
             document |= {"fit": source.fit.model_dump(), "data": self._inputs.data}
         return keyed_folder(self._home, f"{role}s", document)
 
-    def text_folder(self, asked: TeacherText, request: PrepareRequest, teacher: str) -> Path:
-        """Returns where the data is stored whose responses are those of the prepared teacher with
-        the fingerprint `teacher`, as `asked`."""
+    def text_folder(
+        self, asked: TeacherText, request: PrepareRequest, found: Mapping[str, str]
+    ) -> Path:
+        """Returns where the data is stored whose responses are those of the prepared teacher among
+        `found` (`as_computed`), as `asked`."""
         document = {
             "data": self._inputs.data,
-            "teacher": teacher,
+            **{name: found[name] for name in ("teacher", DTYPE) if name in found},
             "text": asked.model_dump() | {"max_tokens": asked.longest(request)},
         }
         return keyed_folder(self._home, "data", document)
 
     def metrics_folder(self, found: Mapping[str, str]) -> Path:
-        """Where the metrics of teacher and student's start are stored, by the fingerprints of what
-        is scored."""
+        """Where the metrics of teacher and student's start are stored, by what is scored
+        (`as_computed`)."""
         return keyed_folder(self._home, "metrics", found)
 
     def scores_folder(self, found: Mapping[str, str], config: TrialConfig) -> Path:
@@ -72,6 +81,17 @@ class Keys:
         config is."""
         measured = {name: getattr(config, name) for name in (*EVALUATION_FIELDS, *NUMERIC_FIELDS)}
         return keyed_folder(self._home, "scores", {**found, "measured": measured})
+
+
+def teacher_dtype(request: PrepareRequest, folder: Path) -> WeightsDtype | None:
+    """Returns the dtype that the prepared teacher in `folder` computes in; None where that is the
+    precision of whoever asks it. Raises `ValueError` for damaged weights."""
+    return request.teacher_dtype or half_precision(folder)
+
+
+def as_computed(found: Mapping[str, str], dtype: WeightsDtype | None) -> dict[str, str]:
+    """Returns the fingerprints of prepared inputs with the dtype that the teacher computes in."""
+    return dict(found) if dtype is None else {**found, DTYPE: dtype}
 
 
 def read_scores(folder: Path) -> Scores:

@@ -20,7 +20,14 @@ from trainers.files import store
 from trainers.files.json_files import read_object
 from trainers.parts import Data, Task
 from trainers.preparing.adapters import check_adapters, whole_model
-from trainers.preparing.keys import SCORES, Keys, input_fingerprints, read_scores
+from trainers.preparing.keys import (
+    SCORES,
+    Keys,
+    as_computed,
+    input_fingerprints,
+    read_scores,
+    teacher_dtype,
+)
 from trainers.preparing.scoring import score, score_as_trials, with_entropy
 from trainers.preparing.teacher_text import TeacherWriting
 from trainers.students.folders import is_adapter
@@ -85,14 +92,17 @@ class _Preparation:
         student = self._model(self.request.student, "student", data)
         found = input_fingerprints(teacher, student, facts)
         models = {"teacher": teacher, "student": student, "data": data}
-        scores = self._scores(found, models)
-        metrics = self._metrics(found, models, scores)
-        text = self._teacher_text(models, found)
+        dtype = teacher_dtype(self.request, teacher)
+        asked = as_computed(found, dtype)
+        scores = self._scores(asked, models)
+        metrics = self._metrics(asked, models, scores)
+        text = self._teacher_text(models, asked)
         return Prepared(
             teacher=str(teacher),
             student=str(student),
             data=str(data),
             fingerprints=found,
+            teacher_dtype=dtype,
             vocab_size=facts.num_classes,
             num_train_examples=facts.num_train_examples,
             num_train_tokens=facts.num_train_learned,
@@ -180,7 +190,7 @@ class _Preparation:
             data=models["data"],
             progress=partial(self.progress, WRITING),
         )
-        folder = writing.write(self.keys.text_folder(asked, self.request, found["teacher"]))
+        folder = writing.write(self.keys.text_folder(asked, self.request, found))
         facts = self.task.read_prepared(folder, self.request)
         return PreparedText(
             data=str(folder),

@@ -11,6 +11,7 @@ import torch
 
 from trainers import numerics as numerics_of
 from trainers.parts import Data, Network, SignalMaker, Task
+from trainers.preparing.keys import teacher_dtype
 from trainers.teachers.online import OnlineTeacher
 from trainers.training.student import StudentWithLoss
 from trainers.trial.budget import smallest_micro_batch
@@ -18,7 +19,7 @@ from trainers.trial.config import TrialConfig
 from trainers.trial.fields import Precision
 from trainers.trial.metrics import OF_THE_LOSS
 from trainers.trial.seen import Seen
-from trainers.trial.sources import PrepareRequest, Scores
+from trainers.trial.sources import PrepareRequest, Scores, WeightsDtype
 from trainers.world import World
 
 
@@ -31,7 +32,7 @@ def score(
     config = TrialConfig.model_validate({"task": task.name, **task.quick_evaluation})
     opened = task.runtime().open_data(data, trust=request.trusts("tokenizer"))
     scorer = _scorer(task, config, opened, Precision.FLOAT32)
-    network = scorer.load(teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus)
+    network = scorer.load_teacher(request, teacher)
     of_teacher = scorer.score(network, None)
     start = scorer.load(student, trust=request.trusts("student"))
     of_start = scorer.score(start, OnlineTeacher(network))
@@ -58,7 +59,7 @@ def score_as_trials(
     quick = replace(scorer, config=config.model_copy(update=dict(task.quick_evaluation)))
     # A teacher that no single device holds samples no text: each token would cross them all.
     of_teacher = scorer if request.teacher_gpus == 1 else quick
-    network = scorer.load(teacher, trust=request.trusts("teacher"), gpus=request.teacher_gpus)
+    network = scorer.load_teacher(request, teacher)
     own = of_teacher.score(network, None)
     start = scorer.load(student, trust=request.trusts("student"))
     scorer.check_smallest_batch(start)
@@ -96,13 +97,20 @@ class _Scorer:
     device: torch.device
     numerics: dict[str, Any]
 
-    def load(self, folder: Path, *, trust: bool, gpus: int = 1) -> Network:
+    def load_teacher(self, request: PrepareRequest, folder: Path) -> Network:
+        dtype = teacher_dtype(request, folder) or "float32"
+        trust, gpus = request.trusts("teacher"), request.teacher_gpus
+        return self.load(folder, trust=trust, gpus=gpus, dtype=dtype)
+
+    def load(
+        self, folder: Path, *, trust: bool, gpus: int = 1, dtype: WeightsDtype = "float32"
+    ) -> Network:
         runtime = self.task.runtime()
         model = runtime.load_model(
             folder,
             self.device,
             attention=self.config.attention_implementation,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             trust=trust,
             gpus=gpus,
         )

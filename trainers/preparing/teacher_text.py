@@ -15,6 +15,7 @@ from trainers.batch_source import Writer, WritesText
 from trainers.files import store
 from trainers.files.json_files import read_object
 from trainers.parts import Data
+from trainers.preparing.keys import teacher_dtype
 from trainers.responses import Response, SampleKey
 from trainers.sampled import Author, Sample
 from trainers.trial.fields import Precision
@@ -81,7 +82,7 @@ class TeacherWriting:
             self.teacher,
             torch.device(device),
             attention=None,
-            dtype=numerics.weights_dtype(resolved),
+            dtype=numerics.weights_dtype(resolved, teacher_dtype(self.request, self.teacher)),
             trust=self.request.trusts("teacher"),
         )
         self.runtime.check_model(model, self._opened)

@@ -1,21 +1,16 @@
 """Which files of a model's folder will be loaded, and whether they are all there and complete; no
 torch."""
 
-import math
-import struct
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from trainers.files.json_files import parse_json, read_object
+from trainers.files.model_files import INDEX, SINGLE, read_header, weight_map
 from trainers.students.folders import CONFIG
 
-# The files that transformers looks for, in its order.
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
-LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 # By a config's quantization_config.quant_method: the modules that loading such weights needs.
 QUANTISERS: Mapping[str, tuple[str, ...]] = {
     "aqlm": ("aqlm", "accelerate"),
@@ -101,21 +96,6 @@ def has_weights(folder: Path) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in ("*.safetensors", PICKLES[0]))
 
 
-def num_parameters(folder: Path) -> int | None:
-    """Returns how many weights the safetensors that will be loaded hold; None without any. Raises
-    `ValueError` naming the file that is damaged."""
-    shapes = [shape for path in _loaded(folder) for shape in _header(path).shapes.values()]
-    return sum(math.prod(shape) for shape in shapes) or None
-
-
-def _loaded(folder: Path) -> list[Path]:
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    if (folder / INDEX).is_file():
-        return [folder / name for name in sorted(set(_weight_map(folder / INDEX).values()))]
-    return []
-
-
 def _check_safetensors(folder: Path, place: str) -> bool:
     """Returns whether there are any; raises `ValueError` when they are not complete."""
     if (folder / SINGLE).is_file():
@@ -139,7 +119,7 @@ def _check_safetensors(folder: Path, place: str) -> bool:
 def _indexed(folder: Path, index: str, place: str) -> dict[str, str]:
     """The files of an index by tensor, all of them there."""
     try:
-        found = _weight_map(folder / index)
+        found = weight_map(folder / index)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
     missing = sorted(name for name in set(found.values()) if not (folder / name).is_file())
@@ -152,59 +132,19 @@ def _indexed(folder: Path, index: str, place: str) -> dict[str, str]:
     return found
 
 
-def _weight_map(path: Path) -> dict[str, str]:
-    found = read_object(path, {"weight_map": dict})["weight_map"]
-    if not all(isinstance(name, str) for name in found.values()):
-        raise ValueError(
-            f"{path}: weight_map: must have a file for each tensor, but got {found!r:.60}. "
-            "Copy or download the folder again."
-        )
-    return dict(found)
-
-
 def _tensors(path: Path, place: str) -> set[str]:
     """The names of the tensors in a file, which is as long as its header says."""
     size = path.stat().st_size
     try:
-        header = _header(path)
+        header = read_header(path)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
-    if size != header.size or not header.shapes:
+    if size != header.size or not header.tensors:
         raise ValueError(
             f"{place}: {path} must have the {header.size} bytes that its header says, but got "
             f"{size}. Copy or download it again."
         )
-    return set(header.shapes)
-
-
-class _Header(NamedTuple):
-    """What a safetensors file says of itself: the shapes of its tensors, and its bytes."""
-
-    shapes: dict[str, list[int]]
-    size: int
-
-
-def _header(path: Path) -> _Header:
-    size = path.stat().st_size
-    try:
-        return _read_header(path, size)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
-        raise ValueError(
-            f"{path} must be a safetensors file, but its header cannot be read ({size} bytes, "
-            f"{type(error).__name__}). Copy or download it again."
-        ) from error
-
-
-def _read_header(path: Path, size: int) -> _Header:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(LENGTH_BYTES))
-        if length > size:
-            raise ValueError(f"a header of {length} bytes")
-        content = parse_json(file.read(length), path)
-    tensors = {name: tensor for name, tensor in content.items() if name != "__metadata__"}
-    end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
-    shapes = {name: [int(n) for n in tensor["shape"]] for name, tensor in tensors.items()}
-    return _Header(shapes, LENGTH_BYTES + length + end)
+    return set(header.tensors)
 
 
 def _is_installed(module: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from trainers.files import fingerprints, store
 from trainers.files.json_files import checked_object, parse_json, read_object
+from trainers.files.model_files import stored_dtype
 from trainers.parts import Data, Task
 from trainers.trial.seen import ALL, Seen
 from trainers.trial.trial_file import TrialFile
@@ -24,6 +25,8 @@ FORMAT = 2
 CACHE_FILE, HEAD_FILE, INDEX_FILE = "cache.json", "head.safetensors", "index.safetensors"
 # Of a cache that is not exact: how far trials that read it are off, as long as it is built.
 BIAS_FILE = "bias.json"
+# The same of a teacher that is asked in a narrower dtype than its own.
+CONVERSION_FILE = "conversion.json"
 VERIFIED_FILE = ".verified.json"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Instead of hidden states, the k largest logits of each position and a fitted tail: top64.
@@ -65,8 +68,8 @@ class DiskFull(ValueError):
 class CacheRequest:
     """What decides the content of a cache, and where its inputs are.
 
-    numerics: resolved ones of the build; storage: the dtype of the teacher's hidden states for an
-    exact cache, or float16 | bfloat16 | top<k> to store less; gpus: over which the teacher is
+    numerics: resolved ones of the build; dtype: that the teacher computes in; storage: the same for
+    an exact cache, or float16 | bfloat16 | top<k> to store less; gpus: over which the teacher is
     spread (no part of the content); seen: what trials ask about.
     """
 
@@ -75,6 +78,7 @@ class CacheRequest:
     data: Path
     numerics: dict[str, Any]
     attention: str | None
+    dtype: str
     storage: str
     trust_remote_code: bool = False
     gpus: int = 1
@@ -83,6 +87,14 @@ class CacheRequest:
     def open_data(self) -> Data:
         """Returns the data whose examples the cache holds. Loads torch."""
         return self.task.runtime().open_data(self.data, seen=self.seen)
+
+    @property
+    def full(self) -> str | None:
+        """The dtype of the teacher's weights as they are stored, where it is asked in a narrower
+        one; None where it is asked as it is, or its weights are not plain numbers. Raises
+        `ValueError` for damaged weights."""
+        stored = stored_dtype(self.teacher)
+        return None if self.dtype in (stored, "float32") else stored
 
     def __post_init__(self) -> None:
         if self.storage not in BYTES and not k_of(self.storage):
@@ -94,7 +106,7 @@ class CacheRequest:
     @property
     def is_exact(self) -> bool:
         """Whether the cache says what the teacher does, to the bit."""
-        return bool(self.storage == self.numerics["precision"])
+        return self.storage == self.dtype
 
     @classmethod
     def of_trial(cls, trial: TrialFile, task: Task, storage: str | None = None) -> "CacheRequest":
@@ -106,13 +118,15 @@ class CacheRequest:
                 "teacher cache: the trial must have a teacher and resolved numerics, "
                 f"but got teacher={trial.paths.teacher}, numerics={trial.numerics}."
             )
+        dtype = trial.teacher_dtype or trial.numerics["precision"]
         return cls(
             task=task,
             teacher=Path(trial.paths.teacher),
             data=Path(trial.paths.data),
             numerics=trial.numerics,
             attention=trial.config.attention_implementation,
-            storage=storage or trial.numerics["precision"],
+            dtype=dtype,
+            storage=storage or dtype,
             trust_remote_code=trial.trusts("teacher"),
             seen=Seen.by(trial.config),
         )
@@ -176,7 +190,7 @@ def key_of(
         {
             "format": FORMAT,
             "teacher": fingerprints.of_model(request.teacher),
-            "precision": request.numerics["precision"],
+            "precision": request.dtype,
             # device and threads are left out: they change no more than the last bits
             "matmul_precision": request.numerics["matmul_precision"],
             "attention": request.attention,
@@ -220,7 +234,7 @@ def _checked(content: dict[str, Any], place: str) -> dict[str, Any]:
     checked_object(content, place, FIELDS)
     if content["dtype"] not in BYTES and not k_of(content["dtype"]):
         raise ValueError(f"{place}: dtype: must be one of {', '.join(BYTES)}, or top<k>.")
-    for row in content.get("bias", ()):
+    for row in (*content.get("bias", ()), *content.get("conversion", ())):
         checked_object(row, f"{place}: bias", BIAS_FIELDS)
     for shard in content["shards"]:
         checked_object(shard, f"{place}: shards", SHARD_FIELDS)

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -204,6 +204,42 @@ def measure_bias(plan: CachePlan) -> list[dict[str, object]]:
     return rows
 
 
+def measure_conversion(plan: CachePlan) -> list[dict[str, object]]:
+    """Returns, as `measure_bias` does, how far the teacher in the dtype that it is asked in is from
+    the one in that of its stored weights (`CacheRequest.full`); nothing where these are the same,
+    or the latter does not fit into memory. Both are loaded, one after the other."""
+    request, path = plan.request, plan.building / cache.CONVERSION_FILE
+    if plan.is_published:
+        found: list[dict[str, object]]
+        found = cache.read_description(plan.folder).get("conversion", [])
+        return found
+    if request.full is None or path.is_file():
+        return [] if request.full is None else list(json.loads(path.read_text()))
+    plan.building.mkdir(parents=True, exist_ok=True)
+    numerics.apply(request.numerics)
+    try:
+        head, states, shape = _said_in_full(request)
+    except torch.OutOfMemoryError:
+        return []
+    teacher, data = _teacher(request)
+    answers = sampling.answers(teacher, data.splits["validation"], BIAS_POSITIONS)
+    pairs = zip(states, answers, strict=True)
+    logits = ((head.logits(full), teacher.head.logits(asked)) for full, asked in pairs)
+    rows = bias.measure(logits, shape)
+    store.write_text(path, json.dumps(rows))
+    return rows
+
+
+def _said_in_full(request: CacheRequest) -> tuple[OutputHead, list[Tensor], Tensor]:
+    """What the teacher says in its own dtype: its head, hidden states of some positions, and the
+    mean [V] of centred logits. The rest of it is let go of by the next one that is loaded."""
+    assert request.full is not None
+    teacher, data = _teacher(replace(request, dtype=request.full))
+    states = list(sampling.answers(teacher, data.splits["validation"], BIAS_POSITIONS))
+    shape = sampling.mean_logits(teacher, data.splits["train"], SHAPE_POSITIONS)
+    return teacher.head, states, shape
+
+
 def _write_shard(plan: CachePlan, shard: Shard) -> None:
     numerics.apply(plan.request.numerics)
     teacher, data = _teacher(plan.request)
@@ -235,8 +271,8 @@ _LOADED: dict[tuple[str, ...], tuple[OnlineTeacher, Data]] = {}
 
 def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, Data]:
     """The teacher and its data, kept from one shard to the next."""
-    what = (request.teacher, request.data, request.numerics, request.attention, request.seen)
-    key = tuple(map(str, what))
+    what = (request.teacher, request.data, request.numerics, request.dtype, request.attention)
+    key = tuple(map(str, (*what, request.seen)))
     if key not in _LOADED:
         _LOADED.clear()  # before the new one is loaded: two may not fit into memory
         runtime = request.task.runtime()
@@ -245,7 +281,7 @@ def _teacher(request: CacheRequest) -> tuple[OnlineTeacher, Data]:
             request.teacher,
             torch.device(request.numerics["device"]),
             attention=request.attention,
-            dtype=numerics.weights_dtype(request.numerics),
+            dtype=getattr(torch, request.dtype),
             trust=request.trust_remote_code,
             gpus=request.gpus,
         )
@@ -337,6 +373,7 @@ def _describe(plan: CachePlan) -> None:
         "hidden_size": shards[0]["hidden_size"],
         "storage_error": max(shard["storage_error"] for shard in shards),
         "bias": measure_bias(plan),
+        "conversion": measure_conversion(plan),
         "numerics": plan.request.numerics,
         "attention": plan.request.attention,
         "shards": shards,
@@ -347,7 +384,8 @@ def _describe(plan: CachePlan) -> None:
     }
     for shard in plan.shards:
         (folder / f"{shard.name}.json").unlink()
-    (folder / cache.BIAS_FILE).unlink(missing_ok=True)
+    for name in (cache.BIAS_FILE, cache.CONVERSION_FILE):
+        (folder / name).unlink(missing_ok=True)
     store.write_text(folder / cache.CACHE_FILE, json.dumps(content, indent=2))
 
 

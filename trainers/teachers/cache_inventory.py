@@ -21,7 +21,8 @@ PIECE_BYTES = 1 << 24
 class CacheInfo:
     """One cache, as `cache list` shows it; folder: its path or URL; hidden_size: numbers of a
     stored position, or bytes of its packed largest logits; bias: `bias.BiasRow` by temperature,
-    none of an exact one."""
+    none of an exact one; conversion: the same of the teacher that was asked against the one that is
+    stored, none where it was asked as it is."""
 
     key: str
     folder: str
@@ -32,6 +33,7 @@ class CacheInfo:
     created: str
     storage_error: float
     bias: list[dict[str, Any]] = field(default_factory=list)
+    conversion: list[dict[str, Any]] = field(default_factory=list)
 
 
 def list_caches(place: str | Path) -> list[CacheInfo]:
@@ -99,6 +101,7 @@ def show(folder: str | Path) -> CacheInfo:
         created=content["created"],
         storage_error=content["storage_error"],
         bias=content.get("bias", []),
+        conversion=content.get("conversion", []),
     )
 
 

@@ -24,7 +24,7 @@ def teacher_logits(
         Path(prepared.teacher),
         torch.device("cpu"),
         attention=None,
-        dtype=torch.float32,
+        dtype=getattr(torch, prepared.teacher_dtype or "float32"),
         trust=trust,
     )
     teacher = OnlineTeacher(runtime.network(model, data.num_classes))

@@ -196,7 +196,7 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> Signa
         return _cached_teacher(trial, kept, inputs)
     runtime, device = inputs.runtime, inputs.world.device
     attention = trial.config.attention_implementation
-    dtype = numerics_of.weights_dtype(inputs.numerics)
+    dtype = numerics_of.weights_dtype(inputs.numerics, trial.teacher_dtype)
 
     def load() -> OnlineTeacher:
         model = runtime.load_model(

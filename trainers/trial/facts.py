@@ -106,6 +106,11 @@ class Facts(Strict):
     student_products: int | None = Field(default=None, description="the same of the student")
     teacher_activations: Activations | None = None
     student_activations: Activations | None = None
+    teacher_dtype: str | None = Field(
+        default=None,
+        description="that the teacher computes in; null: the trials' precision, or not known yet",
+        exclude_if=lambda dtype: dtype is None,
+    )
     teacher_hidden_size: int | None = None
     student_hidden_size: int | None = None
     teacher_entropy_share: float | None = Field(

@@ -39,6 +39,7 @@ Role = Literal["teacher", "student"]
 ROLES: tuple[Role, ...] = get_args(Role)
 CodeRole = Literal["teacher", "student", "tokenizer"]
 CODE_ROLES: tuple[CodeRole, ...] = get_args(CodeRole)
+WeightsDtype = Literal["float32", "float16", "bfloat16"]
 
 
 def _check_one_of(source: BaseModel, first: str, second: str) -> None:
@@ -122,6 +123,17 @@ class ModelSource(Strict):
                 f"but got the keys {sorted(self.config)}"
             )
         return self
+
+
+class TeacherSource(ModelSource):
+    """What trials ask, and in which dtype."""
+
+    dtype: WeightsDtype | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # sweeps without it keep their ids
+        description="of its weights, in which it computes; default: half-precision weights as they "
+        "are stored, others in the trials' precision",
+    )
 
 
 class StudentSource(ModelSource):
@@ -298,6 +310,9 @@ class PrepareRequest(Data):
     soft_prompt_tokens: CountOrNone = Field(
         default=0, description="most that the teacher of a trial reads before an example"
     )
+    teacher_dtype: WeightsDtype | None = Field(
+        default=None, description="that the teacher computes in, where one is asked for"
+    )
     teacher_gpus: Workers = Field(default=1, description="over which the teacher is spread")
     scored_as: TrialConfig | None = Field(
         default=None,
@@ -342,6 +357,9 @@ class Prepared(Strict):
     student: str
     data: str
     fingerprints: dict[str, str] = Field(description="teacher, student, tokenizer, data: SHA-256")
+    teacher_dtype: WeightsDtype | None = Field(
+        default=None, description="that the teacher computes in; null: the trials' precision"
+    )
     vocab_size: int
     num_train_examples: int
     num_train_tokens: int = Field(description="response tokens of one epoch")

@@ -12,7 +12,7 @@ from trainers.trial.catalogue import CLAMP
 from trainers.trial.config import TrialConfig
 from trainers.trial.kinds import LARGEST_COUNT, CountOrNone, Workers
 from trainers.trial.sharding import Sharding, check_sharding
-from trainers.trial.sources import CodeRole
+from trainers.trial.sources import CodeRole, WeightsDtype
 from trainers.trial.strict import Strict
 
 FORMAT_VERSION: Literal[1] = 1
@@ -72,6 +72,11 @@ class TrialFile(Strict):
         default="online",
         pattern=r"^(online|cache:(float32|float16|bfloat16|top[1-9]\d{0,3}))$",
         description="online | cache:<dtype of the stored hidden states, or top<k> logits>",
+    )
+    teacher_dtype: WeightsDtype | None = Field(
+        default=None,
+        description="of the teacher's weights, in which it computes; null: of the precision",
+        exclude_if=lambda dtype: dtype is None,  # older images refuse it
     )
     trust_remote_code: Trust = Field(
         default=False,

@@ -74,6 +74,7 @@ def prepared_in(folder: Path, steps: int) -> dict[str, Any]:
         "data": Path(prepared.data),
         "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1),
         "attention": None,
+        "dtype": "float32",
         "storage": "float32",
     }
 

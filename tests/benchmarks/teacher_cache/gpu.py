@@ -107,7 +107,7 @@ def build_cache(stage: stages.Stage, home: Path, resolved: Mapping[str, Any]) ->
     """The cache as a sweep builds it, and what that took."""
     dtype = resolved["precision"]
     started = time.perf_counter()
-    request = CacheRequest(TASK, stage.teacher, stage.data, dict(resolved), None, dtype)
+    request = CacheRequest(TASK, stage.teacher, stage.data, dict(resolved), None, dtype, dtype)
     plan = cache_build.plan_cache(request, home)
     planned = time.perf_counter()
     cache_build.build(plan)

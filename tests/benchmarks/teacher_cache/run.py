@@ -74,7 +74,9 @@ def main() -> None:
 
 def planned(stage: stages.Stage, home: Path, dtype: str) -> CachePlan:
     """The plan of the stage's cache."""
-    request = CacheRequest(TASK, stage.teacher, stage.data, stages.resolved(), None, dtype)
+    request = CacheRequest(
+        TASK, stage.teacher, stage.data, stages.resolved(), None, "float32", dtype
+    )
     return cache_build.plan_cache(request, home)
 
 

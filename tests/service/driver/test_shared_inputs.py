@@ -25,6 +25,19 @@ def test_a_trial_whose_student_writes_asks_the_teacher_itself(share: float, sour
     assert (trial.paths.teacher_cache is None) == (source == "online")
 
 
+@pytest.mark.parametrize(("dtype", "said"), [(None, None), ("float32", None), ("float16",) * 2])
+def test_a_trial_says_what_its_teacher_computes_in_where_that_is_not_its_precision(
+    dtype: str | None, said: str | None
+) -> None:
+    plan = make_sweep_plan()
+    prepared = prepare_nothing(plan.spec.prepare_request(), Path("/home"), lambda *_: None)
+    prepared = prepared.model_copy(update={"teacher_dtype": dtype})
+    shared = SharedInputs(prepared, {each: {"precision": "float32"} for each in Precision})
+    trial = shared.trial(shared.template(plan), plan.spec.budget())
+    assert trial.teacher_dtype == said
+    assert ("teacher_dtype" in trial.model_dump_json()) == (said is not None)
+
+
 def test_a_trial_on_the_teachers_text_has_its_data_its_fingerprint_and_its_cache() -> None:
     plan = make_sweep_plan(search={"responses": {"choice": ["data", "teacher"]}})
     request = plan.spec.prepare_request()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.errors import PlanError, SpecError
-from service.plan.bias import check_bias, worst_bias
+from service.plan.bias import check_bias, conversion_text, worst_bias
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 
@@ -29,6 +29,13 @@ def spec(search: dict[str, Any], **section: Any) -> SweepSpec:
         "teacher_cache": {"top_k": 64} | section,
     }
     return parse_spec(document)
+
+
+def test_how_far_a_converted_teacher_is_off_is_said_and_none_is_refused() -> None:
+    made = spec({"tau": {"fixed": 8.0}}, max_bias=0.01)
+    said = conversion_text(made, "bfloat16", ROWS, 100)
+    assert "asked in bfloat16" in said and "0.08 of itself away" in said and "at tau 8" in said
+    assert conversion_text(made, "bfloat16", [], 100) == ""
 
 
 TAU = {"tau": {"float": [0.7, 3]}}

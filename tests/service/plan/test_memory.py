@@ -60,6 +60,8 @@ def test_what_weights_decide_is_known_to_the_byte() -> None:
     assert (found.weights, found.gradients, found.optimizer) == (WEIGHTS, WEIGHTS, 2 * WEIGHTS)
     assert found.teacher == 50_000_000 * 2  # in bfloat16, as a GPU computes
     assert memory(training={"precision": "float32"}).teacher == 50_000_000 * 4
+    half = KNOWN.model_copy(update={"teacher_dtype": "float16"})
+    assert memory(training={"precision": "float32"}, facts=half).teacher == 50_000_000 * 2
     assert memory(training={"optimizer": "sgd"}).optimizer == WEIGHTS
     assert found.exact == 4 * WEIGHTS + 100_000_000
     # the output head is all that is left of a teacher that is read from its cache

@@ -93,7 +93,14 @@ def test_what_is_stored_is_what_the_teacher_emits_unless_it_is_asked_for(
     cache: dict[str, Any], training: dict[str, Any], gpus: float, dtype: str
 ) -> None:
     made = spec(cache, training={"steps": 4} | training)
-    assert cache_dtypes(made, gpus) == [dtype]
+    assert cache_dtypes(made, gpus, None) == [dtype]
+
+
+def test_a_teacher_that_computes_in_its_own_dtype_has_one_cache_for_all_precisions() -> None:
+    search = {"precision": {"choice": ["float32", "bfloat16"]}}
+    made = spec({}, search=search, controls="none")
+    assert cache_dtypes(made, 0, None) == ["bfloat16", "float32"]
+    assert cache_dtypes(made, 0, "float16") == ["float16"]
 
 
 @pytest.mark.parametrize(
@@ -129,8 +136,8 @@ def test_a_branch_without_the_searched_precision_has_the_default() -> None:
     assert [each.precision for each in asked] == ["bfloat16", "auto"]
     # on a CPU they differ, on a GPU auto is bfloat16
     made = spec({}, search=search, controls="none")
-    assert cache_dtypes(made, 0) == ["bfloat16", "float32"]
-    assert cache_dtypes(made, 1) == ["bfloat16"]
+    assert cache_dtypes(made, 0, None) == ["bfloat16", "float32"]
+    assert cache_dtypes(made, 1, None) == ["bfloat16"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +177,7 @@ def test_each_text_that_trials_learn_has_its_hidden_states(
         search = {"tau": {"float": [1, 2]}} | changes.get("search", {})
         made = spec({}, **{"controls": "default"} | changes | {"search": search})
     assert [each.responses for each in hidden_states(made)] == texts
-    assert cache_dtypes(made, 0) == ["float32"] * len(texts)
+    assert cache_dtypes(made, 0, None) == ["float32"] * len(texts)
 
 
 def test_several_caches_are_all_costed() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from trainers.files import model_files
 from trainers.tasks import locate, weights
 from trainers.trial.sources import ModelSource, Prepared
 
@@ -47,13 +48,13 @@ def test_complete_folders_are_taken(folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert weights.num_parameters(folder) == model.num_parameters()
+    assert model_files.num_parameters(folder) == model.num_parameters()
 
 
 def test_a_second_form_beside_the_shards_is_left_aside(sharded: Path, prepared: Prepared) -> None:
     (sharded / "consolidated.safetensors").write_bytes(b"another form, never opened")
     assert look(sharded) == sharded
-    assert weights.num_parameters(sharded) == weights.num_parameters(Path(prepared.student))
+    assert model_files.num_parameters(sharded) == model_files.num_parameters(Path(prepared.student))
 
 
 def cut(path: Path) -> None:
@@ -219,4 +220,4 @@ def test_parameters_of_a_damaged_file_are_not_counted(folder: Path, header: byte
     path = folder / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(ValueError, match=r"model\.safetensors must be a safetensors file, but its"):
-        weights.num_parameters(folder)
+        model_files.num_parameters(folder)

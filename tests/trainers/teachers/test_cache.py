@@ -108,7 +108,7 @@ def test_an_unknown_dtype_is_refused(prepared: Prepared) -> None:
 KEY_CHANGES: dict[str, Callable[[Prepared], dict[str, Any]]] = {
     "storage dtype": lambda p: {"storage": "float16"},
     "attention": lambda p: {"attention": "eager"},
-    "precision": lambda p: {"numerics": numerics.resolve("cpu", Precision.BFLOAT16, 1)},
+    "dtype that the teacher computes in": lambda p: {"dtype": "bfloat16"},
     "matmul precision": lambda p: {
         "numerics": numerics.resolve("cpu", Precision.FLOAT32, 1) | {"matmul_precision": "high"}
     },

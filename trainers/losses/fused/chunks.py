@@ -239,13 +239,13 @@ class _Teacher:
 
     def __init__(self, hidden: Tensor, head: OutputHead, size: int, loans: ExitStack) -> None:
         self.hidden, self.head = hidden, head
-        self.dtype = compute_dtype(hidden)
-        weight = pad(head.weight.detach().to(self.dtype))
+        # The teacher's own dtype, whatever the student computes in.
+        weight = pad(head.weight.detach())
         buffer = loans.enter_context(lend_buffer(weight, size))
         self.linear = _Linear(weight, head.bias, buffer)
 
     def logits(self, start: int, stop: int) -> Tensor:
-        rows = self.hidden[start:stop].detach().to(self.dtype)
+        rows = self.hidden[start:stop].detach().to(self.linear.weight.dtype)
         products = self.linear.products(rows)[:, : self.head.vocab_size]
         return self.head.of_products(products)
 
