@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from service.errors import JobError, PlanError, SpecError
 from service.evaluation.sets import SPLIT, NamedSet
 from service.home import make_home
 from service.own_code.sweep import find_own_modules, own_modules_of
-from service.plan.estimates import InputFacts
+from service.plan.estimates import InputFacts, KnownCache
 from service.plan.measured import known_times
-from service.plan.places import storage_folder
+from service.plan.places import storage_folder, teacher_caches_folder
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources, local_resources
 from service.plan.search_rows import search_rows
@@ -26,6 +26,7 @@ from trainers.files.fingerprints import of_model
 from trainers.preparing.inspection import inspect, same_split
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate
+from trainers.teachers import cache_inventory
 from trainers.trial.sources import ModelSource
 
 
@@ -157,7 +158,19 @@ def input_facts(spec: SweepSpec, home: Path) -> InputFacts:
     except ValueError as error:
         raise PlanError(str(error)) from error
     found = facts.model_dump() | {"fingerprints": facts.fingerprints | models}
-    return InputFacts(**found, **_measured(spec, home))
+    return InputFacts(**found, **_measured(spec, home), caches=_caches(spec, home, facts.prepared))
+
+
+def _caches(spec: SweepSpec, home: Path, prepared: Mapping[str, str]) -> list[KnownCache]:
+    """Returns what is there of the teacher and the data as they are prepared; nothing of caches
+    that are stored elsewhere than on a disk, which the sweep finds when it begins."""
+    if not prepared or spec.teacher_cache.url:
+        return []
+    return [
+        KnownCache(stored=one.dtype, bias=one.bias, conversion=one.conversion)
+        for one in cache_inventory.list_caches(teacher_caches_folder(spec, home))
+        if one.fingerprints == prepared
+    ]
 
 
 def _measured(spec: SweepSpec, home: Path) -> dict[str, Any]:

@@ -230,7 +230,9 @@ def _signal(plan: "SweepPlan") -> str:
     time = "" if seconds is None or seconds < 1 else f", about {duration(seconds)}"
     kept = plan.teacher.dtype.replace("+", " and ")
     text = f"computed once{time}, kept in {kept} for all trials and later sweeps"
-    if plan.spec.teacher_cache.storage is not None:
+    if plan.teacher_errors:
+        text += f"; {'; '.join(plan.teacher_errors)}"
+    elif plan.spec.teacher_cache.storage is not None:
         limit = plan.spec.teacher_cache.max_bias
         text += f"; how far that is off is measured first, and more than {limit:g} refused"
     return f"{text}; or asked where {plan.teacher.reason}" if plan.teacher.reason else text

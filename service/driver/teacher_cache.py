@@ -174,7 +174,7 @@ class _Building:
             measured = ray.get(measure.options(**options).remote(found.cache))
         bias, conversion = measured
         texts = (
-            conversion_text(self.plan.spec, request.dtype, conversion, vocab_size),
+            conversion_text(self.plan.spec, conversion, vocab_size),
             check_bias(self.plan.spec, request.storage, bias, vocab_size),
         )
         for text in filter(None, texts):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import PlanError
+from service.plan.estimates import InputFacts
 from service.spec.document import SweepSpec
 from trainers.trial.config import TrialConfig
 from trainers.trial.traits import Policy
@@ -23,6 +24,21 @@ class Bias:
 
     error: float
     at: str
+
+
+def known_errors(spec: SweepSpec, facts: InputFacts, stored: Sequence[str]) -> tuple[str, ...]:
+    """Returns what the caches that are there already, of those that trials read (`stored`), say of
+    their errors and of the teacher's. Raises `PlanError` as `check_bias`."""
+    texts = [
+        text
+        for each in facts.caches
+        if each.stored in stored
+        for text in (
+            check_bias(spec, each.stored, each.bias, facts.vocab_size or 0),
+            conversion_text(spec, each.conversion, facts.vocab_size or 0),
+        )
+    ]
+    return tuple(dict.fromkeys(filter(None, texts)))
 
 
 def check_bias(spec: SweepSpec, storage: str, rows: Sequence[Row], vocab_size: int) -> str:
@@ -45,15 +61,15 @@ def check_bias(spec: SweepSpec, storage: str, rows: Sequence[Row], vocab_size: i
     )
 
 
-def conversion_text(spec: SweepSpec, dtype: str, rows: Sequence[Row], vocab_size: int) -> str:
-    """Returns a sentence on how far the teacher that is asked in `dtype` is from the one that is
-    stored in a wider one; empty where that was not measured. None is refused: all trials ask the
-    same teacher, and it tells temperatures apart as well as the other."""
+def conversion_text(spec: SweepSpec, rows: Sequence[Row], vocab_size: int) -> str:
+    """Returns a sentence on how far the teacher that is asked is from the one that is stored; empty
+    where that was not measured. None is refused: all trials ask the same teacher, and it tells
+    temperatures apart as well as the other."""
     if not rows:
         return ""
     worst = worst_bias(spec, rows, vocab_size)
     return (
-        f"the teacher is asked in {dtype}, which is narrower than its weights: the soft loss's "
+        "the teacher is asked in a narrower dtype than that of its weights: the soft loss's "
         f"gradient is at most {worst.error:.2g} of itself away from the full one's (at {worst.at}, "
         "measured on a sample)"
     )

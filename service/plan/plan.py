@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from service.plan.bias import known_errors
 from service.plan.cautions import cautions
 from service.plan.estimates import (
     Estimate,
@@ -49,6 +50,12 @@ class SweepPlan(Strict):
     gpus_per_worker: float
     isolation: Literal["slot", "strict"]
     teacher: TeacherChoice = Field(description="as far as is known before the data is prepared")
+    teacher_errors: tuple[str, ...] = Field(
+        default=(),
+        description="how far trials are off what the teacher says, as measured for caches that are "
+        "there already",
+        exclude_if=lambda errors: not errors,
+    )
     time_budget_s: float | None = None
     cluster: Resources
     facts: InputFacts
@@ -129,6 +136,7 @@ def make_plan(
         gpus_per_worker=gpus,
         isolation=asked.isolation,
         teacher=teacher,
+        teacher_errors=known_errors(spec, facts, (teacher.dtype or "").split("+")),
         time_budget_s=spec.time_budget_s,
         cluster=cluster,
         facts=facts,

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trainers.files import fingerprints, store
 from trainers.files.json_files import checked_object, parse_json, read_object
 from trainers.files.model_files import stored_dtype
 from trainers.parts import Data, Task
+from trainers.trial.facts import CACHED_INPUTS
 from trainers.trial.seen import ALL, Seen
 from trainers.trial.trial_file import TrialFile
 
@@ -70,7 +72,8 @@ class CacheRequest:
 
     numerics: resolved ones of the build; dtype: that the teacher computes in; storage: the same for
     an exact cache, or float16 | bfloat16 | top<k> to store less; gpus: over which the teacher is
-    spread (no part of the content); seen: what trials ask about.
+    spread; fingerprints: of teacher and data, by which a plan finds the cache (both are no part of
+    the content); seen: what trials ask about.
     """
 
     task: Task
@@ -83,6 +86,7 @@ class CacheRequest:
     trust_remote_code: bool = False
     gpus: int = 1
     seen: Seen = ALL
+    fingerprints: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def open_data(self) -> Data:
         """Returns the data whose examples the cache holds. Loads torch."""
@@ -129,6 +133,11 @@ class CacheRequest:
             storage=storage or dtype,
             trust_remote_code=trial.trusts("teacher"),
             seen=Seen.by(trial.config),
+            fingerprints={
+                name: trial.fingerprints[name]
+                for name in CACHED_INPUTS
+                if name in trial.fingerprints
+            },
         )
 
 

@@ -374,6 +374,7 @@ def _describe(plan: CachePlan) -> None:
         "storage_error": max(shard["storage_error"] for shard in shards),
         "bias": measure_bias(plan),
         "conversion": measure_conversion(plan),
+        "fingerprints": dict(plan.request.fingerprints),
         "numerics": plan.request.numerics,
         "attention": plan.request.attention,
         "shards": shards,

@@ -22,7 +22,8 @@ class CacheInfo:
     """One cache, as `cache list` shows it; folder: its path or URL; hidden_size: numbers of a
     stored position, or bytes of its packed largest logits; bias: `bias.BiasRow` by temperature,
     none of an exact one; conversion: the same of the teacher that was asked against the one that is
-    stored, none where it was asked as it is."""
+    stored, none where it was asked as it is; fingerprints: of the teacher and the data that it is
+    of."""
 
     key: str
     folder: str
@@ -34,6 +35,7 @@ class CacheInfo:
     storage_error: float
     bias: list[dict[str, Any]] = field(default_factory=list)
     conversion: list[dict[str, Any]] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
 
 def list_caches(place: str | Path) -> list[CacheInfo]:
@@ -102,6 +104,7 @@ def show(folder: str | Path) -> CacheInfo:
         storage_error=content["storage_error"],
         bias=content.get("bias", []),
         conversion=content.get("conversion", []),
+        fingerprints=content.get("fingerprints", {}),
     )
 
 

@@ -24,11 +24,11 @@ KNOWN: dict[str, Any] = {
 }
 
 
-def row(name: str, facts: dict[str, Any], **document: Any) -> str:
+def row(name: str, facts: dict[str, Any], *, width: int = 200, **document: Any) -> str:
     """The row of the plan's table that begins with `name`."""
     spec = parse_spec(make_document(**document))
     plan = make_plan(spec, InputFacts(**facts), Resources(num_cpus=2), code_version="test")
-    console = Console(record=True, width=200, file=StringIO())
+    console = Console(record=True, width=width, file=StringIO())
     console.print(plan_view(plan))
     (line,) = [one for one in console.export_text().splitlines() if one.startswith(name)]
     return line.removeprefix(name).strip()
@@ -48,6 +48,17 @@ def test_time_and_tokens_are_ranges() -> None:
 def test_without_early_stopping_the_tokens_are_no_range() -> None:
     tokens = row("learned from", KNOWN, training={"epochs": 1})
     assert tokens.startswith("about 200,000 response tokens")
+
+
+def test_the_error_of_a_cache_is_shown_or_that_it_is_measured_first() -> None:
+    asked = {"teacher_cache": {"top_k": 64, "mode": "required"}, "search": {"tau": {"fixed": 1.0}}}
+    bias = [{"policy": "fixed", "at": 1.0, "forward": 0.03, "reverse": 0.02}]
+    facts = KNOWN | {"caches": [{"stored": "top64", "bias": bias}]}
+    known = row("teacher's signal", facts, width=300, **asked)
+    assert "off by at most 0.03 of itself (at tau 1, measured on a sample)" in known
+    assert "measured first" not in known
+    unknown = row("teacher's signal", KNOWN, width=300, **asked)
+    assert unknown.endswith("how far that is off is measured first, and more than 0.05 refused")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ import pytest
 
 from service.errors import PlanError, SpecError
 from service.plan.bias import check_bias, conversion_text, worst_bias
+from service.plan.estimates import InputFacts, KnownCache
+from service.plan.plan import SweepPlan, make_plan
+from service.plan.resources import Resources
 from service.spec.document import SweepSpec
 from service.spec.parse import parse_spec
 
@@ -33,9 +36,11 @@ def spec(search: dict[str, Any], **section: Any) -> SweepSpec:
 
 def test_how_far_a_converted_teacher_is_off_is_said_and_none_is_refused() -> None:
     made = spec({"tau": {"fixed": 8.0}}, max_bias=0.01)
-    said = conversion_text(made, "bfloat16", ROWS, 100)
-    assert "asked in bfloat16" in said and "0.08 of itself away" in said and "at tau 8" in said
-    assert conversion_text(made, "bfloat16", [], 100) == ""
+    said = conversion_text(made, ROWS, 100)
+    assert (
+        "asked in a narrower dtype" in said and "0.08 of itself away" in said and "at tau 8" in said
+    )
+    assert conversion_text(made, [], 100) == ""
 
 
 TAU = {"tau": {"float": [0.7, 3]}}
@@ -91,3 +96,27 @@ def test_the_document_names_one_way_to_store_and_keeps_its_ids() -> None:
         parse_spec(images)
     plain = spec(TAU, top_k=None).model_dump(mode="json")["teacher_cache"]
     assert {"top_k", "max_bias"}.isdisjoint(plain)
+
+
+def planned(search: dict[str, Any], caches: list[KnownCache], **section: Any) -> SweepPlan:
+    facts = InputFacts(vocab_size=100, caches=caches)
+    return make_plan(spec(search, **section), facts, Resources(num_cpus=4), code_version="1")
+
+
+def test_a_plan_says_what_a_cache_that_is_there_has_measured() -> None:
+    others = KnownCache(stored="top16", bias=[{**row, "forward": 9.0} for row in ROWS])
+    ours = KnownCache(stored="top64", bias=ROWS, conversion=ROWS)
+    made = planned(TAU, [others, ours, ours])
+    bias, conversion = made.teacher_errors
+    assert "stores top64" in bias and "at most 0.04 of itself (at tau 4" in bias
+    assert "narrower dtype" in conversion
+    assert planned(TAU, [others]).teacher_errors == ()
+
+
+def test_a_plan_over_temperatures_that_a_cache_does_not_tell_apart_is_refused() -> None:
+    search = {"tau": {"float": [0.7, 8]}}
+    known = [KnownCache(stored="top64", bias=ROWS)]
+    with pytest.raises(PlanError, match=r"got 0\.08 at tau 8.*max_bias: 0\.08"):
+        planned(search, known)
+    assert planned(search, known, max_bias=0.2).teacher_errors
+    assert planned(search, known, top_k=None).teacher_errors == ()  # the exact cache is another one
