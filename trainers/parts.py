@@ -6,6 +6,7 @@ by its name. What only a task itself looks into (its models, its batches) is `An
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -175,6 +176,21 @@ class StoredTeacher(Protocol):
 
     def hidden(self, split_name: str, examples: "NDArray[np.int64]") -> "Tensor":
         """Returns the stored hidden states [N, D] of some examples, on the CPU."""
+
+
+@runtime_checkable
+class SharedTeacher(Protocol):
+    """A teacher of which each worker has a part, so that all have to ask together."""
+
+    def uneven(self) -> AbstractContextManager[None]:
+        """Returns a context in which workers ask as often as each has to. All enter it, and none
+        waits for another in it but by asking."""
+
+
+def unevenly(teacher: object) -> AbstractContextManager[None]:
+    """Returns a context in which workers ask a teacher as often as each has to; see
+    `SharedTeacher`."""
+    return teacher.uneven() if isinstance(teacher, SharedTeacher) else nullcontext()
 
 
 # -- evaluation

@@ -1,7 +1,6 @@
 """LoRA by peft: students that train low-rank matrices beside frozen weights. Importing this file
 imports peft, which takes seconds; only what has an adapter does."""
 
-import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
-from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from trainers.students.folders import WEIGHTS
+from trainers.students.sharing import sharing_weights
 from trainers.students.targets import target_names
 from trainers.trial.adapters import Adapter
 
@@ -22,7 +21,7 @@ def with_adapter(start: Any, adapter: Adapter, *, seed: int) -> Any:
     and does not change; at first it says what `start` says. A is drawn from `seed` alone, on the
     CPU, and B is zero. Raises `ValueError` as `target_names`."""
     names = target_names(start, adapter.targets)
-    model = _sharing_weights(start)
+    model = sharing_weights(start)
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.known_alpha,
@@ -51,16 +50,6 @@ def merged(base: Any, folder: Path) -> Any:
     """Returns `base` with the adapter in `folder` added to its weights: a whole model. Raises
     `ValueError` as `loaded`."""
     return _attached(base, folder).merge_and_unload(safe_merge=True)
-
-
-def _sharing_weights(start: Any) -> Any:
-    """A copy of the modules, whose parameters are those of `start` in memory, frozen; buffers are
-    copied, since a trial may change them."""
-    # `deepcopy` takes what is in its memo for what it has copied already.
-    shared = {
-        id(one): nn.Parameter(one.detach(), requires_grad=False) for one in start.parameters()
-    }
-    return copy.deepcopy(start, shared)
 
 
 def _attached(base: Any, folder: Path) -> PeftModel:

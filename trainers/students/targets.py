@@ -43,6 +43,12 @@ def target_names(
     return sorted(set().union(*by_target.values()))
 
 
+def numbers_per_rank(model: Any, names: list[str]) -> int:
+    """Returns how many numbers an adapter of rank 1 has beside the layers of these names: A as many
+    as each takes in, and B as many as it puts out. A rank takes so many more."""
+    return sum(sum(model.get_submodule(name).weight.shape) for name in names)
+
+
 def _is_head(model: Any, module: nn.Module) -> bool:
     head = model.get_output_embeddings()
     if head is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers import numerics
-from trainers.parts import Batch, SignalMaker, Split, Student
+from trainers.parts import Batch, SignalMaker, Split, Student, unevenly
 from trainers.signal import TeacherSignal
 from trainers.tasks.position_metrics import PositionMetric
 from trainers.tasks.positions import Positions
@@ -95,11 +95,13 @@ class PositionEvaluator:
         measured = [m for m in self.metrics if self.teacher is not None or not m.needs_teacher]
         sums = PositionSums(measured, device, len(self.split))
         groups = self.split.groups(np.arange(len(self.split)), device.type)
-        # Workers may have different numbers of groups: they communicate only in `values` below.
-        for examples in groups[self.world.rank :: self.world.size]:
-            batch = self.split.collate(examples).to(device)
-            with numerics.autocast(self.numerics):
-                self._add(sums, student, batch)
+        # Workers may have different numbers of groups: they communicate only in `values` below, and
+        # where they have to, about a teacher of which each has a part.
+        with unevenly(self.teacher):
+            for examples in groups[self.world.rank :: self.world.size]:
+                batch = self.split.collate(examples).to(device)
+                with numerics.autocast(self.numerics):
+                    self._add(sums, student, batch)
         return PositionScores(sums.values(self.world), sums.by_example(self.world))
 
     def _add(self, sums: PositionSums, student: Student, batch: Batch) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainers.batch_source import BatchSource, Step
-from trainers.parts import Batch, SignalMaker
+from trainers.parts import Batch, SignalMaker, unevenly
 from trainers.training.checkpoints import Checkpoints, Like, random_state, restore_random_state
 from trainers.training.diagnostics import Diagnostics
 from trainers.training.optimizer import learning_rate, make_optimizer
@@ -254,7 +254,7 @@ class _Run:
         if wrapped.is_sharded:  # the first worker alone looks, at what all have to gather
             is_due = self.world.flag(is_due)
         if is_due:
-            with wrapped.gathered():
+            with wrapped.gathered(), unevenly(self.loop.teacher):
                 if diagnostics is not None:
                     diagnostics.look(step, looks)
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -17,7 +18,7 @@ from trainers.batch_source import BatchSource, WritesText
 from trainers.files.columns import write_columns
 from trainers.files.fingerprints import of_model, of_modules, of_recorded_model, of_weights
 from trainers.losses.own.load import import_from
-from trainers.parts import Evaluator, SignalMaker
+from trainers.parts import Evaluator, Network, SignalMaker
 from trainers.students.folders import write_base
 from trainers.tasks import table
 from trainers.teachers import cache_copy
@@ -194,18 +195,39 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> Signa
         return None
     if trial.teacher_source != "online":
         return _cached_teacher(trial, kept, inputs)
-    runtime, device = inputs.runtime, inputs.world.device
+    # One that writes a share of each token is asked about unlike texts by each worker.
+    if trial.sharding == Sharding.FSDP and not trial.config.teacher_mix:
+        return _sharded_teacher(trial, kept, inputs)
+    network = _teacher_network(trial, kept, inputs)
+    return OnlineTeacher(network)
+
+
+def _teacher_network(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> Network:
+    """The teacher on its device, which stays there for the next trial."""
+    assert trial.paths.teacher is not None
+    runtime, device, folder = inputs.runtime, inputs.world.device, Path(trial.paths.teacher)
     attention = trial.config.attention_implementation
     dtype = numerics_of.weights_dtype(inputs.numerics, trial.teacher_dtype)
 
-    def load() -> OnlineTeacher:
+    def load() -> Network:
         model = runtime.load_model(
-            Path(path), device, attention=attention, dtype=dtype, trust=trial.trusts("teacher")
+            folder, device, attention=attention, dtype=dtype, trust=trial.trusts("teacher")
         )
         runtime.check_model(model, inputs.data)
-        return OnlineTeacher(runtime.network(model, inputs.data.num_classes))
+        return runtime.network(model, inputs.data.num_classes)
 
-    return kept.get("teacher", (path, attention, dtype, str(device)), load)
+    return kept.get("teacher", (str(folder), attention, dtype, str(device)), load)
+
+
+def _sharded_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> SignalMaker:
+    """The teacher in parts; the whole of it stays in the CPU's memory for the next trial."""
+    from trainers.students.sharing import sharing_weights
+    from trainers.training.sharded_teacher import ShardedTeacher
+
+    whole = _teacher_network(trial, kept, replace(inputs, world=World()))
+    network = inputs.runtime.network(sharing_weights(whole.model), inputs.data.num_classes)
+    some = inputs.data.splits["validation"].collate(np.arange(1)).to(inputs.world.device)
+    return ShardedTeacher(network, inputs.world, some)
 
 
 def _cached_teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> SignalMaker:

@@ -18,6 +18,7 @@ from trainers.preparing.prepare import prepare
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.teachers import cache, cache_build, cache_inventory
 from trainers.teachers.cache import CacheRequest
+from trainers.teachers.online import OnlineTeacher
 from trainers.training.run import run_trial
 from trainers.training.start import KeptBetweenTrials
 from trainers.trial.catalogue import DIVERGENCES
@@ -57,10 +58,10 @@ def test_it_is_asked_as_it_is_by_trials_of_any_precision(half: Prepared, tmp_pat
         kept = KeptBetweenTrials()
         file = trial(half, precision=precision, **QUICK)
         run_trial(file, tmp_path / precision, reporter=Recorder(), kept=kept)
-        _, teacher = kept.kept["teacher"]
-        assert {str(p.dtype) for p in teacher.network.model.parameters()} == {f"torch.{dtype}"}
+        _, network = kept.kept["teacher"]
+        assert {str(p.dtype) for p in network.model.parameters()} == {f"torch.{dtype}"}
         with numerics.autocast({"device": "cpu", "precision": precision}):
-            said = teacher.signal(batch).logits()
+            said = OnlineTeacher(network).signal(batch).logits()
         # transformers' own GELU rounds after each of its eight operations
         torch.testing.assert_close(said, own, rtol=0.03, atol=0.05)
 

@@ -13,13 +13,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 from training_support import Recorder
 
+from trainers.parts import Network
+from trainers.tasks import table
+from trainers.teachers.online import OnlineTeacher
 from trainers.training.run import KeptBetweenTrials, run_trial
+from trainers.training.sharded_teacher import ShardedTeacher
 from trainers.trial.trial_file import TrialFile
-from trainers.world import leave
+from trainers.world import World, leave
 
 NUM_WORKERS = 2
 
@@ -58,6 +64,39 @@ def train(job: dict[str, Any], rank: int, kept: KeptBetweenTrials, group: Any) -
     (output / f"said-{rank}.json").write_text(json.dumps(said, default=str))
 
 
+def ask_teacher(asked: dict[str, Any], rank: int, group: Any) -> dict[str, Any]:
+    """Asks a teacher in parts, the first worker three times and the other one once, and says how
+    far its logits are from those of the whole, and how many of its numbers are here."""
+    runtime = table.task_named("causal_lm").runtime()
+    data = runtime.open_data(Path(asked["data"]))
+    split, num_classes = data.splits["validation"], data.num_classes
+
+    def network() -> Network:
+        folder, cpu = Path(asked["teacher"]), torch.device("cpu")
+        dtype = getattr(torch, asked["dtype"])
+        model = runtime.load_model(folder, cpu, attention=None, dtype=dtype, trust=False)
+        return runtime.network(model, num_classes)
+
+    parts, whole = network(), OnlineTeacher(network())
+    world = World(rank=rank, size=NUM_WORKERS, group=group)
+    teacher = ShardedTeacher(parts, world, split.collate(np.arange(1)))
+    errors = []
+    batches = [split.collate(np.arange(n + rank, n + rank + 2)) for n in range(3 - 2 * rank)]
+    with teacher.uneven():
+        for batch in batches:
+            found = teacher.signal(batch).logits()
+            errors.append(float((found - whole.signal(batch).logits()).abs().max()))
+    found = teacher.signal(batches[0]).logits()
+    errors.append(float((found - whole.signal(batches[0]).logits()).abs().max()))
+    layers = parts.body.h.parameters()
+    kept = sum(one.to_local().numel() for one in layers if isinstance(one, DTensor))
+    return {
+        "errors": errors,
+        "kept": kept,
+        "whole": sum(p.numel() for p in whole.network.body.h.parameters()),
+    }
+
+
 def main() -> None:
     """Trains the trials that FOLDER/jobs.json lists."""
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -65,8 +104,14 @@ def main() -> None:
     store = dist.FileStore(str(folder / "meeting"), NUM_WORKERS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=NUM_WORKERS)
     kept = KeptBetweenTrials()
-    for job in json.loads((folder / "jobs.json").read_text()):
+    for number, asked in enumerate(json.loads((folder / "asked.json").read_text())):
         group: Any = dist.new_group()
+        said = ask_teacher(asked, rank, group)
+        (folder / f"asked-{number}-{rank}.json").write_text(json.dumps(said))
+        leave(group)
+        del group
+    for job in json.loads((folder / "jobs.json").read_text()):
+        group = dist.new_group()
         gone = weakref.ref(group)
         try:
             train(job, rank, kept, group)

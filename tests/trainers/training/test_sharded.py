@@ -163,6 +163,9 @@ def trials(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Tria
         for name, file in files.items()
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
+    asked = {"teacher": prepared.teacher, "data": prepared.data}
+    dtypes = [{**asked, "dtype": dtype} for dtype in ("float32", "bfloat16")]
+    (folder / "asked.json").write_text(json.dumps(dtypes))
     pair = started(folder)
     said = [worker.communicate(timeout=900)[0] for worker in pair]
     assert (folder / "resumed" / "said-1.json").exists(), said[1]
@@ -213,6 +216,16 @@ def test_the_student_is_saved_whole(trials: Trials, name: str) -> None:
     if name == "untied":
         sha256 = trials.said(name)["weights_sha256"]
         assert fingerprints.of_weights(found) == sha256
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_teacher_in_parts_says_what_the_whole_one_does_however_often_it_is_asked(
+    trials: Trials, number: int, rank: int
+) -> None:
+    said = json.loads((trials.folder / f"asked-{number}-{rank}.json").read_text())
+    assert said["errors"] == [0.0] * (4 - 2 * rank)
+    assert said["kept"] * 2 == said["whole"]
 
 
 @pytest.fixture(scope="module")
