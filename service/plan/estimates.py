@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,9 +19,9 @@ from service.plan.work import (
     rate,
     share_passed,
     steps_of,
-    student_parameters,
     student_work,
     teacher_work,
+    trained_parameters,
 )
 from service.spec.document import SweepSpec
 from trainers.tasks import table
@@ -35,7 +35,8 @@ from trainers.trial.strict import Strict
 from trainers.trial.text_fields import Responses
 
 BYTES_PER_WEIGHT = 4
-# Weights and the two moments of Adam, for the last and the best checkpoint, and the saved student.
+# Of what is trained: weights and the two moments of Adam, for the last and the best checkpoint, and
+# the saved student.
 CHECKPOINT_COPIES = 7
 TRIALS_OF_UNKNOWN_LENGTH = 40
 # How far the truth may be off: a guess from rates, and one from an evaluation that was measured.
@@ -52,6 +53,15 @@ UNKNOWN = "unknown until teacher and data were prepared once"
 OF_LENGTH = {"steps", "epochs", "batch_size"}
 
 
+class KnownCache(Strict):
+    """What a cache of the sweep's teacher says of itself. stored: as in its `dtype`; bias,
+    conversion: rows of `trainers.teachers.bias`."""
+
+    stored: str
+    bias: list[dict[str, Any]] = []
+    conversion: list[dict[str, Any]] = []
+
+
 class InputFacts(Facts):
     """What is known of teacher, student and data without spending anything; None: not yet."""
 
@@ -61,6 +71,11 @@ class InputFacts(Facts):
     num_trials_measured: int | None = Field(default=None, description="that this is the mean of")
     trial_range_s: Range | None = Field(default=None, description="the fastest and the slowest")
     start_s: float | None = Field(default=None, description="until its trials could begin")
+    caches: list[KnownCache] = Field(
+        default=[],
+        description="that are there of the teacher and the data",
+        exclude_if=lambda caches: not caches,
+    )
 
 
 @dataclass(frozen=True)
@@ -162,8 +177,16 @@ def estimate_sweep(
 
 
 def _checkpoint_bytes(spec: SweepSpec, facts: InputFacts, trials: int) -> int | None:
-    student = student_parameters(spec, facts)
-    return None if student is None else student * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
+    """Returns about the bytes that so many trials leave, of searched adapters each the largest."""
+    is_searched = bool({"adapter_kind", "adapter_rank"} & {*spec.varied_names()})
+    configs = [*map(spec.trial_config, spec.points())] if is_searched else []
+    if not is_searched or spec.controls != "none":
+        configs.append(spec.budget())
+    trained = [trained_parameters(spec, facts, config) for config in configs]
+    known = [each for each in trained if each is not None]
+    if len(known) < len(trained):
+        return None
+    return max(known) * BYTES_PER_WEIGHT * CHECKPOINT_COPIES * trials
 
 
 def as_trials_learn(spec: SweepSpec, facts: InputFacts) -> InputFacts:

@@ -16,7 +16,7 @@ from service.plan.estimates import InputFacts
 from service.plan.memory_settings import CHANGES, WRITTEN_OUT, Setting
 from service.plan.resources import Resources
 from service.plan.teacher_choice import TeacherChoice
-from service.plan.work import student_parameters, teacher_parameters
+from service.plan.work import student_parameters, teacher_parameters, trained_parameters
 from service.spec.document import SweepSpec
 from service.words import GIB, size
 from trainers.tasks import table
@@ -26,6 +26,7 @@ from trainers.trial.facts import Activations
 from trainers.trial.fields import Optimizer
 from trainers.trial.seen import Seen
 from trainers.trial.sharding import Sharding
+from trainers.trial.sources import Role
 from trainers.trial.strict import Strict
 
 FLOAT32, BFLOAT16 = BYTES["float32"], BYTES["bfloat16"]
@@ -44,6 +45,8 @@ GUESSED = ("activations", "logits", "gathered", "process")
 # Layers of a sharded student that a worker has whole at a time: the one that computes, the next
 # one, and the gradients of one.
 LAYERS_GATHERED = 3
+# The same of a teacher, which has no gradients.
+LAYERS_ASKED = 2
 
 
 class Memory(Strict):
@@ -60,12 +63,15 @@ class Memory(Strict):
         "part. Exact"
     )
     optimizer: int = Field(description="its state. Exact")
-    teacher: int | None = Field(description="its weights, or of a cache its output head. Exact")
+    teacher: int | None = Field(
+        description="its weights, or of a cache its output head; of a sharded one the worker's "
+        "part, on a CPU beside the whole. Exact"
+    )
     activations: int | None = Field(description="of the longest examples. A guess")
     activations_at_least: int = Field(default=0, description="of examples of mean length. A guess")
     logits: int | None = Field(description="of a chunk, and the output head's gradient. A guess")
     gathered: int = Field(
-        default=0, description="of a sharded student what a worker has whole for a moment. A guess"
+        default=0, description="of sharded models what a worker has whole for a moment. A guess"
     )
     process: int = Field(description="interpreter and libraries. A guess")
     available: int | None = Field(default=None, description="to one worker")
@@ -153,6 +159,7 @@ def _configs(spec: SweepSpec) -> list[TrialConfig]:
         "attention_implementation",
         "adapter_rank",
         "soft_prompt_tokens",
+        "teacher_mix",
     )
     configs = []
     if any(name in spec.varied_names() for name in names):
@@ -178,12 +185,18 @@ class _Model:
         device: Literal["cpu", "gpu"] = "gpu" if setting.gpus else "cpu"
         # On a CPU the start of the next trial is kept beside the student that is trained.
         copies = 1 if device == "gpu" else 2
-        weights = student * FLOAT32
-        trained = weights if setting.config.adapter_rank is None else self._adapter(setting)
+        weights = trained = student * FLOAT32
+        beside = weights * (copies - 1)
+        if setting.config.adapter_rank is not None:
+            trained = self._adapter(setting)
+            frozen = student * self._bytes_of_student(setting)
+            weights = frozen + trained
+            # Trials share what is frozen; of a sharded one they share the whole beside the parts.
+            beside = frozen if copies > 1 and setting.is_sharded else 0
         kept, at_least = self._activations(setting)
         known = Memory(
             device=device,
-            weights=weights * copies,
+            weights=weights + beside,
             gradients=trained * (1 if setting.workers == 1 else 2),
             optimizer=trained * MOMENTS[setting.config.optimizer],
             teacher=self._teacher(setting),
@@ -195,7 +208,7 @@ class _Model:
         )
         if not setting.is_sharded:
             return known
-        return self._sharded(known, setting.workers, weights=weights, trained=trained)
+        return self._sharded(known, setting, weights=weights, trained=trained)
 
     def remedies(self, setting: Setting) -> Iterator[str]:
         """Yields each change that alone makes it fit."""
@@ -206,36 +219,59 @@ class _Model:
                     yield f"{name}: {text} ({size(need.total)})"
                     break
 
-    def _sharded(self, each: Memory, workers: int, *, weights: int, trained: int) -> Memory:
+    def _sharded(self, each: Memory, setting: Setting, *, weights: int, trained: int) -> Memory:
         """Returns what one of several workers holds of what `each` would hold of the whole: in a
         step or, if that is more, while the student is evaluated."""
 
         def part(of: int) -> int:
-            return -(-of // workers)
+            return -(-of // setting.workers)
 
         own = each.weights - weights + part(weights)
-        shared = {"weights": own, "optimizer": part(each.optimizer)}
-        step = {"gradients": part(trained), "gathered": self._gathered(weights)}
+        teacher, asking = each.teacher, 0
+        if setting.shares_teacher and teacher is not None:
+            asking = self._gathered(teacher, "teacher")
+            # On a CPU the whole stays there for the next trial.
+            teacher = part(teacher) + (teacher if each.device == "cpu" else 0)
+        shared = {"weights": own, "optimizer": part(each.optimizer), "teacher": teacher}
+        gathered = self._gathered(weights, "student") + asking
+        step = {"gradients": part(trained), "gathered": gathered}
         # There are neither gradients nor activations then, but the whole student for each worker.
-        nothing = {"gradients": 0, "activations": 0, "activations_at_least": 0}
+        nothing = {"gradients": 0, "activations": 0, "activations_at_least": 0, "gathered": asking}
         moments = (shared | step, shared | nothing | {"weights": own + weights})
         return max((each.model_copy(update=m) for m in moments), key=lambda found: found.total)
 
-    def _gathered(self, weights: int) -> int:
-        """Returns bytes of the output head and of some layers; the head's gradient is `_logits`."""
-        rows, width = self.facts.vocab_size, self.facts.student_hidden_size
+    def _gathered(self, whole: int, role: Role) -> int:
+        """Returns bytes of the output head and of some layers of a model that takes `whole`; the
+        head's gradient is `_logits`."""
+        facts = self.facts
+        num, width, layers, at_once = {
+            "student": (
+                student_parameters(self.spec, facts),
+                facts.student_hidden_size,
+                facts.student_activations,
+                LAYERS_GATHERED,
+            ),
+            "teacher": (
+                teacher_parameters(self.spec, facts),
+                facts.teacher_hidden_size,
+                facts.teacher_activations,
+                LAYERS_ASKED,
+            ),
+        }[role]
         has_head = table.task_named(self.spec.task).has_output_matrix
-        head = (rows or 0) * (width or 0) * FLOAT32 if has_head else 0
-        layers = self.facts.student_activations
-        if layers is None or not has_head:  # a classifier is gathered in one piece
-            return weights
-        return min(weights, head + LAYERS_GATHERED * max(0, weights - head) // layers.layers)
+        if layers is None or not num or not has_head:  # a classifier is gathered in one piece
+            return whole
+        head = (facts.vocab_size or 0) * (width or 0) * whole // num
+        return min(whole, head + at_once * max(0, whole - head) // layers.layers)
 
     def _adapter(self, setting: Setting) -> int:
-        """Returns about the bytes of an adapter on all linear layers, whose widths together are
-        about those that a layer keeps of a position: rank numbers for each."""
-        layers, rank = self.facts.student_activations, setting.config.adapter_rank or 0
-        return 0 if layers is None else round(layers.layers * layers.per_position * rank * FLOAT32)
+        """Returns the bytes of an adapter, which is in float32."""
+        return (trained_parameters(self.spec, self.facts, setting.config) or 0) * FLOAT32
+
+    def _bytes_of_student(self, setting: Setting) -> int:
+        """Returns the bytes of one of its weights; frozen ones are kept as a teacher's are."""
+        is_frozen = setting.config.adapter_rank is not None
+        return BFLOAT16 if is_frozen and setting.is_half else FLOAT32
 
     def _teacher(self, setting: Setting) -> int | None:
         if setting.is_cached:
@@ -275,7 +311,8 @@ class _Model:
                     prompted = _prompted(setting, teacher, length + config.soft_prompt_tokens)
             half = setting.is_half
             # Under autocast the weights are there in bfloat16 too, until the backward pass.
-            copies = BFLOAT16 * (student_parameters(self.spec, self.facts) or 0) if half else 0
+            is_cast = half and self._bytes_of_student(setting) == FLOAT32
+            copies = BFLOAT16 * (student_parameters(self.spec, self.facts) or 0) if is_cast else 0
             of_student = kept * (AUTOCAST if half else FLOAT32) + copies + passing * FLOAT32
             # the prompt's step ends before the student's begins
             return round(max(of_student, prompted))
@@ -284,7 +321,7 @@ class _Model:
 
     def _logits(self, setting: Setting, device: str) -> int | None:
         """Returns bytes of a chunk's logits of both models, of what is computed from them, and of
-        the output head's gradient, which is added to that of the embedding."""
+        the output head's gradient where it has one, which is added to that of the embedding."""
         rows, width = self.facts.vocab_size, self.facts.student_hidden_size
         if rows is None or not table.task_named(self.spec.task).has_output_matrix:
             return 0
@@ -293,7 +330,9 @@ class _Model:
         chunk = min(positions, max(CHUNK_ROWS, CHUNK_LOGITS[device] // rows)) * rows
         number = BFLOAT16 if setting.is_half else FLOAT32
         beside = min(chunk, BLOCK_NUMBERS[device]) * FLOAT32
-        return 2 * chunk * number + beside + rows * (width or 0) * FLOAT32
+        is_trained = setting.config.adapter_rank is None  # which a head beside an adapter is not
+        gradient = rows * (width or 0) * FLOAT32 if is_trained else 0
+        return 2 * chunk * number + beside + gradient
 
     def _available(self, setting: Setting, device: str) -> int | None:
         if device == "gpu":

@@ -26,6 +26,12 @@ class Setting:
     is_sharded: bool
 
     @property
+    def shares_teacher(self) -> bool:
+        """Whether workers have their parts of a teacher that they ask: of one that writes with the
+        student each has all, since they write unlike texts."""
+        return self.is_sharded and not self.is_cached and not self.config.teacher_mix
+
+    @property
     def is_half(self) -> bool:
         """Whether products are in bfloat16."""
         if self.config.precision == Precision.AUTO:

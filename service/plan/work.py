@@ -37,6 +37,15 @@ def teacher_parameters(spec: SweepSpec, facts: Facts) -> int | None:
     return facts.teacher_parameters or _guess_parameters(spec.teacher, spec, facts)
 
 
+def trained_parameters(spec: SweepSpec, facts: Facts, config: TrialConfig) -> int | None:
+    """Returns the weights that a trial with that config trains: of an adapter alone, where it has
+    one; None where they are not known."""
+    if config.adapter_rank is None:
+        return student_parameters(spec, facts)
+    per_rank = facts.adapter_per_rank
+    return None if per_rank is None else config.adapter_rank * per_rank
+
+
 def student_work(spec: SweepSpec, facts: Facts) -> int | None:
     """Returns the products of one position in the student, None where they are not known."""
     if facts.student_products is not None:

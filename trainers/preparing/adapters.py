@@ -1,6 +1,7 @@
 """What adapters take beside a model's training: a look at their layers before anything is computed,
 and whole models of them. No torch before one is needed."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 from trainers.files import store
 from trainers.files.fingerprints import TOKENIZER_FILES
+from trainers.files.json_files import read_object
 from trainers.files.keyed import keyed_folder
 from trainers.parts import Task
 from trainers.students.folders import check_base, is_adapter
@@ -19,13 +21,16 @@ from trainers.trial.sources import ROLES, ModelSource, PrepareRequest, Role
 from trainers.trial.trial_file import TrialFile
 
 # What stands beside a model's weights and is the same of an adapter and of the whole.
+FOUND, PER_RANK = "adapter.json", "numbers_per_rank"
 BESIDE = (*TOKENIZER_FILES, "preprocessor_config.json")
 
 
-def check_adapters(request: PrepareRequest, task: Task, home: Path) -> None:
-    """Raises `ValueError` for an adapter of the request whose targets its model has not, and one
-    that is to be merged with a quantised base. What was found to fit is remembered under `home`, as
-    looking takes torch and seconds."""
+def check_adapters(request: PrepareRequest, task: Task, home: Path) -> int | None:
+    """Returns how many numbers the adapter that trials train has for each rank; None where they
+    train none. Raises `ValueError` for an adapter of the request whose targets its model has not,
+    and one that is to be merged with a quantised base. What was found is remembered under `home`,
+    as looking takes torch and seconds."""
+    per_rank: int | None = None
     for role in ROLES:
         source = request.source(role)
         if source.model is not None and is_adapter(Path(source.model).expanduser()):
@@ -40,14 +45,22 @@ def check_adapters(request: PrepareRequest, task: Task, home: Path) -> None:
             "config": config,
             "targets": adapter.targets,
             "by": version("transformers"),
+            "says": PER_RANK,
         }
         folder = keyed_folder(home, "adapters", asked)
-        if folder.is_dir():
-            continue
-        from trainers.students.targets import target_names
+        if not folder.is_dir():
+            from trainers.students.targets import numbers_per_rank, target_names
 
-        target_names(task.runtime().outline(source, role), adapter.targets, place)
-        store.once(folder, lambda _: None)
+            model = task.runtime().outline(source, role)
+            found = numbers_per_rank(model, target_names(model, adapter.targets, place))
+            store.once(folder, partial(_remember, found))
+        if adapter is request.adapter:
+            per_rank = int(read_object(folder / FOUND, {PER_RANK: int})[PER_RANK])
+    return per_rank
+
+
+def _remember(per_rank: int, folder: Path) -> None:
+    (folder / FOUND).write_text(json.dumps({PER_RANK: per_rank}) + "\n")
 
 
 def write_whole(adapter: Path, trial: TrialFile, target: Path) -> None:

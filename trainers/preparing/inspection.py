@@ -17,7 +17,7 @@ from trainers.preparing.keys import (
 )
 from trainers.students.folders import is_adapter
 from trainers.tasks import locate, table, weights
-from trainers.trial.facts import Activations, Facts, ModelFacts
+from trainers.trial.facts import CACHED_INPUTS, Activations, Facts, ModelFacts
 from trainers.trial.sources import (
     BUILTIN_PREFIX,
     ROLES,
@@ -33,7 +33,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
     does not fit."""
     task = table.task_named(request.task)
     task.check_request(request)
-    check_adapters(request, task, home)
+    per_rank = check_adapters(request, task, home)
     keys = Keys(request, home, task)
     described = {
         role: None
@@ -54,6 +54,7 @@ def inspect(request: PrepareRequest, home: Path) -> Facts:
             "student_activations": student.activations or task.guess_activations(student.config),
             "teacher_hidden_size": facts.teacher_hidden_size or teacher.hidden_size,
             "student_hidden_size": student.hidden_size,
+            "adapter_per_rank": per_rank,
             "teacher_dtype": teacher.computes_in(request.teacher_dtype),
             **_measured(request, keys, task, teacher, student),
             "fingerprints": {"text": keys.records},
@@ -149,7 +150,7 @@ def _measured(
     data = task.read_prepared(keys.data_folder, request)
     found = input_fingerprints(teacher.folder, student.folder, data)
     found = as_computed(found, teacher_dtype(request, teacher.folder))
-    measured: dict[str, Any] = {}
+    measured: dict[str, Any] = {"prepared": {name: found[name] for name in CACHED_INPUTS}}
     path = keys.metrics_folder(found) / "metrics.json"
     if path.is_file():
         metrics = read_object(path, {"teacher": dict})["teacher"]

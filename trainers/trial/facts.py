@@ -7,6 +7,9 @@ from pydantic import Field
 
 from trainers.trial.strict import Strict
 
+# The inputs of a trial that decide what its teacher's cache holds.
+CACHED_INPUTS = ("teacher", "data")
+
 
 class Activations(Strict):
     """What a backward pass needs of a forward pass through a model, in numbers, which take 4 bytes
@@ -106,6 +109,11 @@ class Facts(Strict):
     student_products: int | None = Field(default=None, description="the same of the student")
     teacher_activations: Activations | None = None
     student_activations: Activations | None = None
+    adapter_per_rank: int | None = Field(
+        default=None,
+        description="numbers for each rank of the adapter that trials train; null: they train none",
+        exclude_if=lambda numbers: numbers is None,
+    )
     teacher_dtype: str | None = Field(
         default=None,
         description="that the teacher computes in; null: the trials' precision, or not known yet",
@@ -127,6 +135,11 @@ class Facts(Strict):
     )
     forward_s: float | None = Field(
         default=None, description="of which one pass over the validation split, without text"
+    )
+    prepared: dict[str, str] = Field(
+        default_factory=dict,
+        description="SHA-256 of the teacher and the data as trials read them; empty: not yet there",
+        exclude_if=lambda inputs: not inputs,
     )
     fingerprints: dict[str, str] = Field(default_factory=dict)
     found: dict[str, str] = Field(default_factory=dict, description="input → where it comes from")

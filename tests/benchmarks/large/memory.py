@@ -24,6 +24,7 @@ from service.plan.memory import Memory, plan_memory
 from service.plan.resources import Resources
 from service.plan.teacher_choice import TeacherChoice
 from service.spec.parse import parse_spec
+from trainers.students.targets import numbers_per_rank, target_names
 from trainers.tasks.causal_lm import activations
 
 MIB = 1 << 20
@@ -54,13 +55,15 @@ TEACHER = {**GPT2, **NO_DROPOUT, "n_layer": 2}
 
 @dataclass(frozen=True)
 class Case:
-    """A trial of a shape; training: its fields beside the batch; examples have `length` tokens."""
+    """A trial of a shape; training: its fields beside the batch; examples have `length` tokens;
+    rank: of the adapter that it trains, 0 for the whole student."""
 
     name: str
     student: dict[str, Any]
     batch_size: int
     length: int
     training: dict[str, Any] = field(default_factory=dict)
+    rank: int = 0
 
 
 PLAIN = GPT2 | NO_DROPOUT
@@ -77,6 +80,9 @@ CASES = (
     Case("llama", LLAMA, 16, 256),
     Case("llama, bfloat16", LLAMA, 16, 256, {"precision": "bfloat16"}),
     Case("opt", OPT, 16, 256),
+    Case("gpt2, LoRA", PLAIN, 16, 256, rank=16),
+    Case("gpt2, wide, LoRA", {**PLAIN, "n_embd": 768, "n_head": 12}, 2, 256, rank=64),
+    Case("llama, LoRA, bf16", LLAMA, 16, 256, {"precision": "bfloat16"}, rank=64),
 )
 
 
@@ -109,11 +115,12 @@ def main() -> None:
 def planned(case: Case) -> Memory:
     """What the plan of a sweep of such trials says, with the teacher online."""
     training = {"steps": 2, "batch_size": case.batch_size, **case.training}
+    adapter = {"adapter": {"rank": case.rank}} if case.rank else {}
     spec = parse_spec(
         {
             "name": "memory",
             "teacher": {"model": "teacher"},
-            "student": {"model": "student"},
+            "student": {"model": "student", **adapter},
             "data": {
                 "train": "a",
                 "validation": "b",
@@ -132,6 +139,7 @@ def planned(case: Case) -> Memory:
         student_activations=activations.guess(student.config.to_dict()),
         teacher_activations=activations.guess(teacher.config.to_dict()),
         student_hidden_size=student.config.hidden_size,
+        adapter_per_rank=numbers_per_rank(student, target_names(student, None)),
     )
     found = plan_memory(
         spec, facts, Resources(num_cpus=1), slots=1, gpus=0, teacher=TeacherChoice()
@@ -143,6 +151,7 @@ def planned(case: Case) -> Memory:
 def import_all() -> None:
     """Imports what trials use, once for all: their processes are copies of this one."""
     import datasets
+    import peft  # noqa: F401
     import transformers.models.gpt2.modeling_gpt2
     import transformers.models.llama.modeling_llama
     import transformers.models.opt.modeling_opt
@@ -187,6 +196,8 @@ def peak_of(folder: Path, case: Case) -> float:
         made.save_pretrained(place)
     stages._data(stage.data, case.batch_size, case.length - 1)
     training = {"batch_size": case.batch_size, "max_tokens": case.length, **case.training}
+    if case.rank:
+        training |= {"adapter_kind": "lora", "adapter_rank": case.rank}
     file = stage.trial(steps=2)
     config = TrialConfig.model_validate(file.config.model_dump() | training)
     resolved = numerics.resolve("cpu", Precision(training.get("precision", "float32")), 1)

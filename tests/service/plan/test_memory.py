@@ -70,9 +70,47 @@ def test_what_weights_decide_is_known_to_the_byte() -> None:
 
 def test_an_adapter_alone_has_gradients_and_moments() -> None:
     student = {"model": "student", "adapter": {"kind": "lora", "rank": 2}}
-    found = memory(student=student)
-    assert (found.weights, found.gradients) == (WEIGHTS, 4 * 1700 * 2 * 4)
-    assert found.optimizer == 2 * found.gradients
+    facts = KNOWN.model_copy(update={"adapter_per_rank": 5000})
+    found, whole = memory(student=student, facts=facts), memory()
+    adapter = 2 * 5000 * 4
+    # frozen in bfloat16, as a GPU computes, and the adapter in float32
+    assert found.weights == WEIGHTS // 2 + adapter
+    assert (found.gradients, found.optimizer) == (adapter, 2 * adapter)
+    # no gradient of the head, and no cast of the weights
+    assert (whole.logits or 0) - (found.logits or 0) == 1000 * 100 * 4
+    assert (whole.activations or 0) - (found.activations or 0) == WEIGHTS // 2
+    # on a CPU it is the start of the next trial, too
+    on_cpu = memory(Resources(num_cpus=4, memory=64 * GIB), student=student, facts=facts)
+    assert on_cpu.weights == WEIGHTS + adapter
+    made = plan(student=student, facts=facts)
+    assert made.estimate.checkpoint_bytes == adapter * 7 * made.num_trials
+
+
+def test_a_sharded_adapter_has_its_part_of_what_is_frozen() -> None:
+    student = {"model": "student", "adapter": {"kind": "lora", "rank": 2}}
+    facts = KNOWN.model_copy(update={"adapter_per_rank": 5000, "student_activations": None})
+    shared = {"workers_per_trial": 4, "sharding": "fsdp"}
+    machine = Resources(num_cpus=4, num_gpus=4, gpu_memory=80 * GIB)
+    found = memory(machine, student=student, facts=facts, resources=shared)
+    whole = WEIGHTS // 2 + 2 * 5000 * 4
+    assert (found.weights, found.gradients) == (whole // 4, 2 * 5000 * 4 // 4)
+
+
+def test_of_searched_adapters_the_largest_counts() -> None:
+    facts = KNOWN.model_copy(update={"adapter_per_rank": 5000})
+    search = {
+        "adapter_kind": {"choice": ["none", "lora"]},
+        "adapter_rank": {"choice": [2, 8], "when": {"adapter_kind": "lora"}},
+    }
+    made = plan(facts=facts, search=search)
+    assert made.memory is not None and made.memory.weights == WEIGHTS
+    assert made.estimate.checkpoint_bytes == WEIGHTS * 7 * made.num_trials
+    del search["adapter_kind"]
+    search["adapter_rank"].pop("when")
+    student = {"model": "student", "adapter": {}}
+    made = plan(facts=facts, search=search, student=student, controls="none")
+    assert made.memory is not None and made.memory.optimizer == 2 * 8 * 5000 * 4
+    assert made.estimate.checkpoint_bytes == 8 * 5000 * 4 * 7 * made.num_trials
 
 
 def test_on_a_cpu_trials_at_once_share_the_memory_and_keep_their_start() -> None:
@@ -89,6 +127,9 @@ def test_a_share_of_a_gpu_has_its_share_of_the_memory() -> None:
 
 
 FSDP = {"workers_per_trial": 2, "sharding": "fsdp"}
+TEACHER, OF_HEAD = 50_000_000 * 2, 1000 * 64 * 2
+# Its head, and two of its layers at a time.
+ASKED = OF_HEAD + 2 * (TEACHER - OF_HEAD) // 4
 GPUS = GPU.model_copy(update={"num_cpus": 8, "num_gpus": 8})
 
 
@@ -101,10 +142,18 @@ def test_of_a_sharded_student_a_worker_has_its_part_and_a_few_layers() -> None:
         WEIGHTS,
     )
     head = 1000 * 100 * 4
-    assert found.gathered == head + 3 * (WEIGHTS - head) // 4
-    assert (found.teacher, found.activations) == (replica.teacher, replica.activations)
+    assert found.gathered == head + 3 * (WEIGHTS - head) // 4 + ASKED
+    assert found.activations == replica.activations
+    # of the teacher that they ask, too, which in a text of both has to be whole
+    assert (replica.teacher, found.teacher) == (TEACHER, TEACHER // 2)
+    cached = memory(GPUS, resources=FSDP, teacher_cache={"mode": "required"})
+    assert (cached.teacher, cached.gathered) == (1000 * 64 * 4, found.gathered - ASKED)
+    mixed = {"student_share": 1.0, "teacher_mix": 0.2}
+    assert memory(GPUS, resources=FSDP, text=mixed).teacher == TEACHER
     on_cpus = memory(Resources(num_cpus=4, memory=64 * GIB), resources=FSDP)
-    assert on_cpus.weights == WEIGHTS + WEIGHTS // 2  # and the start of the next trial
+    # and the start of the next trial, and its teacher, in float32
+    assert on_cpus.weights == WEIGHTS + WEIGHTS // 2
+    assert on_cpus.teacher == 2 * TEACHER + TEACHER
 
 
 def test_a_sharded_student_is_whole_while_it_is_evaluated() -> None:
@@ -114,7 +163,7 @@ def test_a_sharded_student_is_whole_while_it_is_evaluated() -> None:
     found = plan(GPUS, facts=facts, resources=resources).memory
     assert found is not None
     assert found.weights == parameters * 4 // 8 + parameters * 4
-    assert (found.gradients, found.activations, found.gathered) == (0, 0, 0)
+    assert (found.gradients, found.activations, found.gathered) == (0, 0, ASKED)
     assert found.optimizer == 2 * parameters * 4 // 8
 
 

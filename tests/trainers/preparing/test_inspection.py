@@ -15,6 +15,7 @@ from trainers.preparing.inspection import inspect
 from trainers.preparing.keys import Keys
 from trainers.tasks.causal_lm.facts import DataFacts, SplitFacts
 from trainers.tasks.table import task_named
+from trainers.trial.adapters import Adapter
 from trainers.trial.sources import DataSource, ModelSource, Prepared, TokenizerSource
 
 
@@ -35,6 +36,16 @@ def test_before_anything_is_prepared_numbers_are_estimates(tmp_path: Path) -> No
     assert f"a gpt2 of {facts.teacher_parameters:,} parameters" in facts.found["teacher"]
     # nothing was made but the notes on what the configs make
     assert [path.name for path in (tmp_path / "home" / "prepared").iterdir()] == ["configs"]
+
+
+def test_what_an_adapter_has_for_each_rank_is_known_and_remembered(tmp_path: Path) -> None:
+    made = look(tmp_path, adapter=Adapter(rank=4))
+    # into and out of the four linear layers of width 16
+    assert made.adapter_per_rank == (16 + 48) + (16 + 16) + (16 + 64) + (64 + 16)
+    (found,) = (tmp_path / "home" / "prepared" / "adapters").glob("*/adapter.json")
+    found.write_text('{"numbers_per_rank": 7}')
+    assert look(tmp_path, adapter=Adapter(rank=8)).adapter_per_rank == 7
+    assert look(tmp_path).adapter_per_rank is None
 
 
 def test_afterwards_they_are_exact(prepared: Prepared) -> None:

@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 from adapter_support import open_base, save_base
-from transformers import AutoModelForImageClassification, ResNetConfig, ViTConfig
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModelForImageClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ResNetConfig,
+    ViTConfig,
+)
 
-from trainers.students.targets import target_names
+from trainers.students.targets import numbers_per_rank, target_names
 
 
 def test_by_default_all_linear_layers_but_the_head(tmp_path: Path) -> None:
@@ -61,3 +68,15 @@ def test_a_convnet_has_no_linear_layer_but_its_last_and_a_vision_transformer_has
     )
     found = target_names(AutoModelForImageClassification.from_config(vit), None)
     assert len(found) == 6 and "classifier" not in found
+
+
+@pytest.mark.parametrize("targets", [None, ("c_attn",)])
+def test_an_adapter_has_so_many_numbers_for_each_rank(targets: tuple[str, ...] | None) -> None:
+    config = GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=30)
+    names = target_names(GPT2LMHeadModel(config), targets)
+    counted = numbers_per_rank(GPT2LMHeadModel(config), names)
+    made = get_peft_model(
+        GPT2LMHeadModel(config), LoraConfig(r=3, target_modules=names, fan_in_fan_out=True)
+    )
+    trained = sum(one.numel() for one in made.parameters() if one.requires_grad)
+    assert trained == 3 * counted
