@@ -34,16 +34,7 @@ from trainers.trial import fields, sources
 from trainers.trial.adapters import first_adapter
 from trainers.trial.config import GROUPS, LOSS_FIELDS, TrialConfig, is_of_another_task
 from trainers.trial.fields import TaskName
-from trainers.trial.kinds import (
-    Cpus,
-    Gib,
-    Gpus,
-    Name,
-    Seconds,
-    SetName,
-    Workers,
-    relative_name,
-)
+from trainers.trial.kinds import Cpus, Gib, Gpus, Name, Seconds, SetName, Workers, relative_name
 from trainers.trial.metrics import Direction
 from trainers.trial.probe import is_diagnostic
 from trainers.trial.sharding import Sharding, check_sharding
