@@ -28,8 +28,9 @@ class Setting:
     @property
     def shares_teacher(self) -> bool:
         """Whether workers have their parts of a teacher that they ask: of one that writes with the
-        student each has all, since they write unlike texts."""
-        return self.is_sharded and not self.is_cached and not self.config.teacher_mix
+        student, or reads a soft prompt, each has all."""
+        has_to_be_whole = self.config.teacher_mix or self.config.soft_prompt_tokens
+        return self.is_sharded and not self.is_cached and not has_to_be_whole
 
     @property
     def is_half(self) -> bool:

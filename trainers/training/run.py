@@ -195,8 +195,10 @@ def _teacher(trial: TrialFile, kept: KeptBetweenTrials, inputs: Inputs) -> Signa
         return None
     if trial.teacher_source != "online":
         return _cached_teacher(trial, kept, inputs)
-    # One that writes a share of each token is asked about unlike texts by each worker.
-    if trial.sharding == Sharding.FSDP and not trial.config.teacher_mix:
+    # One that writes a share of each token is asked about unlike texts by each worker, and a soft
+    # prompt learns through its layers.
+    has_to_be_whole = trial.config.teacher_mix or trial.config.soft_prompt_tokens
+    if trial.sharding == Sharding.FSDP and not has_to_be_whole:
         return _sharded_teacher(trial, kept, inputs)
     network = _teacher_network(trial, kept, inputs)
     return OnlineTeacher(network)
