@@ -12,7 +12,8 @@ from service.errors import JobError, PlanError, SpecError
 from service.evaluation.sets import SPLIT, NamedSet
 from service.home import make_home
 from service.own_code.sweep import find_own_modules, own_modules_of
-from service.plan.estimates import InputFacts, KnownCache
+from service.plan.estimates import InputFacts
+from service.plan.known_cache import KnownCache
 from service.plan.measured import known_times
 from service.plan.places import storage_folder, teacher_caches_folder
 from service.plan.plan import SweepPlan, make_plan

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
+from service.plan.known_cache import KnownCache
 from service.plan.own_text import TOKEN_S, OwnText, own_text
 from service.plan.soft_prompt import SoftPromptCost, soft_prompt_cost
 from service.plan.teacher_text import TeacherTextCost, teacher_text_cost
@@ -51,15 +52,6 @@ START_SPREAD = (0.5, 1.5)
 Range = tuple[float, float]
 UNKNOWN = "unknown until teacher and data were prepared once"
 OF_LENGTH = {"steps", "epochs", "batch_size"}
-
-
-class KnownCache(Strict):
-    """What a cache of the sweep's teacher says of itself. stored: as in its `dtype`; bias,
-    conversion: rows of `trainers.teachers.bias`."""
-
-    stored: str
-    bias: list[dict[str, Any]] = []
-    conversion: list[dict[str, Any]] = []
 
 
 class InputFacts(Facts):

@@ -6,7 +6,8 @@ import pytest
 
 from service.errors import PlanError, SpecError
 from service.plan.bias import check_bias, conversion_text, worst_bias
-from service.plan.estimates import InputFacts, KnownCache
+from service.plan.estimates import InputFacts
+from service.plan.known_cache import KnownCache
 from service.plan.plan import SweepPlan, make_plan
 from service.plan.resources import Resources
 from service.spec.document import SweepSpec
