@@ -38,7 +38,7 @@ test: $(INSTALLED) ## the tests that need neither Docker, a browser nor a cluste
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not (ray or docker or cluster or browser)"
 	$(BIN)/python -m pytest -q -m "ray and not (docker or cluster or browser)"
 
-fuzz: $(INSTALLED) ## 10,000 random inputs for each border, some minutes
+fuzz: $(INSTALLED) ## 10,000 random inputs for each border, 100,000 calls of the API; an hour
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-10000} $(BIN)/python -m pytest -q -n $(JOBS) -m hypothesis
 
 # Liger asks for triton, which only its own kernels need.

@@ -54,6 +54,10 @@ class TrackingError(SweepError):
     exit_code = 5
 
 
+class NotRecorded(TrackingError):
+    """MLflow answers, and holds no such sweep or run."""
+
+
 class TrialError(SweepError):
     """A trial failed after its retries; recorded on its run."""
 

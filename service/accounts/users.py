@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 PREFIX = "kds"
+TOKEN = re.compile(rf"({PREFIX}_[0-9a-f]{{12}}_)[\w-]+")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -74,6 +75,11 @@ def split_token(text: str) -> tuple[str, str] | None:
     prefix, _, rest = text.partition("_")
     token_id, _, secret = rest.partition("_")
     return (token_id, secret) if prefix == PREFIX and token_id and secret else None
+
+
+def hidden(text: str) -> str:
+    """Returns `text` with the secret of each token hidden."""
+    return TOKEN.sub(r"\1***", text)
 
 
 def is_secret(secret: str, secret_hash: str) -> bool:

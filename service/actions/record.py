@@ -7,7 +7,7 @@ from typing import Any
 
 from service.client.asking import ask, ask_all, route
 from service.client.sending import Params
-from service.errors import SpecError, TrackingError
+from service.errors import NotRecorded, SpecError, TrackingError
 from service.frames import Framed
 from service.home import make_home
 from service.record.moved import follow_move
@@ -173,11 +173,11 @@ def _meant(reference: str, runs: Runs) -> list[RunRecord]:
     try:
         found = runs.trials(runs.resolve_sweep(reference).sweep_id)
         return [one for one in found if not one.is_tuning]
-    except TrackingError:
+    except NotRecorded:
         try:
             return [runs.get(reference)]
-        except TrackingError as error:
-            raise TrackingError(
+        except NotRecorded as error:
+            raise NotRecorded(
                 f"compare: '{reference}': must be a sweep, SWEEP/NUMBER or a run's id, but got "
                 "none of them. `kd-sweep sweeps` and `kd-sweep trials SWEEP` list them."
             ) from error

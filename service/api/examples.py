@@ -158,6 +158,8 @@ PROBLEMS: Mapping[int, SweepError | str] = {
     ),
     HTTPStatus.NOT_ACCEPTABLE: "kd-sweep: must be the service's version, 0.1.0, but got 0.0.9. "
     "Install that one, or have the service updated.",
+    HTTPStatus.REQUEST_TIMEOUT: "body: must have come in 30 seconds, but got only a part of it. "
+    "Send it again, or send less.",
     HTTPStatus.CONFLICT: JobError(
         f"sweep {SWEEP_ID}: must have ended before it goes on, but it is running. Wait for it, or "
         "stop it first."

@@ -11,14 +11,21 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from service.actions.hosted import NoSuchSweep, NotAllowed
-from service.errors import JobError, PlanError, SpecError, SweepError, TrackingError
+from service.actions.hosted import NotAllowed
+from service.errors import (
+    JobError,
+    NotRecorded,
+    PlanError,
+    SpecError,
+    SweepError,
+    TrackingError,
+)
 from service.wire import API, PROBLEM_TYPE
 
 logger = logging.getLogger(__name__)
 # The first that fits counts.
 STATUS_OF: Mapping[type[SweepError], int] = {
-    NoSuchSweep: HTTPStatus.NOT_FOUND,
+    NotRecorded: HTTPStatus.NOT_FOUND,
     NotAllowed: HTTPStatus.FORBIDDEN,
     SpecError: HTTPStatus.UNPROCESSABLE_ENTITY,
     PlanError: HTTPStatus.CONFLICT,

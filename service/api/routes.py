@@ -44,7 +44,8 @@ LINES = "application/x-ndjson"
 NONE, NOT_NOW, WRONG = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
 AWAY = HTTPStatus.SERVICE_UNAVAILABLE
 ASKING = documented(NONE, WRONG, NOT_NOW, AWAY)
-SENDING = documented(NONE, WRONG, NOT_NOW, AWAY, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+UNREAD = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+SENDING = documented(NONE, WRONG, NOT_NOW, AWAY, *UNREAD)
 ONE_SWEEP = Path(
     max_length=255, description="id, unique beginning of one, name, or latest", examples=["latest"]
 )
@@ -124,11 +125,7 @@ def trials(
     ask: ViewerAsks, sweep: OneSweep, limit: Limit = 1000, cursor: Cursor = None
 ) -> Response:
     """List a sweep's trials with their states."""
-    sweep_id = ask.hosted.find(ask.user, sweep)
-    if not ask.hosted.is_recorded(sweep_id):  # it waits, or is being prepared
-        return ask.rows([], "trial", limit, cursor)
-    found = actions.record.list_trials(sweep_id, ask.hosted.workspace)
-    return ask.rows(found.trials, "trial", limit, cursor)
+    return ask.kept_rows(ask.hosted.trials(ask.user, sweep), "trial", limit, cursor)
 
 
 @router.get("/sweeps/{sweep}/best", response_model=list[Ranked], responses=ASKING)
@@ -195,7 +192,7 @@ def logs(
 @router.get(
     "/sweeps/{sweep}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENTS_TYPE: {"schema": {"type": "string"}}}}, **ASKING},
+    responses={200: {"content": {EVENTS_TYPE: {}}}, **ASKING},
 )
 async def events(
     ask: ViewerAsks,

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from service.errors import TrackingError
+from service.errors import NotRecorded, TrackingError
 from service.record import tags
 from service.record.artifacts import Artifacts
 from service.record.metric_names import names_in_store
@@ -62,7 +62,7 @@ class Runs:
         """
         sweeps = self.sweeps()
         if not sweeps:
-            raise TrackingError(
+            raise NotRecorded(
                 f"tracking: no sweep is recorded in '{without_secrets(self.uri)}'. Run one first."
                 f"{self._deleted_experiments()}"
             )
@@ -71,7 +71,7 @@ class Runs:
         if found:
             return found[0]
         deleted = self._deleted_experiments()
-        raise TrackingError(_no_such_sweep(reference, sweeps, meant) + deleted)
+        raise NotRecorded(_no_such_sweep(reference, sweeps, meant) + deleted)
 
     def trials(self, sweep_id: str) -> list[RunRecord]:
         """Returns the sweep's trials by number; empty when it has none yet."""
@@ -88,13 +88,13 @@ class Runs:
             found = self._by_run_id(reference)
         if len(found) != 1:
             what = "is not unique" if found else "is not there"
-            raise TrackingError(
+            raise NotRecorded(
                 f"run '{reference}': must be the id of one run, its first digits, or "
                 f"SWEEP/NUMBER, but it {what}. `kd-sweep trials SWEEP` lists them."
             )
         kind = found[0].tags.get(tags.KIND)
         if kind not in (tags.KIND_TRIAL, tags.KIND_RERUN):
-            raise TrackingError(
+            raise NotRecorded(
                 f"run '{reference}': must be a trial, "
                 f"but got '{found[0].name}'. "
                 "`kd-sweep trials SWEEP` lists them."

@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.importance import importances
 from search_spaces.space import SearchSpace
-from service.errors import SpecError, TrackingError
+from service.errors import NotRecorded, SpecError
 from service.record import tags
 from service.record.metric_names import plain_name
 from service.record.records import RunRecord, SweepRecord
@@ -125,7 +125,7 @@ def significance(
     entries'; by default the best of the controls with most seeds, else the first config; read:
     reads the scores of single examples, to compare by them as well. Raises `SpecError` where
     sweeps have different objectives and no metric is named, for a metric that was not logged, and
-    for fewer than two configs; `TrackingError` where no trial completed.
+    for fewer than two configs; `NotRecorded` where no trial completed.
     """
     name, direction = _judged_by(entries, metric)
     found = _standings(entries, name, direction)
@@ -183,7 +183,7 @@ def _check_logged(entry: Entry, metric: str) -> None:
     completed = [one for one in entry.records if one.state is TrialState.COMPLETED]
     sweep = entry.sweep.sweep_id
     if not completed:
-        raise TrackingError(
+        raise NotRecorded(
             f"{HEAD}: {sweep}: a completed trial must be there, but got {_states(entry.records)}. "
             f"`kd-sweep trials {sweep}` shows them."
         )

@@ -1,6 +1,7 @@
 """Serves the application from this process until it is asked to end. The sweeps that it began go on
 without it."""
 
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from service.accounts.accounts import open_accounts
+from service.accounts.users import hidden
 from service.actions.accounts import accounts_url, first_token
 from service.actions.allowed import Allowed
 from service.actions.hosted import Hosted
@@ -18,7 +20,7 @@ from service.actions.launch import Launches
 from service.errors import PlanError
 from service.web.site import make_site
 from service.workspace import Workspace
-from trainers.files.urls import is_url
+from trainers.files.urls import is_url, without_secrets
 
 BACKLOG = 512
 END_S = 3  # that open pages get when the service ends
@@ -83,11 +85,22 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class WithoutSecrets(logging.Formatter):
+    """Writes a log's lines without the passwords of addresses and without tokens, also those that
+    an error holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line, with the error's traceback behind it."""
+        return hidden(without_secrets(super().format(record)))
+
+
 def _config(app: Any, settings: Settings) -> uvicorn.Config:
     logs = {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+        "formatters": {
+            "line": {"()": WithoutSecrets, "format": "%(asctime)s %(levelname)s %(message)s"}
+        },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
     }

@@ -74,7 +74,8 @@ def test_every_route_says_what_it_does_and_who_may(described: dict[str, Any]) ->
 def test_every_answer_has_an_example_that_its_schema_takes(described: dict[str, Any]) -> None:
     for _, operation in operations(described):
         for status, content in contents(operation):
-            check(content["example"], content["schema"], described)
+            # A stream of events has no form that JSON Schema describes.
+            check(content["example"], content.get("schema", {}), described)
             command = COMMANDS.get(operation["operationId"])
             if status.startswith("2") and command is not None:
                 adapter_of(command).validate_json(as_printed(content["example"]))

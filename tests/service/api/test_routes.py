@@ -107,7 +107,7 @@ def test_a_message_is_taken_apart(message: str, parts: tuple[str | None, ...]) -
         (f"{ONE}/best?metric=nonsense", 422, 2),
         (f"{ONE}/best?where=what", 422, 2),
         (f"/api/v1/compare?run={MINE}/0", 422, 2),
-        (f"/api/v1/compare?run={MINE}/0&run={MINE}/99", 503, 5),
+        (f"/api/v1/compare?run={MINE}/0&run={MINE}/99", 404, 5),
         ("/api/v1/sweeps/none-such/status", 404, 5),
         (f"{ONE}/logs", 409, 4),
         ("/api/v1/presets/nonsense", 422, 2),
@@ -122,13 +122,13 @@ def test_each_kind_of_error_has_its_status(
 
 
 def test_an_error_of_the_services_own_tells_nothing_of_it(
-    served: Service, monkeypatch: pytest.MonkeyPatch
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*given: Any) -> None:
         raise RuntimeError("password hunter2")
 
     monkeypatch.setattr(record, "list_sweeps", fail)
-    answer = served("root", "GET", "/api/v1/sweeps")
+    answer = fresh("root", "GET", "/api/v1/sweeps")
     assert (answer.status_code, "hunter2" in answer.text) == (500, False)
 
 

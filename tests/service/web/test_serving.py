@@ -1,6 +1,7 @@
 """The service as its user starts it: a process that listens, ends at Ctrl-C, and may be killed."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -17,8 +18,9 @@ import pytest
 import requests
 from fakes import REAL, make_document
 
+from service.accounts.users import draw_token, split_token
 from service.errors import PlanError
-from service.web.serving import Settings, allowed_in, serve
+from service.web.serving import Settings, WithoutSecrets, allowed_in, serve
 from service.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -106,6 +108,19 @@ def test_sweeps_may_name_the_storage_that_the_service_gives_them(tmp_path: Path)
     assert set(found.addresses) == {*storage.values(), "http://mlflow:5000"}
     shared = allowed_in(Workspace(tmp_path, storage={"path": "/shared"}), Settings())
     assert Path("/shared") in shared.folders
+
+
+def test_no_line_of_its_log_has_a_secret() -> None:
+    token = draw_token().text
+    try:
+        raise RuntimeError(f"no answer from postgresql://me:hunter2@db/kd for {token}")
+    except RuntimeError:
+        error = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, "x", 1, "GET %s", (f"/?token={token}",), error)
+    line = WithoutSecrets("%(message)s").format(record)
+    assert "RuntimeError" in line and "postgresql://me:***@db" in line
+    parts = split_token(token)
+    assert parts is not None and parts[1] not in line and "hunter2" not in line
 
 
 @pytest.mark.ray
