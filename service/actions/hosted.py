@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from service.accounts.accounts import Accounts
 from service.accounts.ownership import OwnedSweep
 from service.accounts.users import User, UserRole
-from service.actions import follow, go_on, record
+from service.actions import follow, go_on
 from service.actions.allowed import Allowed
+from service.actions.kept import Kept, KeptRecord
 from service.actions.launch import Launch, Launches, LaunchState
 from service.actions.status import SweepStatus
 from service.driver.log import LogPart
-from service.errors import JobError, SweepError, TrackingError
+from service.errors import JobError, NotRecorded, SweepError, TrackingError
 from service.plan.plan import SweepPlan
 from service.record.records import SweepRecord
 from service.states import TrialState
@@ -24,7 +25,7 @@ from service.workspace import Workspace
 from trainers.nearest import nearest
 
 
-class NoSuchSweep(TrackingError):
+class NoSuchSweep(NotRecorded):
     """There is no such sweep among those that the user sees."""
 
 
@@ -50,10 +51,14 @@ class Hosted:
     accounts: Accounts
     launches: Launches
     allowed: Allowed = field(default_factory=Allowed)
+    record: KeptRecord = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", KeptRecord(self.workspace))
 
     def sweeps(self, user: User) -> list[SweepRecord]:
         """Returns the recorded sweeps that the user sees, the newest first."""
-        found = record.list_sweeps(self.workspace)
+        found = self.record.sweeps()
         if user.is_admin:
             return found
         seen = {one.sweep_id for one in self.accounts.sweeps.owned(user)}
@@ -79,11 +84,12 @@ class Hosted:
     def find(self, user: User, reference: str) -> str:
         """Returns the id of the sweep that the user means: an id, its beginning, a name, or
         `latest`."""
-        recorded = [(one.sweep_id, one.name) for one in record.list_sweeps(self.workspace)]
-        submitted = [(one.sweep_id, one.name) for one in self.accounts.sweeps.owned()]
+        recorded = [(one.sweep_id, one.name) for one in self.record.sweeps()]
+        owned = self.accounts.sweeps.owned()
+        submitted = [(one.sweep_id, one.name) for one in owned]
         known = list(dict.fromkeys([*submitted, *recorded]))
         if not user.is_admin:
-            seen = {one.sweep_id for one in self.accounts.sweeps.owned(user)}
+            seen = {one.sweep_id for one in owned if one.is_seen_by(user)}
             # Another's id must not mean one's own that begins so.
             hidden = any(one == reference and one not in seen for one, _ in known)
             known = [] if hidden else [pair for pair in known if pair[0] in seen]
@@ -100,7 +106,7 @@ class Hosted:
         """Returns a sweep that is in the record. Raises `JobError` for one that has not come so
         far."""
         sweep_id = self.find(user, reference)
-        for one in record.list_sweeps(self.workspace):
+        for one in self.record.sweeps():
             if one.sweep_id == sweep_id:
                 return one
         raise JobError(
@@ -111,10 +117,6 @@ class Hosted:
     def find_recorded(self, user: User, reference: str) -> str:
         """Returns the id of a sweep that is in the record. Raises as `recorded`."""
         return self.recorded(user, reference).sweep_id
-
-    def is_recorded(self, sweep_id: str) -> bool:
-        """Returns whether the record has the sweep of this id."""
-        return any(one.sweep_id == sweep_id for one in record.list_sweeps(self.workspace))
 
     def find_own(self, user: User, reference: str) -> str:
         """Returns the id of a sweep that the user may stop and go on with. Raises `NotAllowed` for
@@ -134,6 +136,13 @@ class Hosted:
         owner = self.owners().get(sweep_id)
         may = user.role.includes(UserRole.SUBMITTER)
         return user.is_admin or (may and owner is not None and owner.owner == user.name)
+
+    def trials(self, user: User, reference: str) -> Kept:
+        """Returns a sweep's trials by number; none while it waits, or is being prepared."""
+        sweep_id = self.find(user, reference)
+        # Asked by its id alone: another's may begin with it.
+        is_recorded = any(one.sweep_id == sweep_id for one in self.record.sweeps())
+        return self.record.trials(sweep_id) if is_recorded else Kept(None, [])
 
     def plan_of(self, user: User, reference: str) -> SweepPlan:
         """Returns what a sweep tries, of one that only waits, too, and with what it gets in

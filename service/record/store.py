@@ -138,6 +138,12 @@ def replay_spool(uri: str, home: Path) -> int:
     )
 
 
+def is_delivered(uri: str, home: Path) -> bool:
+    """Returns whether nothing waits in `home` for this server."""
+    folders = spool_folders(home, uri).values()
+    return not any(True for folder in folders for _ in folder.glob("*.jsonl"))
+
+
 def _replay(folder: Path, delivery: Delivery) -> int:
     waiting = len(list(folder.glob("*.jsonl")))
     if not waiting:
