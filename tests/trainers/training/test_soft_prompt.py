@@ -201,7 +201,7 @@ def test_the_teacher_of_evaluations_and_of_the_next_trial_is_the_one_without(
     first = run_trial(plain, tmp_path / "first", reporter=Recorder(), kept=kept)
     result = run_trial(prompted, tmp_path / "prompt", reporter=Recorder(), kept=kept)
     teacher = kept.kept["teacher"][1]
-    assert of_weights(dict(teacher.network.model.state_dict())) == of_weights(
+    assert of_weights(dict(teacher.model.state_dict())) == of_weights(
         dict(load(prepared.teacher).state_dict())
     )
     again = run_trial(plain, tmp_path / "again", reporter=Recorder(), kept=kept)
