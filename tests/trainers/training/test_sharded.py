@@ -68,6 +68,14 @@ OTHERS: dict[str, dict[str, Any]] = {
     "untied": {**QUICK, "gradient_accumulation": 2},
     "lora": {**LORA, "gradient_accumulation": 2},
     "own text": {**QUICK, "student_share": 0.8, "sampling_max_tokens": 8},
+    "soft prompt": {
+        **QUICK,
+        "soft_prompt_tokens": 3,
+        "soft_prompt_learning_rate": 0.05,
+        "student_share": 0.5,
+        "share_of": "sequences",
+        "sampling_max_tokens": 6,
+    },
 }
 RESUMED = {**QUICK, "steps": 6, "evaluations": 2}
 
