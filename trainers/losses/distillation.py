@@ -31,9 +31,9 @@ class DistillationLoss(nn.Module):
     vocab_size: V, the real vocabulary. fused: whether logits are computed chunk by chunk or all at
     once, or None: whichever suits the batch's size; both give the same but for rounding. A
     divergence that couples rows and a policy that needs all logits are never chunked. What the loss
-    learns (curriculum) or moves (interpolated, focus) is in its state_dict, and learned values are
-    parameters for the student's optimiser. It belongs inside the module that DDP or FSDP wraps.
-    Text that was drawn while training has no hard loss.
+    learns (curriculum, look_ahead) or moves (interpolated, focus) is in its state_dict, and learned
+    values are parameters for the student's optimiser. It belongs inside the module that DDP or FSDP
+    wraps. Text that was drawn while training has no hard loss.
     Raises `ValueError` for a `module:function` divergence that cannot be used.
     """
 
@@ -68,9 +68,15 @@ class DistillationLoss(nn.Module):
         _check(self.vocab_size, batch)
         term = None if signal is None else self.term_at(context)
         settings = BatchSettings() if signal is None else self.settings_of(batch, context)
-        if term is None or self.config.sequence_term == SequenceTerm.NONE:
+        if term is None:
             return self._sums(term, settings, batch, context)
-        return self._with_sequence_term(term, settings, batch, context)
+        has_sequence_term = self.config.sequence_term != SequenceTerm.NONE
+        sums_of = self._with_sequence_term if has_sequence_term else self._sums
+        sums = sums_of(term, settings, batch, context)
+        if self.temperature is None or not torch.is_grad_enabled():
+            return sums
+        steered = self.temperature.steer(term, settings, batch, context)
+        return sums if steered is None else replace(sums, total=sums.total + steered)
 
     def _sums(
         self,
@@ -139,20 +145,13 @@ class DistillationLoss(nn.Module):
         num_rows = hidden.shape[0]
         return num_rows > FEW_POSITIONS and num_rows * self.vocab_size > FEW_LOGITS
 
-    @torch.no_grad()
-    def _sides(self, batch: LossInputs) -> tuple[Tensor, ...]:
-        """The logits of student and teacher, where a temperature is made of them all."""
-        if not POLICIES[self.config.policy].held_whole or batch.signal is None:
-            return ()
-        return batch.head.logits(batch.hidden), batch.signal.logits()
-
     def settings_of(self, batch: LossInputs, context: LossContext) -> BatchSettings:
         """Returns what the batch, by a first pass where needed, and the schedules decide."""
         measured = [measure(function, batch) for function in measures(self.config)]
         share = 1.0 if self.focus is None else self.focus.share
         settings = settings_from(self.config, measured, context, share)
         if self.temperature is not None:
-            temperature = self.temperature(context, *self._sides(batch))
+            temperature = self.temperature(context, batch)
             settings = replace(settings, temperature=temperature)
         return settings if self.mix is None else replace(settings, mix=self.mix(context))
 

@@ -22,8 +22,8 @@ SMALLEST_SKEW, SMALLEST_GAP = 0.01, 1e-5
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What the batch or the training decides for the batch's positions. temperature: a scalar or
-    [N], see `PolicyInput`; row_weight [N], mix, a scalar, and num_views: see `LabelledInput`;
+    """What the batch or the training decides for the batch's positions. temperature: a scalar, [N]
+    or [N, 2], see `PolicyInput`; row_weight [N], mix, a scalar, and num_views: see `LabelledInput`;
     by_student [N] and skew [N]: see `by_writer`; kept [N]: the factor on a position's whole soft
     loss, see `kept_positions`, or None; label_weight: [N] further weights of the label's
     cross-entropy, which add to the gradient of the sums and not to their values (`sequence`)."""
@@ -37,14 +37,14 @@ class BatchSettings:
     skew: Tensor | None = None
     label_weight: Tensor | None = None
 
-    def rows(self, start: int, stop: int) -> "BatchSettings":
-        """Returns the settings of positions start to stop."""
+    def rows(self, where: slice | Tensor) -> "BatchSettings":
+        """Returns the settings of some positions."""
         names = ("temperature", "row_weight", "kept", "by_student", "skew", "label_weight")
         values = {name: getattr(self, name) for name in names}
         return replace(
             self,
             **{
-                name: value[start:stop]
+                name: value[where]
                 for name, value in values.items()
                 if value is not None and value.dim() > 0
             },

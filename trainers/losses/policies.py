@@ -56,8 +56,8 @@ class Temperatures:
 @dataclass(frozen=True)
 class PolicyInput:
     """student, teacher: unsoftened logits [N, V], cut from the graph; temperature: what the
-    training or the batch decided ([] for curriculum, [N] for its instance form and token_adaptive),
-    else None.
+    training or the batch decided ([] for curriculum, [N] for its instance form and token_adaptive,
+    [N, 2] of teacher and student for look_ahead), else None.
     Temperatures come in float32 or wider, whatever the logits are in."""
 
     config: TrialConfig
@@ -171,6 +171,13 @@ def token_adaptive(given: PolicyInput) -> Temperatures:
     return Temperatures(given.temperature, given.temperature)
 
 
+def look_ahead(given: PolicyInput) -> Temperatures:
+    """The temperatures of teacher and student, without gradient: our reading of 2202.07940."""
+    assert given.temperature is not None  # made by losses.look_ahead for this policy
+    tau_t, tau_s = given.temperature.unbind(-1)
+    return Temperatures(tau_t, tau_s)
+
+
 POLICY_FUNCTIONS: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
     Policy.NONE: none,
     Policy.FIXED: fixed,
@@ -181,6 +188,7 @@ POLICY_FUNCTIONS: dict[Policy, Callable[[PolicyInput], Temperatures]] = {
     Policy.CURRICULUM_INSTANCE: curriculum,
     Policy.DYNAMIC: dynamic,
     Policy.TOKEN_ADAPTIVE: token_adaptive,
+    Policy.LOOK_AHEAD: look_ahead,
 }
 
 # Keeps `dynamic` finite where all logits of both sides are equal.

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.losses.context import LossContext
+from trainers.losses.context import LossContext, LossInputs
+from trainers.losses.look_ahead import LookAheadTemperature, look_ahead_temperature
 from trainers.trial.config import TrialConfig
 from trainers.trial.traits import Policy
 
@@ -43,6 +44,9 @@ class _Curriculum(nn.Module):
         progress = min(1.0, context.step / max(1.0, self.ramp * context.num_steps))
         return 0.5 * (1 - math.cos(math.pi * progress))
 
+    def steer(self, *_: object) -> None:
+        """Returns None: the temperatures are in the loss's own graph."""
+
 
 class CurriculumTemperature(_Curriculum):
     """CTKD's one temperature for all positions. Li et al. 2023; theta, its m, starts at 1, as in
@@ -53,7 +57,7 @@ class CurriculumTemperature(_Curriculum):
         # Not a scalar: FSDP splits parameters by their first dimension.
         self.theta = nn.Parameter(torch.tensor([INITIAL_THETA]))
 
-    def forward(self, context: LossContext, *_: Tensor) -> Tensor:
+    def forward(self, context: LossContext, *_: LossInputs) -> Tensor:
         """Returns the temperature, a scalar in (1, 1 + reach)."""
         return self.reversed(self.value(), context)
 
@@ -79,13 +83,15 @@ class InstanceTemperature(_Curriculum):
                 nn.Linear(2 * vocab_size, INSTANCE_WIDTH), nn.ReLU(), nn.Linear(INSTANCE_WIDTH, 1)
             )
 
-    def forward(self, context: LossContext, *sides: Tensor) -> Tensor:
-        """Returns the temperatures [N] in (1, 1 + reach) of logits [N, V] of student and
-        teacher."""
+    def forward(self, context: LossContext, batch: LossInputs) -> Tensor:
+        """Returns the temperatures [N] in (1, 1 + reach)."""
+        assert batch.signal is not None  # there is a soft loss
+        with torch.no_grad():
+            sides = batch.head.logits(batch.hidden), batch.signal.logits()
         return self.reversed(self.value(*sides), context)
 
     def value(self, *sides: Tensor) -> Tensor:
-        """Returns the same without the reversal."""
+        """Returns the same without the reversal, of logits [N, V] of student and teacher."""
         wide = next(self.network.parameters()).dtype
         predictions = torch.cat([side.detach().to(wide).softmax(-1) for side in sides], dim=-1)
         with torch.autocast(predictions.device.type, enabled=False):
@@ -217,9 +223,10 @@ def mix_schedule(config: TrialConfig) -> MixSchedule:
 
 
 # The module of each row that has one.
-LearnedTemperature = CurriculumTemperature | InstanceTemperature
+LearnedTemperature = CurriculumTemperature | InstanceTemperature | LookAheadTemperature
 LEARNED_TEMPERATURES: dict[Policy, Callable[[TrialConfig, int], LearnedTemperature]] = {
     Policy.CURRICULUM: curriculum_temperature,
     Policy.CURRICULUM_INSTANCE: instance_temperature,
+    Policy.LOOK_AHEAD: look_ahead_temperature,
 }
 MIX_SCHEDULES: dict[str, Callable[[TrialConfig], MixSchedule]] = {"interpolated": mix_schedule}

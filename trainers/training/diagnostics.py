@@ -113,7 +113,7 @@ class Probe:
             signal = TeacherSignal(inputs.signal.hidden[rows], inputs.signal.head)
             with numerics_of.autocast(self.numerics):
                 student, teacher = inputs.head.logits(inputs.hidden[rows]), signal.logits()
-            of_rows = settings.rows(start, start + size)
+            of_rows = settings.rows(rows)
             yield LogitRows(student.float(), teacher.float(), inputs.labels[rows], of_rows)
 
 

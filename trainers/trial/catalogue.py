@@ -350,6 +350,18 @@ POLICIES: Mapping[Policy, PolicyTraits] = {
         scalings=frozenset({Scaling.NONE, Scaling.TAU, Scaling.TAU_SQUARED}),
         row_local=False,
     ),
+    Policy.LOOK_AHEAD: PolicyTraits(
+        "a temperature for each side, moved so that a step on some texts makes others likelier "
+        "(our reading)",
+        parameters={
+            "tau": TAU,
+            "look_ahead_range": Parameter(8.0, 1.01, 1e3),
+            "look_ahead_step": Parameter(0.01, 1e-6, 1e3),
+        },
+        default_scaling=Scaling.TEACHER_STUDENT,
+        scalings=frozenset({Scaling.NONE, Scaling.TEACHER_STUDENT, Scaling.TEACHER_SQUARED}),
+        needs_matrix=True,
+    ),
 }
 
 OPTIONS: Mapping[str, OptionTraits] = {

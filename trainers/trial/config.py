@@ -16,6 +16,7 @@ from trainers.trial.rules import (
     check_budget,
     check_lengths,
     check_loss,
+    check_matrix,
     check_regions,
     loss_defaults,
 )
@@ -58,6 +59,7 @@ class TrialConfig(Evaluation, Data, Text, TrainingFields, AllAdapterFields, Loss
         check_budget(self)
         check_lengths(self)
         check_regions(self, self)
+        check_matrix(self, self)
         check_lengths_written(self, self)
         check_buffer(self, self)
         check_taught(self, self)

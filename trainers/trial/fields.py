@@ -23,7 +23,12 @@ from trainers.trial.kinds import (
     Positive,
     Seed,
 )
-from trainers.trial.loss_fields import LossFields, LossPermissions, SequenceFields
+from trainers.trial.loss_fields import (
+    LookAheadFields,
+    LossFields,
+    LossPermissions,
+    SequenceFields,
+)
 from trainers.trial.text_fields import SoftPromptFields, StudentTextFields
 
 
@@ -237,7 +242,7 @@ class LanguageEvaluationFields(Fields):
 
 # A section is composed of all its groups; `TrialConfig` and the document inherit these. A group of
 # fields of another task is added here, and nowhere else.
-class Loss(LossPermissions, SequenceFields, LossFields):
+class Loss(LossPermissions, SequenceFields, LookAheadFields, LossFields):
     """All fields of the section `loss`."""
 
 

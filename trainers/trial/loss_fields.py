@@ -229,6 +229,28 @@ class LossFields(Fields):
     ] = 0.0
 
 
+class LookAheadFields(Fields):
+    """What policy `look_ahead` has beside tau; None under all others."""
+
+    group = Group(section="loss")
+
+    # Left out of a document where they are not given, so that sweeps without them keep their ids.
+    look_ahead_range: Annotated[
+        Number | None,
+        Field(
+            description="look ahead: temperatures are in tau / this to tau * this",
+            exclude_if=_is_none,
+        ),
+    ] = None
+    look_ahead_step: Annotated[
+        Number | None,
+        Field(
+            description="look ahead: learning rate of the step that is looked at",
+            exclude_if=_is_none,
+        ),
+    ] = None
+
+
 class SequenceFields(Fields):
     """The sequence term, and its parameters; those that a trial's term does not have are None."""
 

@@ -11,6 +11,8 @@ from trainers.trial.fields import (
     ImageDataFields,
     LanguageDataFields,
     Loss,
+    TaskField,
+    TaskName,
     TrainingFields,
 )
 from trainers.trial.loss_fields import LossFields
@@ -115,6 +117,16 @@ def check_regions(config: Loss, data: ImageDataFields) -> None:
                 f"whole batch, but got regions={data.regions}. Change {field}, or leave "
                 "data.regions out"
             )
+
+
+def check_matrix(config: Loss, task: TaskField) -> None:
+    """Raises `ValueError` where a policy looks at the output matrix, and models are asked for their
+    logits alone."""
+    if POLICIES[config.policy].needs_matrix and task.task == TaskName.IMAGE_CLASSIFICATION:
+        raise ValueError(
+            f"policy '{config.policy}' must have a task whose models end in an output matrix, "
+            f"which it looks at, but got task '{task.task}'. Use another policy"
+        )
 
 
 def _check_divergence(config: LossFields) -> None:

@@ -17,6 +17,7 @@ class Policy(StrEnum):
     CURRICULUM_INSTANCE = "curriculum_instance"
     DYNAMIC = "dynamic"
     TOKEN_ADAPTIVE = "token_adaptive"
+    LOOK_AHEAD = "look_ahead"
 
 
 class Scaling(StrEnum):
@@ -159,7 +160,7 @@ class PolicyTraits:
     alone. learned: its temperature is a parameter that the optimiser moves, by the gradient through
     both sides' logits and through the scaling; so it goes only with divergences whose gradient by
     the teacher is known (`losses.divergences.MIRRORS`). held_whole: all logits of a micro-batch are
-    in memory at once.
+    in memory at once. needs_matrix: it goes only where logits are made by an output matrix.
     """
 
     summary: str
@@ -172,6 +173,7 @@ class PolicyTraits:
     row_local: bool = True
     learned: bool = False
     held_whole: bool = False
+    needs_matrix: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ ROWS = ([0, 20], [20, 30])  # uneven on purpose
 CONFIGS = {
     "cist": TrialConfig(divergence="generalized_jsd", policy="cist"),
     "curriculum": TrialConfig(policy="curriculum", curriculum_ramp=0.0),
+    "look_ahead": TrialConfig(policy="look_ahead", tau=2.0, look_ahead_step=0.5),
     "whitened": TrialConfig(
         sequence_term="kl_reward", discount=0.9, whiten=True, student_share=0.5, tau=2.0
     ),

@@ -95,6 +95,8 @@ OTHER = {
     "tau_max": 0.01,
     "curriculum_range": 5.0,
     "curriculum_ramp": 0.7,
+    "look_ahead_range": 3.0,
+    "look_ahead_step": 0.5,
     "adaptivity": 2.0,
     "beta": 0.8,
     "unit_curvature": True,
@@ -265,7 +267,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", ["fixed", "cist", "curriculum", "curriculum_instance", "token_adaptive"]
+    "policy", ["fixed", "cist", "curriculum", "curriculum_instance", "token_adaptive", "look_ahead"]
 )
 def test_softened_shows_what_the_loss_softens(policy: str) -> None:
     inputs = Inputs()

@@ -217,9 +217,10 @@ def test_scale_free_policies_leave_the_students_scale_to_the_hard_loss(
 def test_a_multiple_of_the_teacher_is_no_loss_where_the_scale_is_free(
     logits: tuple[Tensor, Tensor], policy: Policy
 ) -> None:
-    told = (Policy.CURRICULUM, Policy.CURRICULUM_INSTANCE, Policy.TOKEN_ADAPTIVE)
-    is_told = policy in told
-    settings = BatchSettings(torch.full((ROWS,), 2.0).double()) if is_told else BatchSettings()
+    told = {Policy.CURRICULUM: (ROWS,), Policy.CURRICULUM_INSTANCE: (ROWS,)}
+    told |= {Policy.TOKEN_ADAPTIVE: (ROWS,), Policy.LOOK_AHEAD: (ROWS, 2)}
+    given = torch.full(told[policy], 2.0).double() if policy in told else None
+    settings = BatchSettings(given)
     term = SoftTerm(TrialConfig(policy=policy), VOCAB)
     value = term.values(3 * logits[1], logits[1], torch.zeros(ROWS).long(), settings)
     assert bool((value.abs() < 1e-12).all()) == POLICIES[policy].scale_free

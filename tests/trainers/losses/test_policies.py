@@ -26,6 +26,8 @@ def _settings(policy: str) -> Tensor | None:
         return torch.tensor(3.0, dtype=torch.float64)
     if policy in (Policy.TOKEN_ADAPTIVE, Policy.CURRICULUM_INSTANCE):
         return torch.linspace(0.5, 2.0, ROWS, dtype=torch.float64)
+    if policy == Policy.LOOK_AHEAD:
+        return torch.tensor([3.0, 2.0], dtype=torch.float64).expand(ROWS, 2)
     return None
 
 
@@ -95,6 +97,7 @@ def test_temperatures_by_hand() -> None:
         ("logit_standardization", "tau", lambda tau_t, tau_s: 2.0 + 0 * tau_t),
         ("curriculum", "tau_squared", lambda tau_t, tau_s: tau_s**2),
         ("token_adaptive", "tau_squared", lambda tau_t, tau_s: tau_s**2),
+        ("look_ahead", "teacher_student", lambda tau_t, tau_s: tau_t * tau_s),
     ],
 )
 def test_scaling_multiplies_once(

@@ -177,14 +177,15 @@ def test_a_trial_that_diverges_ends_at_once_without_a_student(
     assert (result.student, result.weights_sha256) == (None, None)
 
 
+@pytest.mark.parametrize("policy", ["fixed", "look_ahead"])
 def test_a_resumed_trial_ends_with_the_bits_of_one_that_was_never_interrupted(
-    prepared: Prepared, tmp_path: Path
+    prepared: Prepared, tmp_path: Path, policy: str
 ) -> None:
     # with dropout, so that the random state matters
     source = ModelSource(config=gpt2(1, 16, resid_pdrop=0.2))
     tokenizer = TokenData.open(Path(prepared.data)).tokenizer
     building.initialise(source, "student", tokenizer, tmp_path / "start")
-    file = trial(prepared, tau=2.0, steps=8, evaluations=4)
+    file = trial(prepared, policy=policy, tau=2.0, steps=8, evaluations=4)
     paths = file.paths.model_copy(update={"student": str(tmp_path / "start")})
     file = file.model_copy(update={"paths": paths})
     whole = run(file, tmp_path / "whole")

@@ -128,7 +128,7 @@ class _BatchLoss:
         first = chunk.start + start
         labels = self.batch.labels[first : first + stop - start]
         teacher = None if chunk.teacher_logits is None else chunk.teacher_logits[start:stop]
-        settings = self.settings.rows(first, first + stop - start)
+        settings = self.settings.rows(slice(first, first + stop - start))
         if gradients is None:
             return self._values(products, teacher, labels, settings)
         if self._has_kernel and self.term is not None and teacher is not None:
