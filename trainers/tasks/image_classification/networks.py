@@ -63,8 +63,7 @@ class Cells(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the cells, by one product: adaptive pooling itself is several times as slow."""
-        height, width = x.shape[2:]
-        shares = _shares(height, width, self.SIDE, x.dtype, x.device)
+        shares = _shares(*x.shape[2:], self.SIDE, x.dtype, x.device)
         # Pixel by pixel, as a trial's maps lie in memory: any other order copies them.
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
         return (shares.T @ pixels).mT.flatten(1)[:, :, None, None]
