@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from search_spaces.numbers import is_number
@@ -77,7 +78,7 @@ def _in_words(name: str, value: str | bool) -> str:
 
 @dataclass(frozen=True)
 class Styles:
-    """Which lines have a colour of their own: the best ones, in the order of their names."""
+    """Which lines have a colour of their own, in the order of their names."""
 
     names: tuple[str, ...]
 
@@ -91,12 +92,17 @@ class Styles:
 
 
 def styles(source: Source) -> Styles:
-    """Returns the styles of a sweep, the same in all of its charts."""
-    best = [series_of(one.typical) for one in source.ranked if not is_hard_only(one.typical)]
-    names = dict.fromkeys(
-        [*best, *(series_of(one) for one in source.shown if not is_hard_only(one))]
-    )
-    return Styles(tuple(sorted(list(names)[:NUM_SERIES])))
+    """Returns the styles of a sweep, the same in all of its charts: curves whose crossing is looked
+    for come first, then the best line on each axis in turn, so that no chart is grey."""
+    known = [*(one.typical for one in source.ranked), *source.shown]
+    on_axes = [
+        dict.fromkeys(series_of(one) for one in known if place_on(one, axis) is not None)
+        for axis in AXES
+    ]
+    in_turn = [name for names in zip_longest(*on_axes) for name in names if name is not None]
+    pairs = () if source.significance is None else source.significance.crossovers
+    crossed = [name for pair in pairs for name in (pair.first, pair.second) if name in in_turn]
+    return Styles(tuple(sorted(list(dict.fromkeys([*crossed, *in_turn]))[:NUM_SERIES])))
 
 
 def grouped(records: Sequence[RunRecord], axis: TemperatureAxis) -> dict[str, list[RunRecord]]:

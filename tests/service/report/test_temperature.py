@@ -182,6 +182,27 @@ def test_more_divergences_than_colours_are_others() -> None:
     assert OTHER in found and len(found) == NUM_SERIES + 1
 
 
+def test_curves_that_may_cross_and_the_best_on_each_axis_have_colours_however_many_are_better() -> (
+    None
+):
+    better = [
+        *("jeffreys", "generalized_jsd", "skew_forward_kl", "skew_reverse_kl"),
+        *("total_variation", "adaptive_kl", "alpha_beta", "token_wise"),
+    ]
+    trials = []
+    for seed in range(2):
+        for place, name in enumerate([*better, "forward_kl", "reverse_kl"]):
+            for tau in (1.0, 2.0):
+                given = {"divergence": name, "policy": "fixed", "tau": tau, "seed": seed}
+                trials.append(Made(given, {"rouge_l": 0.9 - 0.02 * place - 0.01 * seed}))
+        cist = {"policy": "cist", "rho_per_log_vocab": 1.0, "divergence": "concrete_score"}
+        trials.append(Made(cist | {"seed": seed}, {"rouge_l": 0.1 + 0.01 * seed}))
+    charts = drawn(trials)
+    named = {one["name"] for one in charts["objective-tau"].figure["data"]}
+    assert {"forward_kl", "reverse_kl", "jeffreys", OTHER} <= named
+    assert [name for name, _, _ in lines(charts["objective-c"])] == ["concrete_score"]
+
+
 def test_with_two_objectives_the_front_has_the_rings() -> None:
     rows = [(1.0, 0.3, 3.0), (2.0, 0.2, 2.0), (4.0, 0.1, 2.5)]
     trials = [
