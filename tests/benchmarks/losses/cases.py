@@ -13,7 +13,7 @@ from trainers.losses.passes import measures
 from trainers.signal import OutputHead, TeacherSignal
 from trainers.trial.catalogue import POLICIES
 from trainers.trial.config import TrialConfig
-from trainers.trial.traits import Policy
+from trainers.trial.traits import Policy, Scaling
 
 Step = Callable[[], None]
 SEQUENCE = 128
@@ -139,6 +139,48 @@ def trl(inputs: Inputs) -> Step:
     return step
 
 
+def trl_chunked(inputs: Inputs, config: TrialConfig, *, check: bool) -> Step:
+    """Returns TRL's chunked divergence of hidden states, without a hard loss: `generalized_jsd`, or
+    forward KL. Its chunks are of the vocabulary, so that it projects three times for the JSD and
+    twice for forward KL; on a GPU its elementwise work is in Triton kernels.
+
+    check: raises `ValueError` where its value is not ours.
+    """
+    from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+    beta = config.beta or 0.0
+
+    def divergence() -> Tensor:
+        sides = inputs.hidden, inputs.weight, None, inputs.teacher, inputs.teacher_weight, None
+        each, _ = ChunkedDivergenceFunction.apply(*sides, beta, config.tau)
+        return each.sum()
+
+    def step() -> None:
+        inputs.clear()
+        inputs.backward(divergence())
+
+    if check:
+        check_value(inputs, config, divergence)
+    return step
+
+
+@torch.no_grad()
+def check_value(inputs: Inputs, config: TrialConfig, divergence: Callable[[], Tensor]) -> None:
+    """Raises `ValueError` where a peer's sum over positions, without a factor of tau, is not that
+    of our plain form."""
+    alone = config.model_copy(
+        update={"hard_weight": 0.0, "soft_weight": 1.0, "scaling": Scaling.NONE}
+    )
+    loss = DistillationLoss(alone, inputs.size.vocab, fused=False).to(inputs.hidden.device)
+    signal = TeacherSignal(inputs.teacher, OutputHead(inputs.teacher_weight))
+    head = OutputHead(inputs.weight)
+    wanted = float(loss(inputs.hidden, head, inputs.labels, signal, LossContext()).total)
+    found = float(divergence())
+    tolerance = 1e-5 if inputs.hidden.dtype == torch.float32 else 1e-2
+    if not math.isclose(found, wanted, rel_tol=tolerance):
+        raise ValueError(f"the same sum as ours must come out, {wanted}, but got {found}")
+
+
 def liger_chunked(inputs: Inputs) -> Step:
     """Returns Liger's chunked linear JSD (beta ½) with its hard loss, not compiled."""
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
@@ -177,18 +219,21 @@ def liger_triton(inputs: Inputs) -> Step:
     return step
 
 
-def variants(inputs: Inputs) -> dict[str, Callable[[], Step]]:
-    """Returns every way to compute the two main losses, by name; made when called."""
+def variants(inputs: Inputs, *, check: bool = True) -> dict[str, Callable[[], Step]]:
+    """Returns every way to compute the two main losses, by name; made when called, and compared
+    with ours then."""
     jsd, forward = config_of("generalized_jsd", "fixed"), config_of("forward_kl", "fixed")
     return {
         "matmuls": lambda: matmuls(inputs),
         "jsd fused": lambda: ours(inputs, jsd, fused=True),
         "jsd plain": lambda: ours(inputs, jsd, fused=False),
         "jsd trl": lambda: trl(inputs),
+        "jsd trl chunked": lambda: trl_chunked(inputs, jsd, check=check),
         "jsd liger": lambda: liger_chunked(inputs),
         "jsd liger triton": lambda: liger_triton(inputs),
         "forward_kl fused": lambda: ours(inputs, forward, fused=True),
         "forward_kl plain": lambda: ours(inputs, forward, fused=False),
+        "forward_kl trl chunked": lambda: trl_chunked(inputs, forward, check=check),
     }
 
 

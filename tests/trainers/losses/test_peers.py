@@ -69,3 +69,38 @@ def test_fused_jsd_is_ligers(beta: float) -> None:
         value.backward()
         found.append((value.detach(), *(leaf.grad for leaf in leaves)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_fused_jsd_is_trls_chunked_one(beta: float) -> None:
+    name = "trl.kernels.chunked_divergence"
+    chunked = pytest.importorskip(name, reason="trl: not installed", exc_type=ImportError)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((60, 8), (31, 8), (60, 12), (31, 12))
+    hidden, weight, teacher, teacher_weight = (
+        torch.randn(*shape, generator=generator) for shape in shapes
+    )
+    labels = torch.randint(31, (60,), generator=generator)
+    found = []
+    for ours in (True, False):
+        leaves = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        if ours:
+            config = TrialConfig(
+                divergence="generalized_jsd",
+                beta=beta,
+                tau=2.0,
+                scaling="none",
+                hard_weight=0.0,
+                soft_weight=1.0,
+            )
+            signal = TeacherSignal(teacher, OutputHead(teacher_weight))
+            value = DistillationLoss(config, 31, fused=True)(
+                leaves[0], OutputHead(leaves[1]), labels, signal, LossContext()
+            ).total
+        else:
+            sides = *leaves, None, teacher, teacher_weight, None
+            each, _ = chunked.ChunkedDivergenceFunction.apply(*sides, beta, 2.0)
+            value = each.sum()
+        value.backward()
+        found.append((value.detach(), *(leaf.grad for leaf in leaves)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
