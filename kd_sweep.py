@@ -24,7 +24,7 @@ from service.workspace import Cluster, Server, Workspace, find_cluster
 if TYPE_CHECKING:
     from service.actions.record import SweepTrials
     from service.actions.report import Report
-    from service.actions.run import OnEvent, RunResult
+    from service.actions.run_result import OnEvent, RunResult
     from service.actions.status import SweepStatus
     from service.cluster.sweep_job import SweepJob
     from service.evaluation.evaluate import SetResult
@@ -37,10 +37,21 @@ if TYPE_CHECKING:
     from service.results.compare import Comparison
 
 # What a service does for its users.
-OFFERED = ["plan", "submit", "watch", "status", "stop", "resume", "extend", "retry"]
+OFFERED = [
+    "plan",
+    "run",
+    "confirm",
+    "submit",
+    "watch",
+    "status",
+    "stop",
+    "resume",
+    "extend",
+    "retry",
+]
 OFFERED += ["sweeps", "trials", "best", "compare", "report"]
 __all__ = ["Cluster", "Server", "Workspace", "actions", "errors", "connect", "workspace"]
-__all__ += ["run", "confirm", "rerun", "evaluate", "export", *OFFERED]
+__all__ += ["rerun", "evaluate", "export", *OFFERED]
 
 
 def workspace(
@@ -101,16 +112,16 @@ def run(
     display: bool = True,
     on_event: "OnEvent | None" = None,
     stop: threading.Event | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "RunResult":
-    """Runs a plan, sweep file or preset on this machine to its end. See
+    """Runs a plan, sweep file or preset to its end, on this machine or through a service. See
     `service.actions.run.run_sweep`.
 
     warm_start: see `plan`; display: shows its progress, live in a notebook and on a terminal;
     on_event: also gets each event; stop: set from elsewhere, or by an interrupt, it ends the sweep
     cleanly.
     """
-    place = _here(workspace)
+    place = _at(workspace)
     made = _planned(sweep, overrides, warm_start, place)
     with run_shown(display, on_event, stop) as (take, stopped):
         return actions.run.run_sweep(made, place, again=again, on_event=take, stop=stopped)
@@ -158,13 +169,13 @@ def confirm(
     display: bool = True,
     on_event: "OnEvent | None" = None,
     stop: threading.Event | None = None,
-    workspace: Workspace | None = None,
+    workspace: Workspace | Server | None = None,
 ) -> "RunResult | SweepJob":
     """Trains a search's best configs and its best control again on fresh seeds; see `run` and
     `service.actions.confirm.confirm_sweep`."""
     with run_shown(display, on_event, stop) as (take, stopped):
         return actions.confirm.confirm_sweep(
-            sweep, _here(workspace), top=top, seeds=seeds, on_event=take, stop=stopped
+            sweep, _at(workspace), top=top, seeds=seeds, on_event=take, stop=stopped
         )
 
 
@@ -371,7 +382,7 @@ def _planned(
     sweep: "SweepPlan | Path | str",
     overrides: Sequence[str],
     warm_start: str | None,
-    place: Workspace,
+    place: Workspace | Server,
 ) -> "SweepPlan":
     if isinstance(sweep, Path | str):
         return plan(sweep, overrides=overrides, warm_start=warm_start, workspace=place)

@@ -18,11 +18,17 @@ STOPPED_EXIT_CODE = 130
 class StopOnSignal:
     """Sets `stop` at the first Ctrl-C or SIGTERM and raises `KeyboardInterrupt` at the second. Does
     nothing where it is entered in another thread than the main one, in which Python allows no
-    handlers."""
+    handlers. then: what the second one does, in words."""
 
-    def __init__(self, say: Callable[[str], None], stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        stop: threading.Event | None = None,
+        *,
+        then: str = "ends at once",
+    ) -> None:
         self.stop = stop or threading.Event()
-        self._say = say
+        self._say, self._then = say, then
         self._handlers_before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopOnSignal":
@@ -50,4 +56,4 @@ class StopOnSignal:
         if self.stop.is_set():
             raise KeyboardInterrupt("stopped at once by a second signal")
         self.stop.set()
-        self._say("stopping: trials end at their next step; Ctrl-C again ends at once")
+        self._say(f"stopping: trials end at their next step; Ctrl-C again {self._then}")

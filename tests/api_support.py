@@ -102,7 +102,8 @@ def service(folder: Path) -> Iterator[Service]:
 def _made(home: Path, folder: Path, clock: Clock) -> Iterator[Service]:
     accounts = make_accounts(home, clock)
     place = Workspace(home, folder=folder)
-    hosted = Hosted(place, accounts, Launches(place, at_once=0), Allowed((folder,)))
+    launches = Launches(place, at_once=0, quotas=accounts.quotas.all)
+    hosted = Hosted(place, accounts, launches, Allowed((folder,)))
     # Not entered: the line of waiting sweeps is moved by the tests.
     client = TestClient(make_site(hosted), raise_server_exceptions=False)
     made = Service(client, hosted, clock)

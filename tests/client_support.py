@@ -1,5 +1,7 @@
-"""A service that listens on a port of this machine, and what may stand between it and a client."""
+"""A service that listens on a port of this machine, the command line through it, and what may stand
+between the two."""
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -8,9 +10,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
+import pytest
 import uvicorn
 from api_support import Service
+from cli_support import call
+from typer.testing import Result
 
+from service.actions.launch import LaunchState
 from service.workspace import Server, Workspace
 
 LOCAL = "127.0.0.1"
@@ -51,6 +57,32 @@ def listening(service: Service, *, lifespan: Literal["on", "off"] = "off") -> It
         finally:
             server.should_exit = True
             thread.join()
+
+
+def there(served: Listening, *arguments: str, user: str = "root") -> Result:
+    """The command through the service."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KD_SWEEP_TOKEN", served.service.tokens.get(user, user))
+        return call("--server", served.address, *arguments)
+
+
+def here(served: Listening, *arguments: str) -> Result:
+    """The command in the service's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KD_SWEEP_HOME", str(served.here.home))
+        return call(*arguments)
+
+
+def rows(result: Result) -> Any:
+    """What a command printed with `--json`."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def waiting(server: Listening) -> list[str]:
+    """The sweeps that wait."""
+    known = server.service.hosted.launches.all()
+    return [one.sweep_id for one in known if one.state is LaunchState.WAITING]
 
 
 Answer = Callable[["Handler"], None]

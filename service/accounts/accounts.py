@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from service.accounts.ownership import Ownership
 from service.accounts.people import People
+from service.accounts.quotas import QuotaTable
 from service.accounts.tables import DEEDS, FORMAT, FORMAT_VERSION, METADATA
 from service.errors import PlanError, TrackingError
 from trainers.files.urls import without_secrets
@@ -57,6 +58,7 @@ class Accounts:
 
         self.people = People(self._engine, now)
         self.sweeps = Ownership(self._engine, now)
+        self.quotas = QuotaTable(self._engine)
 
     def check(self) -> None:
         """Raises `TrackingError` when the database does not answer."""

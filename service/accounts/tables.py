@@ -1,5 +1,5 @@
-"""The service's own tables: users, their tokens, whose each sweep is, keys of repeated requests and
-who did what. What sweeps are and did is in their studies and in MLflow alone."""
+"""The service's own tables: users, their tokens and quotas, whose each sweep is, keys of repeated
+requests and who did what. What sweeps are and did is in their studies and in MLflow alone."""
 
 import sqlalchemy as sa
 
@@ -29,6 +29,15 @@ TOKENS = sa.Table(
     sa.Column("ends_at", sa.Float, nullable=False),
     # Of a page's session the token that it was opened with, and that it ends with.
     sa.Column("opened_with", sa.String(16), index=True),
+)
+QUOTAS = sa.Table(
+    "kd_quotas",
+    METADATA,
+    sa.Column("owner", sa.String(16), primary_key=True),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("trials_at_once", sa.Integer),
+    sa.Column("open_sweeps", sa.Integer),
+    sa.Column("gpu_hours", sa.Float),
 )
 SWEEPS = sa.Table(
     "kd_sweeps",

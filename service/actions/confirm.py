@@ -9,7 +9,9 @@ from typing import Any
 from service.actions.cluster import submit_sweep
 from service.actions.plan import input_facts
 from service.actions.record import open_record
-from service.actions.run import OnEvent, RunResult, ignore, run_sweep
+from service.actions.run import run_sweep
+from service.actions.run_result import OnEvent, RunResult, ignore
+from service.client.asking import route, tell
 from service.cluster import dashboard
 from service.cluster.sweep_job import SweepJob
 from service.errors import PlanError
@@ -26,7 +28,7 @@ from service.results.standings import Standing
 from service.spec.document import STUDY, SweepSpec
 from service.spec.parse import parse_spec
 from service.spec.study import MOST_SEEDS, SEED, why_held
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 
 LONGEST_NAME = 56
 # Of a search's document, what a study has not, or has its own of.
@@ -35,7 +37,7 @@ OF_SEARCHES = {"kind", "name", "search", "sampler", "early_stopping", "trials", 
 
 def confirm_sweep(
     sweep: str,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     top: int = 3,
     seeds: int = 5,
@@ -43,11 +45,14 @@ def confirm_sweep(
     stop: threading.Event | None = None,
 ) -> RunResult | SweepJob:
     """Trains the `top` best configs of a search and its best control on `seeds` fresh seeds each:
-    to the end on this machine, or as a job of the workspace's cluster.
+    to the end on this machine, or as a job of the workspace's cluster, or of a service.
 
     sweep: id, unique beginning of one, name or `latest`; on_event, stop: see `run_sweep`. Raises
     as `plan_confirmation`, and as running or submitting a sweep does.
     """
+    if isinstance(workspace, Server):
+        wanted = {"top": top, "seeds": seeds}
+        return tell(workspace, route("sweeps", sweep, "confirm"), SweepJob, wanted)
     plan = plan_confirmation(sweep, workspace, top=top, seeds=seeds)
     if workspace.cluster is not None:
         return submit_sweep(plan, workspace)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.actions.record import open_record
-from service.actions.run import OnEvent, SweepBegins, ignore
+from service.actions.run_result import OnEvent, SweepBegins, ignore
 from service.actions.status import SweepStatus, count_trials
 from service.client.asking import ask, ask_all, route, tell
 from service.client.sending import Request, send

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.actions.record import open_record
-from service.actions.run import OnEvent, RunResult, drive_sweep, ignore
+from service.actions.run import drive_sweep
+from service.actions.run_result import OnEvent, RunResult, ignore
 from service.actions.status import SweepStatus
 from service.client.asking import route, tell
 from service.cluster import dashboard

@@ -5,6 +5,7 @@ Sweeps run on the workspace's cluster when it has one, else in processes of thei
 machine, which outlive the service.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from service.accounts.accounts import Accounts
@@ -15,14 +16,18 @@ from service.actions.allowed import Allowed
 from service.actions.kept import Kept, KeptRecord
 from service.actions.launch import Launch, Launches, LaunchState
 from service.actions.status import SweepStatus
+from service.cluster.job import JobOrder
 from service.driver.log import LogPart
 from service.errors import JobError, NotRecorded, SweepError, TrackingError
+from service.events import Notice, to_line
 from service.plan.plan import SweepPlan
 from service.record.records import SweepRecord
 from service.states import TrialState
 from service.which import sweeps_meant
 from service.workspace import Workspace
 from trainers.nearest import nearest
+
+BEGINNING = "0"  # a place before all of a log
 
 
 class NoSuchSweep(NotRecorded):
@@ -75,7 +80,8 @@ class Hosted:
             for sweep_id in reversed(begun)
             if sweep_id not in known
         ]
-        rows = [self._with_launch(one, begun.get(one.sweep_id)) for one in early + rows]
+        waits = self._waits()
+        rows = [self._with_launch(one, begun.get(one.sweep_id), waits) for one in early + rows]
         if user.is_admin:
             return rows
         seen = {one.sweep_id for one in self.accounts.sweeps.owned(user)}
@@ -151,7 +157,18 @@ class Hosted:
         launch = self.launches.newest(sweep_id)
         if launch is not None and launch.state is not LaunchState.ENDED:
             return launch.order().plan
-        return go_on.order_to_resume(sweep_id, self.workspace).plan
+        return self.order_to_resume(sweep_id).plan
+
+    def order_to_resume(self, sweep_id: str) -> JobOrder:
+        """Returns what goes on with the sweep of this id: of one that ended before it was recorded,
+        what was handed over."""
+        try:
+            return go_on.order_to_resume(sweep_id, self.workspace)
+        except TrackingError:
+            launch = self.launches.newest(sweep_id)
+            if launch is None:
+                raise
+            return launch.order()
 
     def find_trial(self, user: User, reference: str) -> str:
         """Returns SWEEP/NUMBER, or a sweep's id, with the id of the sweep that the user means."""
@@ -190,19 +207,31 @@ class Hosted:
             if launch is None:
                 raise
             found = SweepStatus(sweep_id, TrialState.PENDING, None)
-        return self._with_launch(found, launch)
+        return self._with_launch(found, launch, self._waits())
 
-    def _with_launch(self, status: SweepStatus, launch: Launch | None) -> SweepStatus:
+    def why_waits(self, launch: Launch) -> str:
+        """Returns the place in line of a sweep that waits, and why it is not its turn."""
+        return self._waits().get(launch.entry.name, "")
+
+    def _waits(self) -> dict[str, str]:
+        return {one.entry.name: one.text() for one in self.launches.line()}
+
+    def _with_launch(
+        self, status: SweepStatus, launch: Launch | None, waits: Mapping[str, str]
+    ) -> SweepStatus:
         """Returns the status with what its launch knows better: a sweep that waits or only starts
         has no driver yet, and one whose process ended early no record."""
-        if launch is None or status.driver is not None:
+        is_driven = status.driver is not None and not status.state.is_terminal
+        if launch is None or is_driven:
             return status
+        # Where it goes on, a cluster still shows the job before.
+        early = replace(status, driver=None)
         if launch.state is LaunchState.WAITING:
-            number = self.launches.num_before(launch)
-            told = f"waits for {number} before it" if number else "is next"
-            return replace(status, state=TrialState.PENDING, message=told)
+            # One that has begun since waits for nothing any more.
+            told = waits.get(launch.entry.name, "starts")
+            return replace(early, state=TrialState.PENDING, message=told)
         if launch.state is LaunchState.RUNNING:
-            return replace(status, state=TrialState.RUNNING, message="starts")
+            return replace(early, state=TrialState.RUNNING, message="starts")
         end = launch.end
         if status.state.is_terminal or end is None:
             return status
@@ -216,12 +245,23 @@ class SweepLog:
 
     def __init__(self, hosted: Hosted, sweep_id: str) -> None:
         self._hosted, self._sweep_id = hosted, sweep_id
+        self._told = ""  # of what it waits for
         self._reader: follow.LogReader | None = None
 
     def read(self, after: str = "") -> SweepNews:
-        """Returns the lines behind a place. Raises as `service.actions.follow.open_log` where
-        there is no such sweep."""
+        """Returns the lines behind a place, and where the sweep waits, what for, whenever that
+        changes. Raises as `service.actions.follow.open_log` where there is no such sweep."""
         launch = self._hosted.launches.newest(self._sweep_id)
+        news = self._read(after, launch)
+        is_waiting = launch is not None and launch.state is LaunchState.WAITING
+        told = self._hosted.why_waits(launch) if launch is not None and is_waiting else ""
+        if not told or told == self._told:
+            return news
+        self._told = told
+        lines = [*news.part.lines, to_line(Notice(told))]
+        return replace(news, part=LogPart(lines, news.part.place or BEGINNING))
+
+    def _read(self, after: str, launch: Launch | None) -> SweepNews:
         is_early = launch is not None and launch.state is not LaunchState.ENDED
         try:
             reader = self._reader or follow.open_log(self._sweep_id, self._hosted.workspace)

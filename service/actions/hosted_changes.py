@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from service.accounts.line import Asked, Priority
 from service.accounts.ownership import Claim, Ownership
 from service.accounts.users import User, UserRole
 from service.actions import cluster, follow, go_on, plan, record
+from service.actions.confirm import plan_confirmation
 from service.actions.hosted import Hosted, NotAllowed
 from service.actions.launch import Launches, LaunchState, new_name
+from service.actions.promote import Promoted, promote_trial, sweeps_registered
 from service.actions.status import SweepStatus
 from service.cluster.job import JobOrder
 from service.cluster.sweep_job import SweepJob
@@ -27,19 +30,19 @@ from trainers.files.store import write_text
 from trainers.nearest import nearest
 
 START_TIMEOUT_S, POLL_S = 60.0, 0.3
-MOST_WAITING = 20  # sweeps of a user that run or wait at once
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A sweep as a user of the service asks for it. `document`: a sweep document, or a preset's
     name; `overrides`: `a.b=value` each; `warm_start`: an earlier sweep of theirs; `again`: although
-    they have the same sweep."""
+    they have the same sweep; `priority`: in the line of those that wait."""
 
     document: str | dict[str, Any]
     overrides: Sequence[str] = ()
     warm_start: str | None = None
     again: bool = False
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,69 @@ class Changes:
         """Hands a sweep over to be run, and returns what runs it, or will. Of a plan that the user
         has submitted before nothing is started, unless `again`; key: what the user drew for this
         request, of which a repetition is the same sweep, whatever was killed in between."""
+        self._check_may_be(wanted.priority)
         made = self.plan(wanted)
-        asked = _hash(["submit", vars(wanted)])
-        sweep_id = self._recall(key, asked)
+        request = _hash(["submit", vars(wanted)])
+        return self._hand_over(made, request, key, again=wanted.again, priority=wanted.priority)
+
+    def confirm(
+        self, reference: str, *, top: int = 3, seeds: int = 5, key: str | None = None
+    ) -> SweepJob:
+        """Hands over the study that confirms a search which the user sees, as a sweep of theirs;
+        see `service.actions.confirm.plan_confirmation`."""
+        self.hosted.check_role(self.user, UserRole.SUBMITTER)
+        sweep_id = self.hosted.find_recorded(self.user, reference)
+        made = plan_confirmation(sweep_id, self._workspace, top=top, seeds=seeds)
+        self.hosted.allowed.check(made.spec, self.user)
+        return self._hand_over(made, _hash(["confirm", sweep_id, top, seeds]), key)
+
+    def promote(self, reference: str, trial: int, *, name: str) -> Promoted:
+        """Registers the student of a trial of the user's; see
+        `service.actions.promote.promote_trial`. A name that has students of sweeps that they do not
+        see is not theirs to give."""
+        sweep_id = self.hosted.find_own(self.user, reference)
+        self._check_may_register(name.partition("@")[0].strip())
+        self._note("promote", f"{sweep_id}/{trial} as {name}")
+        return promote_trial(f"{sweep_id}/{trial}", self._workspace, name=name)
+
+    def _check_may_register(self, model: str) -> None:
+        if self.user.is_admin:
+            return
+        seen = {one.sweep_id for one in self.hosted.sweeps(self.user)}
+        if sweeps_registered(model, self._workspace) - seen:
+            raise NotAllowed(
+                f"--as {model:.80}: must be a name of your own, but got one that students of "
+                "others have. Choose another one, or ask an admin."
+            )
+
+    def _hand_over(
+        self,
+        made: SweepPlan,
+        request: str,
+        key: str | None,
+        *,
+        again: bool = False,
+        priority: Priority = Priority.NORMAL,
+    ) -> SweepJob:
+        """Puts a plan in line as a sweep of the user's, once."""
+        asked = _asked(made, self.user.name, self.user.project, priority)
+        sweep_id = self._recall(key, request)
         if sweep_id is None:
-            self._check_not_too_many()
-            sweep_id = self._once(key, asked, self._claim(made, again=wanted.again))
+            self._check_may_enter(asked)
+            sweep_id = self._once(key, request, self._claim(made, again=again))
         made = made.model_copy(update={"sweep_id": sweep_id})
-        is_new = self._start(made)
+        is_new = self._start(made, asked)
         if is_new:
             self._note("submit", sweep_id)
         return replace(self.hosted.status_of(sweep_id).as_job(), is_new=is_new)
 
     def resume(self, reference: str, *, key: str | None = None) -> SweepStatus:
         """Goes on with a sweep that was stopped or whose driver died."""
-        return self._go_on(reference, key, ["resume"], go_on.order_to_resume)
+
+        def order(sweep: str, workspace: Workspace) -> JobOrder:
+            return self.hosted.order_to_resume(sweep)
+
+        return self._go_on(reference, key, ["resume"], order)
 
     def extend(
         self,
@@ -137,26 +188,26 @@ class Changes:
         claim = Claim(made.sweep_id, made.spec.name, frozenset(taken), again)
         return self._owned.claim(self.user, claim).sweep_id
 
-    def _check_not_too_many(self) -> None:
-        owned, known = self._owned.owned(self.user), self._launches.all()
-        mine = {one.sweep_id for one in owned if one.owner == self.user.name}
-        going = {one.sweep_id for one in known if one.state is not LaunchState.ENDED}
-        if len(mine & going) >= MOST_WAITING:
+    def _check_may_be(self, priority: Priority) -> None:
+        if priority is Priority.HIGH and not self.user.is_admin:
             raise NotAllowed(
-                f"user {self.user.name}: {MOST_WAITING} sweeps at most may run or wait, but got "
-                "one more. Wait for one, or stop one."
+                f"priority: must be {Priority.LOW} or {Priority.NORMAL} unless an admin submits, "
+                f"but got {priority} from {self.user.name}. Ask an admin."
             )
 
-    def _start(self, made: SweepPlan) -> bool:
-        """Starts a sweep that was never started; returns whether it did."""
-        if self._workspace.cluster is not None:
-            return cluster.submit_sweep(made, self._workspace).is_new
+    def _check_may_enter(self, asked: Asked) -> None:
+        told = self._launches.refusal(asked)
+        if told:
+            raise NotAllowed(told)
+
+    def _start(self, made: SweepPlan, asked: Asked) -> bool:
+        """Puts a sweep in line that never was; returns whether it did."""
         if self._launches.newest(made.sweep_id) is not None:
             return False
-        with suppress(TrackingError):
+        with suppress(TrackingError if self._workspace.cluster is None else JobError):
             follow.sweep_status(made.sweep_id, self._workspace)
             return False  # the command line has run it
-        self._launches.put(JobOrder(plan=made))
+        self._launches.put(JobOrder(plan=made, max_driver_restarts=1), asked=asked)
         self._launches.begin_next()
         return True
 
@@ -169,19 +220,18 @@ class Changes:
     ) -> SweepStatus:
         sweep_id = self.hosted.find_own(self.user, reference)
         request = _hash([sweep_id, *asked])
-        name, is_here = self._recall(key, request), self._workspace.cluster is None
-        if name is not None and (self._launches.has(name) or not is_here):
+        name = self._recall(key, request)
+        if name is not None and self._launches.has(name):
             return self.hosted.status_of(sweep_id)
         self._check_rests(sweep_id)
         todo = order(sweep_id, self._workspace)
+        owner = self.hosted.owners().get(sweep_id)  # for whom an admin may do it
+        names = (owner.owner, owner.project) if owner else (self.user.name, self.user.project)
+        wanted = _asked(todo.plan, *names)
+        self._check_may_enter(wanted)
         self._note(str(asked[0]), sweep_id)
-        name = name or new_name(sweep_id)
-        if is_here:
-            self._launches.put(todo, self._once(key, request, name))
-            self._launches.begin_next()
-        else:
-            go_on.submit_order(todo, self._workspace)
-            self._once(key, request, name)
+        self._launches.put(todo, self._once(key, request, name or new_name(sweep_id)), wanted)
+        self._launches.begin_next()
         return self.hosted.status_of(sweep_id)
 
     def _wait_for_driver(self, sweep_id: str) -> None:
@@ -223,6 +273,12 @@ class Changes:
                 f"sweep {sweep_id}: must have ended before it goes on, but it is {status.state}. "
                 "Wait for it, or stop it first."
             )
+
+
+def _asked(made: SweepPlan, user: str, project: str, priority: Priority = Priority.NORMAL) -> Asked:
+    """Returns what a sweep of the user takes while it runs."""
+    gpus = made.slots * made.workers_per_trial * made.gpus_per_worker
+    return Asked(user, project, priority, made.slots, gpus)
 
 
 def _hash(document: Any) -> str:

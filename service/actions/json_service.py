@@ -16,6 +16,20 @@ class UserRow(Document):
     may_run_code: bool
 
 
+class QuotaRow(Document):
+    """What a user, or all users of a project together, may have, null for no limit, and have
+    now."""
+
+    user: str | None
+    project: str | None
+    trials_at_once: int | None
+    open_sweeps: int | None
+    gpu_hours: float | None
+    trials_now: int
+    open_sweeps_now: int
+    gpu_hours_this_month: float
+
+
 class TokenRow(Document):
     """A token, without what would let anybody in."""
 
@@ -62,6 +76,7 @@ OF_THE_SERVICE: Mapping[str, Any] = {
     "users list": list[UserRow],
     "users remove": UserRow,
     "users log": list[Deed],
+    "users quota": QuotaRow | list[QuotaRow],
     "tokens new": MadeToken,
     "tokens list": list[TokenRow],
     "tokens revoke": RevokedToken,

@@ -6,7 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from service.actions.record import open_record
+from service.actions.record import ask_best, open_record
+from service.client.asking import route, tell
 from service.errors import PlanError, SpecError, TrackingError
 from service.record.entries import ModelFacts
 from service.record.plans import read_plan
@@ -17,7 +18,7 @@ from service.record.runs import Runs
 from service.record.students import Student, download_student, student_of
 from service.results.best import Best, find_best
 from service.results.question import asked
-from service.workspace import Workspace
+from service.workspace import Server, Workspace
 from trainers.students.folders import is_adapter
 
 
@@ -42,7 +43,9 @@ class Promoted:
         }
 
 
-def promote_trial(run: str, workspace: Workspace, *, name: str, merge: bool = False) -> Promoted:
+def promote_trial(
+    run: str, workspace: Workspace | Server, *, name: str, merge: bool = False
+) -> Promoted:
     """Registers the student of a trial (run id, or SWEEP/NUMBER) as the next version of a model.
     name: NAME, or NAME@ALIAS to point an alias at it. One that is registered under that name is
     not registered twice. merge: a student that is an adapter is registered as the whole model that
@@ -51,6 +54,8 @@ def promote_trial(run: str, workspace: Workspace, *, name: str, merge: bool = Fa
     Raises `SpecError` for a name or alias that is none, `TrackingError` for a run that is not
     there or has no student, `PlanError` for an adapter that cannot be merged.
     """
+    if isinstance(workspace, Server):
+        return _promote_there(run, workspace, name)
     model, sign, alias = (part.strip() for part in name.partition("@"))
     if not model or (sign and not alias):
         raise SpecError(f"--as: must be NAME or NAME@ALIAS, but got '{name}'.")
@@ -68,8 +73,8 @@ def promote_trial(run: str, workspace: Workspace, *, name: str, merge: bool = Fa
 
 
 def best_registered(
-    sweep: str,
-    workspace: Workspace,
+    sweep: str | tuple[str, ...],
+    workspace: Workspace | Server,
     *,
     metric: str | tuple[str | None, str] | None = None,
     where: Sequence[str] = (),
@@ -79,11 +84,30 @@ def best_registered(
     """Returns what `record.best_trials` does, of registered students alone, each with what it is
     registered as."""
     question = asked(sweep, metric=metric, where=where, per=per, top=top)
+    if isinstance(workspace, Server):
+        return ask_best(workspace, question, registered=True)
     runs = open_record(workspace)
     names: dict[str, tuple[str, ...]] = {}
     for one in versions(runs.uri):
         names[one.run_id] = (*names.get(one.run_id, ()), one.text)
     return find_best(runs, replace(question, registered=names))
+
+
+def _promote_there(run: str, server: Server, name: str) -> Promoted:
+    sweep, slash, number = run.rpartition("/")
+    if not slash:
+        raise SpecError(
+            f"promote: a service knows trials as SWEEP/NUMBER, but got '{run:.80}'. For example "
+            "latest/7."
+        )
+    path = route("sweeps", sweep, "trials", number, "promote")
+    return tell(server, path, Promoted, {"name": name})
+
+
+def sweeps_registered(model: str, workspace: Workspace) -> set[str]:
+    """Returns the ids of the sweeps that have students under a registered name."""
+    runs = open_record(workspace)
+    return {runs.get(one.run_id).sweep_id for one in versions(runs.uri, model)}
 
 
 def _make_loadable(student: Student, record: RunRecord, runs: Runs) -> None:

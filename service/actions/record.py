@@ -18,10 +18,11 @@ from service.record.surroundings import surroundings
 from service.results.best import Best, find_best
 from service.results.by_example import scores_of
 from service.results.compare import Comparison, compare
-from service.results.question import asked
+from service.results.question import Question, asked
 from service.results.significance import Entry
 from service.results.significance import significance as find_significance
 from service.workspace import Server, Workspace
+from trainers.trial.trial_file import TrialFile
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def list_trials(sweep: str, workspace: Workspace | Server) -> SweepTrials:
 
 
 def best_trials(
-    sweep: str,
+    sweep: str | tuple[str, ...],
     workspace: Workspace | Server,
     *,
     metric: str | tuple[str | None, str] | None = None,
@@ -75,8 +76,8 @@ def best_trials(
     per: str | None = None,
     top: int | None = None,
 ) -> Best:
-    """Returns the best configs of a sweep, or of each sweep (`all`), what was found of them, and
-    the winner under each metric.
+    """Returns the best configs of a sweep, or of each sweep (`all`, or the ids of several), what
+    was found of them, and the winner under each metric.
 
     metric: to rank by, each sweep's objective by default, and by (metric, maximize | minimize) that
     way round; where: `field=value` each, or with != <
@@ -86,13 +87,31 @@ def best_trials(
     """
     question = asked(sweep, metric=metric, where=where, per=per, top=top)
     if isinstance(workspace, Server):
-        return ask(workspace, route("sweeps", sweep, "best"), Best, question.to_params())
+        return ask_best(workspace, question)
     return find_best(open_record(workspace), question)
 
 
-def write_best_trial(best: Best, workspace: Workspace, path: Path) -> None:
-    """Writes the `trial.json` of the best trial. Raises `TrackingError` when there is none."""
-    best.export(open_record(workspace), path)
+def ask_best(server: Server, question: Question, **more: bool) -> Best:
+    """Returns a service's answer to a question of one sweep, or of all that its user sees."""
+    assert isinstance(question.sweep, str)
+    path = route("sweeps", question.sweep, "best") if question.is_of_one else route("best")
+    return ask(server, path, Best, {**question.to_params(), **more})
+
+
+def read_trial(run: str, workspace: Workspace | Server) -> TrialFile:
+    """Returns the `trial.json` of a trial (run id, or SWEEP/NUMBER). Raises `TrackingError` when
+    there is none."""
+    if isinstance(workspace, Server):
+        sweep, _, number = run.rpartition("/")
+        return ask(workspace, route("sweeps", sweep, "trials", number, "file"), TrialFile)
+    runs = open_record(workspace)
+    return runs.trial_file(runs.get(run).run_id)
+
+
+def write_best_trial(best: Best, workspace: Workspace | Server, path: Path) -> None:
+    """Writes the `trial.json` of the best trial. Raises `TrackingError` when there is none,
+    `PlanError` unless `path` is a new file in a folder that is there."""
+    best.export(lambda one: read_trial(f"{one.sweep_id}/{one.trial}", workspace), path)
 
 
 def compare_trials(

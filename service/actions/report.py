@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.actions.record import open_record
-from service.actions.run import RunEvent, SweepBegins
+from service.actions.run_result import RunEvent, SweepBegins
 from service.client.asking import ask, route
 from service.errors import PlanError, TrackingError
 from service.events import TrialEnded

@@ -1,16 +1,15 @@
-"""A sweep on this machine, run to its end, and what came of it."""
+"""A sweep, run to its end, and what came of it: on this machine, or through a service."""
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
+from service.actions.run_result import OnEvent, RunEvent, RunResult, SweepBegins, ignore
+from service.actions.run_there import run_there
 from service.driver.driver import run_at
 from service.driver.place import Place
 from service.driver.study_changes import StudyChanges
-from service.errors import TrialError
 from service.events import DriverEvent, Preparing, SlotsUp, TrialEnded, TrialStarted, Waiting
 from service.plan.measured import remember_times
 from service.plan.places import study_storage, sweep_folder
@@ -18,62 +17,8 @@ from service.plan.plan import SweepPlan
 from service.record.runs import Runs
 from service.record.store import ensure_store
 from service.report.conclusion import Conclusion, conclude, conclude_and_keep
-from service.results.best import Best
-from service.signals import STOPPED_EXIT_CODE
 from service.states import TrialState
-from service.workspace import Workspace
-from trainers.files.urls import without_secrets
-
-
-@dataclass(frozen=True)
-class SweepBegins:
-    """The first event of a run: the plan that is run, with the id that it has there."""
-
-    plan: SweepPlan
-
-
-RunEvent = SweepBegins | DriverEvent
-OnEvent = Callable[[RunEvent], None]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What came of a sweep. `report`: an HTML page; `study`: where the Optuna study is stored;
-    `done_before`: nothing ran, the same sweep was finished already; `experiment_id`: MLflow's."""
-
-    sweep_id: str
-    state: str
-    tracking_uri: str
-    best: Best
-    report: Path | None = None
-    study: str | None = None
-    done_before: bool = False
-    experiment_id: str | None = None
-
-    @property
-    def lines(self) -> list[str]:
-        """What was found, in sentences, the weightiest first."""
-        return list(self.best.lines)
-
-    @property
-    def exit_code(self) -> int:
-        """0; 1 when no trial has a result; 130 when the user stopped the sweep."""
-        if self.state != TrialState.COMPLETED:
-            return STOPPED_EXIT_CODE
-        return 0 if self.best.rows else TrialError.exit_code
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the result as one JSON object."""
-        return {
-            "sweep_id": self.sweep_id,
-            "state": self.state,
-            "done_before": self.done_before,
-            "tracking_uri": without_secrets(self.tracking_uri),
-            "report": None if self.report is None else str(self.report),
-            "verdict": self.lines,
-            "references": self.best.references,
-            "best": self.best.to_json(),
-        }
+from service.workspace import Server, Workspace
 
 
 class TrialTimes:
@@ -124,25 +69,26 @@ class StartTime:
                 self.seconds = self._waited
 
 
-def ignore(event: RunEvent) -> None:
-    """Takes an event and does nothing with it."""
-
-
 def run_sweep(
     plan: SweepPlan,
-    workspace: Workspace,
+    workspace: Workspace | Server,
     *,
     again: bool = False,
     on_event: OnEvent = ignore,
     stop: threading.Event | None = None,
 ) -> RunResult:
-    """Runs the sweep on this machine to its end; goes on with one that was stopped, and returns at
-    once what a finished one found before, unless `again` runs it afresh under an id of its own.
+    """Runs the sweep to its end, on this machine or through a service; goes on with one that was
+    stopped, and returns at once what a finished one found before, unless `again` runs it afresh
+    under an id of its own.
 
     on_event: called with each event, also from other threads; stop: once set, trials end at their
     next step. Raises `JobError` when another driver has the sweep or no slot can start, `PlanError`
-    when its inputs cannot be made, `TrackingError` when the record does not answer.
+    when its inputs cannot be made, `TrackingError` when the record does not answer; through a
+    service `JobError` for all that ends a driver there.
     """
+    if isinstance(workspace, Server):
+        stop = stop or threading.Event()
+        return run_there(plan, workspace, again=again, on_event=on_event, stop=stop)
     uri = _tracking_uri(plan, workspace)
     ensure_store(uri, workspace.home)
     known = {one.sweep_id: one.state for one in Runs(uri, plan.spec.tracking.experiment).sweeps()}

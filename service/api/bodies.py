@@ -1,10 +1,12 @@
 """What requests carry, and ask."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Header
 from pydantic import ConfigDict, Field
 
+from service.accounts.line import Priority
 from service.actions.go_on import MoreOfStudy
 from service.actions.hosted_changes import Wanted
 from trainers.trial.strict import Strict
@@ -50,9 +52,9 @@ class SweepRequest(Strict):
         default=None, description="an earlier sweep of yours that the sampler starts with"
     )
 
-    def wanted(self, *, again: bool = False) -> Wanted:
+    def wanted(self) -> Wanted:
         """Returns what is asked for."""
-        return Wanted(self.spec, self.overrides, self.warm_start, again)
+        return Wanted(self.spec, self.overrides, self.warm_start)
 
 
 class SubmitRequest(SweepRequest):
@@ -61,6 +63,13 @@ class SubmitRequest(SweepRequest):
     model_config = _shown({"spec": DOCUMENT, "again": False})
 
     again: bool = False
+    priority: Priority = Field(
+        default=Priority.NORMAL, description="in the line of those that wait; high: for admins"
+    )
+
+    def wanted(self) -> Wanted:
+        """Returns what is asked for."""
+        return replace(super().wanted(), again=self.again, priority=self.priority)
 
 
 class ExtendRequest(Strict):
@@ -75,6 +84,23 @@ class ExtendRequest(Strict):
     def study(self) -> MoreOfStudy | None:
         """Returns what a study gets."""
         return MoreOfStudy(self.seeds, self.cells) if self.seeds or self.cells else None
+
+
+class ConfirmRequest(Strict):
+    """What is trained again: so many of the best configs, on so many fresh seeds each."""
+
+    model_config = _shown({"top": 3, "seeds": 5})
+
+    top: Annotated[int, Field(ge=1, le=1000)] = 3
+    seeds: Annotated[int, Field(ge=2, le=10_000)] = 5
+
+
+class PromoteRequest(Strict):
+    """What a student is registered as: NAME, or NAME@ALIAS."""
+
+    model_config = _shown({"name": "dolly-student@champion"})
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class RetryRequest(Strict):
@@ -102,6 +128,7 @@ class BestQuestion(Strict):
     )
     per: Annotated[str, Field(max_length=200)] | None = Field(default=None, examples=["divergence"])
     top: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, examples=[3])
+    registered: bool = Field(default=False, description="promoted students alone")
 
     @property
     def ranking(self) -> str | tuple[str | None, str] | None:

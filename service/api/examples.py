@@ -71,6 +71,27 @@ PLAN: dict[str, Any] = {
     "search_space": [{"name": "tau", "domain": "float 0.5 to 8, log", "condition": ""}],
 }
 VERDICT = "tau=2.5 (trial 7) won: rouge_l 27.4; forward KL, tau 1: 26.1"
+RANKED = [
+    TRIAL
+    | {
+        "metric": "rouge_l",
+        "direction": "maximize",
+        "value": 27.4,
+        "interval": None,
+        "trials": [7],
+        "group": None,
+        "registered": [],
+        "warning": None,
+        "verdict": [VERDICT],
+    }
+]
+TRIAL_FILE: dict[str, Any] = {
+    "format_version": 1,
+    "sweep_id": SWEEP_ID,
+    "trial": 7,
+    "config": {"divergence": "forward_kl", "policy": "fixed", "tau": 2.5, "steps": 400},
+    "paths": {"teacher": "/data/teacher", "student": "/data/student", "data": "/data/dolly"},
+}
 USER: dict[str, Any] = {
     "name": "anna",
     "role": "submitter",
@@ -96,20 +117,9 @@ ANSWERS: Mapping[str, Any] = {
     "status": DETAILS,
     "plan_of": PLAN,
     "trials": [TRIAL],
-    "best": [
-        TRIAL
-        | {
-            "metric": "rouge_l",
-            "direction": "maximize",
-            "value": 27.4,
-            "interval": None,
-            "trials": [7],
-            "group": None,
-            "registered": [],
-            "warning": None,
-            "verdict": [VERDICT],
-        }
-    ],
+    "best": RANKED,
+    "best_of_all": RANKED,
+    "trial_file": TRIAL_FILE,
     "compare": {
         "runs": [CONTROL, TRIAL],
         "differs": {"tau": [1.0, 2.5]},
@@ -135,6 +145,22 @@ ANSWERS: Mapping[str, Any] = {
     "resume": DETAILS | {"state": "pending", "driver": None, "message": "is next"},
     "extend": DETAILS | {"state": "pending", "driver": None, "message": "is next"},
     "retry": DETAILS | {"state": "pending", "driver": None, "message": "is next"},
+    "confirm": {
+        "sweep_id": f"{SWEEP_ID}-c1f20",
+        "job": f"{SWEEP_ID}-c1f20",
+        "state": "pending",
+        "message": "is next",
+        "is_new": True,
+    },
+    "promote": {
+        "run_id": TRIAL["run_id"],
+        "sweep_id": SWEEP_ID,
+        "trial": 7,
+        "name": "dolly-student",
+        "version": "3",
+        "aliases": ["champion"],
+        "uri": "models:/dolly-student@champion",
+    },
     "presets": [{"name": "temperature", "finds out": "which temperature, for which divergence"}],
     "preset": DOCUMENT,
     "schema": {"title": "SweepSpec", "type": "object"},

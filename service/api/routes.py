@@ -16,6 +16,7 @@ from service.actions.json_types import (
     Comparison,
     Plan,
     Preset,
+    Promoted,
     Ranked,
     Status,
     StoppedTrial,
@@ -25,11 +26,13 @@ from service.actions.json_types import (
     Trial,
 )
 from service.actions.status import SweepStatus
-from service.api.answers import AdminAsks, Cursor, Limit, SubmitterAsks, ViewerAsks
+from service.api.answers import AdminAsks, Ask, Cursor, Limit, SubmitterAsks, ViewerAsks
 from service.api.bodies import (
     BestQuestion,
+    ConfirmRequest,
     ExtendRequest,
     Key,
+    PromoteRequest,
     RetryRequest,
     SubmitRequest,
     SweepRequest,
@@ -83,7 +86,10 @@ def submit(ask: SubmitterAsks, body: SubmitRequest, key: Key = None) -> Response
     """Run a sweep, in the line of those that wait. Of the same sweep nothing is started twice."""
     # A caller without a key has drawn none, and repeats nothing.
     key = key or (f"drawn-{uuid4()}" if body.again else None)
-    made = ask.changes.submit(body.wanted(again=body.again), key=key)
+    return _submitted(ask, ask.changes.submit(body.wanted(), key=key))
+
+
+def _submitted(ask: Ask, made: Any) -> Response:
     status = HTTPStatus.CREATED if made.is_new else HTTPStatus.OK
     headers = {"Location": f"{API}/sweeps/{made.sweep_id}/status"}
     return ask.result(made, status, headers, as_json=methodcaller("to_row"))
@@ -131,8 +137,19 @@ def trials(
 @router.get("/sweeps/{sweep}/best", response_model=list[Ranked], responses=ASKING)
 def best(ask: ViewerAsks, sweep: OneSweep, asked: Annotated[BestQuestion, Query()]) -> Response:
     """Show the best configs, what speaks for and against them, and who wins under each metric."""
-    found = actions.record.best_trials(
-        ask.hosted.find_recorded(ask.user, sweep),
+    return _best(ask, ask.hosted.find_recorded(ask.user, sweep), asked)
+
+
+@router.get("/best", response_model=list[Ranked], responses=ASKING)
+def best_of_all(ask: ViewerAsks, asked: Annotated[BestQuestion, Query()]) -> Response:
+    """Show the best configs of each sweep that you see."""
+    return _best(ask, tuple(one.sweep_id for one in ask.hosted.sweeps(ask.user)), asked)
+
+
+def _best(ask: Ask, sweep: str | tuple[str, ...], asked: BestQuestion) -> Response:
+    find = actions.promote.best_registered if asked.registered else actions.record.best_trials
+    found = find(
+        sweep,
         ask.hosted.workspace,
         metric=asked.ranking,
         where=asked.where,
@@ -140,6 +157,14 @@ def best(ask: ViewerAsks, sweep: OneSweep, asked: Annotated[BestQuestion, Query(
         top=asked.top,
     )
     return ask.result(found)
+
+
+@router.get("/sweeps/{sweep}/trials/{trial}/file", response_model=dict[str, Any], responses=ASKING)
+def trial_file(ask: ViewerAsks, sweep: OneSweep, trial: TrialNumber) -> Response:
+    """Return the trial.json of a trial, with which it can be trained again."""
+    run = f"{ask.hosted.find_recorded(ask.user, sweep)}/{trial}"
+    found = actions.record.read_trial(run, ask.hosted.workspace)
+    return ask.result(found, as_json=methodcaller("model_dump", mode="json"))
 
 
 @router.get("/compare", response_model=Comparison, responses=ASKING)
@@ -241,6 +266,25 @@ def extend(ask: SubmitterAsks, sweep: OneSweep, body: ExtendRequest, key: Key = 
 def retry(ask: SubmitterAsks, sweep: OneSweep, body: RetryRequest, key: Key = None) -> Response:
     """Repeat trials that failed, diverged or were cancelled; without numbers all failed ones."""
     return ask.result(ask.changes.retry(sweep, trials=body.trials, key=key))
+
+
+@router.post(
+    "/sweeps/{sweep}/confirm",
+    response_model=Submitted,
+    status_code=HTTPStatus.CREATED,
+    responses={200: {"model": Submitted, "description": "It was submitted before."}, **SENDING},
+)
+def confirm(ask: SubmitterAsks, sweep: OneSweep, body: ConfirmRequest, key: Key = None) -> Response:
+    """Train a search's best configs and its best control again, on seeds that it never saw."""
+    return _submitted(ask, ask.changes.confirm(sweep, top=body.top, seeds=body.seeds, key=key))
+
+
+@router.post("/sweeps/{sweep}/trials/{trial}/promote", response_model=Promoted, responses=SENDING)
+def promote(
+    ask: SubmitterAsks, sweep: OneSweep, trial: TrialNumber, body: PromoteRequest
+) -> Response:
+    """Register a trial's student in MLflow's model registry."""
+    return ask.result(ask.changes.promote(sweep, trial, name=body.name))
 
 
 @router.get("/presets", response_model=list[Preset], responses=documented())

@@ -4,8 +4,11 @@ work in, how errors end and how results are shown."""
 import errno
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -28,6 +31,14 @@ PIPE_WIDTH = 10_000
 # What a full or protected disk says, wherever it is met first.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
+# What a service does as well.
+OFFERED = "plan|run|submit|sweeps|trials|best|compare|report|status|logs|watch|stop|stop-trial"
+OFFERED += "|resume|extend|retry|confirm|promote"
+NAMES_PLACE = ("profile", "server")
+_COMMAND = re.compile(rf"\bkd-sweep (?=(?:{OFFERED})\b)")
+# The options before the command that name the service, as they were typed, each with a space.
+_typed: ContextVar[str] = ContextVar("typed", default="")
+
 
 class _Commands(TyperGroup):
     """Turns errors that a user can correct into one block on stderr and an exit code."""
@@ -38,7 +49,7 @@ class _Commands(TyperGroup):
         except SweepError as error:
             if ctx.params.get("debug"):
                 raise
-            errors().print(Text(f"error: {error}"), soft_wrap=True)
+            errors().print(Text(f"error: {as_typed(str(error))}"), soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
             if ctx.params.get("debug") or error.errno not in UNWRITABLE:
@@ -128,7 +139,11 @@ def main_options(
 
     Start with: kd-sweep run demo
     """
+    _typed.set("")
     context.obj = environment_with(profile, server)
+    if context.obj.get(SERVER_VARIABLE):
+        given = {name: context.params[name] for name in NAMES_PLACE if _is_typed(context, name)}
+        _typed.set("".join(f"--{name} {shlex.quote(word)} " for name, word in given.items()))
 
 
 def workspace_of(context: typer.Context, what: str = "") -> Workspace:
@@ -175,8 +190,7 @@ def refuse_with_server(context: typer.Context, *options: str) -> None:
     """Raises `SpecError` for an option that is typed although a service is asked, which decides
     what it is about."""
     for option in options:
-        source = context.get_parameter_source(option)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_typed(context, option):
             workspace_of(context, f"--{option.replace('_', '-')}")
 
 
@@ -189,6 +203,18 @@ def _server_without(context: typer.Context, *options: str) -> Server | None:
 def _words(context: typer.Context) -> str:
     """Returns the command as it is typed: `cache list`."""
     return context.command_path.partition(" ")[2]
+
+
+def as_typed(text: str) -> str:
+    """Returns a text with the commands in it as they have to be typed to ask the service that this
+    one asks: with the option that named it, unless the environment did."""
+    options = _typed.get()
+    return _COMMAND.sub(lambda found: found[0] + options, text) if options else text
+
+
+def _is_typed(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def show(document: Any, view: RenderableType, as_json: bool) -> None:

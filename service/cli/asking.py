@@ -14,9 +14,7 @@ from service.cli.app import (
     Sweep,
     errors,
     place_of,
-    refuse_with_server,
     show,
-    workspace_of,
 )
 from service.words import EVERY_SWEEP, LATEST
 
@@ -149,17 +147,17 @@ def best(
 
     Example: kd-sweep best --where divergence=forward_kl --top 3 --export trial.json
     """
-    refuse_with_server(context, "export", "registered")
+    place = place_of(context)
     ranking = metric if direction is None else (metric, direction)
     if registered:
         # Of all sweeps, unless one is named: what is promoted is seldom in the newest.
         sweep = EVERY_SWEEP if sweep == LATEST else sweep
-        find = partial(actions.promote.best_registered, sweep, workspace_of(context))
+        find = partial(actions.promote.best_registered, sweep, place)
     else:
-        find = partial(actions.record.best_trials, sweep, place_of(context))
+        find = partial(actions.record.best_trials, sweep, place)
     found = find(metric=ranking, where=where, per=per, top=top)
     if export is not None:
-        actions.record.write_best_trial(found, workspace_of(context), export)
+        actions.record.write_best_trial(found, place, export)
     if as_json and not found.rows:
         # An empty array has no row for them to stand in.
         for line in found.lines:

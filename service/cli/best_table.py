@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from service.cli.app import as_typed
 from service.cli.tables import table, value
 from service.record.views import view_address
 from service.results.standings import trials_text
@@ -16,7 +17,7 @@ from trainers.files.urls import without_secrets
 from trainers.trial.diagnosis import logit_scale_warning
 
 if TYPE_CHECKING:
-    from service.actions.run import RunResult
+    from service.actions.run_result import RunResult
     from service.results.best import Best, Row
     from service.results.standings import Standing
 
@@ -67,17 +68,20 @@ def run_view(result: "RunResult") -> RenderableType:
     """Returns the end of a run: what was found, the best configs, and what to look at next."""
     head = f"sweep {result.sweep_id} {result.state}"
     if result.done_before:
-        head += " already; here is what it found. kd-sweep run … --again runs it afresh."
+        head += as_typed(" already; here is what it found. kd-sweep run … --again runs it afresh.")
     views: list[RenderableType] = [Text(head, style="bold"), Text(), best_view(result.best), Text()]
     if result.report is not None:
         views.append(_unbroken(f"report: {result.report}"))
     if result.state == TrialState.CANCELLED:
-        views.append(Text(f"go on: kd-sweep resume {result.sweep_id}; finished trials are kept"))
+        told = f"go on: kd-sweep resume {result.sweep_id}; finished trials are kept"
+        views.append(Text(as_typed(told)))
     views += [_unbroken(line) for line in _pages(result)]
     views.append(
         Text(
-            f"ask further: kd-sweep best --sweep {result.sweep_id} --per divergence; "
-            f"kd-sweep trials {result.sweep_id}; kd-sweep best --export trial.json"
+            as_typed(
+                f"ask further: kd-sweep best --sweep {result.sweep_id} --per divergence; "
+                f"kd-sweep trials {result.sweep_id}; kd-sweep best --export trial.json"
+            )
         )
     )
     return Group(*views)

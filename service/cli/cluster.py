@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from service import actions
+from service.accounts.line import Priority
 from service.cli import best_table, completing, tables
 from service.cli.app import (
     AsJson,
@@ -18,12 +19,12 @@ from service.cli.app import (
     Screen,
     Spec,
     Sweep,
+    as_typed,
     errors,
     place_here_or_at,
     place_on_cluster,
     refuse_with_server,
     show,
-    workspace_here_or_at,
 )
 from service.cli.display import RunDisplay, WatchDisplay
 from service.cli.plan_table import plan_view
@@ -34,7 +35,7 @@ from service.words import printable
 from service.workspace import Server, Workspace
 
 if TYPE_CHECKING:
-    from service.actions.run import RunEvent, RunResult
+    from service.actions.run_result import RunEvent, RunResult
     from service.cluster.sweep_job import SweepJob
 
 Address = Annotated[
@@ -61,6 +62,9 @@ def submit(
     again: Annotated[bool, typer.Option("--again", help="Although it was submitted.")] = False,
     from_: From = None,
     code: Annotated[Path | None, typer.Option(help="Folder of modules of your own.")] = None,
+    priority: Annotated[
+        str | None, typer.Option(metavar="|".join(Priority), help="In a service's line.")
+    ] = None,
     max_driver_restarts: Restarts = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -70,6 +74,7 @@ def submit(
     """
     refuse_with_server(context, "code", "max_driver_restarts")
     place = place_on_cluster(context, address)
+    actions.cluster.check_priority(priority, place)
     plan = actions.cluster.plan_on_cluster(spec, place, overrides=set_, code=code, warm_start=from_)
     console = errors()
     console.print(plan_view(plan))
@@ -81,6 +86,7 @@ def submit(
         max_driver_restarts=max_driver_restarts,
         again=again,
         code=code,
+        priority=priority,
     )
     _show_row(job.to_row(), as_json)
     where = f"{job.sweep_id}{_at(place)}"
@@ -242,8 +248,8 @@ def confirm(
 
     Example: kd-sweep confirm latest --top 3 --seeds 5
     """
-    workspace = workspace_here_or_at(context, address)
-    confirm_it = partial(actions.confirm.confirm_sweep, sweep, workspace, top=top, seeds=seeds)
+    place = place_here_or_at(context, address)
+    confirm_it = partial(actions.confirm.confirm_sweep, sweep, place, top=top, seeds=seeds)
     _go_on_shown(as_json, confirm_it)
 
 
@@ -280,7 +286,7 @@ def control(sweep_id: str, words: list[str]) -> None:
 
 def _print_event(event: "RunEvent") -> None:
     """Prints an event as a line of JSON."""
-    if isinstance(event, actions.run.SweepBegins):
+    if isinstance(event, actions.run_result.SweepBegins):
         plan = event.plan
         begins = {"sweep_id": plan.sweep_id, "num_trials": plan.num_trials}
         typer.echo(json.dumps({"event": "SweepBegins"} | begins))
@@ -293,7 +299,8 @@ def _run_display(as_json: bool) -> RunDisplay:
 
 
 def _show_row(document: Mapping[str, Any], as_json: bool) -> None:
-    show(document, tables.rows_view([document]), as_json)
+    row = {name: as_typed(one) if isinstance(one, str) else one for name, one in document.items()}
+    show(document, tables.rows_view([row]), as_json)
 
 
 def _go_on_shown(as_json: bool, act: Callable[..., "RunResult | SweepJob"]) -> None:
@@ -305,7 +312,7 @@ def _go_on_shown(as_json: bool, act: Callable[..., "RunResult | SweepJob"]) -> N
 
 def _show_result(result: "RunResult | SweepJob", as_json: bool) -> None:
     """Shows what going on has come to: the end of a run here, or a job of the cluster."""
-    if isinstance(result, actions.run.RunResult):
+    if isinstance(result, actions.run_result.RunResult):
         show(result.to_json(), best_table.run_view(result), as_json)
         raise typer.Exit(result.exit_code)
     _show_row(result.to_json(), as_json)
@@ -326,8 +333,8 @@ def _go_on(sweep_id: str, place: Workspace | Server) -> str:
 
 
 def _at(place: Workspace | Server) -> str:
-    """Returns the option that has a command work where this one did; a service is named before the
-    command, or by the environment."""
+    """Returns the option that has a command work where this one did; that of a service comes before
+    the command, from `as_typed`."""
     cluster = None if isinstance(place, Server) else place.cluster
     return "" if cluster is None else f" --address {cluster.address}"
 
@@ -338,4 +345,4 @@ def _say_place(report: Path) -> None:
 
 def _say(sentence: str) -> None:
     """Tells the user something that is no part of the result."""
-    errors().print(Text(sentence), soft_wrap=True)
+    errors().print(Text(as_typed(sentence)), soft_wrap=True)

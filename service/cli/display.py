@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service import actions
+from service.cli.app import as_typed
 from service.cli.fitting import FittedTable
 from service.cli.notebook import NotebookPanel
 from service.cli.plan_table import plan_view
@@ -26,7 +27,7 @@ from service.signals import StopOnSignal
 from service.words import duration
 
 if TYPE_CHECKING:
-    from service.actions.run import RunEvent
+    from service.actions.run_result import RunEvent
     from service.plan.plan import SweepPlan
 
 
@@ -151,11 +152,11 @@ class WatchDisplay:
     def __exit__(self, kind: type[BaseException] | None, *reason: object) -> None:
         self._open.close()
         if kind is KeyboardInterrupt and self._sweep_id is not None:
-            self._console.print(Text(self._left(self._sweep_id)), soft_wrap=True)
+            self._console.print(Text(as_typed(self._left(self._sweep_id))), soft_wrap=True)
 
     def on_event(self, event: "RunEvent") -> None:
         """Shows an event."""
-        if isinstance(event, actions.run.SweepBegins):
+        if isinstance(event, actions.run_result.SweepBegins):
             self._begin(event.plan)
             return
         assert self._display is not None, "the first event brings the plan"
@@ -175,7 +176,8 @@ class WatchDisplay:
 
 
 class RunDisplay(WatchDisplay):
-    """Shows a run in this process, and sets `stop` at its first Ctrl-C or SIGTERM."""
+    """Shows a run, and sets `stop` at its first Ctrl-C or SIGTERM. is_elsewhere: not in this
+    process, so that the second one only looks away."""
 
     def __init__(
         self,
@@ -183,10 +185,12 @@ class RunDisplay(WatchDisplay):
         *,
         shows_plan: bool = False,
         stop: threading.Event | None = None,
+        is_elsewhere: bool = False,
     ) -> None:
         super().__init__(console)
-        self._shows_plan = shows_plan
-        self._stopper = StopOnSignal(console.print, stop)
+        self._shows_plan, self._is_elsewhere = shows_plan, is_elsewhere
+        then = "only looks away" if is_elsewhere else "ends at once"
+        self._stopper = StopOnSignal(console.print, stop, then=then)
 
     @property
     def stop(self) -> threading.Event:
@@ -209,4 +213,6 @@ class RunDisplay(WatchDisplay):
         self._open.enter_context(self._stopper)
 
     def _left(self, sweep_id: str) -> str:
+        if self._is_elsewhere:
+            return f"it is stopped without being watched; see: kd-sweep status {sweep_id}"
         return f"ended at once; what is finished is kept. Go on with: kd-sweep resume {sweep_id}"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from service import actions
 from service.cli import completing, tables
-from service.cli.app import AsJson, errors, show, workspace_of
+from service.cli.app import AsJson, errors, place_of, refuse_with_server, show, workspace_of
 from service.errors import PlanError
 
 Run = Annotated[
@@ -82,7 +82,8 @@ def promote(
 
     Example: kd-sweep promote latest/7 --as dolly-student@champion
     """
-    made = actions.promote.promote_trial(run, workspace_of(context), name=name, merge=merge)
+    refuse_with_server(context, "merge")
+    made = actions.promote.promote_trial(run, place_of(context), name=name, merge=merge)
     load = Text(f'{made.version.text}: mlflow.transformers.load_model("{made.uri}")')
     show(made.to_json(), load, as_json)
 

@@ -11,6 +11,7 @@ from service import actions
 from service.accounts.users import UserRole
 from service.cli import tables
 from service.cli.app import AsJson, errors, show, workspace_of
+from service.errors import SpecError
 
 DATABASE_VARIABLE = "KD_SWEEP_DATABASE"
 Database = Annotated[
@@ -22,6 +23,7 @@ Database = Annotated[
         help="Of the service's users; default: a file in the home folder.",
     ),
 ]
+Limit = Annotated[str | None, typer.Option(metavar="N|none")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 
 users = typer.Typer(no_args_is_help=True, help="Who may use the service.")
@@ -42,7 +44,10 @@ def serve(
         list[str],
         typer.Option(metavar="URL", help="Sweeps may name what begins so; repeatable."),
     ] = [],  # noqa: B006
-    at_once: Annotated[int, typer.Option(min=1, help="Sweeps at once on this machine.")] = 1,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sweeps at once; default: 1 here, all on a cluster."),
+    ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -128,6 +133,46 @@ def remove_user(
     """
     gone = actions.accounts.remove_user(name, workspace_of(context), database=database)
     show(vars(gone), tables.rows_view([vars(gone)]), as_json)
+
+
+@users.command(name="quota")
+def quota(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A user's, or a project's.")
+    ] = None,
+    project: Annotated[bool, typer.Option("--project", help="NAME is a project's.")] = False,
+    trials_at_once: Limit = None,
+    open_sweeps: Limit = None,
+    gpu_hours: Limit = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set and show what a user may have: trials at once, sweeps that run or wait, GPU hours.
+
+    Each is a number, or none; GPU hours are a month's. Without NAME: those that were set.
+
+    Example: kd-sweep users quota anna --trials-at-once 4 --gpu-hours 200
+    """
+    workspace = workspace_of(context)
+    limits = {
+        "trials_at_once": trials_at_once,
+        "open_sweeps": open_sweeps,
+        "gpu_hours": gpu_hours,
+    }
+    if name is None:
+        if project or any(limits.values()):
+            raise SpecError(
+                "users quota: a limit is set for a user or a project, but got no name. Give one."
+            )
+        found = actions.quotas.list_quotas(workspace, database=database)
+        rows = [one.to_json() for one in found]
+        show(rows, tables.rows_view(rows), as_json)
+        return
+    row = actions.quotas.set_quota(
+        name, workspace, is_project=project, limits=limits, database=database
+    ).to_json()
+    show(row, tables.rows_view([row]), as_json)
 
 
 @users.command(name="log")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.actions.run import OnEvent, RunEvent
+    from service.actions.run_result import OnEvent, RunEvent
     from service.cli.display import WatchDisplay
 
 

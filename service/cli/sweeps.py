@@ -19,10 +19,10 @@ from service.cli.app import (
     output,
     place_of,
     show,
-    workspace_of,
 )
 from service.cli.display import RunDisplay
 from service.cli.plan_table import plan_view
+from service.workspace import Server
 
 
 def plan(
@@ -48,18 +48,19 @@ def run(
     from_: From = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a sweep on this machine; Ctrl-C stops it cleanly, twice at once.
+    """Run a sweep to its end, here or through a service; Ctrl-C stops it cleanly, twice at once.
 
     Example: kd-sweep run demo
     """
-    workspace = workspace_of(context)
-    made = actions.plan.plan_sweep(spec, workspace, overrides=set_, warm_start=from_)
+    place = place_of(context)
+    made = actions.plan.plan_sweep(spec, place, overrides=set_, warm_start=from_)
     console = errors() if as_json else output()
     # Ray writes notes of its own to stdout, where JSON must stand alone.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        with RunDisplay(console, shows_plan=True) as display:
+        is_elsewhere = isinstance(place, Server)
+        with RunDisplay(console, shows_plan=True, is_elsewhere=is_elsewhere) as display:
             result = actions.run.run_sweep(
-                made, workspace, again=again, on_event=display.on_event, stop=display.stop
+                made, place, again=again, on_event=display.on_event, stop=display.stop
             )
     show(result.to_json(), best_table.run_view(result), as_json)
     raise typer.Exit(result.exit_code)

@@ -1,6 +1,6 @@
 """The best configs under one metric, who wins under each of the others, and what was found."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from trainers.trial.diagnosis import (
     logit_scales_warning,
 )
 from trainers.trial.metrics import sign_of
+from trainers.trial.trial_file import TrialFile
 
 TOP, TOP_OF_SWEEP, TOP_OF_VALUE = 10, 3, 1
 
@@ -130,16 +131,17 @@ class Best(Framed):
             for ratios in sides.values()
         }
 
-    def export(self, runs: Runs, path: Path) -> None:
-        """Writes the best trial's `trial.json`. Raises `TrackingError` when none completed,
-        `PlanError` unless `path` is a new file in a folder that is there."""
+    def export(self, read: Callable[[RunRecord], TrialFile], path: Path) -> None:
+        """Writes the best trial's `trial.json`. read: returns the one of a run. Raises
+        `TrackingError` when none completed, `PlanError` unless `path` is a new file in a folder
+        that is there."""
         if not self.rows or self.rows[0].standing is None:
             raise TrackingError(
                 f"--export: a completed trial with the metric {self.metric} must be there, but got "
                 "none. kd-sweep trials SWEEP shows what there is; kd-sweep export SWEEP/NUMBER "
                 "writes any of them."
             )
-        trial = runs.trial_file(self.rows[0].record.run_id)
+        trial = read(self.rows[0].record)
         if path.exists() or not path.parent.is_dir():
             what = "it is there" if path.exists() else "its folder is not there"
             raise PlanError(
@@ -163,16 +165,21 @@ def find_best(runs: Runs, question: Question) -> Best:
 
 
 def _find_best(runs: Runs, question: Question) -> Best:
-    is_of_all = question.sweep == EVERY_SWEEP
-    sweeps = runs.sweeps() if is_of_all else [runs.resolve_sweep(question.sweep)]
-    answers = [_Answer(runs, one, question, is_alone=not is_of_all) for one in sweeps]
+    sweeps = _sweeps_of(runs, question.sweep)
+    answers = [_Answer(runs, one, question, is_alone=question.is_of_one) for one in sweeps]
     check_is_logged(question.metric, (one.records for one in answers))
-    if is_of_all:
+    if not question.is_of_one:
         return _best_of_all(answers, question)
     (answer,) = answers
     rows = _shown(answer.groups(), question.top or _default_top(question))
     found = _best(answer.evidence, rows, is_whole=answer.is_whole)
     return replace(found, grouped_by=question.per)
+
+
+def _sweeps_of(runs: Runs, meant: str | tuple[str, ...]) -> list[SweepRecord]:
+    if isinstance(meant, str):
+        return runs.sweeps() if meant == EVERY_SWEEP else [runs.resolve_sweep(meant)]
+    return [one for one in runs.sweeps() if one.sweep_id in meant]
 
 
 def best_of(evidence: Evidence, *, top: int) -> Best:
@@ -281,7 +288,7 @@ def _merged(groups: Iterable[list[Row]]) -> list[list[Row]]:
 def _default_top(question: Question) -> int:
     if question.per is not None:
         return TOP_OF_VALUE
-    is_by_sweep = question.sweep == EVERY_SWEEP and question.metric is None
+    is_by_sweep = not question.is_of_one and question.metric is None
     return TOP_OF_SWEEP if is_by_sweep else TOP
 
 

@@ -8,6 +8,7 @@ from service.record import tags
 from service.record.conditions import check_group, conditions
 from service.record.metric_names import plain_name
 from service.record.records import RunRecord
+from service.words import EVERY_SWEEP, LATEST
 from trainers.nearest import nearest
 from trainers.tasks import table
 from trainers.trial.metrics import MAXIMIZE, MINIMIZE, TRAINING_METRICS
@@ -17,13 +18,13 @@ NEITHER = ""  # the direction of a metric that says nothing of which trial is be
 
 @dataclass(frozen=True)
 class Question:
-    """Which best trials are asked for. metric: None is each sweep's objective; where: see
-    `conditions`; per: a field of trials; top: how many rows, of each group where they come in
-    groups; None for ten, three of each sweep, one of each value of `per`; registered: run id →
-    what its student is registered as, to look at these runs alone; direction: of `metric`, None
-    for its own."""
+    """Which best trials are asked for. sweep: one, `all`, or the ids of several; metric: None is
+    each sweep's objective; where: see `conditions`; per: a field of trials; top: how many rows, of
+    each group where they come in groups; None for ten, three of each sweep, one of each value of
+    `per`; registered: run id → what its student is registered as, to look at these runs alone;
+    direction: of `metric`, None for its own."""
 
-    sweep: str = "latest"
+    sweep: str | tuple[str, ...] = LATEST
     metric: str | None = None
     where: Sequence[str] = ()
     per: str | None = None
@@ -36,15 +37,20 @@ class Question:
         none."""
         return self.direction or known.get(self.metric or "", NEITHER)
 
+    @property
+    def is_of_one(self) -> bool:
+        """Whether one sweep is asked about."""
+        return isinstance(self.sweep, str) and self.sweep != EVERY_SWEEP
+
     def to_params(self) -> dict[str, str | int | list[str] | None]:
-        """Returns the question of one sweep as the API takes it."""
+        """Returns what the API is asked of a sweep, or of all."""
         where = list(self.where)
         told = {"metric": self.metric, "direction": self.direction, "per": self.per}
         return {**told, "where": where, "top": self.top}
 
 
 def asked(
-    sweep: str,
+    sweep: str | tuple[str, ...],
     *,
     metric: str | tuple[str | None, str] | None = None,
     where: Sequence[str] = (),

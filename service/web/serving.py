@@ -11,18 +11,20 @@ from typing import Any
 
 import uvicorn
 
-from service.accounts.accounts import open_accounts
+from service.accounts.accounts import Accounts, open_accounts
 from service.accounts.users import hidden
 from service.actions.accounts import accounts_url, first_token
 from service.actions.allowed import Allowed
 from service.actions.hosted import Hosted
 from service.actions.launch import Launches
+from service.actions.launch_there import ClusterLaunches
 from service.errors import PlanError
 from service.web.site import make_site
 from service.workspace import Workspace
 from trainers.files.urls import is_url, without_secrets
 
 BACKLOG = 512
+NO_LIMIT = 10**6
 END_S = 3  # that open pages get when the service ends
 OnReady = Callable[[str, str | None], None]
 
@@ -30,15 +32,16 @@ OnReady = Callable[[str, str | None], None]
 @dataclass(frozen=True)
 class Settings:
     """How a service serves. `data`: the folder that relative paths of sweeps start from; `folders`,
-    `addresses`: what else sweeps may name; `at_once`: how many of them run here together;
-    `database`: of the users, by default a file in the home folder."""
+    `addresses`: what else sweeps may name; `at_once`: how many of them run together, by default one
+    here, and on a cluster as many as come; `database`: of the users, by default a file in the home
+    folder."""
 
     host: str = "127.0.0.1"
     port: int = 8266
     data: Path | None = None
     folders: tuple[Path, ...] = ()
     addresses: tuple[str, ...] = ()
-    at_once: int = 1
+    at_once: int | None = None
     database: str | None = None
 
 
@@ -50,11 +53,18 @@ def serve(workspace: Workspace, settings: Settings, on_ready: OnReady) -> None:
         closing(_listening(settings.host, settings.port)) as listener,
         open_accounts(accounts_url(place, settings.database)) as accounts,
     ):
-        launches = Launches(place, at_once=settings.at_once)
+        launches = _launches(place, settings, accounts)
         hosted = Hosted(place, accounts, launches, allowed_in(place, settings))
         server = uvicorn.Server(_config(make_site(hosted), settings))
         on_ready(_address(listener), first_token(accounts))
         server.run(sockets=[listener])
+
+
+def _launches(place: Workspace, settings: Settings, accounts: Accounts) -> Launches:
+    if place.cluster is None:
+        return Launches(place, at_once=settings.at_once or 1, quotas=accounts.quotas.all)
+    many = settings.at_once or NO_LIMIT
+    return ClusterLaunches(place, at_once=many, quotas=accounts.quotas.all)
 
 
 def allowed_in(place: Workspace, settings: Settings) -> Allowed:

@@ -11,7 +11,7 @@ from records_support import make_store, make_tracker, record_sweep, trial_of
 from service.actions import confirm
 from service.actions.confirm import confirm_sweep, plan_confirmation
 from service.actions.plan import input_facts
-from service.actions.run import RunResult
+from service.actions.run_result import RunResult
 from service.errors import PlanError, TrackingError
 from service.plan.plan import SweepPlan
 from service.spec.parse import parse_spec

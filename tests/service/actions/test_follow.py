@@ -24,7 +24,7 @@ from service.actions.follow import (
     sweep_status,
     watch_sweep,
 )
-from service.actions.run import RunEvent, SweepBegins
+from service.actions.run_result import RunEvent, SweepBegins
 from service.actions.status import SweepStatus, count_trials
 from service.cluster import dashboard
 from service.driver.lock import sweep_lock

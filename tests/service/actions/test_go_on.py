@@ -20,7 +20,7 @@ from service.actions.go_on import (
     with_more_trials,
 )
 from service.actions.record import list_sweeps
-from service.actions.run import RunEvent, RunResult, SweepBegins
+from service.actions.run_result import RunEvent, RunResult, SweepBegins
 from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import SweepJob

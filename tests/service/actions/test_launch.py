@@ -6,11 +6,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from fakes import make_sweep_plan
 
+from service.accounts.line import Asked, Owner, Priority, Quota, Quotas
 from service.actions import launch as launching
 from service.actions.launch import Launch, Launches, LaunchState, run_launch
 from service.cluster.job import JobOrder
@@ -42,10 +45,14 @@ def started() -> Iterator[list[Launches]]:
 
 
 def launches(
-    home: Path, started: list[Launches], script: str = SCRIPT, at_once: int = 1
+    home: Path,
+    started: list[Launches],
+    script: str = SCRIPT,
+    at_once: int = 1,
+    quotas: Quotas = MappingProxyType({}),
 ) -> Launches:
     command = (sys.executable, "-S", "-c", script)
-    made = Launches(Workspace(home), at_once=at_once, command=command)
+    made = Launches(Workspace(home), at_once=at_once, command=command, quotas=lambda: quotas)
     started.append(made)
     return made
 
@@ -83,13 +90,49 @@ def test_the_next_begins_when_one_has_ended(tmp_path: Path, started: list[Launch
     assert line.begin_next() == []
     states = [one.state for one in line.all()]
     assert states == [LaunchState.RUNNING, LaunchState.WAITING, LaunchState.WAITING]
-    last = line.newest("tiny-c")
-    assert last is not None and line.num_before(last) == 2
+    assert [(one.entry.name[-6:], one.num_before) for one in line.line()] == [
+        ("tiny-b", 1),
+        ("tiny-c", 2),
+    ]
     (wait_for(line, "tiny-a", "begun").folder / "go").touch()
     end = ended(line, "tiny-a").end
     assert end is not None and end.exit_code == 0
     line.begin_next()
     assert [one.state for one in line.all()][1:] == [LaunchState.RUNNING, LaunchState.WAITING]
+
+
+def test_a_higher_priority_begins_first_and_what_a_quota_holds_back_lets_others_pass(
+    tmp_path: Path, started: list[Launches]
+) -> None:
+    quotas = {(Owner.USER, "anna"): Quota(trials_at_once=1)}
+    line = launches(tmp_path, started, at_once=2, quotas=quotas)
+    anna, otto = Asked("anna", "vision"), Asked("otto", "text", Priority.LOW)
+    for name, asked in (("a", anna), ("b", otto), ("c", anna)):
+        line.put(order(name), asked=asked)
+    line.put(order("d"), asked=replace(anna, priority=Priority.HIGH))
+    assert [one.sweep_id for one in line.begin_next()] == ["tiny-d", "tiny-b"]
+    held = "until 1 fewer of the trials of user anna train: at most 1 at once"
+    assert [(one.entry.name[-6:], one.held) for one in line.line()] == [
+        ("tiny-a", held),
+        ("tiny-c", held),
+    ]
+    # Another service finds the same line in the home folder.
+    assert launches(tmp_path, started, at_once=2, quotas=quotas).line() == line.line()
+    (wait_for(line, "tiny-d", "begun").folder / "go").touch()
+    assert ended(line, "tiny-d").entry.ended_at is not None
+    line.begin_next()
+    states = {one.sweep_id: one.state for one in line.all()}
+    assert (states["tiny-a"], states["tiny-c"]) == (LaunchState.RUNNING, LaunchState.WAITING)
+
+
+def test_what_an_earlier_version_put_in_line_is_taken_up(
+    tmp_path: Path, started: list[Launches]
+) -> None:
+    line = launches(tmp_path, started)
+    line.put(order("a"))
+    (line.all()[0].folder / "asked.json").unlink()
+    assert line.all()[0].entry.asked == Asked()
+    assert [one.sweep_id for one in line.begin_next()] == ["tiny-a"]
 
 
 def test_a_name_is_launched_once(tmp_path: Path, started: list[Launches]) -> None:
@@ -122,7 +165,7 @@ def test_one_whose_service_was_killed_before_it_began_waits_for_the_next(
     child = os.fork()
     if child == 0:  # holds the lock, as one that is about to begin it, and is killed
         with (tmp_path / "launches" / line.all()[0].folder.name / "lock").open("a") as file:
-            launching._is_free(file)
+            launching.is_free(file)
             time.sleep(60)
         os._exit(0)
     end = time.monotonic() + 30

@@ -15,7 +15,7 @@ from scipy import stats
 
 from service import actions
 from service.actions.report import FreshReport, Report, make_report, write_report
-from service.actions.run import SweepBegins
+from service.actions.run_result import SweepBegins
 from service.errors import PlanError, TrackingError
 from service.events import TrialEnded, TrialEvaluated
 from service.home import home_folder

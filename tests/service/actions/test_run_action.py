@@ -9,14 +9,8 @@ import pytest
 from records_support import make_store, make_tracker, plan_of, record_sweep, trial_of
 
 from service import actions
-from service.actions.run import (
-    RunEvent,
-    RunResult,
-    StartTime,
-    SweepBegins,
-    fresh_id,
-    run_sweep,
-)
+from service.actions.run import StartTime, fresh_id, run_sweep
+from service.actions.run_result import RunEvent, RunResult, SweepBegins
 from service.driver.driver import Place
 from service.events import Preparing, SlotsUp, SweepSummary, TrialEnded, TrialStarted, Waiting
 from service.home import home_folder

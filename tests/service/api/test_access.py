@@ -28,6 +28,8 @@ TABLE: dict[tuple[str, str], tuple[UserRole | None, dict[str, Any], bool]] = {
     ("GET", "/api/v1/sweeps/{sweep}/plan"): (VIEWER, {}, False),
     ("GET", "/api/v1/sweeps/{sweep}/trials"): (VIEWER, {}, False),
     ("GET", "/api/v1/sweeps/{sweep}/best"): (VIEWER, {}, False),
+    ("GET", "/api/v1/best"): (VIEWER, {}, False),
+    ("GET", "/api/v1/sweeps/{sweep}/trials/{trial}/file"): (VIEWER, {}, False),
     ("GET", "/api/v1/compare"): (VIEWER, {"params": {"run": ["{sweep}/0", "{sweep}/1"]}}, False),
     ("GET", "/api/v1/sweeps/{sweep}/report"): (VIEWER, {}, False),
     ("GET", "/api/v1/sweeps/{sweep}/logs"): (VIEWER, {}, False),
@@ -37,6 +39,12 @@ TABLE: dict[tuple[str, str], tuple[UserRole | None, dict[str, Any], bool]] = {
     ("POST", "/api/v1/sweeps/{sweep}/resume"): (SUBMITTER, {}, True),
     ("POST", "/api/v1/sweeps/{sweep}/extend"): (SUBMITTER, {"json": {"trials": 1}}, True),
     ("POST", "/api/v1/sweeps/{sweep}/retry"): (SUBMITTER, {"json": {}}, True),
+    ("POST", "/api/v1/sweeps/{sweep}/confirm"): (SUBMITTER, {"json": {}}, False),
+    ("POST", "/api/v1/sweeps/{sweep}/trials/{trial}/promote"): (
+        SUBMITTER,
+        {"json": {"name": "mine"}},
+        True,
+    ),
     ("GET", "/api/v1/presets"): (VIEWER, {}, False),
     ("GET", "/api/v1/presets/{name}"): (VIEWER, {}, False),
     ("GET", "/api/v1/schema"): (VIEWER, {}, False),
@@ -162,7 +170,7 @@ def test_a_sweep_of_the_command_line_is_the_admins_alone(served: Service) -> Non
 
 @pytest.mark.parametrize("name", ["all", "", "..", "%2e%2e", "../me", "x" * 300, "<script>"])
 def test_no_name_of_a_sweep_opens_anything(served: Service, name: str) -> None:
-    answer = served("anna", "GET", f"/api/v1/sweeps/{name}/best")
+    answer = served("anna", "GET", f"/api/v1/sweeps/{name}/report")
     assert answer.status_code in (404, 422), answer.text
 
 

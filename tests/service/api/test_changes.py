@@ -3,6 +3,7 @@ killed."""
 
 import fcntl
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,21 @@ from api_support import PLAN, Service
 from cli_support import document
 from fakes import MemoryClient, make_study_document
 
+from service.accounts.line import Owner, Quota
 from service.actions.go_on import MoreOfStudy, order_to_extend, with_more
 from service.actions.json_types import adapter_of
 from service.actions.launch import LaunchState
+from service.actions.launch_there import ClusterLaunches
 from service.actions.status import SweepStatus
+from service.cluster import dashboard
 from service.cluster.job import JobOrder
+from service.driver.log import LogPart
 from service.plan.estimates import InputFacts
 from service.plan.plan import make_plan
 from service.plan.resources import Resources
 from service.spec.parse import parse_spec
 from service.states import TrialState
+from service.workspace import Cluster
 
 MINE = PLAN.sweep_id
 ONE = f"/api/v1/sweeps/{MINE}"
@@ -113,13 +119,60 @@ def test_a_service_that_is_killed_in_a_submit_leaves_one_sweep(
     assert len(fresh.hosted.launches.all()) == 1
 
 
-def test_too_many_at_once_are_refused(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.actions.hosted_changes.MOST_WAITING", 1)
+def test_too_many_at_once_are_refused(fresh: Service) -> None:
+    fresh.hosted.accounts.quotas.put(Owner.USER, "anna", Quota(open_sweeps=1))
     submit(fresh)
     refused = submit(fresh, again=True)
     assert refused.status_code == 403
-    assert "1 sweeps at most may run or wait" in refused.json()["detail"]
+    assert "user anna: 1 sweeps at most may run or wait" in refused.json()["detail"]
+    assert fresh("anna", "POST", f"{ONE}/resume").status_code == 403
     assert submit(fresh, "otto").status_code == 201
+
+
+def messages(served: Service) -> dict[str, str]:
+    rows = served("root", "GET", "/api/v1/status").json()
+    return {row["sweep_id"]: row["message"] for row in rows if row["state"] == "pending"}
+
+
+def test_the_line_is_by_priority_and_says_what_is_waited_for(fresh: Service) -> None:
+    low = submit(fresh, overrides=["name=low"], priority="low").json()["sweep_id"]
+    normal = submit(fresh, "otto").json()["sweep_id"]
+    high = submit(fresh, "root", overrides=["name=high"], priority="high").json()["sweep_id"]
+    assert messages(fresh) == {
+        high: "is next",
+        normal: "waits for 1 before it",
+        low: "waits for 2 before it",
+    }
+    for user in ("anna", "paul"):
+        refused = submit(fresh, user, overrides=["name=x"], priority="high")
+        assert refused.status_code == 403
+        assert "priority: must be low or normal unless an admin" in refused.json()["detail"]
+    assert submit(fresh, priority="urgent").status_code == 422
+    assert len(fresh.hosted.launches.all()) == 3
+
+
+def test_what_is_waited_for_is_sent_to_who_looks_on(fresh: Service) -> None:
+    first = submit(fresh, overrides=["name=first"]).json()["sweep_id"]
+    log = fresh.hosted.news_of(submit(fresh).json()["sweep_id"])
+    texts = [json.loads(line)["text"] for line in log.read().part.lines]
+    assert texts == ["waits for 1 before it"]
+    assert log.read("0").part == LogPart([], "0")  # it has not changed
+    fresh("anna", "POST", f"/api/v1/sweeps/{first}/stop")
+    news = log.read("0")
+    assert [json.loads(line)["text"] for line in news.part.lines] == ["is next"]
+    assert not news.is_over
+
+
+def test_a_sweep_counts_for_its_owner_and_their_project(fresh: Service) -> None:
+    fresh.hosted.accounts.quotas.put(Owner.PROJECT, "anna", Quota(trials_at_once=1))
+    refused = submit(fresh)
+    assert refused.status_code == 403
+    assert "project anna: 1 trials at most may train at once, but" in refused.json()["detail"]
+    assert submit(fresh, overrides=["resources.slots=1"]).status_code == 201
+    # An admin who goes on with it does so for its owner.
+    assert fresh("root", "POST", f"{ONE}/resume").status_code == 403
+    asked = fresh.hosted.launches.all()[0].entry.asked
+    assert (asked.user, asked.project, asked.trials, asked.gpus) == ("anna", "anna", 1, 0.0)
 
 
 def test_what_a_user_may_not_name_is_not_even_looked_at(fresh: Service, tmp_path: Path) -> None:
@@ -232,18 +285,15 @@ def test_what_does_not_run_is_not_stopped(served: Service) -> None:
 def test_a_sweep_goes_to_the_cluster_that_the_service_has(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
-    from service.cluster import dashboard
-    from service.plan.resources import Resources
-    from service.workspace import Cluster
-
     client = MemoryClient()
     monkeypatch.setattr(dashboard, "connect", lambda cluster: client)
     monkeypatch.setattr(dashboard, "cluster_resources", lambda cluster: Resources(num_cpus=2))
     monkeypatch.setattr(dashboard, "check_workers_fit", lambda plan, cluster: None)
     place = fresh.hosted.workspace.on(Cluster("http://head:8265"))
-    fresh.client.app.state.hosted = replace(fresh.hosted, workspace=place)  # type: ignore[attr-defined]
+    line = ClusterLaunches(place, at_once=1)
+    fresh.client.app.state.hosted = replace(  # type: ignore[attr-defined]
+        fresh.hosted, workspace=place, launches=line
+    )
     first, second = submit(fresh), submit(fresh)
     assert (first.status_code, second.status_code) == (201, 200), first.text
     assert len(client.infos) == 1
@@ -251,3 +301,18 @@ def test_a_sweep_goes_to_the_cluster_that_the_service_has(
     assert fresh("anna", "GET", "/api/v1/status").json()[0]["sweep_id"] == sweep
     assert fresh("otto", "GET", "/api/v1/status").json() == []
     assert fresh("otto", "POST", f"/api/v1/sweeps/{sweep}/stop").status_code == 404
+    # Another one waits, and leaves the line; the first goes on as another job once it has ended.
+    other = submit(fresh, "otto").json()
+    assert other["message"] == "waits for 1 before it"
+    assert fresh("otto", "POST", f"/api/v1/sweeps/{other['sweep_id']}/stop").status_code == 200
+    path = f"/api/v1/sweeps/{sweep}"
+    assert fresh("anna", "POST", f"{path}/resume").status_code == 409
+    client.infos[0].status = "STOPPED"
+    line.look_again()
+    line.begin_next()
+    assert fresh("anna", "GET", f"{path}/status").json()["state"] == "cancelled"
+    monkeypatch.setattr(
+        "service.actions.go_on.order_to_resume", lambda *given: line.all()[0].order()
+    )
+    assert fresh("anna", "POST", f"{path}/resume").json()["state"] == "running"
+    assert [one.submission_id for one in client.infos] == [sweep, f"{sweep}-a2"]

@@ -7,7 +7,7 @@ import pytest
 from records_support import record_of
 from rich.console import Console, RenderableType
 
-from service.actions.run import RunResult
+from service.actions.run_result import RunResult
 from service.cli import asking
 from service.cli.best_table import best_view, run_view, ui_command
 from service.record.records import RunRecord
@@ -158,7 +158,6 @@ def test_json_without_a_row_says_what_was_found_beside_it(
 ) -> None:
     failed = record_of(0, {}, {}, state=TrialState.FAILED, tags={"error": "KeyError: x"})
     monkeypatch.setattr(asking, "place_of", lambda context: None)
-    monkeypatch.setattr(asking, "refuse_with_server", lambda context, *options: None)
     monkeypatch.setattr(asking.actions.record, "best_trials", lambda *_, **__: best_of([failed]))
     asking.best(cast(Any, None), as_json=True)
     written = capsys.readouterr()

@@ -9,7 +9,7 @@ import pytest
 from fakes import make_sweep_plan
 from rich.console import Console
 
-from service.actions.run import SweepBegins
+from service.actions.run_result import SweepBegins
 from service.cli.app import Screen
 from service.cli.display import (
     LiveDisplay,

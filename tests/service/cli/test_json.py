@@ -20,7 +20,8 @@ from service.actions.accounts import add_user, new_token
 from service.actions.json_types import BY_COMMAND, adapter_of
 from service.actions.promote import Promoted
 from service.actions.rho import RhoReport
-from service.actions.run import SweepBegins, run_sweep
+from service.actions.run import run_sweep
+from service.actions.run_result import SweepBegins
 from service.actions.status import SweepStatus
 from service.cli.main import COMMANDS, app
 from service.cluster.sweep_job import SweepJob
@@ -123,6 +124,7 @@ QUESTIONS = {
     "users list": ("users", "list"),
     "users remove": ("users", "remove", "anna"),
     "users log": ("users", "log"),
+    "users quota": ("users", "quota", "anna"),
     "tokens new": ("tokens", "new", "anna"),
     "tokens list": ("tokens", "list"),
     "tokens revoke": ("tokens", "revoke", "TOKEN"),

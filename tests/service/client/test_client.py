@@ -21,7 +21,7 @@ from service.actions import follow, record, report
 from service.actions.cluster import submit_sweep
 from service.actions.launch import LaunchState
 from service.actions.plan import plan_sweep
-from service.actions.run import SweepBegins
+from service.actions.run_result import SweepBegins
 from service.api.access import MOST_TRIES, Tries
 from service.client import sending, streaming
 from service.client.asking import ask_all, route

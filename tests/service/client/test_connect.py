@@ -24,7 +24,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
 def test_it_has_the_functions_that_are_offered_and_no_others(served: Listening) -> None:
     team = kd_sweep.connect(served.address, served.service.tokens["anna"])
     functions = {name for name in kd_sweep.__all__ if inspect.isfunction(getattr(kd_sweep, name))}
-    lacking = {"connect", "workspace", "run", "confirm", "rerun", "evaluate", "export"}
+    lacking = {"connect", "workspace", "rerun", "evaluate", "export"}
     assert vars(team).keys() == functions - lacking
     assert team.best.__doc__ == kd_sweep.best.__doc__
 
@@ -50,7 +50,7 @@ def test_the_environment_may_name_the_service(
     monkeypatch.setenv("KD_SWEEP_SERVER", served.address)
     monkeypatch.setenv("KD_SWEEP_TOKEN", served.service.tokens["anna"])
     assert kd_sweep.connect().sweeps() == kd_sweep.sweeps() == record.list_sweeps(served.to("anna"))
-    for ask in (kd_sweep.workspace, lambda: kd_sweep.run("demo"), lambda: kd_sweep.rerun("x/0")):
+    for ask in (kd_sweep.workspace, lambda: kd_sweep.rerun("x/0")):
         with pytest.raises(errors.SpecError, match="must be where the sweeps are, but got "):
             ask()
     assert not (tmp_path / "kd-sweep-home").exists()
