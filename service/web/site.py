@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from service import actions
+from service.accounts.line import Priority
 from service.accounts.users import UserRole, split_token
 from service.actions.hosted import Hosted
 from service.api.access import COOKIE, Session, check_token, hosted_of, session_of
@@ -101,9 +102,21 @@ def show_sweeps(request: Request) -> Response:
 @router.get("/new")
 def show_new(request: Request) -> Response:
     """Shows where to write a sweep, plan it and submit it."""
-    starter = actions.documents.read_starter().text
-    presets = actions.documents.list_presets()
-    return _page_for(request, "new.html.j2", {"starter": starter, "presets": presets})
+    session = session_of(request)
+    if session is None:
+        return _to_login(request)
+    values = {
+        "starter": actions.documents.read_starter().text,
+        "presets": actions.documents.list_presets(),
+        "priorities": [one for one in Priority if session.user.is_admin or one != Priority.HIGH],
+    }
+    return _page("new.html.j2", session, values)
+
+
+@router.get("/compare")
+def show_comparison(request: Request) -> Response:
+    """Shows sweeps side by side."""
+    return _page_for(request, "compare.html.j2", {})
 
 
 @router.get("/sweeps/{sweep}")

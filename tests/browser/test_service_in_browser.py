@@ -17,11 +17,15 @@ from client_support import listening
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from service.actions import confirm, hosted_changes, promote
+from service.actions.promote import Promoted
 from service.driver.lock import sweep_lock
 from service.driver.log import driver_log
 from service.events import DriverEvent, Notice, TrialEnded, TrialEvaluated, TrialStarted
 from service.home import sweeps_folder
+from service.plan.estimates import InputFacts
 from service.plan.places import plan_file
+from service.record.registry import Version
 from service.states import TrialState
 
 pytestmark = pytest.mark.browser
@@ -199,6 +203,66 @@ def test_html_in_what_others_wrote_is_text(site: Site, driver: Driver) -> None:
     assert shown.ask("document.querySelectorAll('main img').length") == 0
     assert "owned" not in site.browser.title
     assert shown.complaints() == []
+
+
+@pytest.mark.parametrize("view", [(1400, "light"), (400, "dark")], ids=str)
+def test_sweeps_are_ticked_and_compared(site: Site, view: tuple[int, str]) -> None:
+    site.size(*view)
+    site.log_in("root")
+    site.browser.get_log("browser")
+    find = site.browser.find_element
+    boxes = site.wait(
+        lambda: site.browser.find_elements(By.CSS_SELECTOR, ".pick:enabled"), "what to tick"
+    )
+    button = find(By.CSS_SELECTOR, "#compare button")
+    for count, box in enumerate(boxes[:2]):
+        assert button.is_enabled() is (count > 1)
+        box.click()
+    button.click()
+    site.wait(lambda: "/compare?sweep=" in site.browser.current_url, "the comparison")
+    site.wait(lambda: "to maximize" in site.text("#head"), "what seeds say")
+    assert site.text("#bests tbody").count("rouge_l") == 2
+    is_whole(site, Shown(site.browser), view[0])
+    keep(site.browser, f"compare-{view[0]}-{view[1]}")
+
+
+def test_a_search_is_confirmed_and_its_best_promoted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosted = site.service.hosted
+    registered: list[str] = []
+    facts = InputFacts(fingerprints={"data": "d" * 64})
+    monkeypatch.setattr(confirm, "input_facts", lambda spec, home: facts)
+    monkeypatch.setattr(hosted_changes, "sweeps_registered", lambda model, workspace: set())
+
+    def register(run: str, workspace: Any, *, name: str) -> Promoted:
+        registered.append(run)
+        record = promote.open_record(workspace).get(run)
+        return Promoted(record, Version(name, "4", (), record.run_id), f"models:/{name}/4")
+
+    monkeypatch.setattr(hosted_changes, "promote_trial", register)
+    site.size(400, "light")
+    site.log_in()
+    site.open(f"/sweeps/{PLAN.sweep_id}")
+    find = site.browser.find_element
+    site.wait(lambda: find(By.ID, "promote").is_displayed(), "the best")
+    find(By.ID, "as").send_keys("dolly")
+    find(By.CSS_SELECTOR, "#promote button").click()
+    site.wait(lambda: "trial 1 is dolly version 4: models:/dolly/4" in site.text("#promoted"), "it")
+    assert registered == [f"{PLAN.sweep_id}/1"]
+    keep(site.browser, "promoted-400")
+    site.size(1400, "light")
+    find(By.CSS_SELECTOR, "#confirm button").click()
+    site.wait(lambda: "--top must be at most" in site.text("#trouble"), "why not three")
+    top = find(By.ID, "top")
+    top.clear()
+    top.send_keys("2")
+    keep(site.browser, "confirm-1400")
+    find(By.CSS_SELECTOR, "#confirm button").click()
+    site.wait(lambda: "-confirm-" in site.browser.current_url, "the study's page")
+    site.wait(lambda: site.text("#state") == "pending", "its state")
+    newest = hosted.launches.all()[-1]
+    assert newest.order().plan.confirms == PLAN.sweep_id
 
 
 def test_the_report_is_drawn_under_its_own_policy(site: Site) -> None:

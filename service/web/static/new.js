@@ -14,7 +14,7 @@
     planned = null;
     shown.replaceChildren();
     shown.hidden = true;
-    button.hidden = true;
+    button.hidden = at("how").hidden = true;
     at("hint").hidden = false;
     trouble(null);
   };
@@ -54,7 +54,7 @@
     shown.replaceChildren(...children);
     shown.hidden = false;
     at("hint").hidden = true;
-    button.hidden = !isPlan;
+    button.hidden = at("how").hidden = !isPlan;
   };
 
   const busy = async (which, word, act) => {
@@ -84,7 +84,8 @@
   });
 
   button.addEventListener("click", () => busy(button, "Submitting…", async () => {
-    const made = await ask("/sweeps", { method: "POST", ...planned });
+    const body = { ...planned.body, priority: at("priority").value };
+    const made = await ask("/sweeps", { method: "POST", body, key: planned.key });
     location.assign(`/sweeps/${encodeURIComponent(made.sweep_id)}`);
   }));
 
@@ -94,4 +95,5 @@
     forget();
   });
   for (const one of [text, overrides]) one.addEventListener("input", forget);
+  at("priority").addEventListener("change", () => { if (planned) planned.key = drawKey(); });
 })();

@@ -101,13 +101,15 @@
     at("no-trials").hidden = all.length > 0;
   };
 
-  const showButtons = (all) => {
+  const showButtons = (all, best) => {
     const isGoing = ["pending", "running"].includes(status?.state);
     const has = (id, shown) => { if (at(id)) at(id).hidden = !shown; };
     has("stop", isGoing);
     has("resume", status && !isGoing && status.state !== "completed");
     has("extend", status && !isGoing && plan && !plan.study);
     has("report", all.some((one) => one.isRecorded && isOver(one)));
+    has("confirm", status && !isGoing && plan && !plan.study && plan.spec.objective.length === 1 && best);
+    has("promote", best?.isRecorded);
   };
 
   const show = () => {
@@ -117,7 +119,7 @@
     const { metric } = objective();
     showHead(all, best);
     showTrials(all, best);
-    showButtons(all);
+    showButtons(all, best);
     const isDrawn = all.some((one) => one.objective != null || one.curve.length);
     at("charts").hidden = !isDrawn;
     if (isDrawn) drawCharts(all, best, metric);
@@ -196,18 +198,13 @@
 
   // -- what is done
 
-  const act = (button, word, name, body) => async () => {
+  const busy = (button, word, change) => async () => {
     const before = button.textContent;
     button.disabled = true;
     button.textContent = word;
     try {
-      status = await ask(`${path}/${name}`, { method: "POST", body: body?.(), key: name === "stop" ? null : drawKey() });
+      await change();
       trouble(null);
-      if (name !== "stop") {
-        plan = null;
-        await look();
-        listen();
-      }
     } catch (error) {
       trouble(error instanceof Problem ? error.message : "The service does not answer. Try again once it is back.");
     } finally {
@@ -216,12 +213,34 @@
       showSoon();
     }
   };
+  const act = (button, word, name, body) => busy(button, word, async () => {
+    status = await ask(`${path}/${name}`, { method: "POST", body: body?.(), key: name === "stop" ? null : drawKey() });
+    if (name !== "stop") {
+      plan = null;
+      await look();
+      listen();
+    }
+  });
+  const onSubmit = (id, word, change) => at(id)?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    busy(event.target.querySelector("button"), word, change)();
+  });
   for (const [id, word] of [["stop", "Stopping…"], ["resume", "Resuming…"]]) {
     at(id)?.addEventListener("click", act(at(id), word, id));
   }
   at("extend")?.addEventListener("submit", (event) => {
     event.preventDefault();
     act(event.target.querySelector("button"), "Extending…", "extend", () => ({ trials: Number(at("more").value) }))();
+  });
+  onSubmit("confirm", "Confirming…", async () => {
+    const body = { top: Number(at("top").value), seeds: Number(at("seeds").value) };
+    const made = await ask(`${path}/confirm`, { method: "POST", body, key: drawKey() });
+    location.assign(`/sweeps/${encodeURIComponent(made.sweep_id)}`);
+  });
+  onSubmit("promote", "Promoting…", async () => {
+    at("promoted").textContent = "";
+    const made = await ask(`${path}/trials/${bestOf().number}/promote`, { method: "POST", body: { name: at("as").value } });
+    at("promoted").textContent = `trial ${made.trial} is ${made.name} version ${made.version}: ${made.uri}`;
   });
   at("log").addEventListener("toggle", showLog);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);

@@ -59,6 +59,7 @@ PAGES = {
     ("POST", "/logout"),
     ("GET", "/"),
     ("GET", "/new"),
+    ("GET", "/compare"),
     ("GET", "/sweeps/{sweep}"),
     ("GET", "/sweeps/{sweep}/report"),
     ("GET", "/static/{name}"),

@@ -10,7 +10,7 @@ from service.api.access import COOKIE, CSRF_HEADER, Tries
 from service.web.site import SESSION_S
 
 MINE = PLAN.sweep_id
-PAGES = ("/", "/new", f"/sweeps/{MINE}", f"/sweeps/{MINE}/report")
+PAGES = ("/", "/new", "/compare", f"/sweeps/{MINE}", f"/sweeps/{MINE}/report")
 HEADERS = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -52,7 +52,7 @@ def test_a_page_is_shown_to_who_has_logged_in(served: Service, page: str) -> Non
     assert served.client.get(page).status_code == 303
 
 
-@pytest.mark.parametrize("page", PAGES[2:])
+@pytest.mark.parametrize("page", PAGES[3:])
 def test_anothers_sweep_has_no_page(served: Service, page: str) -> None:
     log_in(served, "anna")
     assert served.client.get(page.replace(MINE, OTHERS.sweep_id)).status_code == 404
@@ -64,13 +64,23 @@ def test_a_page_offers_what_its_user_may(served: Service) -> None:
         served.client.cookies.clear()
         log_in(served, user)
         text = served.client.get(f"/sweeps/{MINE}").text
-        offered[user] = ('id="stop"' in text, 'href="/new"' in text)
+        own = 'id="stop"' in text and 'id="promote"' in text
+        offered[user] = (own, 'href="/new"' in text and 'id="confirm"' in text)
     assert offered == {
         "anna": (True, True),
         "paul": (False, True),
         "vera": (False, False),
         "root": (True, True),
     }
+
+
+def test_only_an_admin_is_offered_the_highest_priority(served: Service) -> None:
+    for user, expected in (("anna", ["low", "normal"]), ("root", ["low", "normal", "high"])):
+        served.client.cookies.clear()
+        log_in(served, user)
+        text = served.client.get("/new").text
+        choice = text[text.index('id="priority"') :]
+        assert re.findall(r'<option value="(\w+)"', choice[: choice.index("</select>")]) == expected
 
 
 def test_a_wrong_token_opens_nothing(served: Service) -> None:
