@@ -23,6 +23,8 @@ def shard(module: nn.Module, model: Any, world: World) -> FSDPModule:
     backward pass is over. All workers call it with the same weights."""
     assert world.group is not None
     mesh = DeviceMesh.from_group(world.group, world.device.type)
+    for one in module.parameters():  # FSDP takes no other layout, such as channels last
+        one.data = one.data.contiguous()
     for layer in reversed(_layers(model)):  # those inside others first
         fully_shard(layer, mesh=mesh)
     sharded = fully_shard(module, mesh=mesh)
