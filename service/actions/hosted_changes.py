@@ -69,7 +69,7 @@ class Changes:
         """Hands a sweep over to be run, and returns what runs it, or will. Of a plan that the user
         has submitted before nothing is started, unless `again`; key: what the user drew for this
         request, of which a repetition is the same sweep, whatever was killed in between."""
-        self._check_may_be(wanted.priority)
+        _check_priority(wanted.priority, self.user)
         made = self.plan(wanted)
         request = _hash(["submit", vars(wanted)])
         return self._hand_over(made, request, key, again=wanted.again, priority=wanted.priority)
@@ -90,19 +90,9 @@ class Changes:
         `service.actions.promote.promote_trial`. A name that has students of sweeps that they do not
         see is not theirs to give."""
         sweep_id = self.hosted.find_own(self.user, reference)
-        self._check_may_register(name.partition("@")[0].strip())
+        _check_may_register(name.partition("@")[0].strip(), self.hosted, self.user)
         self._note("promote", f"{sweep_id}/{trial} as {name}")
         return promote_trial(f"{sweep_id}/{trial}", self._workspace, name=name)
-
-    def _check_may_register(self, model: str) -> None:
-        if self.user.is_admin:
-            return
-        seen = {one.sweep_id for one in self.hosted.sweeps(self.user)}
-        if sweeps_registered(model, self._workspace) - seen:
-            raise NotAllowed(
-                f"--as {model:.80}: must be a name of your own, but got one that students of "
-                "others have. Choose another one, or ask an admin."
-            )
 
     def _hand_over(
         self,
@@ -169,7 +159,7 @@ class Changes:
         launch = self._launches.newest(sweep_id)
         if launch is not None and self._launches.cancel(launch):
             return self.hosted.status_of(sweep_id)
-        self._wait_for_driver(sweep_id)
+        _wait_for_driver(sweep_id, self.hosted)
         return follow.stop_sweep(sweep_id, self._workspace)
 
     def stop_trial(self, reference: str, trial: int) -> str:
@@ -187,13 +177,6 @@ class Changes:
             return made.sweep_id
         claim = Claim(made.sweep_id, made.spec.name, frozenset(taken), again)
         return self._owned.claim(self.user, claim).sweep_id
-
-    def _check_may_be(self, priority: Priority) -> None:
-        if priority is Priority.HIGH and not self.user.is_admin:
-            raise NotAllowed(
-                f"priority: must be {Priority.LOW} or {Priority.NORMAL} unless an admin submits, "
-                f"but got {priority} from {self.user.name}. Ask an admin."
-            )
 
     def _check_may_enter(self, asked: Asked) -> None:
         told = self._launches.refusal(asked)
@@ -223,7 +206,7 @@ class Changes:
         name = self._recall(key, request)
         if name is not None and self._launches.has(name):
             return self.hosted.status_of(sweep_id)
-        self._check_rests(sweep_id)
+        _check_rests(sweep_id, self.hosted)
         todo = order(sweep_id, self._workspace)
         owner = self.hosted.owners().get(sweep_id)  # for whom an admin may do it
         names = (owner.owner, owner.project) if owner else (self.user.name, self.user.project)
@@ -233,17 +216,6 @@ class Changes:
         self._launches.put(todo, self._once(key, request, name or new_name(sweep_id)), wanted)
         self._launches.begin_next()
         return self.hosted.status_of(sweep_id)
-
-    def _wait_for_driver(self, sweep_id: str) -> None:
-        """Waits while the sweep's process only starts, and hears nothing yet."""
-        end = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < end:
-            launch = self._launches.newest(sweep_id)
-            if launch is None or launch.state is not LaunchState.RUNNING:
-                return
-            if self.hosted.status_of(sweep_id).driver is not None:
-                return
-            time.sleep(POLL_S)
 
     def _recall(self, key: str | None, request: str) -> str | None:
         return None if key is None else self._owned.recall(self.user, key, request)
@@ -266,13 +238,45 @@ class Changes:
     def _owned(self) -> Ownership:
         return self.hosted.accounts.sweeps
 
-    def _check_rests(self, sweep_id: str) -> None:
-        status = self.hosted.status_of(sweep_id)
-        if not status.state.is_terminal:
-            raise JobError(
-                f"sweep {sweep_id}: must have ended before it goes on, but it is {status.state}. "
-                "Wait for it, or stop it first."
-            )
+
+def _check_priority(priority: Priority, user: User) -> None:
+    if priority is Priority.HIGH and not user.is_admin:
+        raise NotAllowed(
+            f"priority: must be {Priority.LOW} or {Priority.NORMAL} unless an admin submits, "
+            f"but got {priority} from {user.name}. Ask an admin."
+        )
+
+
+def _check_may_register(model: str, hosted: Hosted, user: User) -> None:
+    if user.is_admin:
+        return
+    seen = {one.sweep_id for one in hosted.sweeps(user)}
+    if sweeps_registered(model, hosted.workspace) - seen:
+        raise NotAllowed(
+            f"--as {model:.80}: must be a name of your own, but got one that students of "
+            "others have. Choose another one, or ask an admin."
+        )
+
+
+def _check_rests(sweep_id: str, hosted: Hosted) -> None:
+    status = hosted.status_of(sweep_id)
+    if not status.state.is_terminal:
+        raise JobError(
+            f"sweep {sweep_id}: must have ended before it goes on, but it is {status.state}. "
+            "Wait for it, or stop it first."
+        )
+
+
+def _wait_for_driver(sweep_id: str, hosted: Hosted) -> None:
+    """Waits while the sweep's process only starts, and hears nothing yet."""
+    end = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < end:
+        launch = hosted.launches.newest(sweep_id)
+        if launch is None or launch.state is not LaunchState.RUNNING:
+            return
+        if hosted.status_of(sweep_id).driver is not None:
+            return
+        time.sleep(POLL_S)
 
 
 def _asked(made: SweepPlan, user: str, project: str, priority: Priority = Priority.NORMAL) -> Asked:

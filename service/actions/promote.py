@@ -85,7 +85,7 @@ def best_registered(
     registered as."""
     question = asked(sweep, metric=metric, where=where, per=per, top=top)
     if isinstance(workspace, Server):
-        return ask_best(workspace, question, registered=True)
+        return ask_best(workspace, question, is_registered=True)
     runs = open_record(workspace)
     names: dict[str, tuple[str, ...]] = {}
     for one in versions(runs.uri):

@@ -91,11 +91,13 @@ def best_trials(
     return find_best(open_record(workspace), question)
 
 
-def ask_best(server: Server, question: Question, **more: bool) -> Best:
-    """Returns a service's answer to a question of one sweep, or of all that its user sees."""
+def ask_best(server: Server, question: Question, *, is_registered: bool = False) -> Best:
+    """Returns a service's answer to a question of one sweep, or of all that its user sees;
+    is_registered: of registered students instead of trials."""
     assert isinstance(question.sweep, str)
     path = route("sweeps", question.sweep, "best") if question.is_of_one else route("best")
-    return ask(server, path, Best, {**question.to_params(), **more})
+    registered = {"registered": True} if is_registered else {}
+    return ask(server, path, Best, {**question.to_params(), **registered})
 
 
 def read_trial(run: str, workspace: Workspace | Server) -> TrialFile:
