@@ -37,19 +37,8 @@ if TYPE_CHECKING:
     from service.results.compare import Comparison
 
 # What a service does for its users.
-OFFERED = [
-    "plan",
-    "run",
-    "confirm",
-    "submit",
-    "watch",
-    "status",
-    "stop",
-    "resume",
-    "extend",
-    "retry",
-]
-OFFERED += ["sweeps", "trials", "best", "compare", "report"]
+OFFERED = ["plan", "run", "confirm", "submit", "watch", "status", "stop", "resume", "extend"]
+OFFERED += ["retry", "sweeps", "trials", "best", "compare", "report"]
 __all__ = ["Cluster", "Server", "Workspace", "actions", "errors", "connect", "workspace"]
 __all__ += ["rerun", "evaluate", "export", *OFFERED]
 
@@ -210,6 +199,7 @@ def submit(
     max_driver_restarts: int = 1,
     again: bool = False,
     code: Path | None = None,
+    priority: str | None = None,
     workspace: Workspace | Server | None = None,
 ) -> "SweepJob":
     """Hands a plan made for the cluster, a sweep file or a preset to the workspace's cluster, and
@@ -223,7 +213,12 @@ def submit(
         else _as_it_is(sweep, overrides, warm_start)
     )
     return actions.cluster.submit_sweep(
-        made, place, max_driver_restarts=max_driver_restarts, again=again, code=code
+        made,
+        place,
+        max_driver_restarts=max_driver_restarts,
+        again=again,
+        code=code,
+        priority=priority,
     )
 
 

@@ -18,7 +18,8 @@ class Bias(Document):
 
 
 class Cache(Document):
-    """A teacher cache."""
+    """A teacher cache; `conversion`: how far a teacher that was asked in a narrower dtype than its
+    own is off, `fingerprints`: of the teacher and the data that it is of."""
 
     key: str
     folder: str
@@ -29,6 +30,8 @@ class Cache(Document):
     created: str
     storage_error: float
     bias: list[Bias]
+    conversion: list[Bias]
+    fingerprints: dict[str, str]
 
 
 class CacheDetails(Cache):

@@ -62,6 +62,8 @@ class _Commands(TyperGroup):
                 soft_wrap=True,
             )
             raise typer.Exit(PlanError.exit_code) from error
+        finally:
+            _typed.set("")  # of this command alone
 
 
 app = typer.Typer(
@@ -139,7 +141,6 @@ def main_options(
 
     Start with: kd-sweep run demo
     """
-    _typed.set("")
     context.obj = environment_with(profile, server)
     if context.obj.get(SERVER_VARIABLE):
         given = {name: context.params[name] for name in NAMES_PLACE if _is_typed(context, name)}

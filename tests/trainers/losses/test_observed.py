@@ -56,7 +56,7 @@ def look(
                 logits[0][start : start + size],
                 logits[1][start : start + size],
                 inputs.labels[start : start + size],
-                settings.rows(start, start + size),
+                settings.rows(slice(start, start + size)),
             ),
             with_ladder=with_ladder,
         )
