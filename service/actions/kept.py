@@ -48,8 +48,10 @@ class KeptRecord:
             known = self._kept.get(key)
             if known is not None and version is not None and known.version == version:
                 return known
-            found = self._kept[key] = Kept(version, ask())
-            self._kept.move_to_end(key)
+            found = Kept(version, ask())
+            # Taken out first, it goes in as the newest, which no other thread drops in between.
+            self._kept.pop(key, None)
+            self._kept[key] = found
             if len(self._kept) > MOST:
                 self._kept.popitem(last=False)
             return found
