@@ -59,6 +59,11 @@ class Entry:
         """Whether it has not begun."""
         return self.began_at is None and self.ended_at is None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits or runs."""
+        return self.ended_at is None
+
     def lasted_s(self, since: float, now: float) -> float:
         """Returns how long it ran between the two times."""
         if self.began_at is None:
@@ -132,7 +137,7 @@ def refusal(asked: Asked, entries: Sequence[Entry], quotas: Quotas, now: float) 
     may."""
     for owner, name, quota in _quotas_of(asked, quotas):
         mine = [one for one in entries if is_of(one, owner, name)]
-        num_open = sum(one.runs or one.waits for one in mine)
+        num_open = sum(one.is_open for one in mine)
         if quota.open_sweeps is not None and num_open >= quota.open_sweeps:
             return (
                 f"{owner} {name}: {quota.open_sweeps} sweeps at most may run or wait, but got one "

@@ -86,7 +86,7 @@ def _use(owner: Owner, name: str, known: Quotas, entries: list[Entry]) -> QuotaU
         name,
         quota_of(owner, name, known),
         trials=sum(one.asked.trials for one in mine if one.runs),
-        open_sweeps=sum(one.runs or one.waits for one in mine),
+        open_sweeps=sum(one.is_open for one in mine),
         gpu_hours=gpu_hours(mine, time()),
     )
 

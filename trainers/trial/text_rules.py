@@ -33,7 +33,7 @@ def check_taught(text: Text, loss: Loss) -> None:
     it has no labels, and the teacher alone judges it."""
     if text.student_share == 0:
         return
-    if loss.soft_weight == 0 and loss.sequence_term == SequenceTerm.NONE:
+    if not _asks_teacher(loss):
         raise ValueError(
             "soft_weight > 0 must hold with student_share > 0 and no sequence_term, as only the "
             "teacher says what is wrong with the student's text, but got soft_weight=0, "
@@ -54,10 +54,15 @@ def check_soft_prompt(text: Text, loss: Loss) -> None:
     changes them would change nothing."""
     if text.soft_prompt_tokens == 0:
         return
-    if loss.soft_weight == 0 and loss.sequence_term == SequenceTerm.NONE:
+    if not _asks_teacher(loss):
         raise ValueError(
             "soft_weight > 0 must hold with soft_prompt_tokens > 0 and no sequence_term, as the "
             "prompt changes what the teacher says and nothing else, but got soft_weight=0, "
             f"soft_prompt_tokens={text.soft_prompt_tokens}. Use a positive soft_weight, or "
             "soft_prompt_tokens: 0"
         )
+
+
+def _asks_teacher(loss: Loss) -> bool:
+    """Whether anything is learned from what the teacher says."""
+    return loss.soft_weight > 0 or loss.sequence_term != SequenceTerm.NONE
