@@ -17,13 +17,6 @@ PLAN = make_sweep_plan()
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
-    made = MemoryClient()
-    monkeypatch.setattr(dashboard, "connect", lambda cluster: made)
-    return made
-
-
-@pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     variables = {"KD_SWEEP_HOME": "/shared"}
     return Workspace(tmp_path, cluster=Cluster("http://head:8265", environment=variables))

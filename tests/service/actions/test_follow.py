@@ -26,7 +26,6 @@ from service.actions.follow import (
 )
 from service.actions.run_result import RunEvent, SweepBegins
 from service.actions.status import SweepStatus, count_trials
-from service.cluster import dashboard
 from service.driver.lock import sweep_lock
 from service.driver.log import driver_log
 from service.driver.requests import asked_to_stop
@@ -54,13 +53,6 @@ EVENTS: list[DriverEvent] = [
     TrialEnded(0, TrialState.COMPLETED, 3.0),
     Notice("trial 1 waits for a slot"),
 ]
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
-    made = MemoryClient()
-    monkeypatch.setattr(dashboard, "connect", lambda cluster: made)
-    return made
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from service.actions.go_on import (
 )
 from service.actions.record import list_sweeps
 from service.actions.run_result import RunEvent, RunResult, SweepBegins
-from service.cluster import dashboard
 from service.cluster import job as jobs
 from service.cluster.sweep_job import SweepJob
 from service.driver.lock import sweep_lock
@@ -188,13 +187,6 @@ def workspace(tmp_path: Path) -> Workspace:
     """A workspace whose record has one finished sweep of six trials."""
     record_sweep(make_store(tmp_path), tmp_path, plan_of(), [({"tau": 1.0}, {"rouge_l": 1.0})])
     return Workspace(tmp_path)
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
-    made = MemoryClient()
-    monkeypatch.setattr(dashboard, "connect", lambda cluster: made)
-    return made
 
 
 def test_going_on_here_drives_the_recorded_plan(

@@ -19,13 +19,6 @@ PLAN = make_sweep_plan()
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
-    made = MemoryClient()
-    monkeypatch.setattr(dashboard, "connect", lambda cluster: made)
-    return made
-
-
-@pytest.fixture
 def line(tmp_path: Path, client: MemoryClient) -> ClusterLaunches:
     return another(tmp_path)
 

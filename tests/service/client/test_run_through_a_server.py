@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from api_support import OTHERS, PLAN, ROWS, service
-from cli_support import call, document
-from client_support import Handler, Listening, here, listening, rows, scripted, there, waiting
+from api_support import OTHERS, PLAN, ROWS
+from cli_support import call
+from client_support import Handler, Listening, here, rows, scripted, there, waiting
 from records_support import record_sweep
 from typer.testing import Result
 
@@ -30,15 +29,6 @@ from service.record.registry import Version
 from trainers.trial.trial_file import TrialFile
 
 MINE = PLAN.sweep_id
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listening]:
-    """A service of this test's own, with a sweep's file where it works."""
-    with service(tmp_path) as made, listening(made) as server:
-        monkeypatch.chdir(server.here.folder)
-        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(document()))
-        yield server
 
 
 def launched(server: Listening) -> Launch:

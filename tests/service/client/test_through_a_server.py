@@ -197,15 +197,6 @@ def test_what_a_service_does_not_offer_is_refused_before_anything(
 # -- submitting and going on
 
 
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listening]:
-    """A service of this test's own, with a sweep's file where it works."""
-    with service(tmp_path) as made, listening(made) as server:
-        monkeypatch.chdir(server.here.folder)
-        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(document()))
-        yield server
-
-
 def test_a_sweep_is_planned_shown_and_submitted_once(fresh: Listening) -> None:
     first = there(fresh, "submit", "sweep.yaml", "--yes", "--json", user="anna")
     planned = rows(there(fresh, "plan", "sweep.yaml", "--json", user="anna"))
